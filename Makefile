@@ -1,0 +1,59 @@
+# Tipstaff: every target works on a fresh machine with python3 (3.11 or newer) and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := bloom signing sdk_python server tests examples benchmarks proto/generate.py
+
+.PHONY: demo test lint format bench proto proto-baseline lock clean help
+
+help:
+	@echo "make demo | test | lint | format | bench | proto | lock | clean"
+
+$(READY): pyproject.toml requirements/dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Tipstaff needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python -m examples.demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/mypy examples benchmarks proto/generate.py
+	$(BIN)/basedpyright --level error
+	$(BIN)/lint-imports --no-cache
+	cd proto && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code && ../$(BIN)/buf breaking --against baseline.binpb
+	$(BIN)/python proto/generate.py --check
+
+format: $(READY)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+	cd proto && ../$(BIN)/buf format -w
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+proto: $(READY)
+	$(BIN)/python proto/generate.py
+
+# Run at a release only: from then on the contract may only grow.
+proto-baseline: $(READY)
+	cd proto && ../$(BIN)/buf build -o baseline.binpb
+
+# Pins everything by hash for every platform; names no index and no host.
+lock:
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
+	build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--all-extras --group dev --output-file requirements/dev.txt pyproject.toml --quiet
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
