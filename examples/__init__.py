@@ -1,0 +1,1 @@
+"""Runnable integrations, one per sector, and the demo that runs them all."""
