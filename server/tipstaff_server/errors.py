@@ -1,0 +1,197 @@
+"""Everything that the operator's side raises on purpose.
+
+    ServerError
+    ├── ConfigurationError            the TOML file or the environment is wrong
+    ├── AdministrationError           measures, authorities, lists or audiences do not fit together
+    ├── StorageError
+    │   ├── DatabaseUnavailableError  the database does not answer, or is locked for too long
+    │   └── SchemaVersionError        the database is older or newer than this program
+    ├── VaultError
+    │   ├── VaultKeyFileError         the registry key file is missing, damaged or readable by others
+    │   ├── WrongVaultKeyError        the key is a valid one, but not this database's
+    │   └── VaultDataError            a stored value does not decrypt: altered, or moved to another row
+    ├── EntryError                    one entry is refused; `code` says why in a fixed word
+    ├── InvalidRequestError           a call is wrong in itself (empty reason, bad id length)
+    ├── PermissionDeniedError         this caller may not do that
+    ├── NotFoundError                 no such thing, as far as this caller may know
+    ├── LifecycleError                the restriction is not in a state in which that can happen
+    ├── AuditError                    the audit log has been tampered with
+    ├── ImportFileError               a whole file is refused
+    │   ├── FileEncodingError         neither UTF-8 nor GB18030
+    │   └── FileHeaderError           no usable header line
+    ├── WorkDirError                  a working directory cannot be made, or is not one
+    ├── PublicationError              a listing cannot be built or published
+    │   └── SignOffRefusedError       the independent check refused it; `reasons` says why
+    ├── NotIdentifiedError            a client certificate names nobody
+    └── StreamEndedError              this side ended a stream; `reason` says why
+
+Messages say what to do. They never hold an identifier, a name or a key. Transport codes are mapped once, at the edge.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ServerError(Exception):
+    """Root of all errors of this package."""
+
+
+class ConfigurationError(ServerError):
+    """The configuration cannot be used."""
+
+
+class AdministrationError(ServerError):
+    """The administration file cannot be used."""
+
+
+class StorageError(ServerError):
+    """The database cannot be used."""
+
+
+class DatabaseUnavailableError(StorageError):
+    """The database does not answer."""
+
+
+class SchemaVersionError(StorageError):
+    """The database's schema is not the one that this program works with."""
+
+
+class VaultError(ServerError):
+    """Encrypted columns cannot be used."""
+
+
+class VaultKeyFileError(VaultError):
+    """The registry key file cannot be used."""
+
+
+class WrongVaultKeyError(VaultError):
+    """The registry key does not belong to this database."""
+
+
+class VaultDataError(VaultError):
+    """A stored value does not decrypt."""
+
+
+class EntryCode(StrEnum):
+    """Why an entry is refused; also the code column of a rejects file."""
+
+    MALFORMED_ROW = "MALFORMED_ROW"
+    ROW_TOO_LONG = "ROW_TOO_LONG"
+    UNCLOSED_QUOTE = "UNCLOSED_QUOTE"
+    TOO_MANY_FIELDS = "TOO_MANY_FIELDS"
+    TOO_FEW_FIELDS = "TOO_FEW_FIELDS"
+    CONTROL_CHARACTER = "CONTROL_CHARACTER"
+    FIELD_TOO_LONG = "FIELD_TOO_LONG"
+    IDENTIFIER_MISSING = "IDENTIFIER_MISSING"
+    IDENTIFIER_MASKED = "IDENTIFIER_MASKED"
+    IDENTIFIER_KIND = "IDENTIFIER_KIND"
+    IDENTIFIER_INVALID = "IDENTIFIER_INVALID"
+    IDENTIFIER_CONFLICT = "IDENTIFIER_CONFLICT"
+    NAME_MISSING = "NAME_MISSING"
+    NAME_INVALID = "NAME_INVALID"
+    NAME_CONFLICT = "NAME_CONFLICT"
+    SUBJECT_TYPE = "SUBJECT_TYPE"
+    RESPONSIBLE_PERSON = "RESPONSIBLE_PERSON"
+    CASE_NUMBER = "CASE_NUMBER"
+    CASE_CONFLICT = "CASE_CONFLICT"
+    LEGAL_BASIS = "LEGAL_BASIS"
+    MEASURE_MISSING = "MEASURE_MISSING"
+    MEASURE_UNKNOWN = "MEASURE_UNKNOWN"
+    MEASURE_NOT_ENTITLED = "MEASURE_NOT_ENTITLED"
+    LIST_UNKNOWN = "LIST_UNKNOWN"
+    DATE_MISSING = "DATE_MISSING"
+    DATE_INVALID = "DATE_INVALID"
+    TERM_MISSING = "TERM_MISSING"
+    TERM_INVALID = "TERM_INVALID"
+    TERM_OPEN_ENDED = "TERM_OPEN_ENDED"
+    TERM_INVERTED = "TERM_INVERTED"
+    TERM_TOO_LONG = "TERM_TOO_LONG"
+    TERM_OVER = "TERM_OVER"
+    IDEMPOTENCY_KEY = "IDEMPOTENCY_KEY"
+
+
+class EntryError(ServerError):
+    """One entry is refused.
+
+    `code` is the fixed word for machines and for the rejects file, the message says in English what to do.
+    """
+
+    def __init__(self, code: EntryCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class InvalidRequestError(ServerError):
+    """A call is wrong in itself, whatever the registry holds."""
+
+
+class PermissionDeniedError(ServerError):
+    """This caller may not do that."""
+
+
+class NotFoundError(ServerError):
+    """No such thing, as far as this caller may know."""
+
+
+class LifecycleError(ServerError):
+    """The restriction is not in a state in which that can happen."""
+
+
+class AuditError(ServerError):
+    """The audit log has been altered, shortened or reordered. `sequence` is the first wrong entry."""
+
+    def __init__(self, sequence: int, message: str) -> None:
+        super().__init__(message)
+        self.sequence = sequence
+
+
+class ImportFileError(ServerError):
+    """A whole file is refused."""
+
+
+class FileEncodingError(ImportFileError):
+    """The file is neither UTF-8 nor GB18030."""
+
+
+class FileHeaderError(ImportFileError):
+    """The file has no usable header line."""
+
+
+class WorkDirError(ServerError):
+    """A working directory cannot be made, or is not one."""
+
+
+class PublicationError(ServerError):
+    """A listing cannot be built or published."""
+
+
+class SignOffRefusedError(PublicationError):
+    """The independent check refused a listing. `reasons` says why, without identifiers or names."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+class NotIdentifiedError(ServerError):
+    """A client certificate names nobody."""
+
+
+class StreamEnd(StrEnum):
+    """Why this side ends a stream."""
+
+    SLOW = "SLOW"
+    STOPPING = "STOPPING"
+
+
+class StreamEndedError(ServerError):
+    """This side ended a stream."""
+
+    def __init__(self, reason: StreamEnd) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
