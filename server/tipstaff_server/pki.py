@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -22,8 +22,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tipstaff_server.clock import Clock, utc_now
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from datetime import datetime
     from pathlib import Path
 
 __all__ = ["CertificateAuthority", "Issued", "write_private"]
@@ -32,11 +35,6 @@ AUTHORITY_LIFETIME = timedelta(days=3650)
 CERTIFICATE_LIFETIME = timedelta(days=397)
 # Certificates begin a little early, for clients whose clock is behind.
 BACKDATED = timedelta(hours=1)
-
-
-def utc_now() -> datetime:
-    """The time now, aware, UTC."""
-    return datetime.now(UTC)
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -67,10 +65,10 @@ class CertificateAuthority:
 
     _certificate: x509.Certificate
     _key: ec.EllipticCurvePrivateKey
-    _clock: Callable[[], datetime] = utc_now
+    _clock: Clock = utc_now
 
     @classmethod
-    def create(cls, name: str = "Tipstaff development CA", *, clock: Callable[[], datetime] = utc_now) -> CertificateAuthority:
+    def create(cls, name: str = "Tipstaff development CA", *, clock: Clock = utc_now) -> CertificateAuthority:
         """A new authority with a fresh key, valid ten years."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(name)
@@ -83,7 +81,7 @@ class CertificateAuthority:
         return cls(builder.sign(key, hashes.SHA256()), key, clock)
 
     @classmethod
-    def load(cls, certificate: Path, private_key: Path, *, clock: Callable[[], datetime] = utc_now) -> CertificateAuthority:
+    def load(cls, certificate: Path, private_key: Path, *, clock: Clock = utc_now) -> CertificateAuthority:
         """The authority kept in two PEM files. Raises OSError, or ValueError for files that are not such PEM."""
         key = serialization.load_pem_private_key(private_key.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):

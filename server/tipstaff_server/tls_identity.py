@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from tipstaff_server.errors import NotIdentifiedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["MAY_CALL", "Caller", "NotIdentifiedError", "Role", "caller_from_uris", "may_call"]
+__all__ = ["MAY_CALL", "Caller", "Role", "caller_from_uris", "may_call"]
 
 _WORD = r"[a-z0-9][a-z0-9-]{0,39}"
 _PROVIDER = re.compile(rf"tipstaff://provider/(?P<audience>{_WORD})/(?P<name>{_WORD})")
@@ -34,10 +36,6 @@ class Role(Enum):
     PROVIDER = "provider"
     AUTHORITY = "authority"
     OPERATOR = "operator"
-
-
-class NotIdentifiedError(Exception):
-    """The certificate says nobody's name; mapped to UNAUTHENTICATED at the edge."""
 
 
 @dataclass(frozen=True, slots=True)

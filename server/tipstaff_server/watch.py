@@ -12,30 +12,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Self
+
+from tipstaff_server.errors import StreamEnd, StreamEndedError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Broadcaster", "EndOfWatch", "Message", "StreamEndedError", "Subscription"]
+__all__ = ["Broadcaster", "Message", "Subscription"]
 
 QUEUE_LENGTH = 32
-
-
-class EndOfWatch(Enum):
-    """Why a stream ends from this side."""
-
-    SLOW = "slow"
-    STOPPING = "stopping"
-
-
-class StreamEndedError(Exception):
-    """This side ended the stream; `reason` says why. Mapped to a status at the edge."""
-
-    def __init__(self, reason: EndOfWatch) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +40,7 @@ class Subscription:
         self._limit = limit
         self._queue: deque[Message] = deque()
         self._wake = asyncio.Event()
-        self._ended: EndOfWatch | None = None
+        self._ended: StreamEnd | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -65,13 +51,13 @@ class Subscription:
     def offer(self, message: Message) -> bool:
         """Queues a message; False when the queue is full, and then the subscriber is ended as slow."""
         if len(self._queue) >= self._limit:
-            self.end(EndOfWatch.SLOW)
+            self.end(StreamEnd.SLOW)
             return False
         self._queue.append(message)
         self._wake.set()
         return True
 
-    def end(self, reason: EndOfWatch) -> None:
+    def end(self, reason: StreamEnd) -> None:
         """Ends the stream at its reader's next step; what is queued is let go."""
         self._ended = reason
         self._queue.clear()
@@ -106,7 +92,7 @@ class Broadcaster:
     def subscribe(self) -> Subscription:
         """A new subscription; messages published from now on reach it. Raises StreamEndedError once stopping."""
         if self._stopping:
-            raise StreamEndedError(EndOfWatch.STOPPING)
+            raise StreamEndedError(StreamEnd.STOPPING)
         subscription = Subscription(self, self._queue_length)
         self._subscriptions.add(subscription)
         return subscription
@@ -125,5 +111,5 @@ class Broadcaster:
         """Ends every stream; nobody can subscribe any more."""
         self._stopping = True
         for subscription in self._subscriptions:
-            subscription.end(EndOfWatch.STOPPING)
+            subscription.end(StreamEnd.STOPPING)
         self._subscriptions.clear()
