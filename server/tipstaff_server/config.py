@@ -37,21 +37,21 @@ class _Section(BaseModel):
 class ServerSection(_Section):
     """Where the services listen and who they are."""
 
-    listen: str = Field("127.0.0.1:7443", pattern=r"^.+:\d{1,5}$")
+    listen: str = Field(default="127.0.0.1:7443", pattern=r"^.+:\d{1,5}$")
     certificate_file: Path = Path("tls/server.pem")
     private_key_file: Path = Path("tls/server.key")
     client_ca_file: Path = Path("tls/ca.pem")
-    threads: int = Field(8, ge=1, le=256)
-    max_message_bytes: int = Field(8 << 20, ge=1 << 16, le=256 << 20)
-    stop_grace_seconds: float = Field(5.0, ge=0, le=300)
+    threads: int = Field(default=8, ge=1, le=256)
+    max_message_bytes: int = Field(default=8 << 20, ge=1 << 16, le=256 << 20)
+    stop_grace_seconds: float = Field(default=5.0, ge=0, le=300)
 
 
 class DatabaseSection(_Section):
     """The registry's database, as a SQLAlchemy URL."""
 
-    url: str = Field("sqlite:///registry.db", repr=False)
-    busy_timeout_seconds: float = Field(30.0, gt=0, le=600)
-    pool_size: int = Field(8, ge=1, le=256)
+    url: str = Field(default="sqlite:///registry.db", repr=False)
+    busy_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+    pool_size: int = Field(default=8, ge=1, le=256)
 
     @field_validator("url")
     @classmethod
@@ -69,17 +69,17 @@ class RegistrySection(_Section):
     """Rules that hold for every authority, and the key that columns are encrypted with."""
 
     key_file: Path = Path("registry.key")
-    max_term_days: int = Field(30 * 366, ge=1, le=100 * 366)
-    listing_horizon_days: int = Field(7, ge=0, le=90)
-    page_size: int = Field(1000, ge=10, le=20_000)
+    max_term_days: int = Field(default=30 * 366, ge=1, le=100 * 366)
+    listing_horizon_days: int = Field(default=7, ge=0, le=90)
+    page_size: int = Field(default=1000, ge=10, le=20_000)
 
 
 class StretchSection(_Section):
     """Cost of stretching identifiers (scrypt). `n`, `r`, `p` are fixed when the registry is created; `threads` may change."""
 
-    n: int = Field(1 << 12, ge=2, le=1 << 20)
-    r: int = Field(8, ge=1, le=64)
-    p: int = Field(1, ge=1, le=64)
+    n: int = Field(default=1 << 12, ge=2, le=1 << 20)
+    r: int = Field(default=8, ge=1, le=64)
+    p: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
 
     @field_validator("n")
@@ -100,15 +100,15 @@ class RepositorySection(_Section):
 class PublicationSection(_Section):
     """How listings and relief are published."""
 
-    false_positive_rate: float = Field(1e-3, gt=1e-7, lt=0.5)
-    listing_lifetime_seconds: int = Field(7 * 86_400, ge=60, le=90 * 86_400)
-    listing_interval_seconds: int = Field(86_400, ge=1, le=30 * 86_400)
-    relief_lifetime_seconds: int = Field(3_600, ge=60, le=7 * 86_400)
-    relief_refresh_seconds: int = Field(300, ge=1, le=86_400)
-    relief_max_age_seconds: int = Field(1_800, ge=10, le=7 * 86_400)
-    relief_segment_size: int = Field(1_000, ge=1, le=1_000_000)
-    churn_max_growth: float = Field(0.2, gt=0, le=100)
-    churn_floor: int = Field(1_000, ge=0)
+    false_positive_rate: float = Field(default=1e-3, gt=1e-7, lt=0.5)
+    listing_lifetime_seconds: int = Field(default=7 * 86_400, ge=60, le=90 * 86_400)
+    listing_interval_seconds: int = Field(default=86_400, ge=1, le=30 * 86_400)
+    relief_lifetime_seconds: int = Field(default=3_600, ge=60, le=7 * 86_400)
+    relief_refresh_seconds: int = Field(default=300, ge=1, le=86_400)
+    relief_max_age_seconds: int = Field(default=1_800, ge=10, le=7 * 86_400)
+    relief_segment_size: int = Field(default=1_000, ge=1, le=1_000_000)
+    churn_max_growth: float = Field(default=0.2, gt=0, le=100)
+    churn_floor: int = Field(default=1_000, ge=0)
 
     @model_validator(mode="after")
     def _refreshed_in_time(self) -> Self:
@@ -133,7 +133,7 @@ class _Values(BaseSettings):
     server: ServerSection = ServerSection()
     database: DatabaseSection = DatabaseSection()
     registry: RegistrySection = RegistrySection()
-    stretch: StretchSection = Field(default_factory=StretchSection)
+    stretch: StretchSection = StretchSection()
     repository: RepositorySection = RepositorySection()
     publication: PublicationSection = PublicationSection()
     administration: AdministrationSection = AdministrationSection()

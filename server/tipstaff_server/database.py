@@ -55,9 +55,7 @@ class Database:
     @classmethod
     def open(cls, config: Config) -> Database:
         """The configured database; connects at the first use."""
-        return cls(
-            config.database_url, busy_timeout_seconds=config.database.busy_timeout_seconds, pool_size=config.database.pool_size
-        )
+        return cls(config.database_url, busy_timeout_seconds=config.database.busy_timeout_seconds, pool_size=config.database.pool_size)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

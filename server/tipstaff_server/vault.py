@@ -15,7 +15,7 @@ import binascii
 import hmac
 import os
 import secrets
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -23,6 +23,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from tipstaff_server.errors import VaultDataError, VaultKeyFileError, WrongVaultKeyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["KEY_BYTES", "Vault", "create_key_file"]
 
