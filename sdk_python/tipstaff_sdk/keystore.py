@@ -1,0 +1,112 @@
+"""Where a provider keeps its epoch master keys.
+
+Whoever holds the files and these keys can enumerate the listing, so by default keys live in memory only and are fetched anew at each
+start. `FileKeyStore` keeps them in clear on disk: a stated choice for development and for sites without a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tipstaff_sdk.errors import ConfigurationError
+from tipstaff_signing.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["KEY_BYTES", "FileKeyStore", "KeyStore", "MemoryKeyStore"]
+
+KEY_BYTES: Final = 32
+
+
+class KeyStore(Protocol):
+    """Epoch master keys by epoch; 32 bytes each."""
+
+    def load(self) -> Mapping[int, bytes]:
+        """All keys at hand; empty when there are none."""
+        ...
+
+    def save(self, keys: Mapping[int, bytes]) -> None:
+        """Replaces what is held."""
+        ...
+
+
+class MemoryKeyStore:
+    """Keys for as long as the process lives; a forked child inherits them."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, bytes] = {}
+
+    def load(self) -> Mapping[int, bytes]:
+        return dict(self._keys)
+
+    def save(self, keys: Mapping[int, bytes]) -> None:
+        self._keys = _checked(keys)
+
+    def __repr__(self) -> str:
+        return f"MemoryKeyStore(epochs={sorted(self._keys)})"
+
+
+class FileKeyStore:
+    """Keys in a JSON file of mode 0600, written atomically: `{"version": 1, "keys": {"<epoch>": "<base64>"}}`.
+
+    Raises:
+        ConfigurationError: the file can be read by others, belongs to somebody else, or is not such a file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Mapping[int, bytes]:
+        try:
+            # O_NOFOLLOW: a link in its place is not ours.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ConfigurationError(f"cannot read the key file {self._path} ({error.strerror}); correct its owner or delete it") from error
+        with os.fdopen(descriptor, "rb") as file:
+            self._refuse_shared(os.fstat(file.fileno()))
+            return self._parse(file.read(1 << 20))
+
+    def save(self, keys: Mapping[int, bytes]) -> None:
+        encoded = {str(epoch): base64.b64encode(key).decode("ascii") for epoch, key in sorted(_checked(keys).items())}
+        content = json.dumps({"version": 1, "keys": encoded}, indent=1).encode("ascii")
+        try:
+            write_atomic(self._path, content, mode=0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot write the key file {self._path} ({error.strerror}); make room or use key_store=memory"
+            ) from error
+
+    def _refuse_shared(self, found: os.stat_result) -> None:
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise ConfigurationError(
+                f"the key file {self._path} can be read by others or belongs to somebody else: "
+                f"run `chown {os.geteuid()} {self._path} && chmod 600 {self._path}`, or delete it and sync again"
+            )
+
+    def _parse(self, content: bytes) -> dict[int, bytes]:
+        try:
+            document = json.loads(content)
+            keys = document["keys"] if document["version"] == 1 else None
+            return _checked({int(epoch): base64.b64decode(text, validate=True) for epoch, text in keys.items()})
+        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+            # Without the cause: its text could quote key bytes.
+            raise ConfigurationError(f"the key file {self._path} is damaged: delete it and sync again") from None
+
+    def __repr__(self) -> str:
+        return f"FileKeyStore({str(self._path)!r})"
+
+
+def _checked(keys: Mapping[int, bytes]) -> dict[int, bytes]:
+    for epoch, key in keys.items():
+        if not 0 <= epoch < 1 << 32 or len(key) != KEY_BYTES:
+            raise ValueError("an epoch key is 32 bytes, and its epoch a 32-bit number")
+    return dict(keys)
