@@ -41,6 +41,7 @@ class Answer:
     check_us: float = 0.0
     listing_version: int = 0
     relief_sequence: int = 0
+    restriction_ids: tuple[str, ...] = ()
     case_number: str = ""
     suspended: bool = False
 
@@ -64,6 +65,7 @@ def answer(action: str, decision: Decision, check_us: float) -> Answer:
         check_us=round(check_us, 1),
         listing_version=decision.listing_version,
         relief_sequence=decision.relief_sequence,
+        restriction_ids=tuple(restriction.restriction_id.hex() for restriction in decision.restrictions),
     )
 
 
