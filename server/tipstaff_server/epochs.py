@@ -1,0 +1,132 @@
+"""Epoch keys: one 32-byte master key per audience and epoch, which tokens, locators and record keys come from.
+
+Kept encrypted by the vault, made when first asked for, epoch 1 first. A rotation makes the next epoch and retires the one before after an
+overlap, in which listings of both are in use and providers are given both keys.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import select
+
+from tipstaff.v1 import distribution_pb2
+from tipstaff_server.clock import utc_now
+from tipstaff_server.errors import InvalidRequestError
+from tipstaff_server.models import EpochKeyRow
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from sqlalchemy.orm import Session
+
+    from tipstaff_server.clock import Clock
+    from tipstaff_server.database import Database
+    from tipstaff_server.vault import Vault
+
+__all__ = ["Epoch", "EpochKeys"]
+
+KEY_BYTES = 32
+_COLUMN = "epoch_keys.key"
+# RFC 9180 base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-128-GCM, as distribution.proto says.
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of an audience. `valid_until` is None while it is the current one. The key does not show in its repr."""
+
+    audience: str
+    number: int
+    valid_from: datetime
+    valid_until: datetime | None
+    key: bytes = field(repr=False)
+
+
+class EpochKeys:
+    """The epoch keys of all audiences. Thread-safe. Raises DatabaseUnavailableError and VaultError as the database and vault do."""
+
+    def __init__(self, database: Database, vault: Vault, *, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._vault = vault
+        self._clock = clock
+
+    def current(self, audience: str) -> Epoch:
+        """The epoch that a listing built now uses; epoch 1 is made when there is none."""
+        with self._database.read() as session:
+            rows = self._rows(session, audience)
+        if not rows:
+            with self._database.write() as session:
+                # Somebody else may have been first.
+                rows = self._rows(session, audience) or [self._make(session, audience, 1)]
+        return self._open(rows[-1])
+
+    def in_use(self, audience: str) -> list[Epoch]:
+        """Epochs that a listing in use may need, ascending: the current one, and those whose overlap still runs."""
+        self.current(audience)
+        now = self._clock()
+        with self._database.read() as session:
+            rows = self._rows(session, audience)
+        return [self._open(row) for row in rows if row.retired_at is None or row.retired_at > now]
+
+    def get(self, audience: str, number: int) -> Epoch | None:
+        """One epoch, also a retired one; None when there is no such."""
+        with self._database.read() as session:
+            row = session.get(EpochKeyRow, (audience, number))
+        return None if row is None else self._open(row)
+
+    def rotate(self, audience: str, overlap: timedelta) -> Epoch:
+        """Makes the next epoch; the one before stays in use for `overlap`, which should be a listing's lifetime."""
+        with self._database.write() as session:
+            rows = self._rows(session, audience)
+            for row in rows:
+                row.retired_at = row.retired_at or self._clock() + overlap
+            made = self._make(session, audience, rows[-1].epoch + 1 if rows else 1)
+            return self._open(made)
+
+    def sealed(self, audience: str, recipient: bytes) -> list[distribution_pb2.SealedEpochKey]:
+        """All keys in use, sealed to an X25519 public key (32 bytes). Raises InvalidRequestError for a key that cannot be sealed to."""
+        public = X25519PublicKey.from_public_bytes(recipient)
+        return [_seal(epoch, public) for epoch in self.in_use(audience)]
+
+    def _rows(self, session: Session, audience: str) -> list[EpochKeyRow]:
+        return list(session.scalars(select(EpochKeyRow).where(EpochKeyRow.audience_id == audience).order_by(EpochKeyRow.epoch)))
+
+    def _make(self, session: Session, audience: str, number: int) -> EpochKeyRow:
+        key = self._vault.encrypt(_COLUMN, _row(audience, number), secrets.token_bytes(KEY_BYTES))
+        row = EpochKeyRow(audience_id=audience, epoch=number, key=key, created_at=self._clock(), retired_at=None)
+        session.add(row)
+        session.flush()
+        return row
+
+    def _open(self, row: EpochKeyRow) -> Epoch:
+        key = self._vault.decrypt(_COLUMN, _row(row.audience_id, row.epoch), row.key)
+        return Epoch(row.audience_id, row.epoch, row.created_at, row.retired_at, key)
+
+
+def _row(audience: str, number: int) -> bytes:
+    return audience.encode() + b"\0" + number.to_bytes(4, "big")
+
+
+def _seal(epoch: Epoch, recipient: X25519PublicKey) -> distribution_pb2.SealedEpochKey:
+    info = f"tipstaff/v1/epoch-key\0{epoch.audience}\0{epoch.number}".encode()
+    try:
+        sealed = _SUITE.encrypt(epoch.key, recipient, info=info)
+    except ValueError:
+        # A low-order point: the shared secret would be all zeros (RFC 7748, 6.1).
+        raise InvalidRequestError("recipient_public_key is not a usable X25519 key; make a new one") from None
+    message = distribution_pb2.SealedEpochKey(epoch=epoch.number, sealed=sealed, valid_from=_timestamp(epoch.valid_from))
+    if epoch.valid_until is not None:
+        message.valid_until.CopyFrom(_timestamp(epoch.valid_until))
+    return message
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message

@@ -1,0 +1,135 @@
+"""Listings, relief and keys to providers. Every file is a file of the caller's own audience; its certificate says which that is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc
+from tipstaff_server.errors import InvalidRequestError, NotFoundError
+from tipstaff_server.gate import Context, caller_of
+from tipstaff_server.logs import log_debug
+from tipstaff_server.rpc_errors import OffsetError
+from tipstaff_signing.errors import RepositoryError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from tipstaff_server.epochs import EpochKeys
+    from tipstaff_server.feed import AudienceFeed
+    from tipstaff_server.tls_identity import Caller
+    from tipstaff_signing.repository import Repository
+
+__all__ = ["DistributionService"]
+
+CHUNK_BYTES = 512 * 1024
+PUBLIC_KEY_BYTES = 32
+HEARTBEAT_SECONDS = 15.0
+
+
+class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
+    """See distribution.proto.
+
+    `acknowledge` is called in a thread with a caller and the versions that it says it enforces.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        feeds: Mapping[str, AudienceFeed],
+        epochs: EpochKeys,
+        acknowledge: Callable[[Caller, distribution_pb2.StateVersion], None],
+        *,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._repository = repository
+        self._feeds = feeds
+        self._epochs = epochs
+        self._acknowledge = acknowledge
+        self._heartbeat_seconds = heartbeat_seconds
+
+    async def GetMetadata(self, request: distribution_pb2.GetMetadataRequest, context: Context) -> distribution_pb2.GetMetadataResponse:
+        """One metadata file."""
+        audience = self._audience(context)
+        path = self._safe(self._repository.metadata_path, audience, request.name)
+        try:
+            content = await asyncio.to_thread(path.read_bytes)
+        except FileNotFoundError:
+            raise NotFoundError("there is no such metadata file; start again at timestamp.json") from None
+        return distribution_pb2.GetMetadataResponse(content=content)
+
+    async def GetArtefact(
+        self, request: distribution_pb2.GetArtefactRequest, context: Context
+    ) -> AsyncIterator[distribution_pb2.GetArtefactResponse]:
+        """One artefact in chunks; the file is read in threads, a chunk ahead of nothing, so a slow reader holds one chunk."""
+        audience = self._audience(context)
+        path = self._safe(self._repository.artefact_path, audience, request.path)
+        try:
+            file = await asyncio.to_thread(_open_at, path, request.offset)
+        except (FileNotFoundError, IsADirectoryError):
+            raise NotFoundError("there is no such artefact any more; refresh the metadata and ask for what they name") from None
+        try:
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield distribution_pb2.GetArtefactResponse(chunk=chunk)
+        finally:
+            file.close()
+
+    async def Watch(self, request: distribution_pb2.WatchRequest, context: Context) -> AsyncIterator[distribution_pb2.WatchResponse]:
+        """First what differs from the versions enforced, then each change; a heartbeat whenever nothing else was sent for a while."""
+        caller = caller_of(context)
+        feed = self._feed(caller.audience)
+        await asyncio.to_thread(self._acknowledge, caller, request.enforced)
+        # Subscribed before the opening is made: whatever happens in between is queued, and skipped if the opening has it.
+        with feed.broadcaster.subscribe() as subscription:
+            opening = await asyncio.to_thread(feed.opening, request.enforced)
+            log_debug("watch_opened", audience=caller.audience, provider=caller.name, watching=len(feed.broadcaster))
+            sent = opening.timestamp
+            yield opening.payload  # type: ignore[misc]  # serialised once for everybody; the gate lets bytes through
+            while True:
+                message = await subscription.next(self._heartbeat_seconds)
+                if message is None:
+                    yield feed.heartbeat()  # type: ignore[misc]  # as above
+                elif message.timestamp > sent:
+                    sent = message.timestamp
+                    yield message.payload  # type: ignore[misc]  # as above
+
+    async def GetEpochKeys(self, request: distribution_pb2.GetEpochKeysRequest, context: Context) -> distribution_pb2.GetEpochKeysResponse:
+        """The keys that listings in use need, sealed to the caller's key."""
+        audience = self._audience(context)
+        if len(request.recipient_public_key) != PUBLIC_KEY_BYTES:
+            raise InvalidRequestError(f"recipient_public_key has to be an X25519 public key of {PUBLIC_KEY_BYTES} bytes")
+        keys = await asyncio.to_thread(self._epochs.sealed, audience, request.recipient_public_key)
+        return distribution_pb2.GetEpochKeysResponse(keys=keys)
+
+    def _audience(self, context: Context) -> str:
+        audience = caller_of(context).audience
+        self._feed(audience)
+        return audience
+
+    def _feed(self, audience: str) -> AudienceFeed:
+        try:
+            return self._feeds[audience]
+        except KeyError:
+            raise NotFoundError(
+                f"this server has no audience {audience!r}; ask the operator which one your certificate should name"
+            ) from None
+
+    @staticmethod
+    def _safe(locate: Callable[[str, str], Path], audience: str, name: str) -> Path:
+        """A path inside the audience's folder, or InvalidRequestError: the name is one that no file of the repository can have."""
+        try:
+            return locate(audience, name)
+        except RepositoryError:
+            raise InvalidRequestError("no file of a repository has such a name; ask for names that the metadata give") from None
+
+
+def _open_at(path: Path, offset: int) -> BinaryIO:
+    file = path.open("rb")
+    size = file.seek(0, 2)
+    if offset > size:
+        file.close()
+        raise OffsetError(f"the artefact has {size} bytes; ask from an offset of at most that, or start again at 0")
+    file.seek(offset)
+    return file
