@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 from tipstaff_server.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from sqlalchemy import Connection
 
@@ -58,13 +58,13 @@ class Database:
         return cls(config.database_url, busy_timeout_seconds=config.database.busy_timeout_seconds, pool_size=config.database.pool_size)
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> Generator[Session]:
         """A session that sees one state and writes nothing. Raises DatabaseUnavailableError."""
         with _translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self) -> Generator[Session]:
         """A session that commits when the block ends and undoes everything when it raises.
 
         Raises DatabaseUnavailableError: no answer, or another writer held the database for longer than the time-out.
@@ -73,7 +73,7 @@ class Database:
             yield session
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self) -> Generator[Connection]:
         """A bare connection in a writing transaction, for migrations."""
         with _translated(), self._writer.begin() as connection:
             yield connection
@@ -84,7 +84,7 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated() -> Generator[None]:
     try:
         yield
     except IntegrityError:
