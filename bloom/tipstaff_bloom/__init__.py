@@ -1,1 +1,49 @@
-"""Placeholder."""
+"""A blocked Bloom filter over 16-byte pseudorandom tokens: build, ask, map from a file, unite, difference.
+
+    >>> import numpy as np
+    >>> tokens = np.random.default_rng(1).integers(0, 256, (1000, 16), dtype=np.uint8)
+    >>> listing = BloomFilter.build(tokens, epoch=7)
+    >>> listing.contains(tokens[0].tobytes()), listing.contains(bytes(16))
+    (True, False)
+    >>> bool(listing.contains_many(tokens).all())
+    True
+
+NumPy is all it needs. It knows nothing of people: tokens are made elsewhere, under a secret key.
+"""
+
+import sys
+
+from tipstaff_bloom.delta import diff
+from tipstaff_bloom.errors import (
+    BloomError,
+    CapacityError,
+    ClosedError,
+    DeltaBaseError,
+    DeltaDigestError,
+    DeltaError,
+    DeltaFormatError,
+    EpochMismatchError,
+    FormatError,
+    GeometryMismatchError,
+    TokenError,
+)
+from tipstaff_bloom.filter import BloomFilter
+
+if sys.byteorder != "little":
+    raise ImportError("tipstaff_bloom maps little-endian files and needs a little-endian machine")
+
+__all__ = [
+    "BloomError",
+    "BloomFilter",
+    "CapacityError",
+    "ClosedError",
+    "DeltaBaseError",
+    "DeltaDigestError",
+    "DeltaError",
+    "DeltaFormatError",
+    "EpochMismatchError",
+    "FormatError",
+    "GeometryMismatchError",
+    "TokenError",
+    "diff",
+]
