@@ -17,10 +17,11 @@ from tipstaff.v1 import distribution_pb2
 from tipstaff_server.clock import utc_now
 from tipstaff_server.published import Published
 from tipstaff_server.watch import QUEUE_LENGTH, Broadcaster, Message
+from tipstaff_signing.model import Versions
 
 if TYPE_CHECKING:
     from tipstaff_server.clock import Clock
-    from tipstaff_signing.repository import Repository, Versions
+    from tipstaff_signing.repository import Repository
 
 __all__ = ["AudienceFeed"]
 
@@ -45,7 +46,7 @@ class AudienceFeed:
         self._stamp: tuple[int, int, int] | None = None
         # Past versions, so that a returning watcher gets the difference; and openings, so that a thousand of them cost one.
         self._past: OrderedDict[int, Versions] = OrderedDict()
-        self._openings: OrderedDict[tuple[int, int], Message] = OrderedDict()
+        self._openings: OrderedDict[tuple[int, Versions | None], Message] = OrderedDict()
         self._heartbeat: tuple[float, bytes] = (float("-inf"), b"")
         self.broadcaster = Broadcaster(queue_length=queue_length)
         self._current = repository.versions(audience)
@@ -76,7 +77,10 @@ class AudienceFeed:
             if enforced.timestamp == self._current.timestamp:
                 return Message(self._current.timestamp, self._response(None))
             since = self._past.get(enforced.timestamp)
-            key = (self._current.timestamp, since.timestamp if since else 0)
+            if since is None and 0 < enforced.listing <= self._current.listing:
+                # Older than what is remembered, but the listing's number says what need not be sent again.
+                since = Versions(timestamp=0, snapshot=0, listing=enforced.listing, relief=0)
+            key = (self._current.timestamp, since)
             if key not in self._openings:
                 self._openings[key] = self._message(since)
                 _trim(self._openings, 8)

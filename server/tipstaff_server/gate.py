@@ -37,7 +37,7 @@ def caller_of(context: Context) -> Caller:
 class Gate(grpc.aio.ServerInterceptor):
     """Guards every method."""
 
-    async def intercept_service(  # type: ignore[override]  # the stub is generic over messages that no interceptor knows
+    async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
         """The guarded handler; None for a method that does not exist, which gRPC answers with UNIMPLEMENTED."""

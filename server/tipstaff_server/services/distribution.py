@@ -10,7 +10,6 @@ from tipstaff_server.errors import InvalidRequestError, NotFoundError
 from tipstaff_server.gate import Context, caller_of
 from tipstaff_server.logs import log_debug
 from tipstaff_server.rpc_errors import OffsetError
-from tipstaff_signing.errors import RepositoryError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -50,22 +49,22 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         self._acknowledge = acknowledge
         self._heartbeat_seconds = heartbeat_seconds
 
-    async def GetMetadata(self, request: distribution_pb2.GetMetadataRequest, context: Context) -> distribution_pb2.GetMetadataResponse:
+    async def GetMetadata(self, request: distribution_pb2.GetMetadataRequest, context: Context) -> distribution_pb2.GetMetadataResponse:  # noqa: N802  the contract's name
         """One metadata file."""
         audience = self._audience(context)
-        path = self._safe(self._repository.metadata_path, audience, request.name)
+        path = self._repository.metadata_path(audience, request.name)
         try:
             content = await asyncio.to_thread(path.read_bytes)
         except FileNotFoundError:
             raise NotFoundError("there is no such metadata file; start again at timestamp.json") from None
         return distribution_pb2.GetMetadataResponse(content=content)
 
-    async def GetArtefact(
+    async def GetArtefact(  # noqa: N802  the contract's name
         self, request: distribution_pb2.GetArtefactRequest, context: Context
     ) -> AsyncIterator[distribution_pb2.GetArtefactResponse]:
         """One artefact in chunks; the file is read in threads, a chunk ahead of nothing, so a slow reader holds one chunk."""
         audience = self._audience(context)
-        path = self._safe(self._repository.artefact_path, audience, request.path)
+        path = self._repository.artefact_path(audience, request.path)
         try:
             file = await asyncio.to_thread(_open_at, path, request.offset)
         except (FileNotFoundError, IsADirectoryError):
@@ -76,7 +75,7 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         finally:
             file.close()
 
-    async def Watch(self, request: distribution_pb2.WatchRequest, context: Context) -> AsyncIterator[distribution_pb2.WatchResponse]:
+    async def Watch(self, request: distribution_pb2.WatchRequest, context: Context) -> AsyncIterator[distribution_pb2.WatchResponse]:  # noqa: N802  the contract's name
         """First what differs from the versions enforced, then each change; a heartbeat whenever nothing else was sent for a while."""
         caller = caller_of(context)
         feed = self._feed(caller.audience)
@@ -95,7 +94,7 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
                     sent = message.timestamp
                     yield message.payload  # type: ignore[misc]  # as above
 
-    async def GetEpochKeys(self, request: distribution_pb2.GetEpochKeysRequest, context: Context) -> distribution_pb2.GetEpochKeysResponse:
+    async def GetEpochKeys(self, request: distribution_pb2.GetEpochKeysRequest, context: Context) -> distribution_pb2.GetEpochKeysResponse:  # noqa: N802  the contract's name
         """The keys that listings in use need, sealed to the caller's key."""
         audience = self._audience(context)
         if len(request.recipient_public_key) != PUBLIC_KEY_BYTES:
@@ -115,14 +114,6 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
             raise NotFoundError(
                 f"this server has no audience {audience!r}; ask the operator which one your certificate should name"
             ) from None
-
-    @staticmethod
-    def _safe(locate: Callable[[str, str], Path], audience: str, name: str) -> Path:
-        """A path inside the audience's folder, or InvalidRequestError: the name is one that no file of the repository can have."""
-        try:
-            return locate(audience, name)
-        except RepositoryError:
-            raise InvalidRequestError("no file of a repository has such a name; ask for names that the metadata give") from None
 
 
 def _open_at(path: Path, offset: int) -> BinaryIO:
