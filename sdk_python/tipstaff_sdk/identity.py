@@ -8,7 +8,7 @@ from typing import Final, NoReturn, final
 
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.errors import InvalidIdentifierError
-from tipstaff_sdk.numbering import IdentifierKind, canonical_number, is_plain_resident_id
+from tipstaff_sdk.numbering import IdentifierKind, canonical_number, is_canonical_resident_id
 from tipstaff_sdk.packing import pack_number, pack_resident_id
 
 __all__ = ["Identifier", "IdentifierKind"]
@@ -41,7 +41,7 @@ class Identifier:
     @classmethod
     def resident_id(cls, text: str) -> "Identifier":
         """A resident ID (GB 11643) as written or read from a document. About 1 µs when it is canonical already."""
-        if is_plain_resident_id(text):
+        if is_canonical_resident_id(text):
             return _make(_RESIDENT_ID, text, pack_resident_id(text))
         return cls(_RESIDENT_ID, text)
 
