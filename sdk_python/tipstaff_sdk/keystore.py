@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["KEY_BYTES", "FileKeyStore", "KeyStore", "MemoryKeyStore"]
 
 KEY_BYTES: Final = 32
+_MAX_BYTES: Final = 1 << 20
 
 
 class KeyStore(Protocol):
@@ -71,9 +72,11 @@ class FileKeyStore:
             return {}
         except OSError as error:
             raise ConfigurationError(f"cannot read the key file {self._path} ({error.strerror}); correct its owner or delete it") from error
-        with os.fdopen(descriptor, "rb") as file:
-            self._refuse_shared(os.fstat(file.fileno()))
-            return self._parse(file.read(1 << 20))
+        try:
+            self._refuse_shared(os.fstat(descriptor))
+            return self._parse(os.read(descriptor, _MAX_BYTES))
+        finally:
+            os.close(descriptor)
 
     def save(self, keys: Mapping[int, bytes]) -> None:
         encoded = {str(epoch): base64.b64encode(key).decode("ascii") for epoch, key in sorted(_checked(keys).items())}
