@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from tipstaff_server.actors import Actor, ActorKind
 from tipstaff_server.errors import PermissionDeniedError
 from tipstaff_server.logs import log_info
 from tipstaff_server.rpc_errors import status_of
@@ -23,7 +24,7 @@ from tipstaff_server.tls_identity import Caller, caller_from_uris, may_call
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["Context", "Gate", "caller_of"]
+__all__ = ["Context", "Gate", "actor_of", "caller_of"]
 
 # Requests and responses differ by method; the generated stubs check them where services are written.
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -32,6 +33,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 def caller_of(context: Context) -> Caller:
     """Who is calling. Raises NotIdentifiedError."""
     return caller_from_uris(context.auth_context().get("peer_uri", ()))
+
+
+def actor_of(caller: Caller) -> Actor:
+    """The caller as the registry and its audit log know it."""
+    return Actor(ActorKind(caller.role.value), caller.name, caller.audience)
 
 
 class Gate(grpc.aio.ServerInterceptor):
