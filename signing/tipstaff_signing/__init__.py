@@ -1,1 +1,76 @@
-"""Placeholder."""
+"""Keys, roles, writing and reading of the signed repository (The Update Framework). No network.
+
+keys = create_key_files(folder, audiences=["aviation"])
+repository = Repository.create(path, keys, audiences=["aviation"], catalogue=b"...")
+reader = Reader(state, view="aviation", trusted_root=repository.root_bytes(), roles=["listing-aviation", "relief-aviation"])
+state = reader.refresh(DirectoryFetcher(path / "aviation"))
+"""
+
+from tipstaff_signing.errors import (
+    ClockError,
+    ExpiredError,
+    FetchError,
+    IncompleteBundleError,
+    KeyFileError,
+    MetadataFormatError,
+    MismatchError,
+    NotFoundError,
+    ProposalError,
+    RepositoryError,
+    RollbackError,
+    SignatureError,
+    SigningError,
+    StateBusyError,
+    StateCorruptError,
+    StateError,
+    StorageError,
+    TooLargeError,
+    TrustError,
+    UnavailableError,
+    ViewError,
+)
+from tipstaff_signing.fetchers import DirectoryFetcher, Fetcher
+from tipstaff_signing.keys import KeyFolder, create_key_files
+from tipstaff_signing.library import Key, Signer
+from tipstaff_signing.model import Lifetimes, Limits, Proposal, RoleState, Target, VerifiedState, Versions
+from tipstaff_signing.reader import Reader
+from tipstaff_signing.repository import Repository
+
+__all__ = [
+    "ClockError",
+    "DirectoryFetcher",
+    "ExpiredError",
+    "FetchError",
+    "Fetcher",
+    "IncompleteBundleError",
+    "Key",
+    "KeyFileError",
+    "KeyFolder",
+    "Lifetimes",
+    "Limits",
+    "MetadataFormatError",
+    "MismatchError",
+    "NotFoundError",
+    "Proposal",
+    "ProposalError",
+    "Reader",
+    "Repository",
+    "RepositoryError",
+    "RoleState",
+    "RollbackError",
+    "SignatureError",
+    "Signer",
+    "SigningError",
+    "StateBusyError",
+    "StateCorruptError",
+    "StateError",
+    "StorageError",
+    "Target",
+    "TooLargeError",
+    "TrustError",
+    "UnavailableError",
+    "VerifiedState",
+    "Versions",
+    "ViewError",
+    "create_key_files",
+]

@@ -3,7 +3,7 @@
 `verify_chain` takes the files of one version and gives the roles in it, or raises. The rules, in order (TUF specification 1.0.34, 5.3-5.6):
 
 1. Every file is JSON of plain shape: no repeated keys, no floats, integers of 64 bits, at most 32 levels deep.
-2. The trusted root is signed by its own keys; each next root has the next number and is signed by enough keys of the one before and its own.
+2. The trusted root is signed by its own keys; each next root has the next number and is signed by enough keys of the last and of its own.
 3. The timestamp is signed by the root's timestamp keys, and is this view's.
 4. The snapshot is the one that the timestamp names (version, length, hash), signed by the root's snapshot keys, and is this view's.
 5. The targets metadata is the one that the snapshot names, signed by enough of the root's targets keys.
@@ -17,6 +17,7 @@ Expiry is reported, not judged, so that verified state can be used offline by th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -107,15 +108,15 @@ def verify_chain(trusted_root: bytes, files: Mapping[str, bytes], *, view: str, 
 def verify_prefix(trusted_root: bytes, files: Mapping[str, bytes], *, view: str) -> Chain:
     """The root, and the timestamp and snapshot as far as they verify: what a broken-off update has proved nevertheless."""
     root = _roots(trusted_root, files)
-    timestamp = snapshot = None
-    try:
+    chain = Chain(root, None, None, {})
+    with contextlib.suppress(TrustError):
         timestamp = _timestamp(root, files, view)
         signed_at(timestamp)
+        chain = Chain(root, timestamp, None, {})
         snapshot = _snapshot(root, timestamp, files, view)
         signed_at(snapshot)
-    except TrustError:
-        snapshot = None
-    return Chain(root, timestamp, snapshot, {})
+        chain = Chain(root, timestamp, snapshot, {})
+    return chain
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -15,16 +15,16 @@ import secrets
 import shutil
 import time
 import weakref
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
-from tipstaff_signing.errors import NotFoundError, StateBusyError, StorageError, TooLargeError, UnavailableError
+from tipstaff_signing.errors import StateBusyError, StorageError, TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["DISK", "DirectoryFetcher", "Disk", "FileLock", "fsync_dir", "read_capped", "sha256_file", "storage_errors", "write_atomic"]
+__all__ = ["DISK", "Disk", "FileLock", "fsync_dir", "read_capped", "sha256_file", "storage_errors", "write_atomic"]
 
 CHUNK_BYTES = 256 * 1024
 _METADATA_NAME = re.compile(r"(?:[1-9][0-9]{0,18}\.)?[a-z0-9][a-z0-9-]{0,63}\.json")
@@ -227,58 +227,3 @@ def _forget_locks() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_locks)
-
-
-class Fetcher(Protocol):
-    """Where metadata and artefacts come from. Nothing that it returns is trusted."""
-
-    def metadata(self, name: str, max_bytes: int) -> bytes:
-        """One metadata file, "timestamp.json" or "3.snapshot.json".
-
-        Raises:
-            NotFoundError: no such file.
-            TooLargeError: it is larger than `max_bytes`.
-            UnavailableError: it cannot be had now.
-        """
-        ...
-
-    def artefact(self, path: str, offset: int) -> Iterator[bytes]:
-        """The bytes of one artefact from `offset` on, in pieces; `path` has its hash prefix and is relative to the targets folder.
-
-        Raises, at the call or while iterating:
-            NotFoundError: no such file.
-            UnavailableError: it cannot be had now, or the stream broke.
-        """
-        ...
-
-
-class DirectoryFetcher:
-    """Fetches from a folder with `metadata/` and `targets/` in it: a mounted mirror, or a stick carried to an air-gapped site."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def metadata(self, name: str, max_bytes: int) -> bytes:
-        """See Fetcher."""
-        if not is_metadata_name(name):
-            raise NotFoundError(f"{name!r} is not a metadata file name")
-        try:
-            return read_capped(self._path / "metadata" / name, max_bytes)
-        except FileNotFoundError as error:
-            raise NotFoundError(f"there is no {name} in {self._path / 'metadata'}") from error
-        except OSError as error:
-            raise UnavailableError(f"{name} cannot be read from {self._path}: {error.strerror}; check the mount") from error
-
-    def artefact(self, path: str, offset: int) -> Iterator[bytes]:
-        """See Fetcher."""
-        if not is_target_path(path):
-            raise NotFoundError(f"{path!r} is not an artefact path")
-        try:
-            with (self._path / "targets" / path).open("rb") as file:
-                file.seek(offset)
-                while chunk := file.read(CHUNK_BYTES):
-                    yield chunk
-        except FileNotFoundError as error:
-            raise NotFoundError(f"there is no {path} in {self._path / 'targets'}") from error
-        except OSError as error:
-            raise UnavailableError(f"{path} cannot be read from {self._path}: {error.strerror}; check the mount") from error

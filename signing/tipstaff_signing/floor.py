@@ -50,13 +50,13 @@ class Floor:
         latest = max((time for time in (self.newest, newest) if time is not None), default=None)
         if latest is not None and now < latest - tolerance:
             raise ClockError(
-                f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but data was signed at {latest:%Y-%m-%d %H:%M} UTC: set the clock (NTP); "
-                "until then nobody can say what has expired"
+                f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but data was signed at {latest:%Y-%m-%d %H:%M} UTC: "
+                "set the clock (NTP); until then nobody can say what has expired"
             )
 
     def check_state(self, chain: Chain) -> None:
-        """Raises RollbackError when state on disk is below what was in force."""
-        self._check(chain, self.applicable(chain.root).accepted)
+        """Raises RollbackError when state on disk is below what was in force. A newer root than its own may be known meanwhile."""
+        self._check(chain, {**self.applicable(chain.root).accepted, "root": 0})
 
     def check_update(self, chain: Chain) -> None:
         """Raises RollbackError when something fetched is below what was in force or seen."""
@@ -64,7 +64,9 @@ class Floor:
         self._check(chain, _higher(floor.accepted, floor.seen))
 
     def applicable(self, root: Root) -> Floor:
-        """This floor without what a change of keys in `root` recovers from."""
+        """This floor without what a change of keys in `root` recovers from. A root older than the newest seen changes nothing."""
+        if self._knows_newer(root):
+            return self
         dropped: set[str] = set()
         for role in _KEYED:
             if role in self.keys and self.keys[role] != _keys_of(root, role):
@@ -79,11 +81,15 @@ class Floor:
 
     def raised(self, chain: Chain) -> Floor:
         """The floor after `chain` came into force."""
+        if self._knows_newer(chain.root):
+            return self
         floor = self.applicable(chain.root)
         return replace(self._met(floor, chain), accepted=_higher(floor.accepted, _versions(chain)))
 
     def warned(self, prefix: Chain) -> Floor:
         """The floor after an update failed that proved `prefix`. The root counts as accepted: it stays in force."""
+        if self._knows_newer(prefix.root):
+            return self
         floor = self.applicable(prefix.root)
         versions = _versions(prefix)
         root = {"root": versions.pop("root")}
@@ -106,28 +112,30 @@ class Floor:
         """
         try:
             content = cast("dict[str, object]", json.loads(data))
-            if content["format"] != _FORMAT:
-                raise ValueError("another format")
             newest = content["newest"]
+            view = {_FORMAT: content["view"]}[cast("int", content["format"])]
             floor = cls(
                 accepted=_table(content["accepted"], int),
                 seen=_table(content["seen"], int),
                 keys=_table(content["keys"], str),
                 newest=datetime.strptime(str(newest), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) if newest is not None else None,
             )
-            return floor, str(content["view"])
+            return floor, str(view)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StateCorruptError(
-                "floor.json is damaged, so old data could not be told from new: restore it from a backup, or, if you trust the server and the "
-                "network now, delete it and refresh"
+                "floor.json is damaged, so old data could not be told from new: restore it from a backup, or, if you trust the server "
+                "and the network now, delete it and refresh"
             ) from error
+
+    def _knows_newer(self, root: Root) -> bool:
+        return root.version < self.accepted.get("root", 0)
 
     @staticmethod
     def _check(chain: Chain, lowest: Mapping[str, int]) -> None:
         for name, signed in chain.signed().items():
             if signed.version < lowest.get(name, 0):
                 raise RollbackError(
-                    f"{name} has version {signed.version}, but {lowest[name]} was seen before: the source is out of date or replays old data"
+                    f"{name} has version {signed.version}, but {lowest[name]} was seen before: the source is behind, or replays old data"
                 )
 
     def _met(self, floor: Floor, chain: Chain) -> Floor:
@@ -158,4 +166,4 @@ def _table(value: object, kind: type[TableT]) -> dict[str, TableT]:
     checked = {name: item for name, item in table.items() if type(item) is kind}
     if len(checked) != len(table):
         raise ValueError("an entry is of another type")
-    return cast("dict[str, TableT]", checked)
+    return checked

@@ -1,0 +1,194 @@
+"""Artefacts by their SHA-256: downloaded aside, resumed, checked, renamed; never changed afterwards.
+
+    cache/artefacts/<sha256>     whole and checked
+    cache/partial/<sha256>       the beginning of one, kept so that a broken download is resumed
+    cache/quarantine/<sha256>    found damaged on disk; removed once a sound copy is in force
+
+What was hashed once by this object is not hashed again while the file's identity, size and time stay the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from tipstaff_signing.errors import FetchError, MismatchError, TooLargeError, UnavailableError
+from tipstaff_signing.files import Disk, fsync_dir, sha256_file
+from tipstaff_signing.names import prefixed_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from tipstaff_signing.fetchers import Fetcher
+    from tipstaff_signing.library import TargetFile
+    from tipstaff_signing.model import Limits
+
+__all__ = ["ArtefactStore"]
+
+_LOG = logging.getLogger("tipstaff_signing")
+_MAX_EMPTY = 1024
+
+
+class ArtefactStore:
+    """See the module. Callers hold the state's lock, except for `path` and `is_sound`. OSErrors of the disk pass through."""
+
+    def __init__(self, cache: Path, *, limits: Limits, monotonic: Callable[[], float], disk: Disk) -> None:
+        self._artefacts = cache / "artefacts"
+        self._partial = cache / "partial"
+        self._quarantine = cache / "quarantine"
+        self._limits = limits
+        self._monotonic = monotonic
+        self._disk = disk
+        self._checked: dict[str, tuple[int, int, int, int]] = {}
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        for folder in (self._artefacts, self._partial, self._quarantine):
+            self._disk.mkdir(folder)
+
+    def path(self, sha256: str) -> Path:
+        """Where an artefact is, if it is there."""
+        return self._artefacts / sha256
+
+    def is_sound(self, target: TargetFile) -> bool:
+        """Whether the artefact is there with the signed length and hash."""
+        sha256 = target.hashes["sha256"]
+        path = self.path(sha256)
+        try:
+            identity = _identity(path)
+            if self._checked.get(sha256) == identity:
+                return True
+            sound = identity[1] == target.length and sha256_file(path) == (target.length, sha256)
+        except FileNotFoundError:
+            return False
+        if sound:
+            self._checked[sha256] = identity
+        return sound
+
+    def set_aside(self, target: TargetFile) -> None:
+        """Put a damaged artefact where nobody uses it."""
+        path = self.path(target.hashes["sha256"])
+        self._checked.pop(path.name, None)
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.replace(path, self._quarantine / path.name)
+            _LOG.error("artefact %s was damaged on disk and is in quarantine; the next refresh fetches it again", target.path)
+
+    def fetch(self, target: TargetFile, fetcher: Fetcher) -> None:
+        """Make sure that the artefact is there and sound.
+
+        Raises:
+            FetchError: it could not be had; what came so far is kept for the next attempt.
+            MismatchError: what came is not what was signed.
+        """
+        if self.is_sound(target):
+            return
+        if self.path(target.hashes["sha256"]).exists():
+            self.set_aside(target)
+        partial = self._partial / target.hashes["sha256"]
+        resumed = self._download(target, fetcher, partial)
+        if not self._accept(target, partial) and not (resumed and self._again(target, fetcher, partial)):
+            raise MismatchError(
+                f"{target.path} is not what was signed: the source or the way to it alters data; try another, and tell the operator"
+            )
+
+    def sweep(self, used: Collection[str], retired: Mapping[str, datetime], now: datetime) -> dict[str, datetime]:
+        """Remove what is no longer used, except what retired so recently that somebody may still be opening it.
+
+        Returns:
+            What stays although unused, with the time since when.
+        """
+        kept: dict[str, datetime] = {}
+        for path in sorted(self._artefacts.iterdir()):
+            if path.name in used:
+                continue
+            since = retired.get(path.name, now)
+            if now - since >= self._limits.retention:
+                self._disk.remove(path)
+                self._checked.pop(path.name, None)
+            else:
+                kept[path.name] = since
+        for folder in (self._partial, self._quarantine):
+            for path in folder.iterdir():
+                self._disk.remove(path)
+        return kept
+
+    def unused(self, used: Collection[str], retired: Mapping[str, datetime], now: datetime) -> dict[str, datetime]:
+        """What lies here unused, with the time since when."""
+        return {path.name: retired.get(path.name, now) for path in sorted(self._artefacts.iterdir()) if path.name not in used}
+
+    def _again(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> bool:
+        """The beginning kept from last time may have been the bad part: once more from the start."""
+        self._download(target, fetcher, partial)
+        return self._accept(target, partial)
+
+    def _accept(self, target: TargetFile, partial: Path) -> bool:
+        sha256 = target.hashes["sha256"]
+        if sha256_file(partial) != (target.length, sha256):
+            self._disk.remove(partial)
+            return False
+        self._disk.replace(partial, self.path(sha256))
+        fsync_dir(self._artefacts, self._disk)
+        self._checked[sha256] = _identity(self.path(sha256))
+        return True
+
+    def _download(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> bool:
+        """Bring `partial` to its full length. Returns whether it began with bytes kept from an earlier attempt."""
+        if partial.exists() and partial.stat().st_size > target.length:
+            self._disk.remove(partial)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            start = os.fstat(descriptor).st_size
+            if start < target.length:
+                self._append(descriptor, target, self._chunks(target, fetcher, start), start)
+            self._disk.fsync(descriptor)
+        except (TooLargeError, OSError):
+            # Too much came, or the disk is full or failing: give the space back.
+            self._disk.remove(partial)
+            raise
+        finally:
+            os.close(descriptor)
+        return start > 0
+
+    def _append(self, descriptor: int, target: TargetFile, chunks: Iterator[bytes], have: int) -> None:
+        for chunk in chunks:
+            have += len(chunk)
+            if have > target.length:
+                raise TooLargeError(f"{target.path} goes on beyond its signed {target.length} bytes: do not use this source")
+            self._disk.write(descriptor, chunk)
+        if have < target.length:
+            raise UnavailableError(f"{target.path} broke off at {have} of {target.length} bytes: refresh again, it is resumed there")
+
+    def _chunks(self, target: TargetFile, fetcher: Fetcher, offset: int) -> Iterator[bytes]:
+        deadline = self._monotonic() + self._limits.fetch_seconds
+        empty = 0
+        with _fetching(target.path):
+            chunks = iter(fetcher.artefact(prefixed_path(target.path, target.hashes["sha256"]), offset))
+        while True:
+            with _fetching(target.path):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            empty = 0 if chunk else empty + 1
+            if self._monotonic() > deadline or empty > _MAX_EMPTY:
+                raise UnavailableError(f"{target.path} took over {self._limits.fetch_seconds:g} s: refresh again, it is resumed")
+            yield chunk
+
+
+@contextlib.contextmanager
+def _fetching(path: str) -> Generator[None]:
+    """Whatever a transport raises, at the call or in mid-stream, is a FetchError."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except Exception as error:
+        raise UnavailableError(f"{path} could not be fetched ({type(error).__name__}): check the connection and refresh again") from error
+
+
+def _identity(path: Path) -> tuple[int, int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
