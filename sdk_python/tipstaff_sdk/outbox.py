@@ -86,10 +86,11 @@ class OutboxDepth:
 class _Ticket:
     """One caller's events on their way into a shared commit."""
 
-    __slots__ = ("done", "error", "events")
+    __slots__ = ("done", "error", "events", "leave")
 
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(self, events: Sequence[Event], leave: int) -> None:
         self.events = events
+        self.leave = leave
         self.done = False
         self.error: TipstaffError | None = None
 
@@ -124,14 +125,17 @@ class Outbox:
             self._abandoned.append(self._connection)
         self._reset()
 
-    def put(self, events: Sequence[Event]) -> None:
-        """Keeps all of `events` or none; on disk when it returns. An id that is already waiting is left as it is."""
+    def put(self, events: Sequence[Event], *, leave: int = 0) -> None:
+        """Keeps all of `events` or none; on disk when it returns. An id that is already waiting is left as it is.
+
+        `leave` is how much room must stay for others.
+        """
         if not events:
             return
         deadline = time.monotonic() + self._wait
         while True:
             try:
-                self._put_once(events)
+                self._put_once(events, leave)
             except OutboxFullError:
                 if time.monotonic() >= deadline:
                     raise
@@ -140,8 +144,8 @@ class Outbox:
             else:
                 return
 
-    def _put_once(self, events: Sequence[Event]) -> None:
-        ticket = _Ticket(events)
+    def _put_once(self, events: Sequence[Event], leave: int) -> None:
+        ticket = _Ticket(events, leave)
         with self._queue_lock:
             self._queue.append(ticket)
         # Whoever gets here first commits for all who queued meanwhile; they find their ticket done.
@@ -158,7 +162,7 @@ class Outbox:
             with self._transaction() as connection:
                 room = self._limit - sum(connection.execute("SELECT pending, set_aside FROM depth").fetchone())
                 for ticket in group:
-                    if len(ticket.events) > room:
+                    if len(ticket.events) > room - ticket.leave:
                         ticket.error = self._full()
                         continue
                     room -= len(ticket.events)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-__all__ = ["GrpcFetcher", "GrpcTransport", "SealedKeyError", "connect"]
+__all__ = ["GrpcFetcher", "GrpcTransport", "SealedKeyError", "WatchStream", "connect"]
 
 _MEBIBYTE: Final = 1 << 20
 _MAX_MESSAGE: Final = 16 * _MEBIBYTE
@@ -64,7 +64,7 @@ _ERRORS: Final[dict[grpc.StatusCode, tuple[type[errors.TransportError], str]]] =
     grpc.StatusCode.ALREADY_EXISTS: (errors.RequestRefusedError, "the server has that already, with other content"),
     grpc.StatusCode.OUT_OF_RANGE: (errors.RequestRefusedError, "the server has no such part"),
     grpc.StatusCode.UNIMPLEMENTED: (
-        errors.RequestRefusedError,
+        errors.UnavailableError,
         "the server does not know this call; ask the operator which version it runs",
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (errors.UnavailableError, "the server or a message limit is exhausted; it is tried again later"),
@@ -142,9 +142,11 @@ class GrpcTransport:
         """This transport as the signing reader's way to files."""
         return GrpcFetcher(self)
 
-    def watch(self, enforced: distribution_pb2.StateVersion) -> Iterator[distribution_pb2.WatchResponse]:
-        """Changes as they happen, for as long as the connection lives; `cancel_watch` or `close` end it with `UnavailableError`."""
-        return self._stream(self._distribution.Watch, distribution_pb2.WatchRequest(enforced=enforced), None)
+    def watch(self, enforced: distribution_pb2.StateVersion) -> WatchStream:
+        """Changes as they happen, for as long as the connection lives."""
+        with _mapped():
+            call = self._distribution.Watch(distribution_pb2.WatchRequest(enforced=enforced))
+        return WatchStream(call, self._tracked(call))
 
     def epoch_keys(self) -> dict[int, bytes]:
         """The audience's epoch master keys, sealed by the server to a key made for this one request (HPKE base mode, RFC 9180)."""
@@ -226,6 +228,25 @@ class GrpcTransport:
                 self._running.discard(call)
 
 
+class WatchStream:
+    """An open watch, iterated once. It ends with `UnavailableError`, also after `cancel`, which any thread may call."""
+
+    def __init__(self, call: _Stream, tracked: contextlib.AbstractContextManager[None]) -> None:
+        self._call = call
+        self._tracked = tracked
+
+    def __iter__(self) -> Iterator[distribution_pb2.WatchResponse]:
+        with _mapped(), self._tracked:
+            try:
+                yield from self._call
+            finally:
+                self._call.cancel()
+
+    def cancel(self) -> None:
+        """Ends it."""
+        self._call.cancel()
+
+
 class GrpcFetcher:
     """`tipstaff_signing.Fetcher` over a transport, in the words of the reader's errors."""
 
@@ -248,6 +269,10 @@ class GrpcFetcher:
 
 class _Cancellable(Protocol):
     def cancel(self) -> bool: ...
+
+
+class _Stream(_Cancellable, Protocol):
+    def __iter__(self) -> Iterator[distribution_pb2.WatchResponse]: ...
 
 
 class _DeadlineError(errors.UnavailableError):
@@ -275,7 +300,7 @@ def _mapped() -> Iterator[None]:
         raise errors.UnavailableError(_ERRORS[grpc.StatusCode.CANCELLED][1]) from error
     except ValueError as error:
         # grpc's way of saying that the channel was closed under the call.
-        if "closed channel" not in str(error).lower():
+        if "closed" not in str(error).lower():
             raise
         raise errors.UnavailableError("the connection was closed") from error
 
