@@ -25,9 +25,11 @@ from tipstaff_bloom.errors import (
     EpochMismatchError,
     FormatError,
     GeometryMismatchError,
+    LedgerError,
     TokenError,
 )
 from tipstaff_bloom.filter import BloomFilter
+from tipstaff_bloom.ledger import TokenLedger
 
 if sys.byteorder != "little":
     raise ImportError("tipstaff_bloom maps little-endian files and needs a little-endian machine")
@@ -44,6 +46,8 @@ __all__ = [
     "EpochMismatchError",
     "FormatError",
     "GeometryMismatchError",
+    "LedgerError",
     "TokenError",
+    "TokenLedger",
     "diff",
 ]

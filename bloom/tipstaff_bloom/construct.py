@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tipstaff_bloom.geometry import BLOCK_WORDS, PATTERN_INTS, Geometry
+from tipstaff_bloom.geometry import PATTERN_INTS, Geometry
 from tipstaff_bloom.probe import positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
 BATCH: Final = 1 << 22  # tokens brought into order at a time: 64 MiB, and as much again for the ordered copy
-_PIECE: Final = 1 << 15  # tokens sorted at a time, 512 KiB
-_SLICE: Final = 1 << 13  # tokens scattered at a time: their index arrays stay in the cache
 _REGIONS: Final = 256  # so that the region is one byte, which argsort sorts in one pass
 _SPARSE: Final = 256  # with fewer tokens than blocks / this, expanding every region costs more than bitwise_or.at
+
+# Tokens per NumPy call, (sorting, scattering): few enough to stay in the cache; with threads more, because each call gives up the
+# interpreter lock and takes it back, which costs as much as the work when the calls are short.
+_ONE_THREAD: Final = (1 << 15, 1 << 14)
+_MORE_THREADS: Final = (1 << 17, 1 << 17)
+_WORTH_THREADS: Final = 1 << 20  # tokens in a batch
 
 _U64 = np.uint64
 _LOW_32: Final = _U64(0xFFFFFFFF)
@@ -38,14 +42,16 @@ _PATTERN_POSITIONS: Final = tuple(
 def set_bits(words: NDArray[np.uint64], geometry: Geometry, chunks: Iterable[NDArray[np.uint64]], threads: int) -> int:
     """Sets the bits of all tokens, given as (n, 2) arrays, in the bit array; returns how many tokens there were."""
     count = 0
-    for batch in _batches(chunks):
+    piece, _ = _MORE_THREADS if threads > 1 else _ONE_THREAD
+    for batch in _batches(chunks, piece):
         size = sum(len(chunk) for chunk in batch)
         count += size
+        workers = threads if size >= _WORTH_THREADS else 1
         if size * _SPARSE < geometry.block_count:
             for chunk in batch:
                 _set_sparse(words, geometry, chunk)
         else:
-            _set_dense(words, geometry, batch, threads)
+            _set_dense(words, geometry, batch, workers)
     return count
 
 
@@ -74,13 +80,13 @@ def _word(geometry: Geometry, x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return word
 
 
-def _batches(chunks: Iterable[NDArray[np.uint64]]) -> Iterator[list[NDArray[np.uint64]]]:
-    """The same tokens in pieces of at most _PIECE rows, as lists of about BATCH tokens."""
+def _batches(chunks: Iterable[NDArray[np.uint64]], rows: int) -> Iterator[list[NDArray[np.uint64]]]:
+    """The same tokens in pieces of at most `rows`, as lists of about BATCH tokens."""
     batch: list[NDArray[np.uint64]] = []
     size = 0
     for chunk in chunks:
-        for start in range(0, len(chunk), _PIECE):
-            piece = chunk[start : start + _PIECE]
+        for start in range(0, len(chunk), rows):
+            piece = chunk[start : start + rows]
             batch.append(piece)
             size += len(piece)
             if size >= BATCH:
@@ -101,16 +107,32 @@ def _set_dense(words: NDArray[np.uint64], geometry: Geometry, batch: list[NDArra
     while geometry.words - 1 >> shift >= _REGIONS:
         shift += 1
     size = 1 << shift
-    regions = range(-(-geometry.words // size))
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        futures = [pool.submit(_order, geometry, piece, shift, len(regions)) for piece in batch]
-        ordered = [future.result() for future in futures]
+    regions = -(-geometry.words // size)
+    _, rows = _MORE_THREADS if threads > 1 else _ONE_THREAD
+    ordered: list[tuple[NDArray[np.uint64], list[int]]] = [(piece, []) for piece in batch]
 
-        def fill(region: int) -> None:
-            parts = [tokens[bounds[region] : bounds[region + 1]] for tokens, bounds in ordered]
-            _fill_region(words[region * size : (region + 1) * size], geometry, parts, region * size)
+    def order(worker: int) -> None:
+        for number in range(worker, len(batch), threads):
+            ordered[number] = _order(geometry, batch[number], shift, regions)
 
-        list(pool.map(fill, regions))
+    def fill(worker: int) -> None:
+        expanded = np.empty(size * 64, np.bool_)
+        for region in range(worker, regions, threads):
+            tokens = np.concatenate([piece[bounds[region] : bounds[region + 1]] for piece, bounds in ordered])
+            target = words[region * size : (region + 1) * size]
+            _fill_region(target, geometry, tokens, region * size, expanded[: len(target) * 64], rows)
+
+    _in_parallel(order, threads)
+    _in_parallel(fill, threads)
+
+
+def _in_parallel(work: Callable[[int], None], threads: int) -> None:
+    if threads == 1:
+        work(0)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(work, worker) for worker in range(threads)]:
+            future.result()
 
 
 def _order(geometry: Geometry, piece: NDArray[np.uint64], shift: int, regions: int) -> tuple[NDArray[np.uint64], list[int]]:
@@ -121,12 +143,17 @@ def _order(geometry: Geometry, piece: NDArray[np.uint64], shift: int, regions: i
     return ordered, bounds.tolist()
 
 
-def _fill_region(words: NDArray[np.uint64], geometry: Geometry, parts: list[NDArray[np.uint64]], first_word: int) -> None:
-    tokens = np.concatenate(parts)
-    if not len(tokens):
-        return
-    expanded = np.zeros(len(words) * 8 * BLOCK_WORDS, np.bool_)
-    for start in range(0, len(tokens), _SLICE):
-        for index in bit_indices(geometry, tokens[start : start + _SLICE], first_word):
+def _fill_region(
+    words: NDArray[np.uint64],
+    geometry: Geometry,
+    tokens: NDArray[np.uint64],
+    first_word: int,
+    expanded: NDArray[np.bool_],
+    rows: int,
+) -> None:
+    """Sets the bits of tokens that all fall into `words`; `expanded` is room for a byte per bit."""
+    expanded.fill(False)  # noqa: FBT003  the value to fill with
+    for start in range(0, len(tokens), rows):
+        for index in bit_indices(geometry, tokens[start : start + rows], first_word):
             expanded[index] = True
-    words |= np.packbits(expanded, bitorder="little").view("<u8")
+    words |= np.packbits(expanded, bitorder="little").view(np.uint64)

@@ -10,6 +10,7 @@ BloomError
 │   ├── DeltaFormatError     bytes that are not a delta in the one accepted form
 │   ├── DeltaBaseError       a delta made for another filter than this one
 │   └── DeltaDigestError     a delta whose result is not what it promised
+├── LedgerError              a token ledger that has parted from the registry
 └── ClosedError              a filter used after close()
 
 Every message says what to do and none repeats a token.
@@ -54,6 +55,10 @@ class DeltaBaseError(DeltaError):
 
 class DeltaDigestError(DeltaError):
     """The result of the delta is not the filter it promised; nothing of it was kept."""
+
+
+class LedgerError(BloomError):
+    """A change does not fit the ledger; make the ledger again from the registry."""
 
 
 class ClosedError(BloomError):

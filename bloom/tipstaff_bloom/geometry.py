@@ -17,6 +17,7 @@ Lemire, "Fast Random Integer Generation in an Interval" (2019) for the multiply-
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -81,6 +82,7 @@ def plan(capacity: int, fpr: float) -> Geometry:
 
     Raises CapacityError when capacity is outside 1 .. 2^32, fpr outside 1e-5 .. 0.05, or the filter would pass 4 GiB.
     """
+    capacity = operator.index(capacity)
     if not 1 <= capacity <= MAX_CAPACITY:
         raise CapacityError(f"capacity must be from 1 to {MAX_CAPACITY}, not {capacity}")
     if not MIN_FPR <= fpr <= MAX_FPR:

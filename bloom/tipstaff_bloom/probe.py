@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 import numpy as np
 
 from tipstaff_bloom.errors import ClosedError, TokenError
-from tipstaff_bloom.geometry import BLOCK_BITS, PATTERN_INTS, PATTERNS, POSITION_BITS, Y_POSITIONS, Geometry
+from tipstaff_bloom.geometry import BLOCK_BITS, BLOCK_WORDS, PATTERN_INTS, PATTERNS, POSITION_BITS, Y_POSITIONS, Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _WRONG_ARRAY: Final = "tokens must be a NumPy array of dtype uint8 and shape (n, 16)"
 
 TOKEN_BYTES: Final = 16
-CHUNK: Final = 1 << 14  # rows; the scratch of a chunk stays in the second-level cache
+CHUNK: Final = 1 << 16  # rows at a time: long enough to spread the cost of a call, short enough for the second-level cache
+THREAD_CHUNK: Final = 1 << 18  # with threads longer: each call gives up the interpreter lock and has to get it back
 
 # Indexed by the two top bytes of x as one number: saves the shift to 12 bits in the scalar path, entries are shared objects.
 _PATTERN_BY_TOP: Final[tuple[int, ...]] = tuple(PATTERN_INTS[top >> 4] for top in range(1 << 16))
@@ -30,11 +31,10 @@ _LOW_32: Final = _U64(0xFFFFFFFF)
 _32: Final = _U64(32)
 _52: Final = _U64(52)
 _POSITION: Final = _U64(BLOCK_BITS - 1)
-_STEP: Final = _U64(POSITION_BITS)
-_BLOCK_START: Final = _U64((1 << 64) - BLOCK_BITS)
+_BLOCK_START_WORD: Final = _U64((1 << 64) - BLOCK_WORDS)
 _WORD_BITS_LOG: Final = _U64(6)
-_3: Final = _U64(3)
-_7: Final = _U64(7)
+_BIT: Final = _U64(63)
+_1: Final = _U64(1)
 
 
 def scalar_probe(words: memoryview, bits: memoryview, geometry: Geometry) -> Callable[[bytes], bool]:
@@ -90,14 +90,18 @@ def positions(x: NDArray[np.uint64], y: NDArray[np.uint64], index: int) -> NDArr
 
 
 class _Scratch(threading.local):
-    """Buffers of one thread, so that a call allocates nothing of the size of a chunk."""
+    """Buffers of one thread, so that a call allocates nothing but its result; they grow to one chunk at most."""
 
     def __init__(self) -> None:
-        self.x = np.empty(CHUNK, np.uint64)
-        self.word = np.empty(CHUNK, np.uint64)
-        self.pattern = np.empty(CHUNK, np.uint64)
-        self.loaded = np.empty(CHUNK, np.uint64)
-        self.equal = np.empty(CHUNK, np.bool_)
+        self.numbers = np.empty((4, 0), np.uint64)
+        self.flags = np.empty(0, np.bool_)
+
+    def rows(self, size: int) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """Four arrays of numbers and one of flags, of `size` rows."""
+        if size > len(self.flags):
+            self.numbers = np.empty((4, size), np.uint64)
+            self.flags = np.empty(size, np.bool_)
+        return self.numbers[:, :size], self.flags[:size]
 
 
 _scratch: Final = _Scratch()
@@ -106,31 +110,29 @@ _scratch: Final = _Scratch()
 def probe_many(words: NDArray[np.uint64], geometry: Geometry, tokens: NDArray[np.uint64], threads: int) -> NDArray[np.bool_]:
     """Whether each token of an (n, 2) array may be in the filter."""
     result = np.zeros(len(tokens), np.bool_)
-    starts = range(0, len(tokens), CHUNK)
-    if threads > 1 and len(starts) > 1:
-        share = -(-len(starts) // threads) * CHUNK
-        parts = [slice(start, start + share) for start in range(0, len(tokens), share)]
-        with ThreadPoolExecutor(threads) as pool:
-            for future in [pool.submit(_probe_range, words, geometry, tokens[part], result[part]) for part in parts]:
-                future.result()
-    else:
-        _probe_range(words, geometry, tokens, result)
+    threads = min(threads, len(tokens) // CHUNK)
+    if threads <= 1:
+        _probe_range(words, geometry, tokens, result, CHUNK)
+        return result
+    share = -(-len(tokens) // threads)
+    parts = [slice(start, start + share) for start in range(0, len(tokens), share)]
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(_probe_range, words, geometry, tokens[part], result[part], THREAD_CHUNK) for part in parts]:
+            future.result()
     return result
 
 
-def _probe_range(words: NDArray[np.uint64], geometry: Geometry, tokens: NDArray[np.uint64], result: NDArray[np.bool_]) -> None:
-    for start in range(0, len(tokens), CHUNK):
-        chunk = tokens[start : start + CHUNK]
-        rows, word = _first_probe(words, geometry, chunk)
-        rows = _other_probes(words, geometry, chunk, rows, word)
-        result[start : start + CHUNK][rows] = True
+def _probe_range(words: NDArray[np.uint64], geometry: Geometry, tokens: NDArray[np.uint64], result: NDArray[np.bool_], rows: int) -> None:
+    for start in range(0, len(tokens), rows):
+        chunk = tokens[start : start + rows]
+        hits, word = _first_probe(words, geometry, chunk)
+        hits = _other_probes(words, geometry, chunk, hits, word)
+        result[start : start + rows][hits] = True
 
 
 def _first_probe(words: NDArray[np.uint64], geometry: Geometry, chunk: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
     """Rows of the chunk whose pattern is set, and the word index of every row."""
-    size = len(chunk)
-    s = _scratch
-    x, word, pattern, loaded, equal = s.x[:size], s.word[:size], s.pattern[:size], s.loaded[:size], s.equal[:size]
+    (x, word, pattern, loaded), equal = _scratch.rows(len(chunk))
     np.copyto(x, chunk[:, 0])
     np.bitwise_and(x, _LOW_32, out=word)
     np.multiply(word, _U64(geometry.words), out=word)
@@ -149,13 +151,13 @@ def _other_probes(
 ) -> NDArray[np.intp]:
     """The rows that also pass the free bits; each probe is made for the survivors of the one before."""
     x, y = chunk[rows, 0], chunk[rows, 1]
-    start = (word[rows] << _WORD_BITS_LOG) & _BLOCK_START
-    bits = words.view(np.uint8)
+    start = word[rows] & _BLOCK_START_WORD
     for index in range(geometry.free_bits):
         if not len(rows):
             break
-        position = start | positions(x, y, index)
-        byte = np.take(bits, (position >> _3).view(np.intp), mode="clip")
-        kept = np.flatnonzero((byte >> (position & _7).astype(np.uint8)) & np.uint8(1))
+        position = positions(x, y, index)
+        at = (position >> _WORD_BITS_LOG) | start
+        loaded = np.take(words, at.view(np.intp), mode="clip")
+        kept = np.flatnonzero((loaded >> (position & _BIT)) & _1)
         rows, x, y, start = rows[kept], x[kept], y[kept], start[kept]
     return rows
