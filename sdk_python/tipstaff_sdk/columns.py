@@ -123,7 +123,7 @@ def _from_bytes(part: NDArray[Any]) -> _Chunk:
     rows = np.ascontiguousarray(part)
 
     def text(row: int) -> str | None:
-        return rows[row].tobytes().decode("ascii", "replace")
+        return str(rows[row].tobytes(), "ascii", "replace")
 
     return _Chunk(rows, text)
 
