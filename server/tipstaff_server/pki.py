@@ -100,8 +100,8 @@ class CertificateAuthority:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def write(self, folder: Path) -> None:
-        """Writes ca.pem and ca_key.pem (mode 0600) into a folder that exists."""
-        Issued(self.certificate, _private_pem(self._key)).write(folder, "ca.pem", "ca_key.pem")
+        """Writes ca.pem and ca.key (mode 0600) into a folder that exists."""
+        Issued(self.certificate, _private_pem(self._key)).write(folder, "ca.pem", "ca.key")
 
     def issue_server(self, hosts: Sequence[str]) -> Issued:
         """A server's certificate for host names and IP addresses."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from cryptography import x509
 
 from tipstaff_server.pki import CertificateAuthority
 
@@ -35,3 +36,10 @@ class Tls:
 async def calling(call: Awaitable[Any]) -> Any:
     """Awaits a unary call."""
     return await call
+
+
+def identity_of(certificate: bytes) -> str:
+    """The one URI in a certificate (PEM)."""
+    names = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return uri

@@ -64,18 +64,18 @@ def test_certificates_end(authority: CertificateAuthority):
 
 def test_an_authority_is_the_same_after_writing_and_loading(authority: CertificateAuthority, tmp_path: Path):
     authority.write(tmp_path)
-    loaded = CertificateAuthority.load(tmp_path / "ca.pem", tmp_path / "ca_key.pem", clock=lambda: NOW)
+    loaded = CertificateAuthority.load(tmp_path / "ca.pem", tmp_path / "ca.key", clock=lambda: NOW)
     issued = x509.load_pem_x509_certificate(loaded.issue_client(IDENTITY).certificate)
     trusting(authority).build_client_verifier().verify(issued, [])
 
 
 def test_private_files_are_for_their_owner_only_and_never_overwritten(authority: CertificateAuthority, tmp_path: Path):
     authority.write(tmp_path)
-    assert stat.S_IMODE((tmp_path / "ca_key.pem").stat().st_mode) == 0o600
-    before = (tmp_path / "ca_key.pem").read_bytes()
+    assert stat.S_IMODE((tmp_path / "ca.key").stat().st_mode) == 0o600
+    before = (tmp_path / "ca.key").read_bytes()
     with pytest.raises(FileExistsError):
-        write_private(tmp_path / "ca_key.pem", b"other")
-    assert (tmp_path / "ca_key.pem").read_bytes() == before
+        write_private(tmp_path / "ca.key", b"other")
+    assert (tmp_path / "ca.key").read_bytes() == before
 
 
 def test_a_key_of_another_pair_is_refused(authority: CertificateAuthority, tmp_path: Path):
@@ -84,7 +84,7 @@ def test_a_key_of_another_pair_is_refused(authority: CertificateAuthority, tmp_p
     other.mkdir()
     CertificateAuthority.create().write(other)
     with pytest.raises(ValueError, match="pair"):
-        CertificateAuthority.load(tmp_path / "ca.pem", other / "ca_key.pem")
+        CertificateAuthority.load(tmp_path / "ca.pem", other / "ca.key")
 
 
 def test_the_key_belongs_to_the_certificate(authority: CertificateAuthority):
