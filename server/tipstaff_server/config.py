@@ -79,7 +79,7 @@ class StretchSection(_Section):
 
     n: int = Field(default=1 << 12, ge=2, le=1 << 20)
     r: int = Field(default=8, ge=1, le=64)
-    p: int = Field(default=1, ge=1, le=64)
+    p: int = Field(default=1, ge=1, le=16)
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
 
     @field_validator("n")

@@ -1,0 +1,48 @@
+"""Who acts on the registry. Comes from the certificate, the command line or the scheduler, never from a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["SYSTEM", "Actor", "ActorKind"]
+
+
+class ActorKind(StrEnum):
+    """What somebody is to the registry."""
+
+    AUTHORITY = "authority"
+    PROVIDER = "provider"
+    OPERATOR = "operator"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A kind, an id within it, and for a provider its audience. As text, and in the audit log: `authority:court`."""
+
+    kind: ActorKind
+    id: str
+    audience: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+    @classmethod
+    def authority(cls, authority_id: str) -> Actor:
+        """An authority: acts on its own restrictions only."""
+        return cls(ActorKind.AUTHORITY, authority_id)
+
+    @classmethod
+    def provider(cls, provider_id: str, audience: str) -> Actor:
+        """A provider: knows of the restrictions of its audience only."""
+        return cls(ActorKind.PROVIDER, provider_id, audience)
+
+    @classmethod
+    def operator(cls, name: str) -> Actor:
+        """The operator: may act for any authority."""
+        return cls(ActorKind.OPERATOR, name)
+
+
+SYSTEM = Actor(ActorKind.SYSTEM, "clock")
+"""What happens by itself when its time has come."""

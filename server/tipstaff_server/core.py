@@ -1,0 +1,77 @@
+"""What all acts on the registry share: the database, the vault, the clock, and the transaction that an act is."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from tipstaff_server.audit import AuditLog
+from tipstaff_server.models import ReliefHeadRow, ReliefRow
+from tipstaff_server.policies import Policies, PolicyCache
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from datetime import datetime, timedelta
+
+    from sqlalchemy.orm import Session
+
+    from tipstaff_server.clock import Clock
+    from tipstaff_server.database import Database
+    from tipstaff_server.stretching import Stretcher
+    from tipstaff_server.vault import Vault
+
+__all__ = ["Core", "Unit"]
+
+HEAD = 1
+
+
+@dataclass(slots=True)
+class Unit:
+    """One act: a writing transaction, its audit entries, and the moment that counts as now."""
+
+    session: Session
+    log: AuditLog
+    now: datetime
+    policies: Policies
+
+    def lift(self, restriction_id: bytes, cause: str) -> int:
+        """Takes the next relief sequence. The row stays locked until the commit, so sequences commit in order."""
+        sequence = self.session.execute(
+            update(ReliefHeadRow)
+            .where(ReliefHeadRow.id == HEAD)
+            .values(sequence=ReliefHeadRow.sequence + 1)
+            .returning(ReliefHeadRow.sequence)
+            .execution_options(synchronize_session=False)
+        ).scalar_one()
+        self.session.add(ReliefRow(sequence=sequence, restriction_id=restriction_id, at=self.now, cause=cause))
+        return sequence
+
+    def relief_head(self) -> int:
+        """The last relief sequence, locked until the commit."""
+        return self.session.execute(select(ReliefHeadRow.sequence).where(ReliefHeadRow.id == HEAD).with_for_update()).scalar_one()
+
+
+@dataclass(slots=True)
+class Core:
+    """Shared by the parts of `Registry`. `max_term`: longest term allowed; `horizon`: how far ahead a listing looks."""
+
+    database: Database
+    vault: Vault
+    clock: Clock
+    stretcher: Stretcher
+    max_term: timedelta
+    horizon: timedelta
+    page_size: int
+    policies: PolicyCache = field(default_factory=PolicyCache)
+
+    @contextmanager
+    def act(self) -> Generator[Unit]:
+        """A transaction that commits with its audit entries, or not at all."""
+        with self.database.write() as session:
+            unit = Unit(session, AuditLog(session, self.vault), self.clock(), self.policies.get(session))
+            yield unit
+            session.flush()
+            unit.log.flush()

@@ -1,0 +1,194 @@
+"""Disputes (异议): somebody says that a restriction is wrong.
+
+What opening one does is the list's policy; by default enforcement is suspended until it is answered, and relief says so at once
+(核实期间暂不执行). One suspension for each ground: a ground that was examined and rejected does not suspend again.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import func, select
+
+from tipstaff_server.actors import Actor, ActorKind
+from tipstaff_server.acts import apply, check_id, check_reason, find
+from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.lifecycle import TERMINAL, Event, State
+from tipstaff_server.models import DisputeEffect, DisputeRow, DisputeState, RestrictionRow
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from tipstaff_server.core import Core, Unit
+
+__all__ = ["Dispute", "Disputing", "OpenedDispute"]
+
+MAX_STATEMENT = 2_000
+STATEMENT = "disputes.statement"
+GENERAL = "GENERAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A dispute; fields as Dispute in the contract. `suspended`: its restriction is not enforced now."""
+
+    case_number: str
+    state: DisputeState
+    suspended: bool
+    opened_at: datetime
+    answer_due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedDispute:
+    """The dispute, and the relief sequence that carries the suspension (0: nothing is suspended)."""
+
+    dispute: Dispute
+    relief_sequence: int
+
+
+class Disputing:
+    """The part of the registry that takes disputes."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def open_dispute(
+        self, restriction_id: bytes, statement: str, *, request_id: bytes, actor: Actor, decision_id: bytes = b"", ground: str = GENERAL
+    ) -> OpenedDispute:
+        """Opens one; the same `request_id` (16 bytes) of the same actor again gives the first answer.
+
+        Raises NotFoundError: no such restriction for this actor; LifecycleError: it has ended; InvalidRequestError.
+        """
+        check_id(restriction_id)
+        check_id(request_id)
+        if decision_id:
+            check_id(decision_id)
+        if not 1 <= len(statement.strip()) <= MAX_STATEMENT:
+            raise InvalidRequestError(f"a statement has 1 to {MAX_STATEMENT} characters")
+        with self._core.act() as unit:
+            restriction = find(unit.session, restriction_id, actor, self._core, lock=True)
+            before = unit.session.scalar(select(DisputeRow).where(DisputeRow.opened_by == str(actor), DisputeRow.request_id == request_id))
+            if before is not None:
+                if before.restriction_id != restriction_id:
+                    raise InvalidRequestError("this request id was used for another restriction; choose a new one")
+                return OpenedDispute(_view(before, restriction), before.relief_sequence)
+            row = self._open(unit, restriction, actor, ground)
+            row.request_id, row.decision_id = request_id, decision_id or None
+            row.statement = self._core.vault.encrypt_text(STATEMENT, row.case_number.encode(), statement)
+            unit.session.add(row)
+            return OpenedDispute(_view(row, restriction), row.relief_sequence)
+
+    def get_dispute(self, case_number: str, actor: Actor) -> Dispute:
+        """One dispute, for who opened it, its authority or the operator. Raises NotFoundError."""
+        with self._core.database.read() as session:
+            row = session.get(DisputeRow, case_number)
+            restriction = None if row is None else session.get(RestrictionRow, row.restriction_id)
+            if row is None or restriction is None or not _may_follow(row, restriction, actor):
+                raise NotFoundError("there is no such dispute here; check the case number")
+            return _view(row, restriction)
+
+    def answer_dispute(
+        self, case_number: str, outcome: Literal[DisputeState.REJECTED, DisputeState.REVOKED], reason: str, actor: Actor
+    ) -> Dispute:
+        """Answers one: REJECTED puts a suspended restriction in force again, REVOKED ends it as wrong.
+
+        Raises NotFoundError, LifecycleError: it is answered already; PermissionDeniedError, InvalidRequestError.
+        """
+        check_reason(reason)
+        if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
+            raise PermissionDeniedError("only the authority that decided, or the operator, answers a dispute")
+        with self._core.act() as unit:
+            row = unit.session.scalar(select(DisputeRow).where(DisputeRow.case_number == case_number).with_for_update())
+            if row is None:
+                raise NotFoundError("there is no such dispute here; check the case number")
+            restriction = find(unit.session, row.restriction_id, actor, self._core, lock=True)
+            if row.state is not DisputeState.OPEN:
+                raise LifecycleError(f"this dispute is {row.state} already")
+            unit.log.add(unit.now, actor, f"DISPUTE_{outcome}", ("dispute", case_number.encode()), reason=reason)
+            if outcome is DisputeState.REVOKED:
+                apply(unit, restriction, Event.REVOKE, actor, reason)
+                unit.session.refresh(row)
+            else:
+                row.state, row.answered_at = DisputeState.REJECTED, unit.now
+                unit.session.flush()
+                if restriction.state is State.SUSPENDED and not _others_suspend(unit.session, restriction.id):
+                    apply(unit, restriction, Event.REINSTATE, actor, reason)
+            return _view(row, restriction)
+
+    @staticmethod
+    def _open(unit: Unit, restriction: RestrictionRow, actor: Actor, ground: str) -> DisputeRow:
+        if restriction.state in TERMINAL:
+            raise LifecycleError(f"this restriction is {restriction.state} already: there is nothing left to dispute at a counter")
+        policy = unit.policies.lists[restriction.list_id]
+        suspends = policy.dispute_effect is DisputeEffect.SUSPEND and not _was_rejected(unit.session, restriction.id, ground)
+        case_number = _case_number()
+        unit.log.add(
+            unit.now,
+            actor,
+            "DISPUTE_OPEN",
+            ("dispute", case_number.encode()),
+            detail={"restriction": restriction.id.hex(), "ground": ground, "suspends": suspends},
+        )
+        sequence = 0
+        if suspends and restriction.state in {State.ACTIVE, State.NOTICED}:
+            sequence = apply(unit, restriction, Event.SUSPEND, actor, "")
+        elif restriction.state is State.SUSPENDED:
+            sequence = restriction.relief_sequence
+        return DisputeRow(
+            case_number=case_number,
+            opened_by=str(actor),
+            restriction_id=restriction.id,
+            ground=ground,
+            state=DisputeState.OPEN,
+            suspends=suspends,
+            opened_at=unit.now,
+            answer_due_at=unit.now + timedelta(days=policy.answer_days),
+            relief_sequence=sequence,
+        )
+
+
+def _view(row: DisputeRow, restriction: RestrictionRow) -> Dispute:
+    return Dispute(
+        case_number=row.case_number,
+        state=row.state,
+        suspended=restriction.state is State.SUSPENDED,
+        opened_at=row.opened_at,
+        answer_due_at=row.answer_due_at,
+    )
+
+
+def _may_follow(row: DisputeRow, restriction: RestrictionRow, actor: Actor) -> bool:
+    if actor.kind is ActorKind.OPERATOR or row.opened_by == str(actor):
+        return True
+    return actor.kind is ActorKind.AUTHORITY and restriction.authority_id == actor.id
+
+
+def _was_rejected(session: Session, restriction_id: bytes, ground: str) -> bool:
+    found = session.scalar(
+        select(func.count())
+        .select_from(DisputeRow)
+        .where(DisputeRow.restriction_id == restriction_id, DisputeRow.ground == ground, DisputeRow.state == DisputeState.REJECTED)
+    )
+    return bool(found)
+
+
+def _others_suspend(session: Session, restriction_id: bytes) -> bool:
+    found = session.scalar(
+        select(func.count())
+        .select_from(DisputeRow)
+        .where(DisputeRow.restriction_id == restriction_id, DisputeRow.state == DisputeState.OPEN, DisputeRow.suspends.is_(True))
+    )
+    return bool(found)
+
+
+def _case_number() -> str:
+    """YY-XXXX-XXXX-XXXX-XXXX: 80 random bits, for people to read out; says nothing about anybody."""
+    text = base64.b32encode(secrets.token_bytes(10)).decode()
+    return "-".join(["YY", *(text[start : start + 4] for start in range(0, 16, 4))])

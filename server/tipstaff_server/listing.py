@@ -1,0 +1,254 @@
+"""What the builder of a listing reads: every subject that an audience may see, one after another, in bounded memory.
+
+Subjects come in the order of their (random) ids, a page at a time, each page in a transaction of its own: a build never holds up an
+act. So read the relief head *before* the first page. An act that comes in between is then either in the page or behind that head,
+and relief carries it; each subject is read in one state.
+
+A restriction is visible from NOTICED on, if it takes effect within the horizon (a listing's lifetime): the record says when it
+begins, so it begins on time without a rebuild. Suspended and ended ones are not visible.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.orm import aliased
+
+from tipstaff.v1 import identity_pb2, listing_pb2
+from tipstaff.v1.identity_pb2 import BilingualText
+from tipstaff_sdk.identity import Identifier, IdentifierKind
+from tipstaff_sdk.names import canonical_name
+from tipstaff_server.lifecycle import LISTED
+from tipstaff_server.models import (
+    DisputeEffect,
+    ExemptionRow,
+    IdentifierRow,
+    NameRow,
+    ReliefHeadRow,
+    ReliefRow,
+    ResponsibleLinkRow,
+    RestrictionRow,
+    SubjectRow,
+)
+from tipstaff_server.policies import Policies, visible_sets
+from tipstaff_server.subjects import NAME, NUMBER, STRETCHED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+    from tipstaff_server.core import Core
+
+__all__ = ["Lift", "Listing", "ListingIdentifier", "ListingSubject"]
+
+HEAD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ListingIdentifier:
+    """An identifier and its stretched form S (32 bytes)."""
+
+    identifier: Identifier
+    stretched: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ListingSubject:
+    """One subject as one audience may see it: identifiers and canonical names sorted, restrictions sorted by id."""
+
+    subject_type: int
+    identifiers: tuple[ListingIdentifier, ...] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    restrictions: tuple[listing_pb2.RecordRestriction, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """One entry of the relief log."""
+
+    sequence: int
+    restriction_id: bytes
+    at: datetime
+
+
+@dataclass(slots=True)
+class _Reach:
+    """A restriction that reaches a subject: its own, or through an organisation, in a capacity."""
+
+    row: RestrictionRow
+    capacity: int = 0
+    organisation: bytes = b""
+
+
+@dataclass(slots=True)
+class _Page:
+    """What one transaction reads: subjects in (low, high], and what reaches them."""
+
+    session: Session
+    policies: Policies
+    sets: dict[int, tuple[str, ...]]
+    types: dict[bytes, int]
+    now: datetime
+    reaches: dict[bytes, dict[bytes, _Reach]] = field(default_factory=lambda: defaultdict(dict))
+
+
+class Listing:
+    """The part of the registry that builders and publishers read."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def relief_head(self) -> int:
+        """The last relief sequence of the deployment; 0 before the first."""
+        with self._core.database.read() as session:
+            return session.execute(select(ReliefHeadRow.sequence).where(ReliefHeadRow.id == HEAD)).scalar_one()
+
+    def relief_since(self, audience: str, sequence: int) -> list[Lift]:
+        """Lifts after `sequence` that concern the audience, in order. Raises NotFoundError: no such audience."""
+        with self._core.database.read() as session:
+            sets = visible_sets(session, self._core.policies.get(session).audience(audience))
+            found = session.execute(
+                select(ReliefRow.sequence, ReliefRow.restriction_id, ReliefRow.at)
+                .join(RestrictionRow, RestrictionRow.id == ReliefRow.restriction_id)
+                .where(ReliefRow.sequence > sequence, RestrictionRow.measure_set_id.in_(list(sets)))
+                .order_by(ReliefRow.sequence)
+            )
+            return [Lift(row.sequence, row.restriction_id, row.at) for row in found]
+
+    def subjects(self, audience: str, now: datetime) -> Iterator[ListingSubject]:
+        """Every subject with a visible restriction. Raises NotFoundError: no such audience; VaultDataError."""
+        last = b""
+        while True:
+            with self._core.database.read() as session:
+                policies = self._core.policies.get(session)
+                sets = visible_sets(session, policies.audience(audience))
+                rows = session.execute(
+                    select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id > last).order_by(SubjectRow.id).limit(self._core.page_size)
+                ).all()
+                page = _Page(session, policies, sets, {row.id: row.type for row in rows}, now)
+                found = self._read(page, last, rows[-1].id) if rows and sets else []
+            yield from found
+            if not rows:
+                return
+            last = rows[-1].id
+
+    def _read(self, page: _Page, low: bytes, high: bytes) -> list[ListingSubject]:
+        self._own(page, low, high)
+        self._through_organisations(page, low, high)
+        if not page.reaches:
+            return []
+        identifiers = self._identifiers(page, low, high)
+        names = self._names(page, low, high)
+        organisations = self._organisation_names(page)
+        exemptions = self._exemptions(page)
+        subjects: list[ListingSubject] = []
+        for subject in sorted(page.reaches):
+            restrictions = [
+                _record(page, reach, exemptions.get(reach.row.id, []), organisations.get(reach.organisation, ""))
+                for _, reach in sorted(page.reaches[subject].items())
+            ]
+            canonical = sorted({canonical_name(name) for name in names[subject]})
+            subjects.append(ListingSubject(page.types[subject], tuple(identifiers[subject]), tuple(canonical), tuple(restrictions)))
+        return subjects
+
+    def _visible(self, page: _Page) -> tuple[ColumnElement[bool], ...]:
+        return (
+            RestrictionRow.state.in_(sorted(LISTED)),
+            RestrictionRow.expires_at > page.now,
+            RestrictionRow.effective_at <= page.now + self._core.horizon,
+            RestrictionRow.measure_set_id.in_(list(page.sets)),
+        )
+
+    def _own(self, page: _Page, low: bytes, high: bytes) -> None:
+        query = select(RestrictionRow).where(RestrictionRow.subject_id > low, RestrictionRow.subject_id <= high, *self._visible(page))
+        for row in page.session.scalars(query):
+            page.reaches[row.subject_id][row.id] = _Reach(row)
+
+    def _through_organisations(self, page: _Page, low: bytes, high: bytes) -> None:
+        link = aliased(ResponsibleLinkRow)
+        query = (
+            select(link.person_id, link.organisation_id, link.capacity, RestrictionRow)
+            .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
+            .where(link.person_id > low, link.person_id <= high, link.valid_from <= page.now)
+            .where((link.valid_until.is_(None)) | (link.valid_until > page.now), *self._visible(page))
+            .order_by(link.capacity.desc())
+        )
+        # The last one stays: of several capacities the first in the contract's order.
+        for person, organisation, capacity, row in page.session.execute(query).tuples():
+            page.reaches[person][row.id] = _Reach(row, capacity, organisation)
+
+    def _identifiers(self, page: _Page, low: bytes, high: bytes) -> dict[bytes, list[ListingIdentifier]]:
+        vault = self._core.vault
+        found: dict[bytes, list[ListingIdentifier]] = defaultdict(list)
+        query = select(IdentifierRow).where(IdentifierRow.subject_id > low, IdentifierRow.subject_id <= high)
+        for row in page.session.scalars(query):
+            if row.subject_id in page.reaches:
+                number = vault.decrypt(NUMBER, row.blind, row.value)
+                identifier = Identifier(IdentifierKind(number[0]), number[1:].decode("ascii"))
+                found[row.subject_id].append(ListingIdentifier(identifier, vault.decrypt(STRETCHED, row.blind, row.stretched)))
+        for items in found.values():
+            items.sort(key=lambda item: (item.identifier.kind, item.identifier.number))
+        return found
+
+    def _names(self, page: _Page, low: bytes, high: bytes) -> dict[bytes, list[str]]:
+        found: dict[bytes, list[str]] = defaultdict(list)
+        query = select(NameRow).where(NameRow.subject_id > low, NameRow.subject_id <= high)
+        for row in page.session.scalars(query):
+            if row.subject_id in page.reaches:
+                found[row.subject_id].append(self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value))
+        return found
+
+    def _organisation_names(self, page: _Page) -> dict[bytes, str]:
+        wanted = {reach.organisation for reaches in page.reaches.values() for reach in reaches.values() if reach.organisation}
+        query = select(NameRow).where(NameRow.subject_id.in_(sorted(wanted)), NameRow.position == 0)
+        return {
+            row.subject_id: self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
+            for row in page.session.scalars(query)
+        }
+
+    @staticmethod
+    def _exemptions(page: _Page) -> dict[bytes, list[ExemptionRow]]:
+        wanted = {restriction for reaches in page.reaches.values() for restriction in reaches}
+        found: dict[bytes, list[ExemptionRow]] = defaultdict(list)
+        query = select(ExemptionRow).where(ExemptionRow.restriction_id.in_(sorted(wanted)), ExemptionRow.valid_until > page.now)
+        for row in page.session.scalars(query.order_by(ExemptionRow.id)):
+            found[row.restriction_id].append(row)
+        return found
+
+
+def _record(page: _Page, reach: _Reach, exemptions: Sequence[ExemptionRow], organisation: str) -> listing_pb2.RecordRestriction:
+    row = reach.row
+    shown = page.sets[row.measure_set_id]
+    policy = page.policies.lists[row.list_id]
+    title = page.policies.authorities[row.authority_id].title
+    message = listing_pb2.RecordRestriction(
+        restriction_id=row.id,
+        measures=shown,
+        authority_id=row.authority_id,
+        authority_name=BilingualText(zh=row.decided_by, en=f"{title.en}: {row.decided_by}") if row.decided_by else title,
+        legal_basis=row.legal_basis,
+        case_number=row.case_number,
+        exemptions=[_exemption(item, shown) for item in exemptions if not item.measures or set(item.measures.split()) & set(shown)],
+        dispute=listing_pb2.DisputeInstructions(text=policy.dispute.to_proto(), suspends=policy.dispute_effect is DisputeEffect.SUSPEND),
+        capacity=identity_pb2.Capacity.ValueType(reach.capacity),
+        organisation_name=organisation,
+        relief_floor=row.relief_floor,
+    )
+    message.effective_at.FromDatetime(row.effective_at)
+    message.expires_at.FromDatetime(row.expires_at)
+    return message
+
+
+def _exemption(row: ExemptionRow, shown: tuple[str, ...]) -> listing_pb2.Exemption:
+    """An exemption with those of its measures that the audience enforces; none named means all."""
+    measures = [code for code in row.measures.split() if code in shown]
+    message = listing_pb2.Exemption(exemption_id=row.id, measures=measures, reason=BilingualText(zh=row.reason_zh, en=row.reason_en))
+    message.valid_from.FromDatetime(row.valid_from)
+    message.valid_until.FromDatetime(row.valid_until)
+    return message

@@ -1,0 +1,208 @@
+"""The registry: one object for everything that may be done to it.
+
+    with Registry.open(config) as registry:
+        registry.submit(entry, authority="court", actor=Actor.authority("court"), idempotency_key="…")   # entering
+        registry.end(restriction_id, EndKind.RELEASE, "performed", actor)                                # ending: relief follows
+        for subject in registry.listing_subjects("aviation", now): ...                                   # building
+
+All calls are synchronous and thread-safe; services call them in threads. Each act is one transaction with its audit entries.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, Self
+
+from sqlalchemy import update
+
+from tipstaff_server import audit
+from tipstaff_server.acts import Acting
+from tipstaff_server.clock import utc_now
+from tipstaff_server.core import Core
+from tipstaff_server.database import Database
+from tipstaff_server.disputes import GENERAL, Disputing
+from tipstaff_server.errors import NotFoundError
+from tipstaff_server.listing import Listing
+from tipstaff_server.models import ProviderRow
+from tipstaff_server.setup import open_facts
+from tipstaff_server.stretching import Stretcher
+from tipstaff_server.submitting import Submitting
+from tipstaff_server.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+    from types import TracebackType
+
+    from tipstaff.v1 import catalogue_pb2
+    from tipstaff_sdk.sealing import Stretch
+    from tipstaff_server.actors import Actor
+    from tipstaff_server.acts import Due, Ended, EndKind, RestrictionSummary
+    from tipstaff_server.clock import Clock
+    from tipstaff_server.config import Config
+    from tipstaff_server.disputes import Dispute, OpenedDispute
+    from tipstaff_server.entries import Entry
+    from tipstaff_server.listing import Lift, ListingSubject
+    from tipstaff_server.models import DisputeState
+    from tipstaff_server.policies import Policies
+    from tipstaff_server.submitting import Prepared, Submission
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """See the module. `database` and `vault` are also the builder's, for epoch keys and the history of builds."""
+
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        *,
+        clock: Clock = utc_now,
+        max_term: timedelta = timedelta(days=30 * 366),
+        horizon: timedelta = timedelta(days=7),
+        page_size: int = 1_000,
+        threads: int = 2,
+    ) -> None:
+        """Opens a registry that `setup.initialise` made. Raises SchemaVersionError, WrongVaultKeyError."""
+        stretcher = Stretcher(open_facts(database, vault), threads=threads)
+        self.database = database
+        self.vault = vault
+        self._core = Core(database, vault, clock, stretcher, max_term, horizon, page_size)
+        self._submitting = Submitting(self._core)
+        self._acting = Acting(self._core)
+        self._disputing = Disputing(self._core)
+        self._listing = Listing(self._core)
+
+    @classmethod
+    def open(cls, config: Config, *, clock: Clock = utc_now) -> Registry:
+        """The configured registry. Raises VaultKeyFileError, WrongVaultKeyError, SchemaVersionError, DatabaseUnavailableError."""
+        return cls(
+            Database.open(config),
+            Vault.open(config.path(config.registry.key_file)),
+            clock=clock,
+            max_term=timedelta(days=config.registry.max_term_days),
+            horizon=timedelta(days=config.registry.listing_horizon_days),
+            page_size=config.registry.page_size,
+            threads=config.stretch.threads,
+        )
+
+    def close(self) -> None:
+        """Ends threads and connections. May be repeated."""
+        self._core.stretcher.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # What holds for the deployment
+
+    @property
+    def stretch(self) -> Stretch:
+        """Salt and cost of stretching, for ListingParameters."""
+        return self._core.stretcher.stretch
+
+    def policies(self) -> Policies:
+        """The current administration: `.audiences` (id → codes), `.lists`, `.authorities`, `.version`."""
+        with self.database.read() as session:
+            return self._core.policies.get(session)
+
+    def catalogue(self) -> catalogue_pb2.Catalogue:
+        """The catalogue of measures, for the targets role; `SerializeToString(deterministic=True)` gives the bytes to sign."""
+        policies = self.policies()
+        return policies.administration.catalogue(version=policies.version, made_at=policies.made_at)
+
+    # Entering
+
+    def submit(self, entry: Entry, *, authority: str, actor: Actor, idempotency_key: str | None = None) -> Submission:
+        """Enters one restriction. A refused entry is an answer, not an exception. Raises PermissionDeniedError."""
+        return self.submit_many([entry], authority=authority, actor=actor, keys=[idempotency_key])[0]
+
+    def submit_many(
+        self, entries: Sequence[Entry], *, authority: str, actor: Actor, keys: Sequence[str | None] | None = None
+    ) -> list[Submission]:
+        """Enters many in one transaction; one answer each, in order. Raises PermissionDeniedError."""
+        return self.commit(self.prepare(entries, authority=authority, actor=actor, keys=keys))
+
+    def prepare(self, entries: Sequence[Entry], *, authority: str, actor: Actor, keys: Sequence[str | None] | None = None) -> Prepared:
+        """The first half of `submit_many`: starts stretching in threads, so that it overlaps with the commit before."""
+        return self._submitting.prepare(entries, authority=authority, actor=actor, keys=keys)
+
+    def commit(self, work: Prepared) -> list[Submission]:
+        """The second half of `submit_many`."""
+        return self._submitting.commit(work)
+
+    # Acting
+
+    def get(self, restriction_id: bytes, *, actor: Actor) -> RestrictionSummary:
+        """One restriction without its subject. Raises NotFoundError: none that this actor may know of."""
+        return self._acting.get(restriction_id, actor)
+
+    def end(self, restriction_id: bytes, kind: EndKind, reason: str, *, actor: Actor) -> Ended:
+        """Releases, repairs or revokes. Raises NotFoundError, LifecycleError, InvalidRequestError, PermissionDeniedError."""
+        return self._acting.end(restriction_id, kind, reason, actor)
+
+    def exempt(
+        self, restriction_id: bytes, *, measures: Sequence[str], valid: tuple[datetime, datetime], why: tuple[str, str], actor: Actor
+    ) -> bytes:
+        """Permits something inside a restriction, from the next listing on; see Acting.exempt."""
+        return self._acting.exempt(restriction_id, measures=measures, valid=valid, why=why, actor=actor)
+
+    def expire_due(self, now: datetime) -> Due:
+        """Lets restrictions enter into force and expire whose time has come."""
+        return self._acting.expire_due(now)
+
+    # Disputing
+
+    def open_dispute(
+        self, restriction_id: bytes, statement: str, *, request_id: bytes, actor: Actor, decision_id: bytes = b"", ground: str = GENERAL
+    ) -> OpenedDispute:
+        """Opens a dispute; see Disputing.open_dispute."""
+        return self._disputing.open_dispute(
+            restriction_id, statement, request_id=request_id, actor=actor, decision_id=decision_id, ground=ground
+        )
+
+    def get_dispute(self, case_number: str, *, actor: Actor) -> Dispute:
+        """Where a dispute stands. Raises NotFoundError."""
+        return self._disputing.get_dispute(case_number, actor)
+
+    def answer_dispute(
+        self, case_number: str, outcome: Literal[DisputeState.REJECTED, DisputeState.REVOKED], reason: str, *, actor: Actor
+    ) -> Dispute:
+        """Answers a dispute; see Disputing.answer_dispute."""
+        return self._disputing.answer_dispute(case_number, outcome, reason, actor)
+
+    # Listing and relief
+
+    def listing_subjects(self, audience: str, now: datetime) -> Iterator[ListingSubject]:
+        """Every subject that the audience may see, in order of random ids, in bounded memory. Read `relief_head` before."""
+        return self._listing.subjects(audience, now)
+
+    def relief_head(self) -> int:
+        """The last relief sequence; 0 before the first."""
+        return self._listing.relief_head()
+
+    def relief_since(self, audience: str, sequence: int) -> list[Lift]:
+        """Lifts after `sequence` that concern the audience, in order."""
+        return self._listing.relief_since(audience, sequence)
+
+    # Providers and supervision
+
+    def acknowledge(self, provider_id: str, *, listing_version: int, relief_sequence: int) -> None:
+        """Keeps what a provider says it enforces. Raises NotFoundError: no such provider."""
+        with self.database.write() as session:
+            done = session.execute(
+                update(ProviderRow)
+                .where(ProviderRow.id == provider_id)
+                .values(enforced_listing=listing_version, enforced_relief_sequence=relief_sequence, acknowledged_at=self._core.clock())
+                .returning(ProviderRow.id)
+            ).first()
+            if done is None:
+                raise NotFoundError(f"there is no provider {provider_id!r}; add it first")
+
+    def verify_audit(self) -> int:
+        """Recomputes the audit log's chain; the number of its entries. Raises AuditError at the first wrong one."""
+        return audit.verify(self.database)

@@ -1,0 +1,39 @@
+"""Stretching many identifiers at once: scrypt releases the interpreter, so a few threads keep all cores busy.
+
+The cost is the deployment's (DESIGN §5) and set at its creation: it is part of every locator.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tipstaff_sdk.identity import Identifier
+    from tipstaff_sdk.sealing import Stretch
+
+__all__ = ["Stretcher"]
+
+
+class Stretcher:
+    """A pool of threads over `Stretch`. Threads start at the first use; `close` (or a with block) ends them."""
+
+    def __init__(self, stretch: Stretch, *, threads: int) -> None:
+        self.stretch = stretch
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="stretch")
+
+    def submit(self, identifier: Identifier) -> Future[bytes]:
+        """Starts stretching; the future gives 32 bytes."""
+        return self._pool.submit(self.stretch.stretch, identifier)
+
+    def close(self) -> None:
+        """Ends the threads, dropping what has not been begun. May be repeated."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,220 @@
+"""Finding whom an entry is on, or making a new subject.
+
+A number that is known must come with a name that is known for it. Otherwise the entry is refused: a mistyped number would put one
+person's restriction on another, and that is the worst thing that this system can do (DESIGN §1).
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from tipstaff_server.errors import EntryCode, EntryError
+from tipstaff_server.models import IdentifierRow, NameRow, ResponsibleLinkRow, SubjectRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from tipstaff_sdk.identity import Identifier
+    from tipstaff_server.entries import Party
+    from tipstaff_server.vault import Vault
+
+__all__ = ["Resolver", "Staged", "blind_of", "number_bytes"]
+
+NUMBER, STRETCHED, NAME = "identifiers.value", "identifiers.stretched", "names.value"
+CHUNK = 5_000
+ID_BYTES = 16
+
+
+def number_bytes(identifier: Identifier) -> bytes:
+    """Kind and number as they are encrypted and indexed."""
+    return bytes([identifier.kind]) + identifier.number.encode("ascii")
+
+
+def blind_of(vault: Vault, identifier: Identifier) -> bytes:
+    """The blind index of an identifier, 32 bytes."""
+    return vault.index("identifiers", number_bytes(identifier))
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of subjects: by identifier, their type, the indices of their names, their links."""
+
+    owners: dict[bytes, bytes] = field(default_factory=dict)
+    types: dict[bytes, int] = field(default_factory=dict)
+    names: dict[bytes, set[bytes]] = field(default_factory=dict)
+    links: set[tuple[bytes, bytes, int]] = field(default_factory=set)
+
+
+class Resolver:
+    """Subjects of one batch of entries: what the database knows, and what entries before have added."""
+
+    def __init__(
+        self, session: Session, vault: Vault, stretched: dict[bytes, bytes], stretch: Callable[[Identifier], bytes], now: datetime
+    ) -> None:
+        self.session = session
+        self.vault = vault
+        self.now = now
+        self.known = _Known()
+        self._stretched = stretched
+        self._stretch = stretch
+        self._rows: dict[type, list[dict[str, Any]]] = {}
+
+    def load(self, parties: Iterable[Party]) -> None:
+        """Reads what the database knows of these parties."""
+        blinds = list({blind_of(self.vault, identifier) for party in parties for identifier in party.identifiers})
+        for some in _chunks(blinds):
+            found = self.session.execute(
+                select(IdentifierRow.blind, IdentifierRow.subject_id, SubjectRow.type)
+                .join(SubjectRow, SubjectRow.id == IdentifierRow.subject_id)
+                .where(IdentifierRow.blind.in_(some))
+            )
+            for row in found:
+                self.known.owners[row.blind] = row.subject_id
+                self.known.types[row.subject_id] = row.type
+        subjects = list(self.known.types)
+        for some in _chunks(subjects):
+            for name in self.session.execute(select(NameRow.subject_id, NameRow.blind).where(NameRow.subject_id.in_(some))):
+                self.known.names.setdefault(name.subject_id, set()).add(name.blind)
+            query = select(ResponsibleLinkRow.organisation_id, ResponsibleLinkRow.person_id, ResponsibleLinkRow.capacity).where(
+                ResponsibleLinkRow.organisation_id.in_(some), ResponsibleLinkRow.valid_until.is_(None)
+            )
+            self.known.links.update((link.organisation_id, link.person_id, link.capacity) for link in self.session.execute(query))
+
+    def known_subjects(self) -> Iterable[bytes]:
+        """Ids of the subjects that the database knows."""
+        return self.known.types
+
+    def stage(self) -> Staged:
+        """A place for what one entry adds; nothing of it counts before `keep`."""
+        return Staged(self)
+
+    def stretched(self, blind: bytes, identifier: Identifier) -> bytes:
+        """The stretched identifier; computed here only in the rare case that it was not asked for in time."""
+        found = self._stretched.get(blind)
+        return self._stretch(identifier) if found is None else found
+
+    def absorb(self, rows: dict[type, list[dict[str, Any]]]) -> None:
+        """Rows that an accepted entry adds."""
+        for table, some in rows.items():
+            self._rows.setdefault(table, []).extend(some)
+
+    def rows(self) -> dict[type, list[dict[str, Any]]]:
+        """All rows to insert, by table."""
+        return self._rows
+
+
+class Staged:
+    """What one entry adds, on top of what is known."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._known = resolver.known
+        self._new = _Known()
+        self._rows: dict[type, list[dict[str, Any]]] = {}
+
+    def resolve(self, party: Party) -> bytes:
+        """The subject's id. Raises EntryError: the numbers belong to several subjects, or the name is not known for the number."""
+        blinds = {blind_of(self._resolver.vault, identifier): identifier for identifier in party.identifiers}
+        owners = {owner for blind in blinds if (owner := self._owner(blind)) is not None}
+        if len(owners) > 1:
+            raise EntryError(EntryCode.IDENTIFIER_CONFLICT, "these numbers belong to different subjects here; enter them one by one")
+        names = party.canonical_names()
+        subject = owners.pop() if owners else self._create(party)
+        self._check_known(subject, party, names)
+        for blind, identifier in blinds.items():
+            if self._owner(blind) is None:
+                self._add_identifier(subject, blind, identifier)
+        for canonical, shown in names.items():
+            self._add_name(subject, canonical, shown)
+        return subject
+
+    def link(self, organisation: bytes, person: bytes, capacity: int) -> None:
+        """The person answers for the organisation from now on; nothing when that is known."""
+        link = (organisation, person, capacity)
+        if link in self._known.links or link in self._new.links:
+            return
+        self._new.links.add(link)
+        self._put(
+            ResponsibleLinkRow,
+            {
+                "id": secrets.token_bytes(ID_BYTES),
+                "organisation_id": organisation,
+                "person_id": person,
+                "capacity": capacity,
+                "valid_from": self._resolver.now,
+                "valid_until": None,
+            },
+        )
+
+    def keep(self) -> None:
+        """The entry was accepted: what it adds counts from here on."""
+        self._known.owners.update(self._new.owners)
+        self._known.types.update(self._new.types)
+        self._known.links.update(self._new.links)
+        for subject, names in self._new.names.items():
+            self._known.names.setdefault(subject, set()).update(names)
+        self._resolver.absorb(self._rows)
+
+    def _owner(self, blind: bytes) -> bytes | None:
+        return self._new.owners.get(blind) or self._known.owners.get(blind)
+
+    def _names(self, subject: bytes) -> set[bytes]:
+        return self._known.names.get(subject, set()) | self._new.names.get(subject, set())
+
+    def _check_known(self, subject: bytes, party: Party, names: dict[str, str]) -> None:
+        kind = self._new.types.get(subject) or self._known.types[subject]
+        if kind != party.type:
+            raise EntryError(EntryCode.SUBJECT_TYPE, "this number is known as one of a person, or of an organisation: the other of the two")
+        known = self._names(subject)
+        if known and not any(_name_index(self._resolver.vault, subject, name) in known for name in names):
+            raise EntryError(
+                EntryCode.NAME_CONFLICT,
+                "this number is known under another name; check both, and give a known name together with the new one",
+            )
+
+    def _create(self, party: Party) -> bytes:
+        subject = secrets.token_bytes(ID_BYTES)
+        self._new.types[subject] = party.type
+        self._put(SubjectRow, {"id": subject, "type": party.type, "created_at": self._resolver.now})
+        return subject
+
+    def _add_identifier(self, subject: bytes, blind: bytes, identifier: Identifier) -> None:
+        vault = self._resolver.vault
+        self._new.owners[blind] = subject
+        self._put(
+            IdentifierRow,
+            {
+                "blind": blind,
+                "kind": int(identifier.kind),
+                "subject_id": subject,
+                "value": vault.encrypt(NUMBER, blind, number_bytes(identifier)),
+                "stretched": vault.encrypt(STRETCHED, blind, self._resolver.stretched(blind, identifier)),
+            },
+        )
+
+    def _add_name(self, subject: bytes, canonical: str, shown: str) -> None:
+        blind = _name_index(self._resolver.vault, subject, canonical)
+        known = self._names(subject)
+        if blind in known:
+            return
+        self._new.names.setdefault(subject, set()).add(blind)
+        value = self._resolver.vault.encrypt_text(NAME, subject + blind, shown)
+        self._put(NameRow, {"subject_id": subject, "blind": blind, "position": len(known), "value": value})
+
+    def _put(self, table: type, row: dict[str, Any]) -> None:
+        self._rows.setdefault(table, []).append(row)
+
+
+def _name_index(vault: Vault, subject: bytes, canonical: str) -> bytes:
+    return vault.index("names", subject + canonical.encode())
+
+
+def _chunks(items: Sequence[bytes]) -> list[Sequence[bytes]]:
+    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]

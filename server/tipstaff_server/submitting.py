@@ -1,0 +1,279 @@
+"""Entering restrictions, one or many at a time.
+
+1. `prepare` looks up which identifiers are known and starts stretching the others, without a transaction.
+2. `commit` takes one transaction: for each entry the rules, the subject, the case number; then everything is written in bulk.
+
+One refused entry does not hold up the others. An entry that is there already changes nothing, however often it comes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select
+
+from tipstaff_server.actors import ActorKind
+from tipstaff_server.entries import check
+from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError
+from tipstaff_server.lifecycle import State
+from tipstaff_server.models import (
+    IdempotencyRow,
+    IdentifierRow,
+    MeasureSetRow,
+    NameRow,
+    ResponsibleLinkRow,
+    RestrictionRow,
+    SubjectRow,
+)
+from tipstaff_server.subjects import Resolver, blind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+    from datetime import datetime
+
+    from tipstaff_server.actors import Actor
+    from tipstaff_server.core import Core, Unit
+    from tipstaff_server.entries import Entry
+
+__all__ = ["Prepared", "Submission", "SubmitStatus", "Submitting"]
+
+MAX_KEY = 64
+CHUNK = 5_000
+ID_BYTES = 16
+
+
+class SubmitStatus(StrEnum):
+    """How entering one restriction fared; named as in the contract."""
+
+    CREATED = "CREATED"
+    UNCHANGED = "UNCHANGED"
+    REJECTED = "REJECTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The answer to one entry. `code` and `detail` are set when it was rejected, `restriction_id` (16 bytes) when it was not."""
+
+    status: SubmitStatus
+    restriction_id: bytes = b""
+    code: EntryCode | None = None
+    detail: str = ""
+
+    @classmethod
+    def rejected(cls, error: EntryError) -> Submission:
+        """From the reason."""
+        return cls(SubmitStatus.REJECTED, code=error.code, detail=str(error))
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Entries on their way in, with the stretching of new identifiers under way."""
+
+    entries: Sequence[Entry]
+    keys: Sequence[str | None]
+    authority_id: str
+    actor: Actor
+    stretching: dict[bytes, Future[bytes]] = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One transaction's entries: what is known, and what is to be written."""
+
+    unit: Unit
+    work: Prepared
+    resolver: Resolver
+    cases: dict[tuple[bytes, str], tuple[bytes, bytes]] = field(default_factory=dict)
+    answered: dict[str, tuple[bytes, bytes, str]] = field(default_factory=dict)
+    sets: dict[str, int] = field(default_factory=dict)
+    rows: dict[type, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def put(self, table: type, row: dict[str, Any]) -> None:
+        self.rows.setdefault(table, []).append(row)
+
+
+class Submitting:
+    """The part of the registry that takes entries."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def prepare(self, entries: Sequence[Entry], *, authority: str, actor: Actor, keys: Sequence[str | None] | None = None) -> Prepared:
+        """Step 1. Raises PermissionDeniedError: not this actor's authority."""
+        if actor.kind is ActorKind.AUTHORITY and actor.id != authority:
+            raise PermissionDeniedError(f"{actor} may not enter restrictions of another authority")
+        if actor.kind in {ActorKind.PROVIDER, ActorKind.SYSTEM}:
+            raise PermissionDeniedError("only authorities and the operator enter restrictions")
+        wanted = {
+            blind_of(self._core.vault, identifier): identifier
+            for entry in entries
+            for party in (entry.party, *(person.party for person in entry.responsible))
+            for identifier in party.identifiers
+        }
+        known: set[bytes] = set()
+        with self._core.database.read() as session:
+            self._core.policies.get(session).authority(authority)
+            for some in _chunks(list(wanted)):
+                known.update(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(some))))
+        stretching = {blind: self._core.stretcher.submit(wanted[blind]) for blind in wanted if blind not in known}
+        return Prepared(entries, keys or [None] * len(entries), authority, actor, stretching)
+
+    def commit(self, work: Prepared) -> list[Submission]:
+        """Step 2: one submission for each entry, in order. Raises DatabaseUnavailableError; then nothing was entered."""
+        # Waiting for threads happens before the transaction, which holds locks.
+        stretched = {blind: future.result() for blind, future in work.stretching.items()}
+        with self._core.act() as unit:
+            resolver = Resolver(unit.session, self._core.vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
+            resolver.load([party for entry in work.entries for party in (entry.party, *(p.party for p in entry.responsible))])
+            batch = _Batch(unit, work, resolver)
+            self._load(batch)
+            answers = [self._one(batch, entry, key) for entry, key in zip(work.entries, work.keys, strict=True)]
+            self._write(batch)
+        return answers
+
+    def _load(self, batch: _Batch) -> None:
+        session, work = batch.unit.session, batch.work
+        for some in _chunks(list(batch.resolver.known_subjects())):
+            found = session.execute(
+                select(RestrictionRow.subject_id, RestrictionRow.case_number, RestrictionRow.id, RestrictionRow.entry_digest).where(
+                    RestrictionRow.subject_id.in_(some), RestrictionRow.authority_id == work.authority_id
+                )
+            )
+            batch.cases.update({(row.subject_id, row.case_number): (row.id, row.entry_digest) for row in found})
+        keys = [key for key in work.keys if key]
+        for some in _chunks(keys):
+            answered = session.execute(
+                select(IdempotencyRow.key, IdempotencyRow.entry_digest, IdempotencyRow.restriction_id, IdempotencyRow.status).where(
+                    IdempotencyRow.scope == str(work.actor), IdempotencyRow.key.in_(some)
+                )
+            )
+            batch.answered.update({row.key: (row.entry_digest, row.restriction_id, row.status) for row in answered})
+        batch.sets = {row.codes: row.id for row in session.execute(select(MeasureSetRow.codes, MeasureSetRow.id))}
+
+    def _one(self, batch: _Batch, entry: Entry, key: str | None) -> Submission:
+        try:
+            _check_key(key)
+            check(entry, batch.work.authority_id, batch.unit.policies, self._core.max_term)
+            digest = self._core.vault.index("restrictions.entry", entry.canonical(batch.work.authority_id))
+            if key is not None and key in batch.answered:
+                return _first_answer(batch.answered[key], digest)
+            answer = self._enter(batch, entry, digest)
+        except EntryError as error:
+            return Submission.rejected(error)
+        if key is not None:
+            self._remember(batch, key, digest, answer)
+        return answer
+
+    def _enter(self, batch: _Batch, entry: Entry, digest: bytes) -> Submission:
+        staged = batch.resolver.stage()
+        subject = staged.resolve(entry.party)
+        known = batch.cases.get((subject, entry.case_number))
+        if known is not None:
+            if known[1] != digest:
+                raise EntryError(EntryCode.CASE_CONFLICT, "this case number is entered for this subject already, with other content")
+            return Submission(SubmitStatus.UNCHANGED, known[0])
+        row = self._restriction(batch, entry, subject, digest)
+        for person in entry.responsible:
+            staged.link(subject, staged.resolve(person.party), person.capacity)
+        staged.keep()
+        batch.cases[subject, entry.case_number] = (row["id"], digest)
+        batch.put(RestrictionRow, row)
+        batch.unit.log.add(
+            batch.unit.now,
+            batch.work.actor,
+            "SUBMIT",
+            ("restriction", row["id"]),
+            detail={"authority": batch.work.authority_id, "list": entry.list_id, "measures": entry.measures, "state": row["state"]},
+        )
+        return Submission(SubmitStatus.CREATED, row["id"])
+
+    def _restriction(self, batch: _Batch, entry: Entry, subject: bytes, digest: bytes) -> dict[str, Any]:
+        now = batch.unit.now
+        effective = _effective(entry, batch.unit.policies.lists[entry.list_id].notice_days, now)
+        if entry.expires_at <= max(now, effective):
+            raise EntryError(EntryCode.TERM_OVER, "the term is over already, or would be before the notice period ends")
+        state = State.ACTIVE if effective <= now else State.NOTICED
+        return {
+            "id": secrets.token_bytes(ID_BYTES),
+            "subject_id": subject,
+            "authority_id": batch.work.authority_id,
+            "list_id": entry.list_id,
+            "measure_set_id": _measure_set(batch, entry.measures),
+            "state": state,
+            "legal_basis": entry.legal_basis,
+            "case_number": entry.case_number,
+            "decided_by": entry.decided_by or None,
+            "effective_at": effective,
+            "expires_at": entry.expires_at,
+            "case_opened_at": entry.case_opened_at,
+            "published_at": entry.published_at,
+            "entered_at": now,
+            "activated_at": now if state is State.ACTIVE else None,
+            "ended_at": None,
+            "version": 1,
+            "relief_floor": 0,
+            "relief_sequence": 0,
+            "entry_digest": digest,
+        }
+
+    @staticmethod
+    def _remember(batch: _Batch, key: str, digest: bytes, answer: Submission) -> None:
+        batch.answered[key] = (digest, answer.restriction_id, answer.status)
+        batch.put(
+            IdempotencyRow,
+            {
+                "scope": str(batch.work.actor),
+                "key": key,
+                "entry_digest": digest,
+                "restriction_id": answer.restriction_id,
+                "status": answer.status,
+                "at": batch.unit.now,
+            },
+        )
+
+    @staticmethod
+    def _write(batch: _Batch) -> None:
+        for table, rows in batch.resolver.rows().items():
+            batch.rows.setdefault(table, []).extend(rows)
+        for table in (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, IdempotencyRow):
+            if some := batch.rows.get(table):
+                batch.unit.session.execute(insert(table), some)
+
+
+def _effective(entry: Entry, notice_days: int, now: datetime) -> datetime:
+    """The first moment of enforcement: a list's notice period runs from the publication, or from now when there was none."""
+    if not notice_days:
+        return entry.effective_at
+    announced = min(entry.published_at or now, now)
+    return max(entry.effective_at, announced + timedelta(days=notice_days))
+
+
+def _measure_set(batch: _Batch, measures: Sequence[str]) -> int:
+    codes = " ".join(sorted(measures))
+    known = batch.sets.get(codes)
+    if known is None:
+        row = MeasureSetRow(codes=codes)
+        batch.unit.session.add(row)
+        batch.unit.session.flush()
+        known = batch.sets[codes] = row.id
+    return known
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and not 1 <= len(key) <= MAX_KEY:
+        raise EntryError(EntryCode.IDEMPOTENCY_KEY, f"an idempotency key has 1 to {MAX_KEY} characters")
+
+
+def _first_answer(answered: tuple[bytes, bytes, str], digest: bytes) -> Submission:
+    if answered[0] != digest:
+        raise EntryError(EntryCode.IDEMPOTENCY_KEY, "this idempotency key was used for another entry; choose a new one")
+    return Submission(SubmitStatus(answered[2]), answered[1])
+
+
+def _chunks(items: list[Any]) -> list[list[Any]]:
+    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
