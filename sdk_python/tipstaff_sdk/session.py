@@ -45,6 +45,7 @@ class Session:
         self.outbox = Outbox(settings.state_dir / "outbox.sqlite3", limit=settings.outbox_limit, wait=settings.outbox_wait)
         self.coverage = Coverage()
         self.loaded: Loaded | None = None
+        self._verified: VerifiedState | None = None
         self._clock = clock
         self._publish = publish
         self._trusted_root = settings.read("trusted_root_file")
@@ -111,7 +112,7 @@ class Session:
                     )
                 except signing_errors.IncompleteBundleError:
                     self.refresh()
-            if self.loaded is None or response.current.timestamp > self.loaded.timestamp_version:
+            if self._verified is None or response.current.timestamp > self._verified.timestamp_version:
                 self.refresh()
 
     def watch(self) -> WatchStream:
@@ -123,11 +124,10 @@ class Session:
         from tipstaff.v1 import distribution_pb2  # noqa: PLC0415  keeps the import of the SDK small
 
         loaded = self.loaded
-        if loaded is None:
-            return distribution_pb2.StateVersion()
-        return distribution_pb2.StateVersion(
-            timestamp=loaded.timestamp_version, listing=loaded.listing_metadata_version, relief_sequence=loaded.relief_sequence
-        )
+        enforced = distribution_pb2.StateVersion(timestamp=0 if self._verified is None else self._verified.timestamp_version)
+        if loaded is not None:
+            enforced.listing, enforced.relief_sequence = loaded.listing_metadata_version, loaded.relief_sequence
+        return enforced
 
     def _accept(self, verified: VerifiedState) -> None:
         keys = self._keys.load()
@@ -141,6 +141,7 @@ class Session:
 
     def _replace(self, verified: VerifiedState, keys: Mapping[int, bytes]) -> None:
         loaded = load_state(verified, self.settings.audience, keys, previous=self.loaded)
+        self._verified = verified
         if loaded is not None:
             self.loaded = loaded
             self._publish()
