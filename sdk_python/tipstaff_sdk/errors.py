@@ -16,9 +16,9 @@
     │   └── CatalogueError                    ... of the catalogue of measures
     ├── SealError                             a sealed record does not open
     ├── ConfigurationError                    settings that cannot work
+    ├── UntrustedError                        what was fetched is not signed as it has to be
     ├── NotReadyError                         no fresh listing within the time given
     ├── StorageError                          the local disk refuses
-    ├── UntrustedError                        what was fetched must not be believed; the last verified data goes on being used
     ├── OutboxError                           a report or count cannot be kept
     │   └── OutboxFullError                   ... because the outbox is at its limit
     ├── TransportError                        the server gave no good answer
