@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from tipstaff_signing.model import Limits
 
-__all__ = ["Chain", "check_json", "verify_chain", "verify_prefix"]
+__all__ = ["Chain", "check_json", "check_view", "verify_chain", "verify_prefix"]
 
 SignedT = TypeVar("SignedT", Root, Timestamp, Snapshot, Targets)
 _MAX_DEPTH = 32
@@ -64,19 +64,22 @@ class Chain:
         return max(signed_at(signed) for signed in self.signed().values())
 
 
-def check_json(data: bytes, name: str) -> None:
-    """Rule 1. Raises MetadataFormatError."""
+def check_json(data: bytes, name: str) -> object:
+    """Rule 1. Returns what the JSON says. Raises MetadataFormatError."""
     try:
-        _check_depth(
-            cast(
-                "object",
-                json.loads(data.decode(), object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse, parse_constant=_refuse),
-            )
+        content = cast(
+            "object", json.loads(data.decode(), object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse, parse_constant=_refuse)
         )
+        _check_depth(content)
     except (ValueError, RecursionError) as error:
-        raise MetadataFormatError(
-            f"{name} is not well-formed metadata: the sender is not a Tipstaff repository, or it was altered"
-        ) from error
+        raise _malformed(name) from error
+    return content
+
+
+def check_view(fields: Mapping[str, object], view: str, name: str) -> None:
+    """The view of rules 3 and 4. Raises ViewError."""
+    if fields.get(VIEW) != view:
+        raise ViewError(f"{name} is not audience {view}'s: check the server address and the audience in the configuration")
 
 
 def verify_chain(trusted_root: bytes, files: Mapping[str, bytes], *, view: str, roles: Sequence[str], limits: Limits) -> Chain:
@@ -146,16 +149,18 @@ def _check_depth(value: object, depth: int = 0) -> None:
             _check_depth(item, depth + 1)
 
 
+def _malformed(name: str) -> MetadataFormatError:
+    return MetadataFormatError(f"{name} is not well-formed metadata: the source is not a Tipstaff repository, or it was altered")
+
+
 def _parse(kind: type[SignedT], data: bytes, name: str) -> Metadata[SignedT]:
     check_json(data, name)
     try:
         metadata = Metadata[SignedT].from_bytes(data)
     except TufRepositoryError as error:
-        raise MetadataFormatError(
-            f"{name} is not well-formed metadata: the sender is not a Tipstaff repository, or it was altered"
-        ) from error
+        raise _malformed(name) from error
     if type(cast("object", metadata.signed)) is not kind or type(cast("object", metadata.signed.version)) is not int:
-        raise MetadataFormatError(f"{name} holds another kind of metadata than its name says")
+        raise _malformed(name)
     return metadata
 
 
@@ -184,7 +189,7 @@ def _roots(trusted_root: bytes, files: Mapping[str, bytes]) -> Root:
 
 def _timestamp(root: Root, files: Mapping[str, bytes], view: str) -> Timestamp:
     timestamp = _verified(Timestamp, _file(files, "timestamp"), "timestamp", root)
-    _check_view(timestamp, view)
+    check_view(timestamp.unrecognized_fields, view, "timestamp.json")
     return timestamp
 
 
@@ -193,7 +198,7 @@ def _snapshot(root: Root, timestamp: Timestamp, files: Mapping[str, bytes], view
     _check_named(timestamp.snapshot_meta, data, "snapshot")
     snapshot = _verified(Snapshot, data, "snapshot", root)
     _check_version(timestamp.snapshot_meta, snapshot, "snapshot")
-    _check_view(snapshot, view)
+    check_view(snapshot.unrecognized_fields, view, "snapshot.json")
     return snapshot
 
 
@@ -217,11 +222,6 @@ def _file(files: Mapping[str, bytes], role: str) -> bytes:
     if data is None:
         raise TrustError(f"{role}.json is missing")
     return data
-
-
-def _check_view(signed: Timestamp | Snapshot, view: str) -> None:
-    if signed.unrecognized_fields.get(VIEW) != view:
-        raise ViewError(f"this {signed.type} is not audience {view}'s: check the server address and the audience in the configuration")
 
 
 def _check_named(meta: MetaFile, data: bytes, name: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import json
+from typing import TYPE_CHECKING, Protocol, cast
 
-from tipstaff_signing.errors import NotFoundError, UnavailableError
+from tipstaff_signing.errors import MetadataFormatError, NotFoundError, TooLargeError, UnavailableError
 from tipstaff_signing.files import CHUNK_BYTES, is_metadata_name, is_target_path, read_capped
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["BundleFetcher", "DirectoryFetcher", "Fetcher"]
+
+
+_SMALL = 16_384
 
 
 class Fetcher(Protocol):
@@ -76,11 +80,30 @@ class BundleFetcher:
         self._metadata = metadata
         self._artefacts = artefacts
 
-    def metadata(self, name: str, max_bytes: int) -> bytes:  # noqa: ARG002  the caller checks the length of what is in memory already
+    def claimed_version(self) -> int:
+        """The version that the bundle's timestamp claims, unverified.
+
+        Raises:
+            NotFoundError: it has no timestamp.
+            MetadataFormatError: the timestamp is malformed.
+        """
+        data = self.metadata("timestamp.json", _SMALL)
+        try:
+            version = cast("object", json.loads(data)["signed"]["version"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise MetadataFormatError(
+                "timestamp.json in the bundle is not well-formed metadata: the sender is not a Tipstaff server"
+            ) from error
+        return version if isinstance(version, int) else 0
+
+    def metadata(self, name: str, max_bytes: int) -> bytes:
         """See Fetcher."""
-        if name not in self._metadata:
+        data = self._metadata.get(name)
+        if data is None:
             raise NotFoundError(f"it lacks {name}")
-        return self._metadata[name]
+        if len(data) > max_bytes:
+            raise TooLargeError(f"{name} in the bundle is larger than {max_bytes} bytes: it is not what it should be, ask the operator")
+        return data
 
     def artefact(self, path: str, offset: int) -> Iterator[bytes]:
         """See Fetcher."""

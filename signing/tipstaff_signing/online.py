@@ -15,7 +15,7 @@ from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
-from tipstaff_signing.chain import check_json
+from tipstaff_signing.chain import check_json, check_view
 from tipstaff_signing.errors import (
     ExpiredError,
     FetchError,
@@ -60,7 +60,9 @@ def collect(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     return files
 
 
-def run_workflow(folder: Path, trusted_root: bytes, fetcher: Fetcher, *, roles: Sequence[str], now: datetime, limits: Limits) -> None:
+def run_workflow(
+    folder: Path, trusted_root: bytes, fetcher: Fetcher, *, view: str, roles: Sequence[str], now: datetime, limits: Limits
+) -> None:
     """The detailed client workflow of the TUF specification, 5.3 to 5.6, for the top-level and some delegated roles.
 
     Raises:
@@ -76,7 +78,7 @@ def run_workflow(folder: Path, trusted_root: bytes, fetcher: Fetcher, *, roles: 
         targets_max_length=limits.targets_bytes,
     )
     with _translated():
-        updater = _Updater(str(folder), _BASE, fetcher=_Source(fetcher, limits), config=config, bootstrap=trusted_root)
+        updater = _Updater(str(folder), _BASE, fetcher=_Source(fetcher, view, limits), config=config, bootstrap=trusted_root)
         updater.judge_at(now)
         updater.refresh()
         for role in roles:
@@ -93,10 +95,11 @@ class _Updater(Updater):
 
 
 class _Source(FetcherInterface):
-    """python-tuf's fetcher interface over ours: size caps, well-formedness before anything parses, every failure one of ours."""
+    """python-tuf's fetcher interface over ours: caps, well-formedness and the view come first, and every failure is one of ours."""
 
-    def __init__(self, fetcher: Fetcher, limits: Limits) -> None:
+    def __init__(self, fetcher: Fetcher, view: str, limits: Limits) -> None:
         self._fetcher = fetcher
+        self._view = view
         self._largest = max(limits.root_bytes, limits.timestamp_bytes, limits.snapshot_bytes, limits.targets_bytes)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
@@ -115,8 +118,15 @@ class _Source(FetcherInterface):
             raise UnavailableError(f"{name} could not be fetched ({type(error).__name__}): check the connection and try again") from error
         if len(data) > limit:
             raise TooLargeError(f"{name} is larger than {limit} bytes: it is not what it should be, ask the operator")
-        check_json(data, name)
+        self._check(check_json(data, name), name)
         return data
+
+    def _check(self, content: object, name: str) -> None:
+        """Refuse another audience's files by name, before version numbers of two audiences are compared. chain.py does so for good."""
+        if name.endswith(("timestamp.json", "snapshot.json")):
+            signed = cast("dict[str, object]", content).get("signed") if isinstance(content, dict) else None
+            if isinstance(signed, dict):
+                check_view(cast("dict[str, object]", signed), self._view, name)
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         """The interface's own hook, for streams; the workflow above only asks for whole metadata files."""

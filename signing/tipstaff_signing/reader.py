@@ -1,16 +1,10 @@
 """Keeps one audience's verified state in a folder: opens it offline, refreshes it from a fetcher, applies pushed bundles.
 
-    <state>/lock                 held while updating; opening needs no lock
-    <state>/floor.json           versions and times seen, see floor.py
-    <state>/cache/current.json   the version in force, see saved.py
-    <state>/cache/artefacts/     see store.py
-    <state>/cache/work/          python-tuf's private copy during an update
-
 An update, step by step:
 
-1. Take the lock; read what is in force and the floor; judge the clock.
+1. Take the lock; read what is in force and the floor (folder.py); judge the clock.
 2. Run the TUF client workflow in a private copy of the metadata (online.py).
-3. Verify the outcome from the trusted root down, its view included (chain.py), and hold it against the floor.
+3. Verify the outcome from the trusted root down, its view included (chain.py), and hold it against the floor (floor.py).
 4. Fetch the artefacts that are not there yet (store.py).
 5. Put the new version in force by one rename; raise the floor; remove what retired long ago.
 
@@ -26,18 +20,11 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-from tipstaff_signing.chain import Chain, verify_chain, verify_prefix
-from tipstaff_signing.errors import (
-    FetchError,
-    IncompleteBundleError,
-    NotFoundError,
-    StateCorruptError,
-    StateError,
-    TrustError,
-)
+from tipstaff_signing.chain import Chain, verify_prefix
+from tipstaff_signing.errors import FetchError, IncompleteBundleError, NotFoundError, TrustError
 from tipstaff_signing.fetchers import BundleFetcher
-from tipstaff_signing.files import DISK, Disk, FileLock, storage_errors, write_atomic
-from tipstaff_signing.floor import Floor
+from tipstaff_signing.files import DISK, Disk, storage_errors
+from tipstaff_signing.folder import StateFolder
 from tipstaff_signing.model import Limits, RoleState, Target, VerifiedState, utc_now
 from tipstaff_signing.saved import Saved, root_number
 from tipstaff_signing.signed import signed_at
@@ -49,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_signing.fetchers import Fetcher
+    from tipstaff_signing.floor import Floor
     from tipstaff_signing.library import TargetFile, Targets
 
 __all__ = ["Reader"]
@@ -87,18 +75,15 @@ class Reader:
         Raises:
             TrustError: `trusted_root` is not a root that is signed by its own keys.
         """
-        verify_prefix(trusted_root, {}, view=view)
-        self._folder = state_dir
-        self._cache = state_dir / "cache"
-        self._current = self._cache / "current.json"
-        self._floor_file = state_dir / "floor.json"
+        verify_prefix(trusted_root, {}, view=view).newest_signing()
+        self._folder = StateFolder(state_dir, view=view, trusted_root=trusted_root, roles=roles, limits=limits, disk=disk)
+        self._store = ArtefactStore(self._folder.cache, limits=limits, monotonic=monotonic, disk=disk)
         self._view = view
         self._trusted_root = trusted_root
         self._roles = tuple(roles)
         self._clock = clock
         self._limits = limits
         self._disk = disk
-        self._store = ArtefactStore(self._cache, limits=limits, monotonic=monotonic, disk=disk)
 
     def load(self) -> VerifiedState | None:
         """The version in force, without network. Signatures and artefacts are verified again; expiry is reported, not judged.
@@ -110,13 +95,13 @@ class Reader:
             ClockError: the clock is behind what was signed, so that nothing can be said about expiry.
             StateError: the folder is another audience's, or cannot be read.
         """
-        with storage_errors(f"opening the state in {self._folder}"):
+        with storage_errors(f"opening the state in {self._folder.path}"):
             for _ in range(2):  # once more when another process replaced the version under our eyes
-                data = self._read(self._current)
+                data = self._folder.current()
                 if data is None:
                     return None
                 found = self._open(data)
-                if found is not None or self._read(self._current) == data:
+                if found is not None or self._folder.current() == data:
                     return found
         return None
 
@@ -128,16 +113,18 @@ class Reader:
             FetchError: something could not be had.
             StateError: the folder is busy, damaged, another audience's, or the disk refused.
 
-        Whatever is raised, the version in force is as before.
+        Whatever is raised, a whole verified version stays in force: the one before, or, after a StorageError, perhaps the new one.
         """
-        with storage_errors(f"updating the state in {self._folder}"):
-            self._disk.mkdir(self._folder)
+        with storage_errors(f"updating the state in {self._folder.path}"):
+            self._disk.mkdir(self._folder.path)
             self._store.prepare()
-            with FileLock(self._folder / "lock", timeout=self._limits.lock_seconds):
+            with self._folder.lock():
                 return self._update(fetcher)
 
     def apply(self, metadata: Mapping[str, bytes], artefacts: Mapping[str, bytes]) -> VerifiedState:
         """Take over a pushed bundle, verified from memory in the same way as a refresh.
+
+        A bundle behind the version in force is passed over: another process on this folder was faster.
 
         Args:
             metadata: files by name, "timestamp.json", "3.snapshot.json", "4.relief-aviation.json".
@@ -152,98 +139,66 @@ class Reader:
         except NotFoundError as error:
             raise IncompleteBundleError(f"the bundle is not complete ({error}): refresh instead") from error
 
-    # Opening
-
     def _open(self, data: bytes) -> VerifiedState | None:
-        try:
-            saved = self._parse(data)
-            if not self._is_complete(saved):
-                return None
-            chain = self._verify(saved.in_force())
-            floor = self._floor()
-            (floor or Floor()).check_state(chain)
-        except (TrustError, StateCorruptError) as error:
-            _LOG.error("the state on disk cannot be used and is put aside: %s", error)
-            self._set_aside(data, None)
+        chain, floor = self._folder.open(data)
+        if chain is None:
             return None
-        (floor or Floor()).check_clock(self._clock(), self._limits.clock_tolerance, chain.newest_signing())
-        for target in _artefacts(chain):
-            if not self._store.is_sound(target):
-                _LOG.error("artefact %s on disk is damaged or missing; refresh to fetch it again", target.path)
-                self._set_aside(data, target)
-                return None
+        floor.check_clock(self._clock(), self._limits.clock_tolerance, chain.newest_signing())
+        damaged = [target for target in _artefacts(chain) if not self._store.is_sound(target)]
+        if damaged:
+            _LOG.error("%d artefacts on disk are damaged or missing: refresh to fetch them again", len(damaged))
+            with contextlib.suppress(OSError), self._folder.if_unchanged(data) as unchanged:
+                for target in damaged if unchanged else ():
+                    self._store.set_aside(target)
+            return None
         return self._state(chain)
-
-    def _parse(self, data: bytes) -> Saved:
-        saved = Saved.from_bytes(data)
-        self._check_view(saved.view)
-        return saved
-
-    def _is_complete(self, saved: Saved) -> bool:
-        return saved.root > 0 and all(f"{role}.json" in saved.metadata for role in self._names())
-
-    def _verify(self, files: Mapping[str, bytes]) -> Chain:
-        return verify_chain(self._trusted_root, files, view=self._view, roles=self._roles, limits=self._limits)
-
-    def _set_aside(self, data: bytes, target: TargetFile | None) -> None:
-        """Put a damaged file aside, unless somebody is updating, who will see to it, or has just done so."""
-        lock = FileLock(self._folder / "lock", timeout=0)
-        with contextlib.suppress(OSError):
-            if lock.acquire():
-                try:
-                    if self._read(self._current) == data:
-                        self._discard(target)
-                finally:
-                    lock.release()
-
-    def _discard(self, target: TargetFile | None) -> None:
-        if target is None:
-            self._disk.replace(self._current, self._current.with_suffix(".damaged"))
-        else:
-            self._store.set_aside(target)
-
-    # Updating
 
     def _update(self, fetcher: Fetcher) -> VerifiedState:
         now = self._clock()
-        saved, floor = self._in_force()
+        saved, chain, floor = self._folder.open_for_update()
         floor.check_clock(now, self._limits.clock_tolerance)
-        work = self._cache / "work"
-        for left in (work, *self._folder.glob(".*.new"), *self._cache.glob(".*.new")):  # by a killed process
-            self._disk.remove(left)
+        if isinstance(fetcher, BundleFetcher) and chain is not None and self._is_overtaken(fetcher, chain):
+            return self._state(chain)
         try:
-            return self._advance(work, fetcher, saved, floor, now)
+            return self._advance(fetcher, saved, floor, now)
         finally:
             with contextlib.suppress(OSError):
-                self._disk.remove(work)
+                self._disk.remove(self._folder.work)
 
-    def _advance(self, work: Path, fetcher: Fetcher, saved: Saved, floor: Floor, now: datetime) -> VerifiedState:
+    def _is_overtaken(self, bundle: BundleFetcher, chain: Chain) -> bool:
+        """Whether a bundle's timestamp, not verified, claims less than what is in force and whole."""
+        version = chain.signed()["timestamp"].version
+        return bundle.claimed_version() < version and all(self._store.is_sound(target) for target in _artefacts(chain))
+
+    def _advance(self, fetcher: Fetcher, saved: Saved, floor: Floor, now: datetime) -> VerifiedState:
         from tipstaff_signing.online import collect, lay_out, run_workflow  # noqa: PLC0415  brings an HTTP library: not for opening
 
+        work = self._folder.work
         lay_out(work, saved.metadata)
         try:
-            run_workflow(work, self._trusted_root, fetcher, roles=self._roles, now=now, limits=self._limits)
-            files = collect(work, self._names())
-            chain = self._verify(files)
+            run_workflow(work, self._trusted_root, fetcher, view=self._view, roles=self._roles, now=now, limits=self._limits)
+            files = collect(work, self._folder.names)
+            chain = self._folder.verify(files)
             floor.check_update(chain)
             floor.check_clock(now, self._limits.clock_tolerance, chain.newest_signing())
             for target in _artefacts(chain):
                 self._store.fetch(target, fetcher)
         except (TrustError, FetchError):
             with contextlib.suppress(OSError):  # what went wrong first says more
-                self._remember(collect(work, self._names()), saved, floor, now)
+                self._remember(collect(work, self._folder.names), saved, floor, now)
             raise
         self._commit(chain, files, saved, floor, now)
         return self._state(chain)
 
     def _commit(self, chain: Chain, files: Mapping[str, bytes], saved: Saved, floor: Floor, now: datetime) -> None:
         used = {target.hashes["sha256"] for target in _artefacts(chain)}
-        retired = self._store.unused(used, saved.retired, now)
+        expendable, retired = self._store.unused(used, saved.retired, now)
         fresh = Saved(self._view, chain.root.version, files, retired)
         if fresh != saved:
-            write_atomic(self._current, fresh.to_bytes(), mode=0o600, disk=self._disk)
-        self._raise_floor(floor, floor.raised(chain))
-        self._store.sweep(used, retired, now)
+            self._folder.save(fresh)
+        self._folder.save_floor(floor.raised(chain))
+        with contextlib.suppress(OSError):  # the new version is in force; what stays is removed next time
+            self._store.sweep(expendable)
 
     def _remember(self, files: Mapping[str, bytes], saved: Saved, floor: Floor, now: datetime) -> None:
         """Keep what a failed update proved: newer roots, and the versions of a newer timestamp and snapshot."""
@@ -252,60 +207,8 @@ class Reader:
             return
         roots = {name: data for name, data in files.items() if (number := root_number(name)) and number <= prefix.root.version}
         if not roots.keys() <= saved.metadata.keys():
-            kept = Saved(self._view, saved.root, {**saved.metadata, **roots}, saved.retired)
-            write_atomic(self._current, kept.to_bytes(), mode=0o600, disk=self._disk)
-        self._raise_floor(floor, floor.warned(prefix))
-
-    def _raise_floor(self, old: Floor, new: Floor) -> None:
-        if new != old:
-            write_atomic(self._floor_file, new.to_bytes(self._view), mode=0o600, disk=self._disk)
-
-    def _in_force(self) -> tuple[Saved, Floor]:
-        """What is on disk, for an update: damaged files are put aside; a damaged floor is made anew from a sound version in force."""
-        data = self._read(self._current)
-        saved, chain = Saved(self._view), None
-        if data is not None:
-            try:
-                saved = self._parse(data)
-                if self._is_complete(saved):
-                    chain = self._verify(saved.in_force())
-            except (TrustError, StateCorruptError) as error:
-                _LOG.error("the state on disk cannot be used and is put aside: %s", error)
-                self._discard(None)
-                saved = Saved(self._view)
-        try:
-            floor = self._floor()
-        except StateCorruptError:
-            if chain is None:
-                raise
-            self._disk.replace(self._floor_file, self._floor_file.with_suffix(".damaged"))
-            floor = None
-        # A kill between the rename and the raising of the floor leaves the floor behind the version in force.
-        return saved, (floor or Floor()).raised(chain) if chain else (floor or Floor())
-
-    def _floor(self) -> Floor | None:
-        data = self._read(self._floor_file)
-        if data is None:
-            return None
-        floor, view = Floor.from_bytes(data)
-        self._check_view(view)
-        return floor
-
-    # Both
-
-    def _names(self) -> tuple[str, ...]:
-        return ("timestamp", "snapshot", "targets", *self._roles)
-
-    def _check_view(self, view: str) -> None:
-        if view != self._view:
-            raise StateError(f"{self._folder} holds the state of audience {view!r}, not {self._view!r}: give each audience its own folder")
-
-    @staticmethod
-    def _read(path: Path) -> bytes | None:
-        try:
-            return path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            self._folder.save(Saved(self._view, saved.root, {**saved.metadata, **roots}, saved.retired))
+        self._folder.save_floor(floor.warned(prefix))
 
     def _state(self, chain: Chain) -> VerifiedState:
         signed = chain.signed()

@@ -7,8 +7,7 @@ stays whole, and the next writer goes on above every number on disk.
 
 from __future__ import annotations
 
-import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tuf.api.exceptions import RepositoryError as TufRepositoryError
@@ -94,7 +93,8 @@ class Repository:
                 found(aside, keys, audiences=audiences, catalogue=catalogue, now=clock(), lifetimes=lifetimes, disk=disk)
                 disk.replace(aside, path)
             except BaseException:
-                shutil.rmtree(aside, ignore_errors=True)
+                with suppress(OSError):
+                    disk.remove(aside)
                 raise
             fsync_dir(path.parent, disk)
         return cls(path, clock=clock, lifetimes=lifetimes, disk=disk)

@@ -19,7 +19,7 @@ from tipstaff_signing.files import Disk, fsync_dir, sha256_file
 from tipstaff_signing.names import prefixed_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -95,30 +95,21 @@ class ArtefactStore:
                 f"{target.path} is not what was signed: the source or the way to it alters data; try another, and tell the operator"
             )
 
-    def sweep(self, used: Collection[str], retired: Mapping[str, datetime], now: datetime) -> dict[str, datetime]:
-        """Remove what is no longer used, except what retired so recently that somebody may still be opening it.
+    def unused(self, used: Collection[str], retired: Mapping[str, datetime], now: datetime) -> tuple[list[Path], dict[str, datetime]]:
+        """What lies here unused.
 
         Returns:
-            What stays although unused, with the time since when.
+            What may go, and what stays for those who may still be opening it, with the time since when it is unused.
         """
-        kept: dict[str, datetime] = {}
-        for path in sorted(self._artefacts.iterdir()):
-            if path.name in used:
-                continue
-            since = retired.get(path.name, now)
-            if now - since >= self._limits.retention:
-                self._disk.remove(path)
-                self._checked.pop(path.name, None)
-            else:
-                kept[path.name] = since
-        for folder in (self._partial, self._quarantine):
-            for path in folder.iterdir():
-                self._disk.remove(path)
-        return kept
+        since = {path: retired.get(path.name, now) for path in sorted(self._artefacts.iterdir()) if path.name not in used}
+        expendable = [path for path, time in since.items() if now - time >= self._limits.retention]
+        return expendable, {path.name: time for path, time in since.items() if now - time < self._limits.retention}
 
-    def unused(self, used: Collection[str], retired: Mapping[str, datetime], now: datetime) -> dict[str, datetime]:
-        """What lies here unused, with the time since when."""
-        return {path.name: retired.get(path.name, now) for path in sorted(self._artefacts.iterdir()) if path.name not in used}
+    def sweep(self, expendable: Iterable[Path]) -> None:
+        """Remove these artefacts, and what is left of downloads and damage."""
+        for path in (*expendable, *self._partial.iterdir(), *self._quarantine.iterdir()):
+            self._disk.remove(path)
+            self._checked.pop(path.name, None)
 
     def _again(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> bool:
         """The beginning kept from last time may have been the bad part: once more from the start."""
