@@ -2,14 +2,14 @@
 
 For each audience, under a lock of its own:
 
-1. read the head of the relief log, and only then the lifts up to it: a lift committed in between is later than the head, and its turn comes;
+1. read the head of the relief log, and only then the lifts up to it: one committed in between is behind the head, and its turn comes;
 2. the lifts that concern the audience become a segment that covers everything since the last published sequence;
 3. small segments at the end are merged with it, as a binary counter carries: segments stay few, and what is sent again stays small;
 4. segments that are wholly worked into the published listing go;
 5. publish the whole set.
 
-An audience that no lift concerns publishes nothing, so it does not learn that there was one. What was published before is read back from the
-repository each time: restarted, or beside another publisher, the next segment always follows the last one.
+An audience that no lift concerns publishes nothing, so it does not learn that there was one. What was published before is read back from
+the repository each time: restarted, or beside another publisher, the next segment always follows the last one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from tipstaff_server.published import Published, segment_path
 from tipstaff_signing.files import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
     from tipstaff_server.clock import Clock
+    from tipstaff_server.listing import Lift
     from tipstaff_signing.keys import KeyFolder
     from tipstaff_signing.library import Signer
     from tipstaff_signing.model import Versions
@@ -44,8 +45,8 @@ class ReliefSource(Protocol):
         """The last sequence that was given out; 0 when none was."""
         ...
 
-    def relief_since(self, audience: str, sequence: int) -> Iterable[tuple[int, bytes]]:
-        """Lifts after `sequence` that concern an audience: sequence and restriction id (16 bytes), ascending."""
+    def relief_since(self, audience: str, sequence: int) -> Sequence[Lift]:
+        """Lifts after `sequence` that concern an audience, ascending."""
         ...
 
 
@@ -102,7 +103,8 @@ class ReliefPublisher:
             published = Published(self._repository, audience)
             versions = self._repository.versions(audience)
             done = published.relief_head(versions)
-            entries = [entry for entry in self._source.relief_since(audience, done) if entry[0] <= head]
+            lifts = self._source.relief_since(audience, done)
+            entries = [(lift.sequence, lift.restriction_id) for lift in lifts if lift.sequence <= head]
             if entries:
                 segments = self._current(published, versions)
                 for piece in split(done + 1, head, entries, self._segment_size):

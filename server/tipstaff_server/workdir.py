@@ -31,7 +31,7 @@ from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.database import Database
 from tipstaff_server.errors import WorkDirError
 from tipstaff_server.pki import CertificateAuthority
-from tipstaff_server.publishing import lifetimes
+from tipstaff_server.runtime import lifetimes
 from tipstaff_server.tls_identity import Caller, Role
 from tipstaff_server.vault import Vault, create_key_file
 from tipstaff_signing.files import FileLock, fsync_dir, write_atomic
