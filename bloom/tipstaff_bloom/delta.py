@@ -89,7 +89,10 @@ def diff(old: BloomFilter, new: BloomFilter) -> bytes:
 
 def parse_delta(delta: bytes, base: BloomFilter) -> Delta:
     """Reads a delta for `base`; raises DeltaFormatError for non-canonical bytes, DeltaBaseError when it is for another filter."""
-    view = memoryview(delta).toreadonly().cast("B")
+    try:
+        view = memoryview(delta).toreadonly().cast("B")
+    except TypeError as error:
+        raise DeltaFormatError("a delta is a contiguous buffer of bytes") from error
     if len(view) < DELTA_HEADER_BYTES:
         raise DeltaFormatError(f"a delta has at least {DELTA_HEADER_BYTES} bytes, this has {len(view)}: fetch the full file")
     fields = _HEADER.unpack_from(view)

@@ -2,14 +2,14 @@
 
 No bit can be taken out of a Bloom filter: another token may have set it too. Building the bits again from all tokens is fast (half a
 second for ten million); what is slow is to read ten million subjects out of a registry to make their tokens. So the publisher keeps
-the tokens, sorted, in a file, and updates that (docs/decisions/filter-updates.md).
+the tokens, sorted, in a file, and updates that (docs/decisions/0007-filter-updates.md).
 
 The file, one header of 64 bytes and the tokens in increasing order:
 
     74697074 6f6b656e   magic "tiptoken"
     0100 0000           version 1, reserved
     07000000            epoch
-    02000000 00000000   count
+    01000000 00000000   count
     00 x 8              reserved
     32 bytes            SHA-256 of the tokens
     … 16 bytes each
