@@ -79,16 +79,22 @@ class Stretch:
         return listing_pb2.StretchParameters(salt=self.salt, n=self.n, r=self.r, p=self.p)
 
     def stretch(self, identifier: Identifier) -> bytes:
-        """S of an identifier, 32 bytes. Slow on purpose (about 10 ms at n=4096, r=8); other threads run meanwhile."""
-        return hashlib.scrypt(
-            b"tipstaff/v1/stretch\0" + bytes((identifier.kind,)) + identifier.number.encode("ascii"),
-            salt=self.salt,
-            n=self.n,
-            r=self.r,
-            p=self.p,
-            maxmem=128 * self.r * (self.n + self.p + 2) + (1 << 20),
-            dklen=STRETCHED_SIZE,
-        )
+        """S of an identifier, 32 bytes. Slow on purpose (about 10 ms at n=4096, r=8); other threads run meanwhile.
+
+        Raises SealError when there is not the memory for it.
+        """
+        try:
+            return hashlib.scrypt(
+                b"tipstaff/v1/stretch\0" + bytes((identifier.kind,)) + identifier.number.encode("ascii"),
+                salt=self.salt,
+                n=self.n,
+                r=self.r,
+                p=self.p,
+                maxmem=128 * self.r * (self.n + self.p + 2) + (1 << 20),
+                dklen=STRETCHED_SIZE,
+            )
+        except (MemoryError, ValueError):  # OpenSSL's refusal is a ValueError
+            raise SealError("There is not enough memory to stretch an identifier: free some, or ask a person.") from None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

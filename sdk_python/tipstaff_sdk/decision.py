@@ -1,0 +1,146 @@
+"""The decision: what is believed about one person and one use, now. No I/O; everything that it looks at is in `State`.
+
+1.  Canonicalise identifier and name; a bad one raises.
+2.  Is the measure one this audience enforces? If not, raise. The service has to be described as the measure asks, whoever it is for.
+3.  No verified listing, no key for its epoch, or an expired one: UNKNOWN (NO_DATA, EXPIRED).
+4.  Token not in the filter: CLEAR (NOT_LISTED).
+5.  No record at the locator: CLEAR (FALSE_POSITIVE); record unobtainable: REVIEW (UNCONFIRMED).
+6.  Locator found, name does not open it: REVIEW (NAME_MISMATCH); what it opens cannot be read: REVIEW (UNCONFIRMED).
+7.  No restriction in it covers this measure and service now: CLEAR (NOT_COVERED, NOT_YET_EFFECTIVE, LAPSED).
+8.  An exemption covers this use: CLEAR (EXEMPT).
+9.  Relief lifts every covering restriction: CLEAR (LIFTED).
+10. Relief stale or with gaps: REVIEW (STALE_RELIEF).
+11. Otherwise: RESTRICTED (IN_FORCE).
+
+Each of the steps 7 to 9 takes restrictions away, and what is left at 10 decides. When none is left although there were several, the
+reason is the one on which the clear answer most depends: EXEMPT before LIFTED, before NOT_YET_EFFECTIVE, before LAPSED, before
+NOT_COVERED. Steps 7 to 9 need no fresh relief: they only ever clear.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from tipstaff_sdk.errors import FormatError, SealError, TipstaffError
+from tipstaff_sdk.evidence import Filter, RecordSource, Service, State, Stretcher
+from tipstaff_sdk.identity import Identifier
+from tipstaff_sdk.judgement import Decision, Finding, Outcome, Reason, Verdict
+from tipstaff_sdk.names import canonical_name
+from tipstaff_sdk.records import Exemption, Restriction, restrictions_of
+from tipstaff_sdk.sealing import EpochKey, open_sealed
+
+__all__ = [
+    "Decision",
+    "Exemption",
+    "Filter",
+    "Finding",
+    "Outcome",
+    "Reason",
+    "RecordSource",
+    "Restriction",
+    "Service",
+    "State",
+    "Stretcher",
+    "Verdict",
+    "decide",
+    "decide_hit",
+]
+
+
+def decide(
+    state: State | None, now: datetime, identifier: Identifier | str, name: str, measure: str, service: Service | None = None
+) -> Decision:
+    """Decides about one person or organisation, one measure and one service, for the moment `now` (aware UTC).
+
+    `state` is None where there is no verified listing. A text as identifier is a resident ID.
+    Raises InvalidIdentifierError, InvalidNameError, UnknownMeasureError, MeasureNotCoveredError, InvalidServiceError: wrong calls all,
+    and whoever it is about. Anything else that goes wrong is a verdict.
+    """
+    # 1. Canonical, or an error.
+    if not isinstance(identifier, Identifier):
+        identifier = Identifier.parse(identifier)
+    name = canonical_name(name)
+    if state is None:  # 3, before 2: without a listing nobody knows what the audience enforces
+        return Decision(Finding(Reason.NO_DATA, measure), now, Verdict.UNKNOWN)
+    # 2. A measure of this audience, and a service described as it asks.
+    clear = state.require_use(measure, service)
+    # 3. A listing to rely on, and the key to read it with.
+    if state.key is None:
+        return _decision(clear, now, Reason.NO_DATA)
+    if now >= state.expires_at:
+        return _decision(clear, now, Reason.EXPIRED)
+    # 4. What is not in the filter is not listed.
+    if not state.filter.contains(state.key.tokeniser.token(identifier)):
+        return Decision(clear, now, Verdict.CLEAR)
+    return _prove(state, state.key, now, identifier, name, clear, service)
+
+
+def decide_hit(state: State, now: datetime, identifier: Identifier, name: str, measure: str, service: Service | None = None) -> Decision:
+    """Steps 5 to 11, where steps 1 to 4 were taken for a whole column at once. `name` is canonical, the token is in the filter.
+
+    Raises what `State.require_use` raises.
+    """
+    clear = state.require_use(measure, service)
+    if state.key is None:
+        return _decision(clear, now, Reason.NO_DATA)
+    return _prove(state, state.key, now, identifier, name, clear, service)
+
+
+def _prove(
+    state: State, key: EpochKey, now: datetime, identifier: Identifier, name: str, clear: Finding, service: Service | None
+) -> Decision:
+    """Steps 5 and 6: from a hit in the filter to this person's own restrictions."""
+    # 5. Is there a record of this number?
+    if state.pack is None:
+        return _decision(clear, now, Reason.UNCONFIRMED)
+    try:
+        keys = key.derive(state.stretch.stretch(identifier))
+        copies = state.pack.find(keys.locator)
+    except TipstaffError:
+        return _decision(clear, now, Reason.UNCONFIRMED)
+    if not copies:
+        return _decision(clear, now, Reason.FALSE_POSITIVE)
+    # 6. Does this name open one?
+    name_keys = keys.name_keys(name)
+    own = [copy for copy in copies if copy.commitment == name_keys.commitment]
+    if not own:
+        return _decision(clear, now, Reason.NAME_MISMATCH)
+    try:
+        restrictions = [restriction for copy in own for restriction in restrictions_of(open_sealed(name_keys, copy.sealed))]
+    except (SealError, FormatError):
+        return _decision(clear, now, Reason.UNCONFIRMED)
+    return _judge(state, now, restrictions, clear, service)
+
+
+def _judge(state: State, now: datetime, restrictions: Sequence[Restriction], clear: Finding, service: Service | None) -> Decision:
+    """Steps 7 to 11: what of it stands against this use now."""
+    code, relief = clear.measure, state.relief
+    # 7. Those that cover this measure and service now.
+    covering = [restriction for restriction in restrictions if code in restriction.measures]
+    if covering and clear.entry is None:  # enforced, but no longer in the catalogue: what it covers cannot be told
+        return _decision(clear, now, Reason.UNCONFIRMED)
+    if not covering or (clear.entry is not None and not clear.entry.covers_valid(service or {})):
+        return _decision(clear, now, Reason.NOT_COVERED)
+    running = [restriction for restriction in covering if restriction.effective_at <= now < restriction.expires_at]
+    if not running:
+        coming = any(now < restriction.effective_at for restriction in covering)
+        return _decision(clear, now, Reason.NOT_YET_EFFECTIVE if coming else Reason.LAPSED)
+    # 8. Less those with an exemption for this use.
+    exemptions = tuple(exemption for restriction in running for exemption in restriction.exemptions if exemption.permits(code, now))
+    exempt = {exemption.restriction_id for exemption in exemptions}
+    binding = [restriction for restriction in running if restriction.restriction_id not in exempt]
+    # 9. Less those that relief lifts.
+    standing = tuple(r for r in binding if relief is None or not relief.lifts(r.restriction_id, r.relief_floor))
+    if not standing:
+        return _decision(clear, now, Reason.EXEMPT if exemptions else Reason.LIFTED, exemptions=exemptions)
+    # 10. Could one have been lifted without our knowing?
+    if not state.relief_is_fresh(now):
+        return _decision(clear, now, Reason.STALE_RELIEF, standing)
+    # 11. No.
+    return _decision(clear, now, Reason.IN_FORCE, standing)
+
+
+def _decision(
+    clear: Finding, now: datetime, reason: Reason, restrictions: tuple[Restriction, ...] = (), exemptions: tuple[Exemption, ...] = ()
+) -> Decision:
+    return Decision(replace(clear, reason=reason, restrictions=restrictions, exemptions=exemptions), now, reason.verdict)
