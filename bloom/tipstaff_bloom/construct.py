@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tipstaff_bloom.geometry import PATTERN_INTS, Geometry
+from tipstaff_bloom.geometry import PATTERN_BITS, PATTERNS, Geometry
 from tipstaff_bloom.probe import positions
 
 if TYPE_CHECKING:
@@ -34,8 +34,12 @@ _U64 = np.uint64
 _LOW_32: Final = _U64(0xFFFFFFFF)
 _WORD_BITS_LOG: Final = _U64(6)
 _BLOCK_START: Final = _U64((1 << 64) - 512)
+# Which bits of a word each of the 4096 patterns sets: the first, second and third of them.
 _PATTERN_POSITIONS: Final = tuple(
-    np.array([[bit for bit in range(64) if pattern >> bit & 1][index] for pattern in PATTERN_INTS], dtype=np.uint64) for index in range(3)
+    np.nonzero(np.unpackbits(PATTERNS.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little"))[1]
+    .astype(np.uint64)
+    .reshape(-1, PATTERN_BITS)
+    .T.copy()
 )
 
 

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tipstaff_bloom.errors import DeltaBaseError, DeltaFormatError
+from tipstaff_bloom.errors import DeltaBaseError, DeltaFormatError, DeltaSizeError
 from tipstaff_bloom.geometry import BLOCK_BITS, BLOCK_WORDS, Geometry
 from tipstaff_bloom.wire import MAX_COUNT, Header, require_same_layout
 
@@ -60,12 +60,14 @@ class Delta:
 def diff(old: BloomFilter, new: BloomFilter) -> bytes:
     """The delta from `old` to `new`: `old.apply(diff(old, new))` is `new`, byte for byte.
 
-    Raises EpochMismatchError or GeometryMismatchError when they are laid out differently: ship the full file then. When more than
-    about a fifth of the tokens changed, the full file is also smaller; compare the lengths.
+    Raises EpochMismatchError or GeometryMismatchError when they are laid out differently, DeltaSizeError when more than an eighth of
+    the bits change: ship the full file then. It can pay to ship the file from half of that on; compare the lengths.
     """
     require_same_layout(old.header, new.header)
     geometry = new.header.geometry
     changed = old.words ^ new.words
+    if int(np.bitwise_count(changed).sum(dtype=np.int64)) > _most_bits(geometry.block_count):
+        raise DeltaSizeError("more than an eighth of the bits change: ship the full file")
     blocks = np.flatnonzero(changed.reshape(-1, BLOCK_WORDS).any(axis=1))
     rows = changed.reshape(-1, BLOCK_WORDS)[blocks]
     bits = np.flatnonzero(np.unpackbits(rows.view(np.uint8).reshape(-1), bitorder="little"))
@@ -108,7 +110,7 @@ def parse_delta(delta: bytes, base: BloomFilter) -> Delta:
     expected = Header(Geometry(block_count, free_bits, capacity), epoch, old_count)
     if expected != base.header or old_digest != base.digest:
         raise DeltaBaseError("the delta starts from another filter than this one: fetch the missing deltas or the full file")
-    if not blocks <= bits <= blocks * BLOCK_BITS or blocks > block_count:
+    if not blocks <= bits <= blocks * BLOCK_BITS or blocks > block_count or bits > _most_bits(block_count):
         raise DeltaFormatError(f"a delta cannot change {bits} bits in {blocks} of {block_count} blocks")
     flips = _decode_flips(view, block_count, blocks, bits)
     return Delta(Header(base.header.geometry, epoch, new_count), new_digest, flips)
@@ -121,9 +123,14 @@ def _decode_flips(view: memoryview, block_count: int, blocks: int, bits: int) ->
         raise DeltaFormatError(f"the delta header says {end} bytes, there are {len(view)}: fetch it again")
     block = decode_increasing(view[DELTA_HEADER_BYTES:split], blocks, block_count)
     row, bit = np.divmod(decode_increasing(view[split:end], bits, blocks * BLOCK_BITS), BLOCK_BITS)
-    if len(np.unique(row)) != blocks:
+    if np.count_nonzero(np.diff(row, prepend=-1)) != blocks:  # row never decreases
         raise DeltaFormatError("the delta names a block without a change in it")
     return block[row] * BLOCK_BITS + bit
+
+
+def _most_bits(block_count: int) -> int:
+    """How many bits a delta may change: it bounds the memory of whoever applies it, at eight times the filter's."""
+    return block_count * BLOCK_BITS // 8
 
 
 def encoded_bytes(size: int, universe: int) -> int:

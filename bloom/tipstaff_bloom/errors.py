@@ -9,7 +9,8 @@ BloomError
 ├── DeltaError               a delta that cannot be applied
 │   ├── DeltaFormatError     bytes that are not a delta in the one accepted form
 │   ├── DeltaBaseError       a delta made for another filter than this one
-│   └── DeltaDigestError     a delta whose result is not what it promised
+│   ├── DeltaDigestError     a delta whose result is not what it promised
+│   └── DeltaSizeError       so much changes that the full file is the better delta
 ├── LedgerError              a token ledger that has parted from the registry
 └── ClosedError              a filter used after close()
 
@@ -55,6 +56,10 @@ class DeltaBaseError(DeltaError):
 
 class DeltaDigestError(DeltaError):
     """The result of the delta is not the filter it promised; nothing of it was kept."""
+
+
+class DeltaSizeError(DeltaError):
+    """More than an eighth of the bits change; ship the full file instead."""
 
 
 class LedgerError(BloomError):

@@ -24,7 +24,7 @@ CHUNK: Final = 1 << 16  # rows at a time: long enough to spread the cost of a ca
 THREAD_CHUNK: Final = 1 << 18  # with threads longer: each call gives up the interpreter lock and has to get it back
 
 # Indexed by the two top bytes of x as one number: saves the shift to 12 bits in the scalar path, entries are shared objects.
-_PATTERN_BY_TOP: Final[tuple[int, ...]] = tuple(PATTERN_INTS[top >> 4] for top in range(1 << 16))
+_PATTERN_BY_TOP: Final[tuple[int, ...]] = tuple(pattern for pattern in PATTERN_INTS for _ in range(16))
 
 _U64 = np.uint64
 _LOW_32: Final = _U64(0xFFFFFFFF)

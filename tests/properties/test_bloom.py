@@ -50,8 +50,8 @@ def test_order_and_chunks_do_not_matter(tokens: list[bytes], cuts: list[int]) ->
 @settings(deadline=None)
 @given(TOKENS, TOKENS, TOKENS, RATES)
 def test_filter_and_delta_are_a_fresh_build_bit_for_bit(stay: list[bytes], go: list[bytes], come: list[bytes], fpr: float) -> None:
-    old = BloomFilter.build(rows(stay + go), fpr=fpr, capacity=200)
-    new = BloomFilter.build(rows(stay + come), fpr=fpr, capacity=200)
+    old = BloomFilter.build(rows(stay + go), fpr=fpr, capacity=3_000)
+    new = BloomFilter.build(rows(stay + come), fpr=fpr, capacity=3_000)
     assert old.apply(diff(old, new)).to_bytes() == new.to_bytes()
 
 

@@ -37,7 +37,7 @@ DELTAS = (
     ("nothing changes", (0, 50), (0, 50), 100),
     ("one more", (0, 50), (0, 51), 100),
     ("one gone", (0, 51), (0, 50), 100),
-    ("all else", (0, 100), (100, 200), 100),
+    ("all else", (0, 100), (100, 200), 2_000),
     ("a few in many", (0, 9_900), (50, 9_950), 10_000),
 )
 GEOMETRIES = tuple((capacity, fpr) for capacity in (1, 1_000, 1_000_000, 10_000_000) for fpr in (5e-2, 1e-2, 1e-3, 1e-4, 1e-5))

@@ -13,14 +13,15 @@ from tipstaff_bloom import (
     DeltaDigestError,
     DeltaError,
     DeltaFormatError,
+    DeltaSizeError,
     EpochMismatchError,
     GeometryMismatchError,
     diff,
 )
 from tipstaff_bloom.delta import DELTA_HEADER_BYTES, decode_increasing, encode_increasing, encoded_bytes
 
-OLD = BloomFilter.build(tokens(0, 1_000), epoch=3, capacity=1_100)
-NEW = BloomFilter.build(tokens(20, 1_030), epoch=3, capacity=1_100)
+OLD = BloomFilter.build(tokens(0, 1_000), epoch=3, capacity=6_000)
+NEW = BloomFilter.build(tokens(20, 1_030), epoch=3, capacity=6_000)
 DELTA = diff(OLD, NEW)
 BLOCKS, BITS = struct.unpack_from("<II", DELTA, 20)
 SPLIT = DELTA_HEADER_BYTES + encoded_bytes(BLOCKS, OLD.block_count)
@@ -57,7 +58,7 @@ def test_no_change_is_a_header() -> None:
 
 
 def test_a_delta_from_empty_and_to_empty() -> None:
-    empty = BloomFilter.build(tokens(0, 0), epoch=3, capacity=1_100)
+    empty = BloomFilter.build(tokens(0, 0), epoch=3, capacity=6_000)
     assert empty.apply(diff(empty, NEW)).to_bytes() == NEW.to_bytes()
     assert NEW.apply(diff(NEW, empty)).to_bytes() == empty.to_bytes()
 
@@ -87,9 +88,17 @@ def test_a_small_delta_takes_under_seven_bytes_a_change() -> None:
 
 def test_other_layouts_and_epochs_have_no_delta() -> None:
     with pytest.raises(EpochMismatchError):
-        diff(OLD, BloomFilter.build(tokens(0, 10), epoch=4, capacity=1_100))
+        diff(OLD, BloomFilter.build(tokens(0, 10), epoch=4, capacity=6_000))
     with pytest.raises(GeometryMismatchError):
-        diff(OLD, BloomFilter.build(tokens(0, 10), epoch=3, capacity=1_101))
+        diff(OLD, BloomFilter.build(tokens(0, 10), epoch=3, capacity=6_001))
+
+
+def test_a_change_of_more_than_an_eighth_of_the_bits_has_no_delta() -> None:
+    empty, full = (BloomFilter.build(tokens(0, count), capacity=1_000) for count in (0, 1_000))
+    with pytest.raises(DeltaSizeError, match="full file"):
+        diff(empty, full)
+    with pytest.raises(DeltaSizeError, match="full file"):
+        diff(full, empty)
 
 
 FORMAT_ATTACKS: dict[str, bytes] = {
@@ -109,6 +118,7 @@ FORMAT_ATTACKS: dict[str, bytes] = {
     "one bit more": put(24, "<I", BITS + 1),
     "one bit fewer": put(24, "<I", BITS - 1),
     "more bits than fit the blocks": put(24, "<I", BLOCKS * 512 + 1),
+    "more than an eighth of the bits": put(24, "<I", OLD.block_count * 64 + 1),
     "most bits a header can say": put(24, "<I", 2**32 - 1),
     "result count over the cap": put(44, "<Q", 2**40),
     "payload of zeros": DELTA[:DELTA_HEADER_BYTES] + bytes(len(DELTA) - DELTA_HEADER_BYTES),
@@ -134,7 +144,7 @@ BASE_ATTACKS: dict[str, bytes] = {
     "other free bits": put(10, "<B", 6),
     "other epoch": put(12, "<I", 4),
     "other block count": put(16, "<I", OLD.block_count + 1),
-    "other capacity": put(28, "<Q", 1_101),
+    "other capacity": put(28, "<Q", 6_001),
     "other count before": put(36, "<Q", 999),
     "other base digest": put(52, "<B", DELTA[52] ^ 1),
     "the delta from the new one": diff(NEW, OLD),

@@ -19,6 +19,7 @@ def test_exported_names_are_exactly_these() -> None:
         "DeltaDigestError",
         "DeltaError",
         "DeltaFormatError",
+        "DeltaSizeError",
         "EpochMismatchError",
         "FormatError",
         "GeometryMismatchError",
@@ -45,6 +46,7 @@ def test_every_error_is_exported_and_drawn_in_the_tree() -> None:
         ("DeltaFormatError", "DeltaError"),
         ("DeltaBaseError", "DeltaError"),
         ("DeltaDigestError", "DeltaError"),
+        ("DeltaSizeError", "DeltaError"),
     ],
 )
 def test_catching_the_parent_catches_the_child(child: str, parent: str) -> None:
