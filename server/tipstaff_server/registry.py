@@ -68,6 +68,7 @@ class Registry:
         stretcher = Stretcher(open_facts(database, vault), threads=threads)
         self.database = database
         self.vault = vault
+        self.clock = clock
         self._core = Core(database, vault, clock, stretcher, max_term, horizon, page_size)
         self._submitting = Submitting(self._core)
         self._acting = Acting(self._core)

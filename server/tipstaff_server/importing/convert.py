@@ -1,0 +1,232 @@
+"""From a row of a list to an entry.
+
+Where the file is silent, the list's own policy speaks: its default measures, legal basis and term. What it does not say either
+refuses the row; nothing is guessed about a person.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tipstaff.v1 import identity_pb2
+from tipstaff_sdk.errors import InvalidIdentifierError
+from tipstaff_sdk.identity import Identifier, IdentifierKind
+from tipstaff_server.entries import ORGANISATION, PERSON, Entry, Party, Responsible
+from tipstaff_server.errors import EntryCode, EntryError
+from tipstaff_server.importing.dates import add_duration, parse_moment, parse_term
+from tipstaff_server.importing.headers import Columns, Field, kind_of, subject_type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from tipstaff_server.administration import List
+    from tipstaff_server.policies import Policies
+
+__all__ = ["Converter", "RowError"]
+
+MAX_FIELD = 2_000
+_SEPARATORS = re.compile(r"[;；、,，|\s]+")
+_MASKED = re.compile(r"[*＊×]|[xX]{3,}")
+_CAPACITIES = (
+    (Field.LEGAL_REPRESENTATIVE, Field.LEGAL_REPRESENTATIVE_NUMBER, identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE),
+    (Field.PRINCIPAL, Field.PRINCIPAL_NUMBER, identity_pb2.CAPACITY_PRINCIPAL),
+    (Field.DIRECTLY_RESPONSIBLE, Field.DIRECTLY_RESPONSIBLE_NUMBER, identity_pb2.CAPACITY_DIRECTLY_RESPONSIBLE),
+    (Field.ACTUAL_CONTROLLER, Field.ACTUAL_CONTROLLER_NUMBER, identity_pb2.CAPACITY_ACTUAL_CONTROLLER),
+)
+_NUMBERS = (
+    (Field.NUMBER, None),
+    (Field.RESIDENT_ID, IdentifierKind.RESIDENT_ID),
+    (Field.ORGANISATION_CODE, IdentifierKind.ORGANISATION_CODE),
+)
+
+
+class RowError(Exception):
+    """A row is refused: the error, and the column that it lies in (None: the row as a whole)."""
+
+    def __init__(self, error: EntryError, field: Field | None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.field = field
+
+
+@dataclass(slots=True)
+class _Cells:
+    """One row's cells; remembers the one looked at last, so that an error knows where it is."""
+
+    columns: Columns
+    fields: Sequence[str]
+    last: Field | None = None
+
+    def value(self, field: Field) -> str:
+        self.last = field
+        return self.columns.value(self.fields, field)
+
+
+class Converter:
+    """Turns the rows of one file into entries for one list. `without_number`: responsible persons that no number was given for."""
+
+    def __init__(self, columns: Columns, list_id: str, policies: Policies) -> None:
+        self._columns = columns
+        self._list: List = policies.lists[list_id]
+        self._codes = {item.code: item.code for item in policies.administration.measures}
+        self._codes |= {item.title.zh: item.code for item in policies.administration.measures}
+        self.without_number = 0
+
+    def entry(self, fields: Sequence[str]) -> Entry:
+        """One entry. Raises RowError."""
+        _check_shape(fields, self._columns)
+        cells = _Cells(self._columns, fields)
+        try:
+            return self._entry(cells)
+        except EntryError as error:
+            raise RowError(error, cells.last) from None
+
+    def _entry(self, cells: _Cells) -> Entry:
+        party = _party(cells)
+        case_number = cells.value(Field.CASE_NUMBER)
+        if not case_number:
+            raise EntryError(EntryCode.CASE_NUMBER, "the case number is missing")
+        opened, published = _optional(cells, Field.CASE_OPENED), _optional(cells, Field.PUBLISHED)
+        effective = _optional(cells, Field.EFFECTIVE) or published or opened
+        if effective is None:
+            raise EntryError(EntryCode.DATE_MISSING, "neither 生效时间 nor 发布时间 nor 立案时间 is given")
+        responsible = self._responsible(cells) if party.type == ORGANISATION else ()
+        measures = self._measures(cells)
+        return Entry(
+            party=party,
+            list_id=self._list.id,
+            measures=measures,
+            legal_basis=cells.value(Field.LEGAL_BASIS) or self._list.default_legal_basis,
+            case_number=case_number,
+            effective_at=effective,
+            expires_at=self._expires(cells, effective),
+            case_opened_at=opened,
+            published_at=published,
+            decided_by=cells.value(Field.DECIDED_BY),
+            responsible=responsible,
+        )
+
+    def _measures(self, cells: _Cells) -> tuple[str, ...]:
+        text = cells.value(Field.MEASURES)
+        parts = [part for part in _SEPARATORS.split(text) if part]
+        if text in self._codes:  # a title may hold a separator: 限制旅游、度假
+            return (self._codes[text],)
+        codes = {self._codes.get(part, self._codes.get(part.upper())) for part in parts}
+        if None in codes:
+            codes = self._titles(text)
+        return tuple(sorted(code for code in codes if code)) or tuple(sorted(self._list.default_measures))
+
+    def _titles(self, text: str) -> set[str | None]:
+        """Several titles of which one holds a separator: the longest are taken out first, and nothing may remain."""
+        found: set[str | None] = set()
+        for name in sorted(self._codes, key=len, reverse=True):
+            if re.search(rf"(?:^|[;；、,，|\s]){re.escape(name)}(?:$|[;；、,，|\s])", text):
+                found.add(self._codes[name])
+                text = text.replace(name, ";")
+        if _SEPARATORS.sub("", text):
+            raise EntryError(EntryCode.MEASURE_UNKNOWN, "a measure is not in the catalogue")
+        return found
+
+    def _expires(self, cells: _Cells, effective: datetime) -> datetime:
+        if term := cells.value(Field.TERM):
+            end = parse_term(term, effective)
+            if (date := cells.value(Field.EXPIRES)) and parse_moment(date) != end:
+                raise EntryError(EntryCode.TERM_INVALID, "期限 and 到期日 contradict each other")
+            return end
+        if date := cells.value(Field.EXPIRES):
+            return parse_term(date, effective)
+        if self._list.default_term:
+            return add_duration(effective, self._list.default_term)
+        raise EntryError(EntryCode.TERM_MISSING, "no term is given, and the list has no default")
+
+    def _responsible(self, cells: _Cells) -> tuple[Responsible, ...]:
+        found: list[Responsible] = []
+        for name_field, number_field, capacity in _CAPACITIES:
+            name, number = cells.value(name_field), cells.value(number_field)
+            if name and not number:
+                self.without_number += 1
+            if not number:
+                continue
+            if not name:
+                raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's name is missing")
+            try:
+                identifier = _identifier(number, None)
+            except EntryError:
+                raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong") from None
+            if identifier.kind is IdentifierKind.ORGANISATION_CODE:
+                raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person is a person")
+            found.append(Responsible(int(capacity), Party(PERSON, (identifier,), (name,))))
+        return tuple(found)
+
+
+def _check_shape(fields: Sequence[str], columns: Columns) -> None:
+    extra = [text for text in fields[columns.width :] if text.strip()]
+    if extra:
+        raise RowError(EntryError(EntryCode.TOO_MANY_FIELDS, "more fields than columns"), None)
+    if len(fields) < columns.width:
+        raise RowError(EntryError(EntryCode.TOO_FEW_FIELDS, "fewer fields than columns"), None)
+    for field, index in columns.of.items():
+        text = fields[index]
+        if len(text) > MAX_FIELD:
+            raise RowError(EntryError(EntryCode.FIELD_TOO_LONG, "too long"), field)
+        if "\0" in text or "\ufffd" in text:
+            raise RowError(EntryError(EntryCode.CONTROL_CHARACTER, "a NUL or a replacement character"), field)
+
+
+def _party(cells: _Cells) -> Party:
+    kind = _kind(cells)
+    given = [(text, hint, field) for field, hint in _NUMBERS if (text := cells.value(field))]
+    if not given:
+        raise EntryError(EntryCode.IDENTIFIER_MISSING, "the number is missing")
+    identifiers: list[Identifier] = []
+    for text, hint, field in given:
+        cells.last = field
+        if kind is not None and hint is not None and kind is not hint:
+            raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of number does not fit its column")
+        identifiers.append(_identifier(text, hint or kind))
+    types = {ORGANISATION if item.kind is IdentifierKind.ORGANISATION_CODE else PERSON for item in identifiers}
+    said = cells.value(Field.SUBJECT_TYPE)
+    expected = subject_type_of(said)
+    if (said and expected is None) or len(types) > 1 or (expected is not None and types != {expected}):
+        raise EntryError(EntryCode.SUBJECT_TYPE, "the type of subject does not fit the number")
+    name = cells.value(Field.NAME)
+    if not name:
+        raise EntryError(EntryCode.NAME_MISSING, "the name is missing")
+    party = Party(types.pop(), tuple(dict.fromkeys(identifiers)), (name,))
+    party.canonical_names()
+    return party
+
+
+def _kind(cells: _Cells) -> IdentifierKind | None:
+    text = cells.value(Field.KIND)
+    kind = kind_of(text)
+    if text and kind is None:
+        raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of number is not known")
+    return kind
+
+
+def _identifier(text: str, kind: IdentifierKind | None) -> Identifier:
+    """A number of the kind named; without one a resident ID or an organisation code, whichever it is, if it is only one of them."""
+    if _MASKED.search(text):
+        raise EntryError(EntryCode.IDENTIFIER_MASKED, "the number is masked")
+    kinds = (kind,) if kind is not None else (IdentifierKind.RESIDENT_ID, IdentifierKind.ORGANISATION_CODE)
+    found: list[Identifier] = []
+    detail = ""
+    for candidate in kinds:
+        try:
+            found.append(Identifier(candidate, text))
+        except InvalidIdentifierError as error:
+            detail = str(error)
+    if len(found) > 1:
+        raise EntryError(EntryCode.IDENTIFIER_KIND, "the number could be of two kinds; say which in 证件类型")
+    if not found:
+        raise EntryError(EntryCode.IDENTIFIER_INVALID, detail)
+    return found[0]
+
+
+def _optional(cells: _Cells, field: Field) -> datetime | None:
+    text = cells.value(field)
+    return parse_moment(text) if text else None

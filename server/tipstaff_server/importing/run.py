@@ -1,0 +1,195 @@
+"""Importing one file, from encoding to report.
+
+1. The encoding is found (encodings) and the header understood (headers).
+2. Rows are read (rows) and turned into entries (convert), a batch at a time.
+3. While one batch is written, the next one's new identifiers are being stretched in threads.
+4. Each batch is one transaction. A run that is cut off is simply run again: what is there already is unchanged.
+5. Refused rows go to the rejects file, with line, column and reason, and nothing personal.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, update
+
+from tipstaff_server.errors import EntryCode, FileHeaderError, NotFoundError
+from tipstaff_server.importing.convert import Converter, RowError
+from tipstaff_server.importing.encodings import inspect
+from tipstaff_server.importing.headers import Columns, Field
+from tipstaff_server.importing.rejects import Rejects
+from tipstaff_server.importing.rows import MAX_LINE, BrokenRow, Row, read_rows, split_header
+from tipstaff_server.models import ImportRow
+from tipstaff_server.submitting import SubmitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import TextIO
+
+    from tipstaff_server.actors import Actor
+    from tipstaff_server.entries import Entry
+    from tipstaff_server.importing.encodings import Source
+    from tipstaff_server.registry import Registry
+    from tipstaff_server.submitting import Prepared
+
+__all__ = ["ImportResult", "Importer"]
+
+BATCH = 500
+ID_BYTES = 16
+# Which column a refusal by the registry is about.
+FIELD_OF = {
+    EntryCode.NAME_CONFLICT: Field.NAME,
+    EntryCode.IDENTIFIER_CONFLICT: Field.NUMBER,
+    EntryCode.CASE_NUMBER: Field.CASE_NUMBER,
+    EntryCode.CASE_CONFLICT: Field.CASE_NUMBER,
+    EntryCode.LEGAL_BASIS: Field.LEGAL_BASIS,
+    EntryCode.MEASURE_MISSING: Field.MEASURES,
+    EntryCode.MEASURE_NOT_ENTITLED: Field.MEASURES,
+    EntryCode.DATE_INVALID: Field.PUBLISHED,
+    EntryCode.TERM_INVERTED: Field.TERM,
+    EntryCode.TERM_TOO_LONG: Field.TERM,
+    EntryCode.TERM_OVER: Field.TERM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """How an import went. `rejects`: the rejects file, None when every row went in; `without_number`: responsible persons given
+    by name only, whom nothing can reach."""
+
+    encoding: str
+    rows: int
+    created: int
+    unchanged: int
+    rejected: int
+    without_number: int
+    ignored_columns: tuple[str, ...]
+    rejects: Path | None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Entries with the lines that they began on."""
+
+    lines: list[int]
+    entries: list[Entry]
+
+
+class Importer:
+    """Imports files for one authority into one list."""
+
+    def __init__(self, registry: Registry, *, authority: str, list_id: str, actor: Actor, batch: int = BATCH) -> None:
+        self._registry = registry
+        self._authority = authority
+        self._list_id = list_id
+        self._actor = actor
+        self._batch = batch
+        self._policies = registry.policies()
+        self._policies.authority(authority)
+        if list_id not in self._policies.lists:
+            raise NotFoundError(f"there is no list {list_id!r}; lists: {', '.join(sorted(self._policies.lists))}")
+
+    def run(self, path: Path, rejects: Path, progress: Callable[[int, int], None] = lambda _done, _size: None) -> ImportResult:
+        """Imports `path`; refused rows go to `rejects`. `progress(bytes done, bytes in all)` is called after each batch.
+
+        Raises FileEncodingError, FileHeaderError, ImportFileError, DatabaseUnavailableError (run it again).
+        """
+        source = inspect(path)
+        run_id = self._begin(source)
+        counts = dict.fromkeys(SubmitStatus, 0)
+        with Rejects(rejects) as refused, path.open("rb") as raw, io.TextIOWrapper(raw, source.encoding, newline="") as file:
+            columns, rows = _open(file)
+            converter = Converter(columns, self._list_id, self._policies)
+            waiting: tuple[_Batch, Prepared] | None = None
+            for batch in self._batches(rows, converter, columns, refused):
+                prepared = self._registry.prepare(batch.entries, authority=self._authority, actor=self._actor)
+                if waiting is not None:
+                    self._commit(*waiting, counts, columns, refused)
+                waiting = (batch, prepared)
+                progress(raw.tell(), source.size)
+            if waiting is not None:
+                self._commit(*waiting, counts, columns, refused)
+            progress(source.size, source.size)
+        self._finish(run_id, counts, refused.count)
+        return ImportResult(
+            encoding=source.encoding,
+            rows=sum(counts.values()) + refused.count - counts[SubmitStatus.REJECTED],
+            created=counts[SubmitStatus.CREATED],
+            unchanged=counts[SubmitStatus.UNCHANGED],
+            rejected=refused.count,
+            without_number=converter.without_number,
+            ignored_columns=columns.ignored,
+            rejects=rejects if refused.count else None,
+        )
+
+    def _batches(self, rows: Iterator[Row | BrokenRow], converter: Converter, columns: Columns, refused: Rejects) -> Iterator[_Batch]:
+        batch = _Batch([], [])
+        for row in rows:
+            if isinstance(row, BrokenRow):
+                refused.add(row.line, "", row.code)
+                continue
+            try:
+                entry = converter.entry(row.fields)
+            except RowError as error:
+                refused.add(row.line, columns.header(error.field), error.error.code)
+                continue
+            batch.lines.append(row.line)
+            batch.entries.append(entry)
+            if len(batch.entries) >= self._batch:
+                yield batch
+                batch = _Batch([], [])
+        if batch.entries:
+            yield batch
+
+    def _commit(self, batch: _Batch, prepared: Prepared, counts: dict[SubmitStatus, int], columns: Columns, refused: Rejects) -> None:
+        for line, answer in zip(batch.lines, self._registry.commit(prepared), strict=True):
+            counts[answer.status] += 1
+            if answer.code is not None:
+                refused.add(line, columns.header(FIELD_OF.get(answer.code)), answer.code)
+
+    def _begin(self, source: Source) -> bytes:
+        run_id = secrets.token_bytes(ID_BYTES)
+        with self._registry.database.write() as session:
+            row = {
+                "id": run_id,
+                "file_digest": source.digest,
+                "authority_id": self._authority,
+                "list_id": self._list_id,
+                "started_at": self._registry.clock(),
+                "finished_at": None,
+                "created": 0,
+                "unchanged": 0,
+                "rejected": 0,
+            }
+            session.execute(insert(ImportRow), [row])
+        return run_id
+
+    def _finish(self, run_id: bytes, counts: dict[SubmitStatus, int], rejected: int) -> None:
+        with self._registry.database.write() as session:
+            session.execute(
+                update(ImportRow)
+                .where(ImportRow.id == run_id)
+                .values(
+                    finished_at=self._registry.clock(),
+                    created=counts[SubmitStatus.CREATED],
+                    unchanged=counts[SubmitStatus.UNCHANGED],
+                    rejected=rejected,
+                )
+            )
+
+
+def _open(file: TextIO) -> tuple[Columns, Iterator[Row | BrokenRow]]:
+    """Columns, and the rows behind the header: the first line that is not empty."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            break
+        if line.strip():
+            delimiter, headers = split_header(line)
+            return Columns.read(headers), read_rows(file, delimiter, after=number)
+    raise FileHeaderError("the file is empty, or its first line is longer than any header")
