@@ -1,6 +1,6 @@
 """Relief: which restrictions have been lifted since a listing (docs/formats/relief.md).
 
-    "TIPSRELF" | version 1 (2) | zeros (2) | count (4) | first (8) | last (8) | count entries of 24 bytes: sequence (8), restriction id (16)
+    "tipsrelf" | version 1 (2) | zeros (2) | count (4) | first (8) | last (8) | count entries of 24 bytes: sequence (8), restriction id (16)
 
 All numbers big-endian. A segment speaks for every sequence from first to last; those without an entry are of other audiences. Entries
 ascend strictly by sequence and id. There is nothing else to say in this format, so whoever holds the relief key can lift and do no more.
@@ -17,7 +17,7 @@ from tipstaff_sdk.errors import ReliefFormatError
 
 __all__ = ["Relief", "Segment", "encode_segment", "parse_segment"]
 
-MAGIC: Final = b"TIPSRELF"
+MAGIC: Final = b"tipsrelf"
 VERSION: Final = 1
 RESTRICTION_ID_SIZE: Final = 16
 MAX_ENTRIES: Final = 1_000_000
