@@ -13,8 +13,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tipstaff.v1 import listing_pb2
+from tipstaff_signing.names import prefixed_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tipstaff_signing.model import Versions
     from tipstaff_signing.repository import Repository
 
@@ -52,6 +55,16 @@ class Published:
             return None
         return listing_pb2.ListingParameters.FromString(self.read(_stored(path, target)))
 
+    def catalogue(self, versions: Versions) -> bytes:
+        """The published catalogue's bytes."""
+        target = self._targets(f"{versions.targets}.targets.json")["catalogue"]
+        return self.read(_stored("catalogue", target))
+
+    def path(self, target: str, versions: Versions) -> Path:
+        """The file of a target of the published listing. Raises KeyError when the listing has none of that path."""
+        targets = self._targets(f"{versions.listing}.listing-{self._audience}.json")
+        return self._repository.artefact_path(self._audience, _stored(target, targets[target]))
+
     def segments(self, versions: Versions) -> list[Segment]:
         """The published relief segments, ascending."""
         found: list[Segment] = []
@@ -86,5 +99,4 @@ class Published:
 
 
 def _stored(path: str, target: dict[str, Any]) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/{target['hashes']['sha256']}.{name}"
+    return prefixed_path(path, target["hashes"]["sha256"])

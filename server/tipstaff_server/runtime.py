@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from tipstaff_server.clock import utc_now
 from tipstaff_server.epochs import EpochKeys
+from tipstaff_server.published import Published
 from tipstaff_server.registry import Registry
 from tipstaff_server.relief import ReliefPublisher
 from tipstaff_signing.keys import KeyFolder
@@ -55,6 +56,10 @@ class Runtime:
         return ReliefPublisher(
             self.registry, self.repository, self.keys, segment_size=self.config.publication.relief_segment_size, clock=self.clock
         )
+
+    def published(self, audience: str) -> Published:
+        """What is published for an audience."""
+        return Published(self.repository, audience)
 
     def close(self) -> None:
         """Ends threads and connections. May be repeated."""

@@ -1,0 +1,283 @@
+"""The independent sign-off of a listing: a second process with a second key, which looks at everything again before it signs.
+
+1. The parameters are this deployment's, and newer than what is published.
+2. Everybody whom the registry restricts is found in the filter and in the pack, and the sealed record opens.
+3. Whatever a record says stands in the registry, with a legal basis and a running term, and is neither disputed nor ended.
+4. Nothing is in the pack, nor counted in the filter, that is not in the registry.
+5. The additions stay below the churn guard's bound; a first listing is exempt.
+
+The registry goes on while a listing is built, so each comparison is as of the build: what was lifted since then is covered by relief, which
+counts from the listing's own sequence, and what was entered since then is not missed. Reasons name restrictions by id, never a person.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from tipstaff.v1 import listing_pb2
+from tipstaff_bloom import BloomError, BloomFilter
+from tipstaff_sdk.errors import FormatError, SealError
+from tipstaff_sdk.pack import Pack, parse_bucket
+from tipstaff_sdk.sealing import LOCATOR_SIZE, EpochKey, open_sealed
+from tipstaff_server import standing
+from tipstaff_server.churn import additions
+from tipstaff_server.errors import SignOffRefusedError
+from tipstaff_server.lifecycle import LISTED, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from tipstaff_sdk.identity import Identifier
+    from tipstaff_sdk.sealing import SubjectKeys
+    from tipstaff_server.runtime import Runtime
+    from tipstaff_server.standing import Reached, Standing
+    from tipstaff_signing.model import Proposal
+
+__all__ = ["Findings", "examine"]
+
+OLDEST_BUILD = timedelta(days=1)
+CLOCK_TOLERANCE = timedelta(minutes=5)
+EXAMPLES = 3
+BUCKETS_KEPT = 4_096
+
+
+class Findings:
+    """What speaks against a listing, counted by kind, with the ids of a few restrictions each."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, what: str, restriction_id: bytes = b"") -> None:
+        """Notes one thing."""
+        self._counts[what] += 1
+        examples = self._examples.setdefault(what, [])
+        if restriction_id and len(examples) < EXAMPLES:
+            examples.append(restriction_id.hex())
+
+    def reasons(self) -> list[str]:
+        """One sentence for each kind of finding."""
+        return [_sentence(what, count, self._examples[what]) for what, count in self._counts.items()]
+
+
+def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False) -> None:
+    """Looks at everything. Raises SignOffRefusedError with all reasons; returns when there is none."""
+    findings = Findings()
+    audience = proposal.audience
+    expected = {f"listing/{audience}/{name}" for name in ("parameters", "filter", "pack")}
+    if set(proposal.artefacts) != expected:
+        raise SignOffRefusedError([f"the proposal holds other files than {', '.join(sorted(expected))}"])
+    try:
+        parameters = listing_pb2.ListingParameters.FromString(proposal.artefacts[f"listing/{audience}/parameters"].read_bytes())
+        with (
+            BloomFilter.open(proposal.artefacts[f"listing/{audience}/filter"]) as filter_,
+            Pack.open(proposal.artefacts[f"listing/{audience}/pack"]) as pack,
+        ):
+            _check_parameters(runtime, proposal, parameters, findings)
+            _Examination(runtime, parameters, filter_, pack, findings).run()
+            if not accept_growth:
+                _check_growth(runtime, audience, parameters, pack, findings)
+    except (DecodeError, FormatError, BloomError) as error:
+        # Damaged, or not what a listing consists of: there is nothing to compare.
+        findings.add(f"a file of the proposal is not readable ({type(error).__name__})")
+    if reasons := findings.reasons():
+        raise SignOffRefusedError(reasons)
+
+
+def _check_parameters(runtime: Runtime, proposal: Proposal, parameters: listing_pb2.ListingParameters, findings: Findings) -> None:
+    publication = runtime.config.publication
+    policies = runtime.registry.policies()
+    versions = runtime.repository.versions(proposal.audience)
+    published = runtime.published(proposal.audience).parameters(versions)
+    built_at, now = _moment(parameters.built_at), runtime.clock()
+    lifetime = _moment(parameters.expires_at) - built_at
+    epochs = {epoch.number for epoch in runtime.epochs.in_use(proposal.audience)}
+    rules = {
+        "the audience is another one": parameters.audience != proposal.audience,
+        "the version is not the proposal's": parameters.version != proposal.version,
+        "the version is not newer than the published one": parameters.version <= versions.listing,
+        "the epoch is not in use": parameters.epoch not in epochs,
+        "it was built too long ago, or in the future": not now - OLDEST_BUILD <= built_at <= now + CLOCK_TOLERANCE,
+        "it is valid for longer than configured": not timedelta(0) < lifetime <= timedelta(seconds=publication.listing_lifetime_seconds),
+        "the cost or salt of stretching is not the registry's": parameters.stretch != runtime.registry.stretch.to_proto(),
+        "the measures are not the audience's": list(parameters.measures) != sorted(policies.audience(proposal.audience)),
+        "the catalogue is not the current one": parameters.catalogue_version != policies.version,
+        "the relief sequence has not been given out yet": parameters.relief_sequence > runtime.registry.relief_head(),
+        "the relief sequence goes backwards": published is not None and parameters.relief_sequence < published.relief_sequence,
+        "the age allowed to relief is not the configured one": parameters.relief_max_age_seconds != publication.relief_max_age_seconds,
+    }
+    for what, broken in rules.items():
+        if broken:
+            findings.add(what)
+
+
+def _check_growth(runtime: Runtime, audience: str, parameters: listing_pb2.ListingParameters, pack: Pack, findings: Findings) -> None:
+    versions = runtime.repository.versions(audience)
+    published = runtime.published(audience)
+    before = published.parameters(versions)
+    if before is None or not before.record_count:
+        return
+    with Pack.open(published.path(f"listing/{audience}/pack", versions)) as old:
+        # Another epoch is another key: no record looks like before, so only the numbers can be compared.
+        added = additions(old, pack) if before.epoch == parameters.epoch else pack.record_count - old.record_count
+    publication = runtime.config.publication
+    bound = max(publication.churn_floor, int(before.record_count * publication.churn_max_growth))
+    if added > bound:
+        findings.add(
+            f"{added} records are new beside {before.record_count} published ones, and the churn guard's bound is {bound}: look at what "
+            "was entered, and if it is right, sign off with --accept-growth"
+        )
+
+
+class _Examination:
+    """Registry, filter and pack held against each other, subject by subject."""
+
+    def __init__(
+        self, runtime: Runtime, parameters: listing_pb2.ListingParameters, filter_: BloomFilter, pack: Pack, findings: Findings
+    ) -> None:
+        self._runtime = runtime
+        self._parameters = parameters
+        self._filter = filter_
+        self._pack = pack
+        self._findings = findings
+        self._built_at = _moment(parameters.built_at)
+        self._horizon = timedelta(days=runtime.config.registry.listing_horizon_days)
+        self._seen: Counter[str] = Counter()
+        # Subjects come in random order, so each bucket is asked for many times; what is kept stays below some 40 MiB.
+        self._bucket = lru_cache(BUCKETS_KEPT)(self._parse_bucket)
+
+    def run(self) -> None:
+        epoch = self._runtime.epochs.get(self._parameters.audience, self._parameters.epoch)
+        if epoch is None:
+            return
+        key = EpochKey(epoch.audience, epoch.number, epoch.key)
+        if {self._filter.epoch, self._pack.epoch} != {epoch.number}:
+            self._findings.add("filter and pack are not of the epoch that the parameters name")
+        for reached in standing.read(self._runtime.registry, epoch.audience, self._built_at):
+            self._subject(key, reached)
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        counts = {
+            "the pack holds sealed records that belong to nobody in the registry": self._pack.record_count != self._seen["records"],
+            "the filter counts other identifiers than the pack has records for": self._filter.count != self._seen["identifiers"],
+            "the parameters count other records than the pack holds": self._parameters.record_count != self._pack.record_count,
+            "the parameters count other subjects than the pack holds": self._parameters.subject_count != self._seen["subjects"],
+        }
+        for what, broken in counts.items():
+            if broken:
+                self._findings.add(what)
+
+    def _subject(self, key: EpochKey, reached: Reached) -> None:
+        must = {item.id for item in reached.restrictions.values() if self._must(item)}
+        # Entered since the build: perhaps with a name or a number that the build could not know of.
+        grown = any(item.entered_at >= self._built_at for item in reached.restrictions.values())
+        records = 0
+        for identifier, stretched in reached.identifiers:
+            keys = key.derive(stretched)
+            found = list(self._records(keys, reached.names))
+            for record in found:
+                self._record(record, reached, must)
+            if must and not grown and len(found) < len(reached.names):
+                self._findings.add("somebody restricted has no record in the pack", min(must))
+            if found:
+                self._identifier(key, identifier)
+            records += len(found)
+        self._seen["records"] += records
+        self._seen["subjects"] += bool(records)
+
+    def _identifier(self, key: EpochKey, identifier: Identifier) -> None:
+        self._seen["identifiers"] += 1
+        if not self._filter.contains(key.tokeniser.token(identifier)):
+            self._findings.add("somebody with a record is not in the filter")
+
+    def _records(self, keys: SubjectKeys, names: set[str]) -> Iterator[listing_pb2.Record]:
+        prefix = int.from_bytes(keys.locator, "big") >> (8 * LOCATOR_SIZE - self._pack.bucket_bits)
+        copies = self._bucket(prefix).get(keys.locator, {})
+        for name in names:
+            name_keys = keys.name_keys(name)
+            if sealed := copies.get(name_keys.commitment):
+                try:
+                    yield open_sealed(name_keys, sealed)
+                except (SealError, FormatError):
+                    self._findings.add("a sealed record does not open")
+
+    def _parse_bucket(self, prefix: int) -> dict[bytes, dict[bytes, bytes]]:
+        copies: dict[bytes, dict[bytes, bytes]] = {}
+        for locator, copy in parse_bucket(self._pack.bucket(prefix), prefix, self._pack.bucket_bits):
+            copies.setdefault(locator, {})[copy.commitment] = copy.sealed
+        return copies
+
+    def _record(self, record: listing_pb2.Record, reached: Reached, must: set[bytes]) -> None:
+        if record.subject_type != reached.subject_type:
+            self._findings.add("a record says person of an organisation, or the reverse")
+        said = [restriction.restriction_id for restriction in record.restrictions]
+        if len(set(said)) < len(said):
+            self._findings.add("a record names a restriction twice")
+        for missing in must - set(said):
+            self._findings.add("a restriction in force is missing in a record", missing)
+        for restriction in record.restrictions:
+            self._restriction(restriction, reached.restrictions.get(restriction.restriction_id))
+
+    def _restriction(self, said: listing_pb2.RecordRestriction, known: Standing | None) -> None:
+        if known is None:
+            self._findings.add("a record names a restriction that the registry does not have for this subject", said.restriction_id)
+            return
+        rules = {
+            "a restriction has ended or is disputed, and no relief after this listing says so": not self._covered(known),
+            "a restriction has no legal basis": not known.legal_basis.strip(),
+            "a restriction's term is not running": not (known.effective_at < known.expires_at and known.expires_at > self._built_at),
+            "a restriction begins beyond the horizon": known.effective_at > self._built_at + self._horizon,
+            "a record says something else than the registry": not _same(said, known),
+            "a record would ignore lifts that it must not ignore": said.relief_floor > known.relief_floor,
+            "an exemption is missing in a record": bool(self._exempted(known) - {item.exemption_id for item in said.exemptions}),
+        }
+        for what, broken in rules.items():
+            if broken:
+                self._findings.add(what, known.id)
+
+    def _covered(self, known: Standing) -> bool:
+        """In force, or ended by its term (the record says when), or lifted so late that relief carries it."""
+        return known.state in LISTED or known.state is State.EXPIRED or known.relief_sequence > self._parameters.relief_sequence
+
+    def _must(self, known: Standing) -> bool:
+        """Whether the build has to have seen it as in force: nothing that may have happened since put it in force."""
+        in_force = known.state in LISTED and known.entered_at < self._built_at < known.expires_at
+        unchanged = known.relief_floor == 0 or known.relief_floor < self._parameters.relief_sequence
+        return in_force and unchanged and known.effective_at <= self._built_at + self._horizon
+
+    def _exempted(self, known: Standing) -> set[bytes]:
+        shown = set(known.measures)
+        concerning = [item for item in known.exemptions if not item.measures or shown & set(item.measures.split())]
+        return {item.id for item in concerning if item.created_at < self._built_at < item.valid_until}
+
+
+def _same(said: listing_pb2.RecordRestriction, known: Standing) -> bool:
+    return (
+        tuple(said.measures) == known.measures
+        and said.authority_id == known.authority_id
+        and said.legal_basis == known.legal_basis
+        and said.case_number == known.case_number
+        and _moment(said.effective_at) == known.effective_at
+        and _moment(said.expires_at) == known.expires_at
+        and said.capacity == known.capacity
+    )
+
+
+def _moment(value: Timestamp) -> datetime:
+    return value.ToDatetime(UTC)
+
+
+def _sentence(what: str, count: int, examples: list[str]) -> str:
+    details = [f"{count} times"] if count > 1 else []
+    if examples:
+        details.append("restriction " + ", ".join(examples))
+    return f"{what} ({'; '.join(details)})" if details else what

@@ -1,0 +1,171 @@
+"""How things stand in the registry, read by the sign-off with its own queries: what the builder reads wrongly is not read wrongly twice.
+
+Unlike the builder's reader this one gives every restriction that reaches a subject, whatever its state, with the marks from which the
+sign-off can tell what changed before the build and what after it. A page of subjects at a time, each in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from tipstaff_sdk.identity import Identifier, IdentifierKind
+from tipstaff_sdk.names import canonical_name
+from tipstaff_server.lifecycle import State
+from tipstaff_server.models import ExemptionRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, SubjectRow
+from tipstaff_server.policies import visible_sets
+from tipstaff_server.subjects import NAME, NUMBER, STRETCHED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import InstrumentedAttribute, Session
+
+    from tipstaff_server.registry import Registry
+
+__all__ = ["Exempted", "Reached", "Standing", "read"]
+
+PAGE = 1_000
+_COLUMNS = (
+    RestrictionRow.id,
+    RestrictionRow.subject_id,
+    RestrictionRow.authority_id,
+    RestrictionRow.measure_set_id,
+    RestrictionRow.state,
+    RestrictionRow.legal_basis,
+    RestrictionRow.case_number,
+    RestrictionRow.effective_at,
+    RestrictionRow.expires_at,
+    RestrictionRow.entered_at,
+    RestrictionRow.relief_floor,
+    RestrictionRow.relief_sequence,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exempted:
+    """An exemption inside a restriction. `measures` as stored: sorted, separated by spaces, none for all."""
+
+    id: bytes
+    measures: str
+    valid_until: datetime
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One restriction as it stands now. `measures`: those that the audience enforces, sorted; `capacity`: 0 for the subject's own."""
+
+    id: bytes
+    state: State
+    measures: tuple[str, ...]
+    authority_id: str
+    legal_basis: str
+    case_number: str
+    effective_at: datetime
+    expires_at: datetime
+    entered_at: datetime
+    relief_floor: int
+    relief_sequence: int
+    exemptions: tuple[Exempted, ...]
+    capacity: int = 0
+
+
+@dataclass(slots=True)
+class Reached:
+    """A subject with the restrictions that reach it: identifiers with their stretched form, canonical names, restrictions by id."""
+
+    subject_type: int
+    identifiers: list[tuple[Identifier, bytes]] = field(default_factory=list[tuple[Identifier, bytes]], repr=False)
+    names: set[str] = field(default_factory=set[str], repr=False)
+    restrictions: dict[bytes, Standing] = field(default_factory=dict[bytes, Standing], repr=False)
+
+
+def read(registry: Registry, audience: str, at: datetime) -> Iterator[Reached]:
+    """Every subject that a restriction with a measure of the audience reaches; links of responsible persons as of `at`."""
+    measures = registry.policies().audience(audience)
+    last = b""
+    while True:
+        with registry.database.read() as session:
+            ids = select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id > last).order_by(SubjectRow.id).limit(PAGE)
+            types = {row.id: row.type for row in session.execute(ids)}
+            if not types:
+                return
+            low, last = last, max(types)
+            sets = visible_sets(session, measures)
+            found = _page(session, registry, sets, types, (low, last), at)
+        yield from found
+
+
+def _page(
+    session: Session, registry: Registry, sets: dict[int, tuple[str, ...]], types: dict[bytes, int], span: tuple[bytes, bytes], at: datetime
+) -> list[Reached]:
+    reached: dict[bytes, Reached] = {}
+    reaching = _reaching(session, sets, span, at)
+    exemptions = _exemptions(session, {row.id for _, _, row in reaching})
+    for subject, capacity, row in reaching:
+        standing = Standing(
+            id=row.id,
+            state=row.state,
+            measures=sets[row.measure_set_id],
+            authority_id=row.authority_id,
+            legal_basis=row.legal_basis,
+            case_number=row.case_number,
+            effective_at=row.effective_at,
+            expires_at=row.expires_at,
+            entered_at=row.entered_at,
+            relief_floor=row.relief_floor,
+            relief_sequence=row.relief_sequence,
+            exemptions=exemptions.get(row.id, ()),
+            capacity=capacity,
+        )
+        reached.setdefault(subject, Reached(types[subject])).restrictions[row.id] = standing
+    _identify(session, registry, reached, span)
+    return list(reached.values())
+
+
+def _reaching(session: Session, sets: dict[int, tuple[str, ...]], span: tuple[bytes, bytes], at: datetime) -> list[tuple[bytes, int, Any]]:
+    """Subject, capacity and columns of each restriction that reaches a subject of the page, its own last: own ones win over capacities."""
+    seen = RestrictionRow.measure_set_id.in_(sets), RestrictionRow.state != State.DRAFT
+    link = ResponsibleLinkRow
+    through = (
+        select(link.person_id, link.capacity, *_COLUMNS)
+        .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
+        .where(_within(link.person_id, span), link.valid_from <= at, (link.valid_until.is_(None)) | (link.valid_until > at), *seen)
+        .order_by(link.capacity.desc())
+    )
+    found: list[tuple[bytes, int, Any]] = [(row.person_id, row.capacity, row) for row in session.execute(through)]
+    own = select(*_COLUMNS).where(_within(RestrictionRow.subject_id, span), *seen)
+    found += [(row.subject_id, 0, row) for row in session.execute(own)]
+    return found
+
+
+def _exemptions(session: Session, restrictions: set[bytes]) -> dict[bytes, tuple[Exempted, ...]]:
+    found: dict[bytes, list[Exempted]] = defaultdict(list)
+    query = select(ExemptionRow.id, ExemptionRow.restriction_id, ExemptionRow.measures, ExemptionRow.valid_until, ExemptionRow.created_at)
+    for row in session.execute(query.where(ExemptionRow.restriction_id.in_(sorted(restrictions)))):
+        found[row.restriction_id].append(Exempted(row.id, row.measures, row.valid_until, row.created_at))
+    return {restriction: tuple(items) for restriction, items in found.items()}
+
+
+def _identify(session: Session, registry: Registry, reached: dict[bytes, Reached], span: tuple[bytes, bytes]) -> None:
+    vault = registry.vault
+    numbers = select(IdentifierRow.subject_id, IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched)
+    for row in session.execute(numbers.where(_within(IdentifierRow.subject_id, span))):
+        if subject := reached.get(row.subject_id):
+            number = vault.decrypt(NUMBER, row.blind, row.value)
+            identifier = Identifier(IdentifierKind(number[0]), number[1:].decode("ascii"))
+            subject.identifiers.append((identifier, vault.decrypt(STRETCHED, row.blind, row.stretched)))
+    names = select(NameRow.subject_id, NameRow.blind, NameRow.value).where(_within(NameRow.subject_id, span))
+    for named in session.execute(names):
+        if subject := reached.get(named.subject_id):
+            subject.names.add(canonical_name(vault.decrypt_text(NAME, named.subject_id + named.blind, named.value)))
+
+
+def _within(column: InstrumentedAttribute[bytes], span: tuple[bytes, bytes]) -> ColumnElement[bool]:
+    return (column > span[0]) & (column <= span[1])
