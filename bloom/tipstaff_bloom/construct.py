@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH: Final = 1 << 22  # tokens brought into order at a time: 64 MiB, and as much again for the ordered copy
 _REGIONS: Final = 256  # so that the region is one byte, which argsort sorts in one pass
+_SMALLEST_REGION: Final = 12  # log2 of its words: a quarter of a MiB when expanded; smaller ones cost more in calls
 _SPARSE: Final = 256  # with fewer tokens than blocks / this, expanding every region costs more than bitwise_or.at
 
 # Tokens per NumPy call, (sorting, scattering): few enough to stay in the cache; with threads more, because each call gives up the
@@ -107,7 +108,7 @@ def _set_sparse(words: NDArray[np.uint64], geometry: Geometry, tokens: NDArray[n
 
 
 def _set_dense(words: NDArray[np.uint64], geometry: Geometry, batch: list[NDArray[np.uint64]], threads: int) -> None:
-    shift = 3
+    shift = _SMALLEST_REGION
     while geometry.words - 1 >> shift >= _REGIONS:
         shift += 1
     size = 1 << shift

@@ -96,6 +96,8 @@ def test_a_stream_of_uneven_chunks_gives_the_same_bytes() -> None:
 def test_threads_small_batches_and_the_sparse_path_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = random_tokens(30_000)
     whole = BloomFilter.build(listed).to_bytes()
+    monkeypatch.setattr(construct, "_SMALLEST_REGION", 3)
+    assert BloomFilter.build(listed).to_bytes() == whole
     monkeypatch.setattr(construct, "_WORTH_THREADS", 1)
     monkeypatch.setattr(construct, "_MORE_THREADS", (1 << 10, 1 << 9))
     assert BloomFilter.build(listed, threads=3).to_bytes() == whole
