@@ -24,12 +24,12 @@ __all__ = ["Coverage", "coverage_events"]
 
 _NOT_IN_FILTER: Final = frozenset({Reason.NO_DATA, Reason.EXPIRED, Reason.NOT_LISTED})
 _HOUR: Final = timedelta(hours=1)
-_Key = tuple[str, Verdict, Reason]
-_Totals = dict[tuple[datetime, str, Verdict, Reason], int]
+_Key = tuple[str, Reason]
+_Totals = dict[tuple[datetime, str, Reason], int]
 
 
 class _Table:
-    """One thread's counts. `hours` maps the start of an hour to counts by (measure, verdict, reason)."""
+    """One thread's counts. `hours` maps the start of an hour to counts by (measure, reason)."""
 
     __slots__ = ("begin", "current", "end", "hours", "taken", "thread")
 
@@ -63,8 +63,8 @@ class Coverage:
         """Forgets what the parent counted: the parent still has it."""
         self._reset()
 
-    def count(self, now: datetime, key: tuple[str, Verdict, Reason], times: int = 1) -> None:
-        """One check at `now` (aware) of measure, verdict and reason; `times` of the same at once."""
+    def count(self, now: datetime, key: tuple[str, Reason], times: int = 1) -> None:
+        """One check at `now` (aware) of a measure with a reason; `times` of the same at once."""
         try:
             table: _Table = self._local.table
         except AttributeError:
@@ -81,9 +81,9 @@ class Coverage:
         return table
 
     def collect(self) -> _Totals:
-        """What was counted since the last collection, by (hour, measure, verdict, reason); `restore` gives back what could not be kept."""
+        """What was counted since the last collection, by (hour, measure, reason); `restore` gives back what could not be kept."""
         with self._lock:
-            totals: Counter[tuple[datetime, str, Verdict, Reason]] = Counter(self._untaken)
+            totals: Counter[tuple[datetime, str, Reason]] = Counter(self._untaken)
             self._untaken = {}
             for table in list(self._tables):
                 # Asked before counting, so that a thread that ends in between is counted once more.
@@ -105,8 +105,8 @@ def _difference(table: _Table) -> _Totals:
     difference: _Totals = {}
     current = table.begin
     for hour in list(table.hours):
-        for (measure, verdict, reason), number in table.hours[hour].copy().items():
-            key = (hour, measure, verdict, reason)
+        for (measure, reason), number in table.hours[hour].copy().items():
+            key = (hour, measure, reason)
             if number > table.taken.get(key, 0):
                 difference[key] = number - table.taken.get(key, 0)
                 table.taken[key] = number
@@ -119,17 +119,17 @@ def _difference(table: _Table) -> _Totals:
 
 def coverage_events(totals: _Totals) -> list[Event]:
     """One `CoverageCount` per measure and hour, each with an id of its own."""
-    return [_event(hour, measure, totals) for hour, measure in sorted({(hour, measure) for hour, measure, _, _ in totals})]
+    return [_event(hour, measure, totals) for hour, measure in sorted({(hour, measure) for hour, measure, _ in totals})]
 
 
 def _event(hour: datetime, measure: str, totals: _Totals) -> Event:
-    cells = [(verdict, reason, number) for (at, code, verdict, reason), number in totals.items() if at == hour and code == measure]
+    cells = [(reason, number) for (at, code, reason), number in totals.items() if at == hour and code == measure]
     count = enforcement_pb2.CoverageCount(
         count_id=os.urandom(16),
         measure=measure,
-        checked=sum(number for _, _, number in cells),
+        checked=sum(number for _, number in cells),
         clear=_sum(cells, Verdict.CLEAR),
-        filter_hits=sum(number for _, reason, number in cells if reason not in _NOT_IN_FILTER),
+        filter_hits=sum(number for reason, number in cells if reason not in _NOT_IN_FILTER),
         restricted=_sum(cells, Verdict.RESTRICTED),
         review=_sum(cells, Verdict.REVIEW),
         unknown=_sum(cells, Verdict.UNKNOWN),
@@ -138,5 +138,5 @@ def _event(hour: datetime, measure: str, totals: _Totals) -> Event:
     return Event(count.count_id, EventKind.COVERAGE, count.SerializeToString())
 
 
-def _sum(cells: Iterable[tuple[Verdict, Reason, int]], wanted: Verdict) -> int:
-    return sum(number for verdict, _, number in cells if verdict is wanted)
+def _sum(cells: Iterable[tuple[Reason, int]], wanted: Verdict) -> int:
+    return sum(number for reason, number in cells if reason.verdict is wanted)

@@ -9,48 +9,45 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Forkable", "watch_forks"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-
-class Forkable(Protocol):
-    """What is told about forks."""
-
-    def before_fork(self) -> None:
-        """In the parent, before."""
-        ...
-
-    def after_fork_in_parent(self) -> None:
-        """In the parent, after."""
-        ...
-
-    def after_fork_in_child(self) -> None:
-        """In the child."""
-        ...
+__all__ = ["ForkHooks", "watch_forks"]
 
 
-_watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
+@dataclass(frozen=True, slots=True)
+class ForkHooks:
+    """What to call with an object around a fork: functions that do not hold the object, or it would live for ever."""
+
+    before: Callable[[Any], None]
+    in_parent: Callable[[Any], None]
+    in_child: Callable[[Any], None]
 
 
-def watch_forks(one: Forkable) -> None:
-    """From now on `one` is told, for as long as it lives."""
-    _watched.add(one)
+_watched: weakref.WeakKeyDictionary[object, ForkHooks] = weakref.WeakKeyDictionary()
+
+
+def watch_forks(one: object, hooks: ForkHooks) -> None:
+    """From now on `hooks` are called with `one` at every fork, for as long as it lives."""
+    _watched[one] = hooks
 
 
 def _before() -> None:
-    for one in list(_watched):
-        one.before_fork()
+    for one, hooks in list(_watched.items()):
+        hooks.before(one)
 
 
 def _in_parent() -> None:
-    for one in list(_watched):
-        one.after_fork_in_parent()
+    for one, hooks in list(_watched.items()):
+        hooks.in_parent(one)
 
 
 def _in_child() -> None:
-    for one in list(_watched):
-        one.after_fork_in_child()
+    for one, hooks in list(_watched.items()):
+        hooks.in_child(one)
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["KEY_BYTES", "FileKeyStore", "KeyStore", "MemoryKeyStore"]
 
 KEY_BYTES: Final = 32
+_VERSION: Final = 1
 _MAX_BYTES: Final = 1 << 20
 
 
@@ -80,7 +81,7 @@ class FileKeyStore:
 
     def save(self, keys: Mapping[int, bytes]) -> None:
         encoded = {str(epoch): base64.b64encode(key).decode("ascii") for epoch, key in sorted(_checked(keys).items())}
-        content = json.dumps({"version": 1, "keys": encoded}, indent=1).encode("ascii")
+        content = json.dumps({"version": _VERSION, "keys": encoded}, indent=1).encode("ascii")
         try:
             write_atomic(self._path, content, mode=0o600)
         except OSError as error:
@@ -98,8 +99,8 @@ class FileKeyStore:
     def _parse(self, content: bytes) -> dict[int, bytes]:
         try:
             document = json.loads(content)
-            keys = document["keys"] if document["version"] == 1 else None
-            return _checked({int(epoch): base64.b64decode(text, validate=True) for epoch, text in keys.items()})
+            keys = {int(epoch): base64.b64decode(text, validate=True) for epoch, text in document["keys"].items()}
+            return _checked(keys, version=document["version"])
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
             # Without the cause: its text could quote key bytes.
             raise ConfigurationError(f"the key file {self._path} is damaged: delete it and sync again") from None
@@ -108,7 +109,9 @@ class FileKeyStore:
         return f"FileKeyStore({str(self._path)!r})"
 
 
-def _checked(keys: Mapping[int, bytes]) -> dict[int, bytes]:
+def _checked(keys: Mapping[int, bytes], *, version: object = _VERSION) -> dict[int, bytes]:
+    if version != _VERSION:
+        raise ValueError("a key file of another version")
     for epoch, key in keys.items():
         if not 0 <= epoch < 1 << 32 or len(key) != KEY_BYTES:
             raise ValueError("an epoch key is 32 bytes, and its epoch a 32-bit number")

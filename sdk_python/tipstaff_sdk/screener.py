@@ -24,8 +24,7 @@ from tipstaff_sdk.bulk import check_rows
 from tipstaff_sdk.decision import Decision, Outcome, decide
 from tipstaff_sdk.disputing import Dispute, dispute_from, dispute_request
 from tipstaff_sdk.errors import ClosedError, ConfigurationError, TipstaffError
-from tipstaff_sdk.forking import watch_forks
-from tipstaff_sdk.identity import Identifier
+from tipstaff_sdk.forking import ForkHooks, watch_forks
 from tipstaff_sdk.outbox import Event, EventKind
 from tipstaff_sdk.session import Session
 from tipstaff_sdk.settings import Settings
@@ -37,8 +36,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from tipstaff_sdk.catalogue import Catalogue
     from tipstaff_sdk.decision import Restriction
     from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError
+    from tipstaff_sdk.identity import Identifier
 
 __all__ = ["Screener"]
 
@@ -79,7 +80,7 @@ class Screener:
         except BaseException:
             self._session.close()
             raise
-        watch_forks(self)
+        watch_forks(self, _FORK_HOOKS)
         _open.add(self)
 
     @classmethod
@@ -98,9 +99,7 @@ class Screener:
         """`open` for asyncio: reading the disk does not block the loop. `async with await Screener.aopen(...) as screener:`."""
         return await asyncio.to_thread(cls.open, config, **options)
 
-    def check(
-        self, identifier: Identifier | str, *, name: str, measure: str, service: Mapping[str, str | float] | None = None
-    ) -> Decision:
+    def check(self, identifier: Identifier | str, *, name: str, measure: str, service: Mapping[str, str | float] | None = None) -> Decision:
         """Whether something stands against offering this person or organisation this service, from local data, in microseconds.
 
         `identifier` is an `Identifier`, or a text for a resident ID. `service` describes what is bought, as the measure asks.
@@ -116,7 +115,7 @@ class Screener:
         if loaded is None and self._closed:
             raise ClosedError("the screener is closed: open a new one")
         decision = decide(None if loaded is None else loaded.state, now, identifier, name, measure, service)
-        self._session.coverage.count(now, (measure, decision.verdict, decision.reason))
+        self._session.coverage.count(now, (measure, decision.reason))
         return decision
 
     def check_many(
@@ -191,7 +190,10 @@ class Screener:
         return self.status()
 
     def wait_ready(self, timeout: float | None = None) -> bool:
-        """Waits until hits can be proved (`Status.ready`), at most `timeout` seconds; whether they can. Without background sync call `sync` first."""
+        """Whether hits can be proved (`Status.ready`), waiting for it at most `timeout` seconds.
+
+        Without background sync nothing becomes ready by itself: call `sync` first.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             while not self._ready():
@@ -221,6 +223,12 @@ class Screener:
                 self._listeners.remove(callback)
 
         return forget
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """The measures of the listing in use; None while there is none."""
+        loaded = self._session.loaded
+        return None if loaded is None else loaded.state.catalogue
 
     def set_aside(self) -> list[tuple[Event, str]]:
         """The events that the server refused, each with its reason."""
@@ -281,10 +289,10 @@ class Screener:
         for callback in tuple(self._listeners):
             try:
                 callback(self.status())
-            except Exception:
+            except Exception:  # noqa: BLE001  a listener is not ours, and must not end the sync
                 _log.exception("a listener failed")
 
-    def before_fork(self) -> None:
+    def _before_fork(self) -> None:
         """Ends background work and the connection, so that the child may have its own. See forking.py."""
         follower, self._follower = self._follower, None
         self._pausing = follower is not None
@@ -292,12 +300,12 @@ class Screener:
             _log.warning("background work did not end before a fork; the child may have to be started again")
         self._session.disconnect()
 
-    def after_fork_in_parent(self) -> None:
+    def _after_fork_in_parent(self) -> None:
         """Background work again, a moment later, because forks come in rows."""
         if self._pausing and not self._closed:
             self._follow(_FORK_PAUSE)
 
-    def after_fork_in_child(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """The same data, and background work of its own."""
         self._condition = threading.Condition()
         self._record.after_fork_in_child()
@@ -317,6 +325,8 @@ def _make_private(folder: Path) -> None:
         raise ConfigurationError(f"state_dir: {folder} is not writable for this user; correct its owner or permissions")
 
 
+# The class's own methods, unbound.
+_FORK_HOOKS: Final = ForkHooks(Screener._before_fork, Screener._after_fork_in_parent, Screener._after_fork_in_child)  # noqa: SLF001
 _open: weakref.WeakSet[Screener] = weakref.WeakSet()
 
 

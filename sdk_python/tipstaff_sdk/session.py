@@ -258,4 +258,6 @@ def _ours() -> Iterator[None]:
     except signing_errors.StateError as error:
         raise errors.StorageError(str(error)) from error
     except OSError as error:
-        raise errors.StorageError(f"state_dir: {error.strerror or type(error).__name__}; check the disk, the last state stays in use") from error
+        raise errors.StorageError(
+            f"state_dir: {error.strerror or type(error).__name__}; check the disk, the last state stays in use"
+        ) from error

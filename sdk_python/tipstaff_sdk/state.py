@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -26,16 +26,23 @@ from tipstaff_sdk.status import Availability
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-    from typing import TypeVar
 
     from tipstaff_signing import RoleState, Target, VerifiedState
 
-    Mapped = TypeVar("Mapped", BloomFilter, Pack)
+Mapped = TypeVar("Mapped", BloomFilter, Pack)
 
 __all__ = ["Loaded", "listing_epoch", "load_state", "role_names"]
 
 _MAX_SMALL: Final = 32 << 20
 """Catalogue, parameters and relief segments are read whole; none is larger (a million lifts are 24 MB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact(Generic[Mapped]):
+    """A mapped file and the SHA-256 that it has."""
+
+    sha256: str
+    content: Mapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,8 @@ class Loaded:
     relief_complete: bool
     relief_max_age: timedelta
     key_present: bool
-    mapped: tuple[str, str]
-    """SHA-256 of filter and pack."""
+    filter: Artefact[BloomFilter]
+    pack: Artefact[Pack]
 
     def availability(self, now: datetime) -> Availability:
         """What checks at `now` can be answered from: steps 3 and 10 of the decision, for nobody in particular."""
@@ -103,17 +110,15 @@ def _load(
     relief_role: RoleState,
 ) -> Loaded:
     parameters = _parameters(_target(listing, f"listing/{audience}/parameters"), audience)
-    filter_target = _target(listing, f"listing/{audience}/filter")
-    pack_target = _target(listing, f"listing/{audience}/pack")
+    members = _open(_target(listing, f"listing/{audience}/filter"), BloomFilter.open, None if previous is None else previous.filter)
+    pack = _open(_target(listing, f"listing/{audience}/pack"), Pack.open, None if previous is None else previous.pack)
     segments = [parse_segment(_read(target.file)) for target in relief_role.targets.values()]
     relief = Relief.from_segments(segments, parameters.relief_sequence, relief_role.signed_at)
-    kept = None if previous is None else previous.state
-    same = ("", "") if previous is None else previous.mapped
     state = State(
         parameters=parameters,
         catalogue=Catalogue.from_bytes(_read(_target(verified.roles["targets"], "catalogue").file)),
-        filter=_reuse(kept and kept.filter, same[0], filter_target, BloomFilter.open),
-        pack=_reuse(kept and kept.pack, same[1], pack_target, Pack.open),
+        filter=members.content,
+        pack=pack.content,
         relief=relief,
         epoch_keys={epoch: EpochKey(audience, epoch, master) for epoch, master in keys.items()},
         stretch=Stretch.from_proto(parameters.stretch),
@@ -130,12 +135,13 @@ def _load(
         relief_complete=relief.complete,
         relief_max_age=timedelta(seconds=parameters.relief_max_age_seconds),
         key_present=parameters.epoch in keys,
-        mapped=(filter_target.sha256, pack_target.sha256),
+        filter=members,
+        pack=pack,
     )
 
 
-def _reuse(kept: Mapped | None, kept_sha256: str, target: Target, open_: Callable[[Path], Mapped]) -> Mapped:
-    return kept if kept is not None and kept_sha256 == target.sha256 else open_(target.file)
+def _open(target: Target, open_: Callable[[Path], Mapped], kept: Artefact[Mapped] | None) -> Artefact[Mapped]:
+    return kept if kept is not None and kept.sha256 == target.sha256 else Artefact(target.sha256, open_(target.file))
 
 
 def _parameters(target: Target, audience: str) -> listing_pb2.ListingParameters:

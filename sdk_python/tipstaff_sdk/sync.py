@@ -131,7 +131,10 @@ class Follower:
         self._wake.set()
 
     def stop(self, timeout: float, *, send: bool = True) -> bool:
-        """Ends the threads within about `timeout` seconds; with `send`, what waits is sent first as far as time allows. True when they ended."""
+        """Ends the threads within about `timeout` seconds; True when they ended.
+
+        With `send`, what waits is sent first as far as time allows.
+        """
         deadline = time.monotonic() + timeout
         self._farewell = send
         self._stop.set()
@@ -235,7 +238,7 @@ class Follower:
             # Kept on disk. Said at debug level because the watch reports the same outage, and status() shows the depth.
             _log.debug("sending failed, it is tried again: %s", error)
             return backoff.failed()
-        except Exception:
+        except Exception:  # noqa: BLE001  as in the watch
             _log.exception("sending failed unexpectedly; please report this")
             return max(1.0, backoff.failed())
         backoff.succeeded()

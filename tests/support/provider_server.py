@@ -6,10 +6,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
@@ -26,6 +25,9 @@ from tipstaff.v1 import (
 )
 from tipstaff_signing import NotFoundError, Versions
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 MAX_PUSHED = 64 * 1024
 
@@ -35,7 +37,7 @@ class Distribution(distribution_pb2_grpc.DistributionServiceServicer):
         self._server = server
         self._repository = server.operator.repository
 
-    def GetMetadata(self, request: Any, context: Any) -> Any:
+    def GetMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         self._server.calls["GetMetadata"] += 1
         try:
             content = self._repository.metadata_path(AUDIENCE, request.name).read_bytes()
@@ -43,7 +45,7 @@ class Distribution(distribution_pb2_grpc.DistributionServiceServicer):
             context.abort(grpc.StatusCode.NOT_FOUND, "no such file")
         return distribution_pb2.GetMetadataResponse(content=content)
 
-    def GetArtefact(self, request: Any, context: Any) -> Iterator[Any]:
+    def GetArtefact(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  the contract's name
         self._server.calls["GetArtefact"] += 1
         self._server.offsets.append(request.offset)
         try:
@@ -56,7 +58,7 @@ class Distribution(distribution_pb2_grpc.DistributionServiceServicer):
                 self._server.break_artefacts -= 1
                 context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
 
-    def Watch(self, request: Any, context: Any) -> Iterator[Any]:
+    def Watch(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  the contract's name
         self._server.calls["Watch"] += 1
         self._server.enforced.append(request.enforced)
         since: Versions | None = None
@@ -87,7 +89,7 @@ class Distribution(distribution_pb2_grpc.DistributionServiceServicer):
             response.bundle.artefacts.extend(distribution_pb2.ArtefactFile(path=p, content=c) for p, c in artefacts.items())
         return response
 
-    def GetEpochKeys(self, request: Any, context: Any) -> Any:
+    def GetEpochKeys(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         self._server.calls["GetEpochKeys"] += 1
         public = X25519PublicKey.from_public_bytes(request.recipient_public_key)
         response = distribution_pb2.GetEpochKeysResponse()
@@ -102,14 +104,14 @@ class Enforcement(enforcement_pb2_grpc.EnforcementServiceServicer):
     def __init__(self, server: ProviderServer) -> None:
         self._server = server
 
-    def SubmitReports(self, request: Any, context: Any) -> Any:
+    def SubmitReports(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         self._server.batches.append(len(request.reports))
         if any(report.measure == self._server.poison for report in request.reports):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "one report spoils it all")
         results = [self._take(report, report.report_id, self._server.reports) for report in request.reports]
         return enforcement_pb2.SubmitReportsResponse(results=results)
 
-    def SubmitCoverage(self, request: Any, context: Any) -> Any:
+    def SubmitCoverage(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         results = [self._take(count, count.count_id, self._server.counts) for count in request.counts]
         return enforcement_pb2.SubmitCoverageResponse(results=results)
 
@@ -131,7 +133,7 @@ class Disputes(dispute_pb2_grpc.DisputeServiceServicer):
     def __init__(self, server: ProviderServer) -> None:
         self._server = server
 
-    def OpenDispute(self, request: Any, context: Any) -> Any:
+    def OpenDispute(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         with self._server.lock:
             known = self._server.disputes.get(request.request_id)
             if known is None:
@@ -178,7 +180,7 @@ class ProviderServer:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> ProviderServer:
+    def start(self) -> None:
         self.stopping.clear()
         self._pool = ThreadPoolExecutor(64)
         server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
@@ -192,7 +194,6 @@ class ProviderServer:
         assert server.add_secure_port(self.address, credentials) == self.port
         server.start()
         self._server = server
-        return self
 
     def stop(self) -> None:
         self.stopping.set()
@@ -201,8 +202,9 @@ class ProviderServer:
             self._server = None
             self._pool.shutdown(wait=True)
 
-    def __enter__(self) -> ProviderServer:
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()

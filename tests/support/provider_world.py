@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +18,10 @@ from tipstaff_sdk.relief import encode_segment
 from tipstaff_sdk.sealing import EpochKey, Stretch, seal
 from tipstaff_server.pki import CertificateAuthority
 from tipstaff_signing import Repository, Versions, create_key_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 AUDIENCE = "aviation"
 MEASURE = "AIR_TRAVEL"
@@ -57,7 +60,9 @@ class Listed:
                 authority_name=identity_pb2.BilingualText(zh="示例法院", en="Example Court"),
                 legal_basis="示例条款",
                 case_number="(2026)示例执1号",
-                dispute=listing_pb2.DisputeInstructions(text=identity_pb2.BilingualText(zh="向法院提出", en="Ask the court"), suspends=True),
+                dispute=listing_pb2.DisputeInstructions(
+                    text=identity_pb2.BilingualText(zh="向法院提出", en="Ask the court"), suspends=True
+                ),
             )
             restriction.effective_at.FromDatetime(self.effective_at or now - timedelta(days=10))
             restriction.expires_at.FromDatetime(self.expires_at or now + timedelta(days=365))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tipstaff_sdk.errors import ConfigurationError
 from tipstaff_sdk.keystore import FileKeyStore, KeyStore, MemoryKeyStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEYS = {1: bytes(range(32)), 7: bytes(32)}
 
@@ -67,7 +70,15 @@ def test_link_and_folder_in_its_place_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'{"version": 2, "keys": {}}', b'{"version": 1, "keys": {"1": "AAAA"}}', b'{"version": 1, "keys": {"x": ""}}', b"\xff"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"version": 2, "keys": {}}',
+        b'{"version": 1, "keys": {"1": "AAAA"}}',
+        b'{"version": 1, "keys": {"x": ""}}',
+        b"\xff",
+    ],
 )
 def test_damaged_file_is_refused_without_quoting_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "keys.json"

@@ -9,12 +9,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tipstaff_sdk.errors import ClosedError, OutboxError, OutboxFullError
 from tipstaff_sdk.outbox import Event, EventKind, Outbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def event(number: int, kind: EventKind = EventKind.REPORT) -> Event:
@@ -163,7 +166,7 @@ def test_full_disk_is_an_error_and_what_was_kept_stays(path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 8_192, before[1]))
     try:
-        with pytest.raises(OutboxError, match="the outbox .* failed"):
+        with pytest.raises(OutboxError, match=r"the outbox .* failed"):
             outbox.put([Event(bytes(16), EventKind.REPORT, bytes(1 << 20))])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -105,7 +105,9 @@ def test_missing_settings_are_all_named_with_the_ways_to_give_them(tmp_path: Pat
         Settings.load(environment={})
 
 
-@pytest.mark.parametrize(("text", "says"), [("audience = ", "not valid TOML"), ("x = 1", "unknown setting 'x'"), ("[sdk]\n", "unknown setting 'sdk'")])
+@pytest.mark.parametrize(
+    ("text", "says"), [("audience = ", "not valid TOML"), ("x = 1", "unknown setting 'x'"), ("[sdk]\n", "unknown setting 'sdk'")]
+)
 def test_damaged_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "tipstaff.toml"
     path.write_text(text, encoding="utf-8")
@@ -123,7 +125,7 @@ def test_missing_or_undecodable_file_is_refused(tmp_path: Path) -> None:
 
 def test_reading_a_file_that_is_not_set_or_not_there_says_what_to_do(kit: Path) -> None:
     settings = Settings.load(kit, environment={})
-    with pytest.raises(ConfigurationError, match="certificate_file is not set.*TIPSTAFF_CERTIFICATE_FILE"):
+    with pytest.raises(ConfigurationError, match=r"certificate_file is not set.*TIPSTAFF_CERTIFICATE_FILE"):
         settings.read("certificate_file")
     with pytest.raises(ConfigurationError, match=r"cannot read .*root\.json"):
         settings.read("trusted_root_file")

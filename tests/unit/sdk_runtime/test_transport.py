@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc_testing
@@ -20,6 +18,10 @@ from tipstaff_sdk import errors
 from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.transport import GrpcTransport, SealedKeyError, connect
 from tipstaff_signing import errors as signing_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SERVICES = {
     file.DESCRIPTOR.services_by_name[name]: file.DESCRIPTOR.services_by_name[name]
@@ -125,8 +127,7 @@ def test_stream_that_breaks_midway_is_mapped_after_its_bytes_were_delivered(serv
     received: list[bytes] = []
 
     def read() -> None:
-        for chunk in server.transport.fetcher().artefact("x", 0):
-            received.append(chunk)
+        received.extend(server.transport.fetcher().artefact("x", 0))
 
     got = server.call(read)
     server.stream("GetArtefact", distribution_pb2.GetArtefactResponse(chunk=b"ab"), code=grpc.StatusCode.UNAVAILABLE, received=received)
