@@ -15,13 +15,22 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
-from tipstaff.v1 import dispute_pb2_grpc, distribution_pb2_grpc, enforcement_pb2_grpc, registry_pb2_grpc, statistics_pb2_grpc
+from tipstaff.v1 import (
+    dispute_pb2_grpc,
+    distribution_pb2,
+    distribution_pb2_grpc,
+    enforcement_pb2_grpc,
+    registry_pb2_grpc,
+    statistics_pb2_grpc,
+)
 from tipstaff_server.errors import ConfigurationError
 from tipstaff_server.feed import AudienceFeed
+from tipstaff_server.feedback import Feedback
 from tipstaff_server.gate import Gate
 from tipstaff_server.logs import log_error, log_info, log_warning
 from tipstaff_server.rpc_errors import place_of
@@ -38,12 +47,17 @@ if TYPE_CHECKING:
 
     from tipstaff_server.config import Config
     from tipstaff_server.runtime import Runtime
+    from tipstaff_server.tls_identity import Caller
 
 __all__ = ["Pace", "serve"]
 
 # Larger than SDK keep-alive pings are apart, so that a quiet connection is not taken for an attack.
 MIN_PING_MS = 10_000
 MAX_STREAMS_PER_CONNECTION = 100
+# What a database column holds; a provider may claim anything.
+MAX_VERSION = (1 << 63) - 1
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,9 @@ class _Server:
         self._runtime = runtime
         self._pace = pace
         self._feeds = {audience: AudienceFeed(runtime.repository, audience) for audience in runtime.repository.audiences()}
+        # Relief must not wait for a crowd of calls, nor calls for a crowd of returning watchers: threads of their own.
+        self._own_threads = ThreadPoolExecutor(4, thread_name_prefix="tipstaff-loop")
+        self._acknowledging = ThreadPoolExecutor(1, thread_name_prefix="tipstaff-acknowledge")
         self._pushing = {audience: asyncio.Lock() for audience in self._feeds}
         self._lifted = asyncio.Event()
         self._seen_head = -1
@@ -98,6 +115,8 @@ class _Server:
             feed.broadcaster.stop()
         await server.stop(self._runtime.config.server.stop_grace_seconds)
         await asyncio.gather(*loops, return_exceptions=True)
+        for threads in (self._own_threads, self._acknowledging):
+            threads.shutdown(cancel_futures=True)
         log_info("stopped")
 
     def _bind(self) -> tuple[grpc.aio.Server, str]:
@@ -126,14 +145,30 @@ class _Server:
 
     def _add_services(self, server: grpc.aio.Server) -> None:
         runtime = self._runtime
+        registry = runtime.registry
         distribution = DistributionService(
-            runtime.repository, self._feeds, runtime.epochs, runtime.acknowledge, heartbeat_seconds=self._pace.heartbeat
+            runtime.repository, self._feeds, runtime.epochs, self._acknowledge, heartbeat_seconds=self._pace.heartbeat
         )
         distribution_pb2_grpc.add_DistributionServiceServicer_to_server(distribution, server)
-        enforcement_pb2_grpc.add_EnforcementServiceServicer_to_server(EnforcementService(runtime), server)
-        registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(runtime, self._lifted.set), server)
-        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(runtime, self._lifted.set), server)
-        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(runtime), server)
+        enforcement_pb2_grpc.add_EnforcementServiceServicer_to_server(
+            EnforcementService(Feedback(registry.database, clock=runtime.clock)), server
+        )
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(registry, self._lifted.set), server)
+        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(registry, self._lifted.set), server)
+        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(registry.database), server)
+
+    async def _acknowledge(self, caller: Caller, enforced: distribution_pb2.StateVersion) -> None:
+        record = partial(
+            self._runtime.registry.acknowledge,
+            caller.name,
+            listing_version=min(enforced.listing, MAX_VERSION),
+            relief_sequence=min(enforced.relief_sequence, MAX_VERSION),
+        )
+        await asyncio.get_running_loop().run_in_executor(self._acknowledging, record)
+
+    async def _run(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Blocking work of a loop, in the loops' own threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._own_threads, partial(work, *arguments))
 
     async def _forever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -149,11 +184,11 @@ class _Server:
             async with asyncio.timeout(self._pace.relief):
                 await self._lifted.wait()
         self._lifted.clear()
-        head = await asyncio.to_thread(self._runtime.registry.relief_head)
+        head = await self._run(self._runtime.registry.relief_head)
         if head == self._seen_head:
             return
         for audience in self._feeds:
-            lifts = await asyncio.to_thread(self._runtime.relief.publish, audience)
+            lifts = await self._run(self._runtime.relief.publish, audience)
             if lifts:
                 log_info("relief_published", audience=audience, lifts=lifts, head=head)
                 await self._push(audience)
@@ -162,7 +197,7 @@ class _Server:
     async def _refresh_step(self) -> None:
         every = self._runtime.config.publication.relief_refresh_seconds
         for audience in self._feeds:
-            if await asyncio.to_thread(self._runtime.relief.refresh, audience, timedelta(seconds=every)):
+            if await self._run(self._runtime.relief.refresh, audience, timedelta(seconds=every)):
                 await self._push(audience)
         await asyncio.sleep(min(every / 10, 10.0))
 
@@ -175,13 +210,13 @@ class _Server:
         feed = self._feeds[audience]
         # One at a time: a bundle builds on the one before, so they must not overtake each other.
         async with self._pushing[audience]:
-            message = await asyncio.to_thread(feed.poll)
+            message = await self._run(feed.poll)
             dropped = feed.broadcaster.publish(message) if message is not None else 0
         if dropped:
             log_warning("slow_watchers_dropped", audience=audience, dropped=dropped)
 
     async def _calendar_step(self) -> None:
-        await asyncio.to_thread(self._runtime.tick)
+        await self._run(self._runtime.registry.expire_due, self._runtime.clock())
         await asyncio.sleep(self._pace.calendar)
 
 

@@ -12,7 +12,7 @@ from tipstaff_server.logs import log_debug
 from tipstaff_server.rpc_errors import OffsetError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -31,7 +31,7 @@ HEARTBEAT_SECONDS = 15.0
 class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
     """See distribution.proto.
 
-    `acknowledge` is called in a thread with a caller and the versions that it says it enforces.
+    `acknowledge` keeps which versions a caller says it enforces; it refuses a provider that the registry does not know.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         repository: Repository,
         feeds: Mapping[str, AudienceFeed],
         epochs: EpochKeys,
-        acknowledge: Callable[[Caller, distribution_pb2.StateVersion], None],
+        acknowledge: Callable[[Caller, distribution_pb2.StateVersion], Awaitable[None]],
         *,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
@@ -79,13 +79,13 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         """First what differs from the versions enforced, then each change; a heartbeat whenever nothing else was sent for a while."""
         caller = caller_of(context)
         feed = self._feed(caller.audience)
-        await asyncio.to_thread(self._acknowledge, caller, request.enforced)
         # Subscribed before the opening is made: whatever happens in between is queued, and skipped if the opening has it.
         with feed.broadcaster.subscribe() as subscription:
             opening = await asyncio.to_thread(feed.opening, request.enforced)
             log_debug("watch_opened", audience=caller.audience, provider=caller.name, watching=len(feed.broadcaster))
             sent = opening.timestamp
             yield opening.payload  # type: ignore[misc]  # serialised once for everybody; the gate lets bytes through
+            await self._acknowledge(caller, request.enforced)
             while True:
                 message = await subscription.next(self._heartbeat_seconds)
                 if message is None:
