@@ -7,7 +7,7 @@ import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
@@ -15,16 +15,17 @@ from tipstaff_bloom.construct import set_bits
 from tipstaff_bloom.delta import parse_delta
 from tipstaff_bloom.errors import CapacityError, ClosedError, DeltaDigestError, FormatError
 from tipstaff_bloom.geometry import Geometry, default_capacity, expected_fpr, plan
-from tipstaff_bloom.probe import check_tokens, probe_many, scalar_probe
+from tipstaff_bloom.probe import probe_many, scalar_probe
+from tipstaff_bloom.tokens import check_tokens, token_chunks
 from tipstaff_bloom.wire import HEADER_BYTES, Header, decode_header, encode_header, require_same_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
 
-    Tokens = NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
+    from tipstaff_bloom.tokens import Tokens
 
 _ALIGNMENT: Final = 64
 
@@ -63,12 +64,13 @@ class BloomFilter:
         `capacity` fixes the layout: two filters of equal capacity, rate and epoch can be united and differenced. It is the
         number of tokens up to which the rate `fpr` holds; without it, it is the number of tokens and about 3%, and an
         iterable is held in memory whole. With it, an iterable is read in a stream of bounded memory (about 200 MiB).
-        Tokens given twice count twice. `threads` share the work (NumPy releases the interpreter lock).
+        An iterable may yield one array refilled. Tokens given twice count twice. `threads` share the work (NumPy releases the
+        interpreter lock).
 
         Raises TokenError for a wrong array, CapacityError when there are more tokens than `capacity`, or for a rate, capacity or
         epoch out of range.
         """
-        chunks = _chunks(tokens)
+        chunks = token_chunks(tokens)
         if capacity is None:
             held = list(chunks)
             capacity = default_capacity(sum(len(chunk) for chunk in held))
@@ -207,7 +209,7 @@ class BloomFilter:
     def add(self, tokens: Tokens, *, threads: int = 1) -> BloomFilter:
         """A new filter with these tokens too: same layout and epoch. Raises CapacityError when they do not fit any more."""
         header = self._header
-        return self._filled(header.geometry, header.epoch, header.count, self.words, _chunks(tokens), threads)
+        return self._filled(header.geometry, header.epoch, header.count, self.words, token_chunks(tokens), threads)
 
     def union(self, other: BloomFilter) -> BloomFilter:
         """A new filter of the tokens of both. Raises EpochMismatchError or GeometryMismatchError when they are laid out differently.
@@ -274,11 +276,6 @@ def _allocate(header: Header, content: memoryview | None = None) -> NDArray[np.u
     if content is not None:
         buffer[:] = np.frombuffer(content, np.uint8)
     return buffer
-
-
-def _chunks(tokens: Tokens) -> Iterator[NDArray[np.uint64]]:
-    chunks = cast("Iterable[object]", (tokens,) if isinstance(tokens, np.ndarray) else tokens)
-    return (check_tokens(chunk) for chunk in chunks)
 
 
 def _limited(chunks: Iterator[NDArray[np.uint64]], room: int) -> Iterator[NDArray[np.uint64]]:

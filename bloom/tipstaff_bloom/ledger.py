@@ -21,18 +21,18 @@ import hashlib
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from tipstaff_bloom.errors import FormatError, LedgerError
 from tipstaff_bloom.filter import BloomFilter
-from tipstaff_bloom.probe import TOKEN_BYTES, check_tokens
+from tipstaff_bloom.tokens import TOKEN_BYTES, token_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
+
+    from tipstaff_bloom.tokens import Tokens
 
 LEDGER_MAGIC: Final = b"tiptoken"
 LEDGER_VERSION: Final = 1
@@ -47,7 +47,7 @@ class TokenLedger:
 
     __slots__ = ("_epoch", "_rows")
 
-    def __init__(self, tokens: NDArray[np.uint8] | Iterable[NDArray[np.uint8]] = (), *, epoch: int = 0) -> None:
+    def __init__(self, tokens: Tokens = (), *, epoch: int = 0) -> None:
         """Sorts tokens, an array of dtype uint8 and shape (n, 16) or an iterable of such; a token given twice is kept once.
 
         Raises TokenError for a wrong array.
@@ -135,12 +135,8 @@ class TokenLedger:
         return f"<TokenLedger epoch={self._epoch} count={len(self)}>"
 
 
-def _unique(tokens: NDArray[np.uint8] | Iterable[NDArray[np.uint8]]) -> NDArray[np.bytes_]:
-    chunks = cast("Iterable[object]", (tokens,) if isinstance(tokens, np.ndarray) else tokens)
-    rows = [check_tokens(chunk).view(_ROW).reshape(-1) for chunk in chunks]
-    if not rows:
-        return np.empty(0, _ROW)
-    ordered = np.sort(np.concatenate(rows))
+def _unique(tokens: Tokens) -> NDArray[np.bytes_]:
+    ordered = np.sort(np.concatenate([chunk.view(_ROW).reshape(-1) for chunk in token_chunks(tokens)]))
     fresh = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
     return ordered[fresh]

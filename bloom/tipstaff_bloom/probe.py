@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_WRONG_ARRAY: Final = "tokens must be a NumPy array of dtype uint8 and shape (n, 16)"
-
-TOKEN_BYTES: Final = 16
 CHUNK: Final = 1 << 16  # rows at a time: long enough to spread the cost of a call, short enough for the second-level cache
 THREAD_CHUNK: Final = 1 << 18  # with threads longer: each call gives up the interpreter lock and has to get it back
 
@@ -70,16 +67,6 @@ def scalar_probe(words: memoryview, bits: memoryview, geometry: Geometry) -> Cal
         return True
 
     return contains
-
-
-def check_tokens(tokens: object) -> NDArray[np.uint64]:
-    """The tokens as an (n, 2) array of x and y; a view where the rows are contiguous, else a copy. Raises TokenError."""
-    if not isinstance(tokens, np.ndarray):
-        raise TokenError(_WRONG_ARRAY)
-    array = cast("NDArray[np.uint8]", tokens)
-    if array.dtype != np.uint8 or array.shape[1:] != (TOKEN_BYTES,):
-        raise TokenError(_WRONG_ARRAY)
-    return np.ascontiguousarray(array).view(np.uint64)
 
 
 def positions(x: NDArray[np.uint64], y: NDArray[np.uint64], index: int) -> NDArray[np.uint64]:

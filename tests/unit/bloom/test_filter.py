@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -22,10 +23,13 @@ from tipstaff_bloom import (
     FormatError,
     GeometryMismatchError,
     TokenError,
+    TokenLedger,
     construct,
     probe,
 )
+from tipstaff_bloom import tokens as token_module
 from tipstaff_bloom.geometry import Geometry
+from tipstaff_bloom.tokens import check_tokens
 
 
 def random_tokens(count: int, seed: int = 1) -> NDArray[np.uint8]:
@@ -49,7 +53,7 @@ def test_one_and_many_agree_on_others(fpr: float) -> None:
 def test_one_and_many_agree_with_nine_free_bits() -> None:
     listed, asked = random_tokens(3_000), random_tokens(30_000, seed=2)
     geometry = Geometry(block_count=24, free_bits=9, capacity=3_000)  # crowded on purpose: many probes go deep
-    built = BloomFilter._filled(geometry, 0, 0, None, iter([probe.check_tokens(listed)]), 1)
+    built = BloomFilter._filled(geometry, 0, 0, None, iter([check_tokens(listed)]), 1)
     many = built.contains_many(asked)
     assert 0.01 < many.mean() < 0.99
     assert built.contains_many(listed).all()
@@ -91,6 +95,29 @@ def test_a_stream_of_uneven_chunks_gives_the_same_bytes() -> None:
     chunks = [listed[a:b] for a, b in pairwise(cuts)]
     assert BloomFilter.build(iter(chunks), epoch=3).to_bytes() == whole.to_bytes()
     assert BloomFilter.build(iter(chunks), epoch=3, capacity=whole.capacity).to_bytes() == whole.to_bytes()
+
+
+def test_a_stream_may_refill_one_array_and_come_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_module, "_PIECE", 100)
+    listed = random_tokens(1_234)
+    whole = BloomFilter.build(listed).to_bytes()
+
+    def refilled(size: int) -> Iterator[NDArray[np.uint8]]:
+        buffer = np.empty((size, 16), np.uint8)
+        for start in range(0, len(listed), size):
+            rows = listed[start : start + size]
+            buffer[: len(rows)] = rows
+            yield buffer[: len(rows)]
+
+    for size in (1, 7, 99, 100, 101, 1_000):
+        assert BloomFilter.build(refilled(size)).to_bytes() == whole
+        assert len(TokenLedger(refilled(size))) == 1_234
+
+
+@pytest.mark.parametrize("tokens", [None, 5, bytes(32), "0123456789abcdef"], ids=["none", "number", "bytes", "text"])
+def test_what_is_no_array_and_no_stream_of_arrays_is_refused(tokens: object) -> None:
+    with pytest.raises(TokenError, match="uint8"):
+        BloomFilter.build(tokens)  # type: ignore[arg-type]  # the point of the test
 
 
 def test_threads_small_batches_and_the_sparse_path_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
