@@ -23,7 +23,7 @@ from tipstaff.v1 import enforcement_pb2
 from tipstaff_sdk.bulk import check_rows
 from tipstaff_sdk.decision import Decision, Outcome, decide
 from tipstaff_sdk.disputing import Dispute, dispute_from, dispute_request
-from tipstaff_sdk.errors import ClosedError, ConfigurationError, TipstaffError
+from tipstaff_sdk.errors import ClosedError, ConfigurationError, TipstaffError, UnavailableError
 from tipstaff_sdk.forking import ForkHooks, watch_forks
 from tipstaff_sdk.outbox import Event, EventKind
 from tipstaff_sdk.session import Session
@@ -183,6 +183,9 @@ class Screener:
         try:
             self._session.refresh()
         except TipstaffError as error:
+            if isinstance(error, UnavailableError):
+                # The connection would wait before it tries again; the next call has one that tries at once.
+                self._session.disconnect()
             self._record.failed(error)
             raise
         self._record.succeeded()

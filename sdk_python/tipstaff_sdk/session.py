@@ -59,13 +59,16 @@ class Session:
         self._transport: GrpcTransport | None = None
         self._keys_fetched = False
         self._closed = False
-        self._reader = Reader(
-            self.settings.state_dir / "verified",
-            view=self.settings.audience,
-            trusted_root=self._trusted_root,
-            roles=role_names(self.settings.audience),
-            clock=self._clock,
-        )
+        try:
+            self._reader = Reader(
+                self.settings.state_dir / "verified",
+                view=self.settings.audience,
+                trusted_root=self._trusted_root,
+                roles=role_names(self.settings.audience),
+                clock=self._clock,
+            )
+        except signing_errors.TrustError as error:
+            raise errors.ConfigurationError(f"trusted_root_file cannot be used ({error}): copy it again from your kit") from error
 
     def after_fork_in_child(self) -> None:
         """Keeps state and keys; leaves connection, locks and files to the parent."""
@@ -188,7 +191,9 @@ class Session:
 
     def flush(self) -> None:
         """Sends everything that waits. Another process that shares the outbox may be doing so already; then this one leaves it to it."""
-        self.keep_coverage()
+        with contextlib.suppress(errors.OutboxFullError):
+            # They stay in memory; sending makes room for them.
+            self.keep_coverage()
         if not self.online:
             return
         with self.outbox.sole_sender() as mine:

@@ -32,7 +32,7 @@ __all__ = ["Backoff", "Follower", "SyncRecord"]
 
 _ACKNOWLEDGE_SECONDS: Final = 60.0
 _COALESCE_SECONDS: Final = 0.05
-_CANCELLED_SECONDS: Final = 1.0
+_CANCELLED_SECONDS: Final = 2.0
 _log = logging.getLogger("tipstaff")
 
 
@@ -146,12 +146,13 @@ class Follower:
         others = [thread for thread in self._threads if thread is not threading.current_thread()]
         for thread in others:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if any(thread.is_alive() for thread in others):
-            # Whatever they still do needs the connection.
+        self._farewell = False
+        give_up = time.monotonic() + _CANCELLED_SECONDS
+        while (left := [thread for thread in others if thread.is_alive()]) and time.monotonic() < give_up:
+            # Whatever they still do needs the connection; more than once, because one may just be making a new one.
             self._session.disconnect()
-            for thread in others:
-                thread.join(_CANCELLED_SECONDS)
-        return not any(thread.is_alive() for thread in others)
+            left[0].join(_CANCELLED_SECONDS / 20)
+        return not left
 
     def _watch_loop(self) -> None:
         settings = self._session.settings

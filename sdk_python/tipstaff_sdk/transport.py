@@ -37,6 +37,7 @@ __all__ = ["GrpcFetcher", "GrpcTransport", "SealedKeyError", "WatchStream", "con
 _MEBIBYTE: Final = 1 << 20
 _MAX_MESSAGE: Final = 16 * _MEBIBYTE
 _MAX_KEYS: Final = 64
+_MAX_BREAKS: Final = 5
 _HPKE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 _CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
@@ -124,7 +125,11 @@ class GrpcTransport:
         return self._unary(self._distribution.GetMetadata, distribution_pb2.GetMetadataRequest(name=name)).content
 
     def artefact(self, path: str, offset: int) -> Iterator[bytes]:
-        """An artefact's bytes from `offset` on. A stream at its deadline while bytes still come is opened again where it stopped."""
+        """An artefact's bytes from `offset` on.
+
+        A stream that ends early after some bytes is opened again where it stopped: always at its deadline, otherwise a few times.
+        """
+        breaks = 0
         while True:
             begin = offset
             request = distribution_pb2.GetArtefactRequest(path=path, offset=offset)
@@ -132,8 +137,9 @@ class GrpcTransport:
                 for response in self._stream(self._distribution.GetArtefact, request, self._timeout):
                     offset += len(response.chunk)
                     yield response.chunk
-            except _DeadlineError:
-                if offset == begin:
+            except errors.UnavailableError as error:
+                breaks += not isinstance(error, _DeadlineError)
+                if offset == begin or breaks > _MAX_BREAKS or self._closed:
                     raise
             else:
                 return

@@ -123,7 +123,7 @@ def test_artefact_is_asked_for_from_its_offset(server: Server) -> None:
     assert (request.path, request.offset) == ("listing/aviation/x", 7)
 
 
-def test_stream_that_breaks_midway_is_mapped_after_its_bytes_were_delivered(server: Server) -> None:
+def test_stream_that_breaks_for_good_is_mapped_after_its_bytes_were_delivered(server: Server) -> None:
     received: list[bytes] = []
 
     def read() -> None:
@@ -131,6 +131,7 @@ def test_stream_that_breaks_midway_is_mapped_after_its_bytes_were_delivered(serv
 
     got = server.call(read)
     server.stream("GetArtefact", distribution_pb2.GetArtefactResponse(chunk=b"ab"), code=grpc.StatusCode.UNAVAILABLE, received=received)
+    assert server.stream("GetArtefact", code=grpc.StatusCode.UNAVAILABLE).offset == 2
     with pytest.raises(signing_errors.UnavailableError):
         got.result(5)
     assert received == [b"ab"]
