@@ -3,6 +3,7 @@
     relief loop      lifts in the registry -> signed -> published -> pushed; also keeps relief fresh
     repository loop  whatever anybody published -> pushed
     calendar loop    restrictions whose notice or term is over
+    listing loop     listings that are due again -> built, signed off and published by other processes
 
 Blocking work runs in threads; the event loop only moves bytes. A loop that fails says so in the log and goes on.
 """
@@ -12,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -67,23 +69,25 @@ class Pace:
     relief: float = 0.05
     repository: float = 0.1
     calendar: float = 30.0
+    listing: float = 60.0
     heartbeat: float = HEARTBEAT_SECONDS
     after_failure: float = 1.0
 
 
-async def serve(runtime: Runtime, *, pace: Pace, ready_file: Path | None) -> None:
+async def serve(runtime: Runtime, *, config_file: Path, pace: Pace, ready_file: Path | None) -> None:
     """Serves until SIGTERM or SIGINT, then lets streams end and calls finish. Raises ConfigurationError when it cannot listen."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.set_default_executor(ThreadPoolExecutor(runtime.config.server.threads, thread_name_prefix="tipstaff"))
-    await _Server(runtime, pace).run(stopping, ready_file)
+    await _Server(runtime, config_file, pace).run(stopping, ready_file)
 
 
 class _Server:
-    def __init__(self, runtime: Runtime, pace: Pace) -> None:
+    def __init__(self, runtime: Runtime, config_file: Path, pace: Pace) -> None:
         self._runtime = runtime
+        self._config_file = config_file
         self._pace = pace
         self._feeds = {audience: AudienceFeed(runtime.repository, audience) for audience in runtime.repository.audiences()}
         # Relief must not wait for a crowd of calls, nor calls for a crowd of returning watchers: threads of their own.
@@ -101,6 +105,7 @@ class _Server:
             asyncio.create_task(self._forever("refresh", self._refresh_step)),
             asyncio.create_task(self._forever("repository", self._repository_step)),
             asyncio.create_task(self._forever("calendar", self._calendar_step)),
+            asyncio.create_task(self._forever("listing", self._listing_step)),
         ]
         print(f"tipstaff-server: ready on {address}", flush=True)
         log_info("ready", address=address, audiences=sorted(self._feeds))
@@ -218,6 +223,35 @@ class _Server:
     async def _calendar_step(self) -> None:
         await self._run(self._runtime.registry.expire_due, self._runtime.clock())
         await asyncio.sleep(self._pace.calendar)
+
+    async def _listing_step(self) -> None:
+        """Renews listings before they grow old. The first one of an audience is the operator's to publish."""
+        await asyncio.sleep(self._pace.listing)
+        if due := await self._run(self._due):
+            command = [sys.executable, "-m", "tipstaff_server", "publish", "--config", str(self._config_file)]
+            command += [argument for audience in due for argument in ("--audience", audience)]
+            status = await _run_process(command)
+            (log_info if status == 0 else log_warning)("listings_renewed", audiences=due, status=status)
+
+    def _due(self) -> list[str]:
+        interval = timedelta(seconds=self._runtime.config.publication.listing_interval_seconds)
+        due: list[str] = []
+        for audience in self._feeds:
+            parameters = self._runtime.published(audience).parameters(self._runtime.repository.versions(audience))
+            if parameters is not None and parameters.built_at.ToDatetime(UTC) + interval <= self._runtime.clock():
+                due.append(audience)
+        return due
+
+
+async def _run_process(command: list[str]) -> int:
+    """Runs a command to its end; ends it when we are stopped."""
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
 
 
 def _credentials(config: Config) -> grpc.ServerCredentials:

@@ -1,0 +1,18 @@
+"""The command `tipstaff-server`. Needs the extra `server`; without it, one line says how to get it."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+__all__ = ["main"]
+
+_EXTRA = ("alembic", "pydantic_settings", "rich", "sqlalchemy", "typer", "yaml")
+
+
+def main() -> None:
+    """Runs the command line. Exit status: 0 done, 1 failed (the reason is on standard error), 2 wrong command line, 3 refused."""
+    if missing := [name for name in _EXTRA if find_spec(name) is None]:
+        sys.exit(f"tipstaff-server needs {', '.join(missing)}; install it with: pip install 'tipstaff[server]'")
+    import_module("tipstaff_server.commands.app").run()

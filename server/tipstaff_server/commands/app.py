@@ -1,0 +1,36 @@
+"""All commands in one, and what becomes of errors: one line on standard error that says what to do."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tipstaff_sdk.errors import TipstaffError
+from tipstaff_server import logs
+from tipstaff_server.commands import init, keys, publish, serve
+from tipstaff_server.errors import ServerError
+from tipstaff_signing.errors import SigningError
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="tipstaff-server",
+    help="The operator's side of Tipstaff: registry, listings, relief, statistics.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for commands in (init.app, serve.app, publish.app):
+    app.add_typer(commands)
+app.add_typer(init.provider_app, name="provider")
+app.add_typer(keys.app, name="keys")
+
+
+def run() -> None:
+    """Runs the command line of this process and exits."""
+    logs.configure("error")
+    try:
+        app()
+    except (ServerError, SigningError, TipstaffError) as error:
+        sys.exit(f"tipstaff-server: {error}")

@@ -1,0 +1,49 @@
+"""`tipstaff-server init` and `tipstaff-server provider add`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tipstaff_server import workdir
+from tipstaff_server.commands.options import ConfigOption, config_file
+from tipstaff_server.config import CONFIG_NAME, Config
+
+__all__ = ["app", "provider_app"]
+
+app = typer.Typer()
+provider_app = typer.Typer(help="Providers and their kits.", no_args_is_help=True)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    audience: Annotated[list[str] | None, typer.Option(help="An audience; may be repeated.", show_default="the usual four")] = None,
+    provider: Annotated[
+        list[str] | None, typer.Option(metavar="AUDIENCE/ID", help="A provider; may be repeated.", show_default="one for each audience")
+    ] = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the server will listen.")] = "127.0.0.1:7443",
+    stretch_n: Annotated[
+        int, typer.Option(min=2, max=1 << 20, help="Cost of stretching an identifier (scrypt N), a power of two. Fixed for good.")
+    ] = 1 << 12,
+) -> None:
+    """Make a working directory: configuration, development certificates, keys, registry, repository, provider kits."""
+    providers = [workdir.Provider.parse(text) for text in provider or []]
+    plan = workdir.Plan.of(audience or [], providers, listen, stretch_n)
+    config = workdir.initialise(folder, plan)
+    typer.echo(f"{config.folder / CONFIG_NAME}: audiences {', '.join(plan.audiences)}; listens on {listen}")
+    for item in plan.providers:
+        typer.echo(f"{config.folder / 'providers' / item.id}: kit of {item.id} ({item.audience})")
+    typer.echo("Next: tipstaff-server import, tipstaff-server publish, tipstaff-server serve; each with --config. ")
+
+
+@provider_app.callback()
+def _providers() -> None:
+    """Providers and their kits."""
+
+
+@provider_app.command()
+def add(provider: Annotated[str, typer.Argument(metavar="AUDIENCE/ID")], config: ConfigOption = None) -> None:
+    """Make another provider known, and a kit for it with the development CA."""
+    kit = workdir.add_provider(Config.load(config_file(config)), workdir.Provider.parse(provider))
+    typer.echo(f"{kit}: kit of {kit.name}")

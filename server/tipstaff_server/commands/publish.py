@@ -1,0 +1,115 @@
+"""`tipstaff-server build`, `sign-off` and `publish`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tipstaff_server import publishing
+from tipstaff_server.builder import Built
+from tipstaff_server.builder import build as build_one
+from tipstaff_server.commands.options import REFUSED, AudienceOption, ConfigOption, chosen_audiences, config_file
+from tipstaff_server.config import Config
+from tipstaff_server.parallel import Outcome, for_each
+from tipstaff_server.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+__all__ = ["app"]
+
+app = typer.Typer()
+GrowthOption = Annotated[bool, typer.Option("--accept-growth", help="Set the churn guard aside, after somebody has looked.")]
+
+
+@app.command()
+def build(config: ConfigOption = None, audience: AudienceOption = None) -> None:
+    """Build listings and propose them, signed with the builder's key."""
+    file = config_file(config)
+    _finish(_build(file, _audiences(file, audience)))
+
+
+@app.command("sign-off")
+def sign_off(config: ConfigOption = None, audience: AudienceOption = None, *, accept_growth: GrowthOption = False) -> None:
+    """Check proposed listings against the registry, and sign them with the sign-off's key or refuse them. Exit status 3: refused."""
+    file = config_file(config)
+    work = partial(publishing.sign_off, accept_growth=accept_growth)
+    outcomes = for_each(file, _audiences(file, audience), work)
+    _tell(outcomes, lambda version: f"version {version} signed off")
+    _finish(outcomes)
+
+
+@app.command()
+def publish(
+    config: ConfigOption = None,
+    audience: AudienceOption = None,
+    *,
+    no_build: Annotated[bool, typer.Option("--no-build", help="Publish what waits, built and signed off before.")] = False,
+    accept_growth: GrowthOption = False,
+) -> None:
+    """Build, let a second process sign off, and publish. Exit status 3: refused by the sign-off."""
+    file = config_file(config)
+    audiences = _audiences(file, audience)
+    failed: list[Outcome[Any]] = []
+    if not no_build:
+        built = _build(file, audiences)
+        failed += [outcome for outcome in built if outcome.error]
+        audiences = [outcome.audience for outcome in built if not outcome.error]
+        refused = _sign_off_elsewhere(file, audiences, accept_growth=accept_growth) if audiences else False
+        failed += [Outcome("", error="see above", refused=True)] if refused else []
+    with Runtime(Config.load(file)) as runtime:
+        if "targets-1" in runtime.keys.names():
+            publishing.refresh_catalogue(runtime)
+        if not no_build:
+            audiences = [item for item in audiences if _waits(runtime, item)]
+        published = [_publish(runtime, item) for item in audiences]
+    _tell(published, lambda version: f"version {version} published")
+    _finish([*failed, *published])
+
+
+def _audiences(file: Path, audiences: list[str] | None) -> list[str]:
+    with Runtime(Config.load(file)) as runtime:
+        return chosen_audiences(runtime, audiences)
+
+
+def _build(file: Path, audiences: Sequence[str]) -> list[Outcome[Built]]:
+    outcomes = for_each(file, audiences, build_one)
+    _tell(outcomes, lambda built: f"version {built.version} built: {built.subjects:,} subjects, {built.records:,} sealed records")
+    return outcomes
+
+
+def _sign_off_elsewhere(file: Path, audiences: Sequence[str], *, accept_growth: bool) -> bool:
+    """The sign-off as a process of its own; whether it refused or failed."""
+    command = [sys.executable, "-m", "tipstaff_server", "sign-off", "--config", str(file)]
+    command += [argument for audience in audiences for argument in ("--audience", audience)]
+    command += ["--accept-growth"] if accept_growth else []
+    return subprocess.run(command, check=False).returncode != 0
+
+
+def _waits(runtime: Runtime, audience: str) -> bool:
+    proposal = runtime.repository.proposal(audience)
+    return proposal is not None and proposal.complete
+
+
+def _publish(runtime: Runtime, audience: str) -> Outcome[int]:
+    return Outcome(audience, publishing.publish(runtime, audience).listing)
+
+
+def _tell(outcomes: Sequence[Outcome[Any]], words: Callable[[Any], str]) -> None:
+    for outcome in outcomes:
+        if outcome.error:
+            typer.echo(f"{outcome.audience}: {'refused: ' if outcome.refused else ''}{outcome.error}", err=True)
+        else:
+            typer.echo(f"{outcome.audience}: {words(outcome.result)}")
+
+
+def _finish(outcomes: Sequence[Outcome[Any]]) -> None:
+    if any(outcome.refused for outcome in outcomes):
+        raise typer.Exit(REFUSED)
+    if any(outcome.error for outcome in outcomes):
+        raise typer.Exit(1)
