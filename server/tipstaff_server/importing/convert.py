@@ -31,10 +31,20 @@ MAX_FIELD = 2_000
 _SEPARATORS = re.compile(r"[;；、,，|\s]+")
 _MASKED = re.compile(r"[*＊×]|[xX]{3,}")
 _CAPACITIES = (
-    (Field.LEGAL_REPRESENTATIVE, Field.LEGAL_REPRESENTATIVE_NUMBER, identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE),
-    (Field.PRINCIPAL, Field.PRINCIPAL_NUMBER, identity_pb2.CAPACITY_PRINCIPAL),
-    (Field.DIRECTLY_RESPONSIBLE, Field.DIRECTLY_RESPONSIBLE_NUMBER, identity_pb2.CAPACITY_DIRECTLY_RESPONSIBLE),
-    (Field.ACTUAL_CONTROLLER, Field.ACTUAL_CONTROLLER_NUMBER, identity_pb2.CAPACITY_ACTUAL_CONTROLLER),
+    (
+        Field.LEGAL_REPRESENTATIVE,
+        Field.LEGAL_REPRESENTATIVE_NUMBER,
+        Field.LEGAL_REPRESENTATIVE_KIND,
+        identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE,
+    ),
+    (Field.PRINCIPAL, Field.PRINCIPAL_NUMBER, Field.PRINCIPAL_KIND, identity_pb2.CAPACITY_PRINCIPAL),
+    (
+        Field.DIRECTLY_RESPONSIBLE,
+        Field.DIRECTLY_RESPONSIBLE_NUMBER,
+        Field.DIRECTLY_RESPONSIBLE_KIND,
+        identity_pb2.CAPACITY_DIRECTLY_RESPONSIBLE,
+    ),
+    (Field.ACTUAL_CONTROLLER, Field.ACTUAL_CONTROLLER_NUMBER, Field.ACTUAL_CONTROLLER_KIND, identity_pb2.CAPACITY_ACTUAL_CONTROLLER),
 )
 _NUMBERS = (
     (Field.NUMBER, None),
@@ -144,7 +154,8 @@ class Converter:
 
     def _responsible(self, cells: _Cells) -> tuple[Responsible, ...]:
         found: list[Responsible] = []
-        for name_field, number_field, capacity in _CAPACITIES:
+        for name_field, number_field, kind_field, capacity in _CAPACITIES:
+            kind = _kind(cells, kind_field) or IdentifierKind.RESIDENT_ID
             name, number = cells.value(name_field), cells.value(number_field)
             if name and not number:
                 self.without_number += 1
@@ -153,11 +164,9 @@ class Converter:
             if not name:
                 raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's name is missing")
             try:
-                identifier = _identifier(number, None)
+                identifier = _identifier(number, kind)
             except EntryError:
                 raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong") from None
-            if identifier.kind is IdentifierKind.ORGANISATION_CODE:
-                raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person is a person")
             found.append(Responsible(int(capacity), Party(PERSON, (identifier,), (name,))))
         return tuple(found)
 
@@ -177,7 +186,11 @@ def _check_shape(fields: Sequence[str], columns: Columns) -> None:
 
 
 def _party(cells: _Cells) -> Party:
-    kind = _kind(cells)
+    said = cells.value(Field.SUBJECT_TYPE)
+    expected = subject_type_of(said)
+    if said and expected is None:
+        raise EntryError(EntryCode.SUBJECT_TYPE, "the type of subject is neither a person nor an organisation")
+    kind = _kind(cells, Field.KIND) or (IdentifierKind.ORGANISATION_CODE if expected == ORGANISATION else None)
     given = [(text, hint, field) for field, hint in _NUMBERS if (text := cells.value(field))]
     if not given:
         raise EntryError(EntryCode.IDENTIFIER_MISSING, "the number is missing")
@@ -188,9 +201,7 @@ def _party(cells: _Cells) -> Party:
             raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of number does not fit its column")
         identifiers.append(_identifier(text, hint or kind))
     types = {ORGANISATION if item.kind is IdentifierKind.ORGANISATION_CODE else PERSON for item in identifiers}
-    said = cells.value(Field.SUBJECT_TYPE)
-    expected = subject_type_of(said)
-    if (said and expected is None) or len(types) > 1 or (expected is not None and types != {expected}):
+    if len(types) > 1 or (expected is not None and types != {expected}):
         raise EntryError(EntryCode.SUBJECT_TYPE, "the type of subject does not fit the number")
     name = cells.value(Field.NAME)
     if not name:
@@ -200,8 +211,8 @@ def _party(cells: _Cells) -> Party:
     return party
 
 
-def _kind(cells: _Cells) -> IdentifierKind | None:
-    text = cells.value(Field.KIND)
+def _kind(cells: _Cells, field: Field) -> IdentifierKind | None:
+    text = cells.value(field)
     kind = kind_of(text)
     if text and kind is None:
         raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of number is not known")
@@ -210,8 +221,6 @@ def _kind(cells: _Cells) -> IdentifierKind | None:
 
 def _identifier(text: str, kind: IdentifierKind | None) -> Identifier:
     """A number of the kind named; without one a resident ID or an organisation code, whichever it is, if it is only one of them."""
-    if _MASKED.search(text):
-        raise EntryError(EntryCode.IDENTIFIER_MASKED, "the number is masked")
     kinds = (kind,) if kind is not None else (IdentifierKind.RESIDENT_ID, IdentifierKind.ORGANISATION_CODE)
     found: list[Identifier] = []
     detail = ""
@@ -223,7 +232,9 @@ def _identifier(text: str, kind: IdentifierKind | None) -> Identifier:
     if len(found) > 1:
         raise EntryError(EntryCode.IDENTIFIER_KIND, "the number could be of two kinds; say which in 证件类型")
     if not found:
-        raise EntryError(EntryCode.IDENTIFIER_INVALID, detail)
+        # Looked at last: XXX may well stand in a good organisation code.
+        code = EntryCode.IDENTIFIER_MASKED if _MASKED.search(text) else EntryCode.IDENTIFIER_INVALID
+        raise EntryError(code, detail)
     return found[0]
 
 

@@ -43,12 +43,16 @@ class Field(StrEnum):
     LEGAL_BASIS = "LEGAL_BASIS"
     LEGAL_REPRESENTATIVE = "LEGAL_REPRESENTATIVE"
     LEGAL_REPRESENTATIVE_NUMBER = "LEGAL_REPRESENTATIVE_NUMBER"
+    LEGAL_REPRESENTATIVE_KIND = "LEGAL_REPRESENTATIVE_KIND"
     PRINCIPAL = "PRINCIPAL"
     PRINCIPAL_NUMBER = "PRINCIPAL_NUMBER"
+    PRINCIPAL_KIND = "PRINCIPAL_KIND"
     DIRECTLY_RESPONSIBLE = "DIRECTLY_RESPONSIBLE"
     DIRECTLY_RESPONSIBLE_NUMBER = "DIRECTLY_RESPONSIBLE_NUMBER"
+    DIRECTLY_RESPONSIBLE_KIND = "DIRECTLY_RESPONSIBLE_KIND"
     ACTUAL_CONTROLLER = "ACTUAL_CONTROLLER"
     ACTUAL_CONTROLLER_NUMBER = "ACTUAL_CONTROLLER_NUMBER"
+    ACTUAL_CONTROLLER_KIND = "ACTUAL_CONTROLLER_KIND"
 
 
 _ALIASES = {
@@ -80,17 +84,21 @@ _ALIASES = {
         "法定代表人 法定代表人/负责人 法定代表人或者负责人姓名 法定代表人或负责人 法定代表人姓名 法定代表人/负责人姓名 "
         "负责人 legalrepresentative"
     ),
+    Field.LEGAL_REPRESENTATIVE_KIND: "法定代表人证件类型 法定代表人/负责人证件类型 负责人证件类型 legalrepresentativeidtype",
     Field.LEGAL_REPRESENTATIVE_NUMBER: (
         "法定代表人证件号码 法定代表人身份证号码 法定代表人身份证号 法定代表人/负责人证件号码 负责人证件号码 "
         "法定代表人证件号 legalrepresentativeid legalrepresentativeidnumber"
     ),
     Field.PRINCIPAL: "主要负责人 主要负责人姓名 principal",
+    Field.PRINCIPAL_KIND: "主要负责人证件类型 principalidtype",
     Field.PRINCIPAL_NUMBER: "主要负责人证件号码 主要负责人身份证号码 principalid principalidnumber",
     Field.DIRECTLY_RESPONSIBLE: "直接责任人 直接责任人员 影响债务履行的直接责任人员 直接责任人姓名 directlyresponsible",
+    Field.DIRECTLY_RESPONSIBLE_KIND: "直接责任人证件类型 directlyresponsibleidtype",
     Field.DIRECTLY_RESPONSIBLE_NUMBER: (
         "直接责任人证件号码 直接责任人员证件号码 直接责任人身份证号码 directlyresponsibleid directlyresponsibleidnumber"
     ),
     Field.ACTUAL_CONTROLLER: "实际控制人 实际控制人姓名 actualcontroller",
+    Field.ACTUAL_CONTROLLER_KIND: "实际控制人证件类型 actualcontrolleridtype",
     Field.ACTUAL_CONTROLLER_NUMBER: "实际控制人证件号码 实际控制人身份证号码 actualcontrollerid actualcontrolleridnumber",
 }
 _FIELDS = {alias: field for field, aliases in _ALIASES.items() for alias in aliases.split()}

@@ -93,8 +93,11 @@ def split_header(line: str) -> tuple[str, list[str]]:
         return delimiter, []
 
 
-def read_rows(file: TextIO, delimiter: str, *, after: int = 0) -> Iterator[Row | BrokenRow]:
-    """Records of a text file opened with newline="", of which `after` lines are read. Empty lines are passed over."""
+def read_rows(file: TextIO, delimiter: str, *, width: int, after: int = 0) -> Iterator[Row | BrokenRow]:
+    """Records of a text file opened with newline="", of which `after` lines are read. Empty lines are passed over.
+
+    `width`: how many fields a row should have. One of several lines with another number of them is a quote that was never closed.
+    """
     feed = _Feed(file, after)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
@@ -104,8 +107,8 @@ def read_rows(file: TextIO, delimiter: str, *, after: int = 0) -> Iterator[Row |
         except StopIteration:
             return
         except (_RunawayError, csv.Error):
-            if not feed.taken:
-                return
+            fields = None
+        if fields is None or (len(feed.taken) > 1 and len(fields) != width):
             line, text = feed.taken[0]
             feed.give_back()
             reader = csv.reader(feed, delimiter=delimiter, strict=True)

@@ -191,5 +191,6 @@ def _open(file: TextIO) -> tuple[Columns, Iterator[Row | BrokenRow]]:
             break
         if line.strip():
             delimiter, headers = split_header(line)
-            return Columns.read(headers), read_rows(file, delimiter, after=number)
+            columns = Columns.read(headers)
+            return columns, read_rows(file, delimiter, width=columns.width, after=number)
     raise FileHeaderError("the file is empty, or its first line is longer than any header")
