@@ -4,7 +4,7 @@ An `Identifier` exists only in canonical form (numbering.py says which), so equa
 the registry. Its number is shown by nothing but `.number`.
 """
 
-from typing import Final, NoReturn, final
+from typing import Final, NoReturn, cast, final
 
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.errors import InvalidIdentifierError
@@ -58,7 +58,7 @@ class Identifier:
     @classmethod
     def from_proto(cls, message: identity_pb2.Identifier) -> "Identifier":
         """From the contract's message; the number has to be canonical there already."""
-        identifier = cls(IdentifierKind(message.kind) if message.kind else _unspecified(), message.number)
+        identifier = cls(cast("IdentifierKind", message.kind), message.number)  # which it may not be: __new__ looks
         if identifier.number != message.number:
             raise InvalidIdentifierError("The number is not in canonical form: send it as Identifier.number gives it.")
         return identifier
@@ -99,7 +99,3 @@ def _make(kind: IdentifierKind, number: str, block: bytes) -> Identifier:
     _set_number(self, number)
     _set_block(self, block)
     return self
-
-
-def _unspecified() -> NoReturn:
-    raise InvalidIdentifierError("The kind of number is missing: say which document it is from.")

@@ -75,7 +75,8 @@ def canonical_name(text: str) -> str:
 
 
 def _round(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    # Dots and apostrophes first: NFKC makes a space and a combining mark of some.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.translate(_REPLACEMENTS)).casefold())
     if not folded.isprintable():
         folded = "".join(c for c in folded if not _is_removed(c))
     folded = _invisible.sub("", folded).translate(_REPLACEMENTS)
