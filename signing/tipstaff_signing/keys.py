@@ -187,7 +187,7 @@ def _read_private(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise KeyFileError(f"the key file {path} cannot be read: {error.strerror}; let this user, and only this user, read it") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"{path} is not a file: point to the right folder")
@@ -195,4 +195,6 @@ def _read_private(path: Path) -> bytes:
             raise KeyFileError(
                 f"others may read or write the key file {path}: `chmod 600 {path}`, and replace the key if they had a chance to"
             )
-        return file.read(_MAX_KEY_BYTES)
+        return os.read(descriptor, _MAX_KEY_BYTES)
+    finally:
+        os.close(descriptor)
