@@ -7,20 +7,21 @@ import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
+from struct import error as StructError  # noqa: N812  it is a class
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
 from tipstaff_bloom.construct import set_bits
 from tipstaff_bloom.delta import parse_delta
-from tipstaff_bloom.errors import CapacityError, ClosedError, DeltaDigestError, FormatError
+from tipstaff_bloom.errors import CapacityError, ClosedError, DeltaDigestError, FormatError, TokenError
 from tipstaff_bloom.geometry import Geometry, default_capacity, expected_fpr, plan
-from tipstaff_bloom.probe import probe_many, scalar_probe
+from tipstaff_bloom.probe import PATTERN_BY_TOP, other_bits, probe_many, unpack_first
 from tipstaff_bloom.tokens import check_tokens, token_chunks
 from tipstaff_bloom.wire import HEADER_BYTES, Header, decode_header, encode_header, require_same_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -35,14 +36,9 @@ class BloomFilter:
 
     Make one with `build`, `from_buffer` or `open`. A token that was put in is always found; another one is found with a
     probability of about the rate the filter was built for, as long as `count` does not pass `capacity`.
-
-    `contains(token: bytes) -> bool` asks for one token. It is an attribute rather than a method because a closure with
-    everything at hand answers in half the time; raises TokenError unless the token is 16 bytes, ClosedError after `close`.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_digest", "_header", "_map", "_views", "_words", "contains")
-
-    contains: Callable[[bytes], bool]
+    __slots__ = ("__weakref__", "_bit_view", "_buffer", "_digest", "_free_bits", "_header", "_map", "_word_count", "_word_view", "_words")
 
     def __init__(self, buffer: memoryview, header: Header, mapped: mmap.mmap | None = None) -> None:
         """Not for callers: use `build`, `from_buffer` or `open`."""
@@ -53,9 +49,10 @@ class BloomFilter:
         words = np.frombuffer(buffer, dtype="<u8", offset=HEADER_BYTES)
         words.flags.writeable = False
         self._words: NDArray[np.uint64] | None = words
-        bits = buffer[HEADER_BYTES:]
-        self._views = (bits, bits.cast("Q"))
-        self.contains = scalar_probe(self._views[1], bits, header.geometry)
+        self._bit_view = buffer[HEADER_BYTES:]
+        self._word_view = self._bit_view.cast("Q")
+        self._word_count = header.geometry.words
+        self._free_bits = header.geometry.free_bits
 
     @classmethod
     def build(cls, tokens: Tokens, *, fpr: float = 1e-3, epoch: int = 0, capacity: int | None = None, threads: int = 1) -> BloomFilter:
@@ -184,6 +181,21 @@ class BloomFilter:
             self._digest = hashlib.sha256(self._open_buffer()).digest()
         return self._digest
 
+    def contains(self, token: bytes) -> bool:
+        """Whether one token of 16 bytes may be in the set. Raises TokenError for anything else, ClosedError after `close`."""
+        top: int
+        try:
+            low, top = unpack_first(token)
+            word = low * self._word_count >> 32
+            pattern = PATTERN_BY_TOP[top]
+            if self._word_view[word] & pattern != pattern:
+                return False
+            return other_bits(token, word, self._bit_view, self._free_bits)
+        except (StructError, TypeError):
+            raise TokenError("a token is 16 bytes") from None
+        except ValueError:  # what a released memoryview raises
+            raise ClosedError("this filter was closed; open it again") from None
+
     def contains_many(self, tokens: NDArray[np.uint8], *, threads: int = 1) -> NDArray[np.bool_]:
         """Whether each token may be in the set: dtype bool, shape (n,), for tokens of dtype uint8 and shape (n, 16).
 
@@ -245,8 +257,8 @@ class BloomFilter:
         """
         self._words = None
         self._buffer = None
-        for view in self._views:
-            view.release()
+        self._word_view.release()
+        self._bit_view.release()
         if self._map is not None:
             with suppress(BufferError):  # a running contains_many holds it; the map then goes with its last user
                 self._map.close()
