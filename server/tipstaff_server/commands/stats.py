@@ -1,0 +1,77 @@
+"""`tipstaff-server stats`: what providers checked and did."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+from rich.table import Table
+
+from tipstaff.v1 import enforcement_pb2, statistics_pb2
+from tipstaff_server.commands.options import ConfigOption
+from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json
+from tipstaff_server.statistics import statistics
+
+__all__ = ["app"]
+
+app = typer.Typer()
+_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
+
+
+@app.command()
+def stats(
+    config: ConfigOption = None,
+    since: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="First moment, UTC.", show_default="all")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="End, UTC, exclusive.", show_default="now")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show checks, hits and outcomes per provider and measure, and what each provider enforces."""
+    with open_registry(config) as registry:
+        found = statistics(registry.database, since=_utc(since), until=_utc(until))
+        head = registry.relief_head()
+    if as_json:
+        document = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        print_json(document | {"relief_head": head})
+        return
+    console = Console()
+    console.print(_measures(found))
+    console.print(_providers(found, head))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def _measures(found: statistics_pb2.GetStatisticsResponse) -> Table:
+    table = Table(title="Checks and outcomes")
+    for header in ("provider", "audience", "measure"):
+        table.add_column(header)
+    for header in ("checked", "clear", "hits", "restricted", "review", "unknown"):
+        table.add_column(header, justify="right")
+    table.add_column("outcomes")
+    for row in found.measures:
+        counts = (row.checked, row.clear, row.filter_hits, row.restricted, row.review, row.unknown)
+        table.add_row(row.provider_id, row.audience, row.measure, *(f"{count:,}" for count in counts), _outcomes(row))
+    return table
+
+
+def _outcomes(row: statistics_pb2.MeasureStatistics) -> str:
+    names = ((enforcement_pb2.Outcome.Name(item.outcome).removeprefix("OUTCOME_").lower(), item.count) for item in row.outcomes)
+    return ", ".join(f"{name} {count:,}" for name, count in names)
+
+
+def _providers(found: statistics_pb2.GetStatisticsResponse, head: int) -> Table:
+    table = Table(title=f"Enforced versions (relief is at {head:,})")
+    for header in ("provider", "audience"):
+        table.add_column(header)
+    for header in ("listing", "relief", "behind"):
+        table.add_column(header, justify="right")
+    table.add_column("said at (UTC)")
+    for row in found.providers:
+        said = row.HasField("acknowledged_at")
+        numbers = (row.enforced_listing, row.enforced_relief_sequence, max(0, head - row.enforced_relief_sequence))
+        at = f"{row.acknowledged_at.ToDatetime():%Y-%m-%d %H:%M:%S}" if said else "never"
+        table.add_row(row.provider_id, row.audience, *(f"{number:,}" if said else "-" for number in numbers), at)
+    return table
