@@ -38,8 +38,13 @@ format: $(READY)
 	$(BIN)/ruff check --fix $(SOURCES)
 	cd proto && ../$(BIN)/buf format -w
 
-bench: $(READY)
-	$(BIN)/python -m benchmarks
+# Peers are installed for benchmarks only.
+$(VENV)/.bench: $(READY) requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(BENCH)
 
 proto: $(READY)
 	$(BIN)/python proto/generate.py
@@ -51,8 +56,10 @@ proto-baseline: $(READY)
 # Pins everything by hash for every platform; names no index and no host.
 lock:
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
-	build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--all-extras --group dev --output-file requirements/dev.txt pyproject.toml --quiet
+	for group in dev bench; do \
+		build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+			--all-extras --group $$group --output-file requirements/$$group.txt pyproject.toml --quiet || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
