@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import aliased
@@ -48,6 +48,20 @@ if TYPE_CHECKING:
 __all__ = ["Lift", "Listing", "ListingIdentifier", "ListingSubject"]
 
 HEAD = 1
+# Columns rather than objects: an object for each row costs as much again as reading it.
+_RESTRICTION = (
+    RestrictionRow.id,
+    RestrictionRow.subject_id,
+    RestrictionRow.authority_id,
+    RestrictionRow.list_id,
+    RestrictionRow.measure_set_id,
+    RestrictionRow.legal_basis,
+    RestrictionRow.case_number,
+    RestrictionRow.decided_by,
+    RestrictionRow.effective_at,
+    RestrictionRow.expires_at,
+    RestrictionRow.relief_floor,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +93,9 @@ class Lift:
 
 @dataclass(slots=True)
 class _Reach:
-    """A restriction that reaches a subject: its own, or through an organisation, in a capacity."""
+    """A restriction that reaches a subject: its own, or through an organisation, in a capacity. `row` has the columns of _RESTRICTION."""
 
-    row: RestrictionRow
+    row: Any
     capacity: int = 0
     organisation: bytes = b""
 
@@ -166,28 +180,29 @@ class Listing:
         )
 
     def _own(self, page: _Page, low: bytes, high: bytes) -> None:
-        query = select(RestrictionRow).where(RestrictionRow.subject_id > low, RestrictionRow.subject_id <= high, *self._visible(page))
-        for row in page.session.scalars(query):
+        query = select(*_RESTRICTION).where(RestrictionRow.subject_id > low, RestrictionRow.subject_id <= high, *self._visible(page))
+        for row in page.session.execute(query):
             page.reaches[row.subject_id][row.id] = _Reach(row)
 
     def _through_organisations(self, page: _Page, low: bytes, high: bytes) -> None:
         link = aliased(ResponsibleLinkRow)
         query = (
-            select(link.person_id, link.organisation_id, link.capacity, RestrictionRow)
+            select(link.person_id, link.organisation_id, link.capacity, *_RESTRICTION)
             .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
             .where(link.person_id > low, link.person_id <= high, link.valid_from <= page.now)
             .where((link.valid_until.is_(None)) | (link.valid_until > page.now), *self._visible(page))
             .order_by(link.capacity.desc())
         )
         # The last one stays: of several capacities the first in the contract's order.
-        for person, organisation, capacity, row in page.session.execute(query).tuples():
-            page.reaches[person][row.id] = _Reach(row, capacity, organisation)
+        for row in page.session.execute(query):
+            page.reaches[row.person_id][row.id] = _Reach(row, row.capacity, row.organisation_id)
 
     def _identifiers(self, page: _Page, low: bytes, high: bytes) -> dict[bytes, list[ListingIdentifier]]:
         vault = self._core.vault
         found: dict[bytes, list[ListingIdentifier]] = defaultdict(list)
-        query = select(IdentifierRow).where(IdentifierRow.subject_id > low, IdentifierRow.subject_id <= high)
-        for row in page.session.scalars(query):
+        columns = (IdentifierRow.subject_id, IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched)
+        query = select(*columns).where(IdentifierRow.subject_id > low, IdentifierRow.subject_id <= high)
+        for row in page.session.execute(query):
             if row.subject_id in page.reaches:
                 number = vault.decrypt(NUMBER, row.blind, row.value)
                 identifier = Identifier(IdentifierKind(number[0]), number[1:].decode("ascii"))
@@ -198,8 +213,9 @@ class Listing:
 
     def _names(self, page: _Page, low: bytes, high: bytes) -> dict[bytes, list[str]]:
         found: dict[bytes, list[str]] = defaultdict(list)
-        query = select(NameRow).where(NameRow.subject_id > low, NameRow.subject_id <= high)
-        for row in page.session.scalars(query):
+        columns = (NameRow.subject_id, NameRow.blind, NameRow.value)
+        query = select(*columns).where(NameRow.subject_id > low, NameRow.subject_id <= high)
+        for row in page.session.execute(query):
             if row.subject_id in page.reaches:
                 found[row.subject_id].append(self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value))
         return found
