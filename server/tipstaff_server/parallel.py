@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -39,8 +40,9 @@ def for_each(config: Path, audiences: Sequence[str], work: Callable[[Runtime, st
     workers = min(len(audiences), os.cpu_count() or 1)
     if workers <= 1:
         return [_one(config, audience, work) for audience in audiences]
-    # Spawned: a forked child would share the parent's database connections.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    # Forking spares each child a second of imports; it is safe while nothing is open and no thread runs, as in our commands.
+    method = "fork" if threading.active_count() == 1 else "spawn"
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
         return list(pool.map(_one, [config] * len(audiences), audiences, [work] * len(audiences)))
 
 
