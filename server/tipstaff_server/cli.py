@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,4 +16,6 @@ def main() -> None:
     """Runs the command line. Exit status: 0 done, 1 failed (the reason is on standard error), 2 wrong command line, 3 refused."""
     if missing := [name for name in _EXTRA if find_spec(name) is None]:
         sys.exit(f"tipstaff-server needs {', '.join(missing)}; install it with: pip install 'tipstaff[server]'")
+    # gRPC writes lines of its own kind to standard error; ours are JSON. Set it to INFO to look into handshakes.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import_module("tipstaff_server.commands.app").run()

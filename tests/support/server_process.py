@@ -1,0 +1,125 @@
+"""A real server: a working directory made once, people entered, listings published, `tipstaff-server serve` as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from tests.support.server import AUDIENCES, enter, entry, make
+from tipstaff_server import publishing
+from tipstaff_server.builder import build
+from tipstaff_server.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tipstaff_server.config import Config
+
+START_SECONDS = 30
+STOP_SECONDS = 20
+PEOPLE = 40
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def publish(config: Config, *audiences: str) -> None:
+    """Builds, signs off and publishes in this process."""
+    with Runtime(config) as runtime:
+        for audience in audiences or AUDIENCES:
+            build(runtime, audience)
+            publishing.sign_off(runtime, audience)
+            publishing.publish(runtime, audience)
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs tipstaff-server to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "tipstaff_server", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+@dataclass
+class Server:
+    """A running server and what a test needs of it."""
+
+    config: Config
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    restrictions: list[bytes] = field(default_factory=list[bytes])
+
+    def kit(self, provider: str) -> Path:
+        """A provider's kit."""
+        return self.config.folder / "providers" / provider
+
+    def credentials(self, folder: Path) -> grpc.ChannelCredentials:
+        """Of the client whose certificate lies in `folder`."""
+        files = ("ca.pem", "private_key.pem", "certificate.pem")
+        authority, key, certificate = ((folder / name).read_bytes() for name in files)
+        return grpc.ssl_channel_credentials(authority, key, certificate)
+
+    @contextmanager
+    def channel(self, who: str | grpc.ChannelCredentials) -> Iterator[grpc.Channel]:
+        """A connection as "providers/<id>", "authorities/<id>" or "operator", or with credentials of its own."""
+        credentials = self.credentials(self.config.folder / who) if isinstance(who, str) else who
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 16 << 20)]
+        with grpc.secure_channel(self.address, credentials, options=options) as channel:
+            yield channel
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def serving(config: Config, *, listen: str | None = None, arguments: tuple[str, ...] = ("--heartbeat", "0.3")) -> Iterator[Server]:
+    """`tipstaff-server serve` until the block ends."""
+    ready, log = config.folder / f"ready-{time.monotonic_ns()}", config.folder / "serve.log"
+    environment = {**os.environ, **({"TIPSTAFF_SERVER__SERVER__LISTEN": listen} if listen else {})}
+    serve = [sys.executable, "-m", "tipstaff_server", "serve", "--config", str(config.folder), "--ready-file", str(ready), *arguments]
+    with log.open("ab") as output:
+        process = subprocess.Popen(serve, stdout=output, stderr=output, env=environment)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready.exists():
+            assert process.poll() is None, f"the server ended: {log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, "the server did not get ready"
+            time.sleep(0.02)
+        yield Server(config, ready.read_text().strip(), process, log)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the session: PEOPLE persons under all four measures, `restrictions[i]` is on `entry(i)`."""
+    folder = tmp_path_factory.mktemp("server") / "operator"
+    config = make(folder, listen=f"127.0.0.1:{free_port()}")
+    with Runtime(config) as runtime:
+        restrictions = enter(runtime.registry, [entry(number) for number in range(PEOPLE)])
+    publish(config)
+    with serving(config) as running:
+        running.restrictions = restrictions
+        yield running
