@@ -39,7 +39,7 @@ REFUSED = {
     "hotel_checkin": "refused",
     "loan_quote": "quoted 4.65%",
 }
-STRETCH_N = 64  # scrypt cost: the least that is allowed, so that 20,000 subjects are entered in seconds; a deployment takes 4096
+STRETCH_N = 64  # scrypt cost, low so that 20,000 subjects are entered in seconds; a deployment takes 4096
 
 
 @dataclass
