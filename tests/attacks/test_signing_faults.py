@@ -183,7 +183,7 @@ def test_full_disk_in_the_private_copy_is_a_storage_error(built: Deployment, mon
 WORKER = """
 import sys
 from pathlib import Path
-from tests.support.signing import Deployment
+from signing import Deployment
 deployment = Deployment(Path(sys.argv[1]))
 print("ready", flush=True)
 for _ in range(int(sys.argv[3])):
@@ -201,7 +201,11 @@ print(state.timestamp_version, flush=True)
 
 def worker(deployment: Deployment, state: Path, rounds: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(deployment.folder), str(state), str(rounds)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        # By folder, not as tests.support: an installed package may bring a top-level "tests" of its own.
+        [sys.executable, "-c", WORKER, str(deployment.folder), str(state), str(rounds)],
+        cwd=ROOT / "tests" / "support",
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 

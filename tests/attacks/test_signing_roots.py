@@ -97,6 +97,35 @@ def test_withheld_root_does_not_bring_a_revoked_key_back(deployment: Deployment)
     assert reader.refresh(deployment.fetcher()).root_version == 2
 
 
+def test_keys_of_an_older_root_do_not_lower_the_floor(deployment: Deployment) -> None:
+    """Root 2 changes the timestamp and snapshot keys. Whoever then shows root 1 again must not pass for a recovery."""
+    old = deployment.backup("before")
+    reader = deployment.reader()
+    rotate(deployment, "timestamp", "snapshot")
+    newest = reader.refresh(deployment.fetcher())
+    floor = deployment.folder / "state" / "floor.json"
+    before = floor.read_bytes()
+    shutil.rmtree(deployment.folder / "state" / "cache")
+    for _ in range(2):
+        with pytest.raises(RollbackError):
+            reader.refresh(old)
+        assert floor.read_bytes() == before
+    assert reader.refresh(deployment.fetcher()) == newest
+
+
+def test_versions_seen_under_a_new_root_count_although_an_older_one_is_in_force(deployment: Deployment) -> None:
+    reader = deployment.reader()
+    reader.refresh(deployment.fetcher())
+    rotate(deployment, "timestamp")
+    between = deployment.backup("between")
+    deployment.relief(b"relief 2")
+    with pytest.raises(NotFoundError):
+        reader.refresh(Altered(deployment.fetcher(), {deployment.current("snapshot"): NotFoundError("withheld")}))
+    with pytest.raises(RollbackError):
+        reader.refresh(between)
+    assert reader.refresh(deployment.fetcher()).root_version == 2
+
+
 def test_root_learned_in_a_failed_update_is_kept_and_the_state_in_force_still_opens(deployment: Deployment) -> None:
     reader = deployment.reader()
     before = reader.refresh(deployment.fetcher())

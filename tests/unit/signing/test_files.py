@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.support.signing import FaultyDisk, KilledError
 from tipstaff_signing import DirectoryFetcher, NotFoundError, StateBusyError, StorageError, TooLargeError, UnavailableError
-from tipstaff_signing.files import FileLock, is_metadata_name, is_target_path, read_capped, sha256_file, storage_errors, write_atomic
+from tipstaff_signing.files import Disk, FileLock, is_metadata_name, is_target_path, read_capped, sha256_file, storage_errors, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,22 @@ def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_write_atomic_syncs_before_it_renames_and_the_folder_after(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    class Watched(Disk):
+        def fsync(self, descriptor: int) -> None:
+            done.append("fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file")
+            super().fsync(descriptor)
+
+        def replace(self, source: Path, target: Path) -> None:
+            done.append("rename")
+            super().replace(source, target)
+
+    write_atomic(tmp_path / "file", b"data", disk=Watched())
+    assert done == ["fsync file", "rename", "fsync folder"]
 
 
 @pytest.mark.parametrize("mode", ["full", "eio", "fsync", "kill"])
