@@ -1,0 +1,146 @@
+"""tipstaff-server as an operator uses it: each command a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.server import AUDIENCES, enter, entry, name_of, resident_id
+from tests.support.server_process import command, free_port
+from tipstaff_server.config import Config
+from tipstaff_server.runtime import Runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("commands") / "operator"
+    done = command("init", made, "--stretch-n", "2", "--listen", f"127.0.0.1:{free_port()}", "--provider", "aviation/skyline-air")
+    assert done.returncode == 0, done.stderr
+    with Runtime(Config.load(made)) as runtime:
+        enter(runtime.registry, [entry(number) for number in range(10)])
+    return made
+
+
+def listing(folder: Path, audience: str) -> int:
+    with Runtime(Config.load(folder)) as runtime:
+        return runtime.repository.versions(audience).listing
+
+
+def test_publish_builds_signs_off_in_another_process_and_publishes_for_all(folder: Path):
+    done = command("publish", "--config", folder)
+    assert done.returncode == 0, done.stderr
+    for audience in AUDIENCES:
+        assert f"{audience}: version 2 built: 10 subjects, 10 sealed records" in done.stdout
+        assert f"{audience}: version 2 signed off" in done.stdout
+        assert f"{audience}: version 2 published" in done.stdout
+        assert listing(folder, audience) == 2
+
+
+def test_the_three_steps_one_by_one(folder: Path):
+    before = listing(folder, "rail")
+    config = ("--config", folder / "tipstaff-server.toml", "--audience", "rail")
+    unsigned = command("publish", "--no-build", *config)
+    assert unsigned.returncode == 1
+    assert "run `tipstaff-server build`" in unsigned.stderr
+    assert command("build", *config).returncode == 0
+    early = command("publish", "--no-build", *config)
+    assert early.returncode == 1
+    assert "1 of 2 signatures" in early.stderr
+    assert command("sign-off", *config).returncode == 0
+    assert command("publish", "--no-build", *config).returncode == 0
+    assert listing(folder, "rail") == before + 1
+
+
+def test_a_refusal_has_its_own_exit_status_says_why_and_publishes_nothing(folder: Path):
+    before = listing(folder, "banking")
+    config = ("--config", folder, "--audience", "banking")
+    assert command("build", *config).returncode == 0
+    with Runtime(Config.load(folder)) as runtime:
+        proposal = runtime.repository.proposal("banking")
+        assert proposal is not None
+        # The builder's machine in other hands: the pack of another audience, under the builder's own key.
+        files = dict(proposal.artefacts)
+        with Runtime(Config.load(folder)) as other:
+            versions = other.repository.versions("aviation")
+            files["listing/banking/pack"] = other.published("aviation").path("listing/aviation/pack", versions)
+            runtime.repository.propose_listing("banking", files, runtime.keys.signer("listing-banking-builder"))
+    done = command("sign-off", *config)
+    assert done.returncode == 3
+    assert "banking: refused: " in done.stderr
+    assert "has no record in the pack" in done.stderr
+    for number in range(10):
+        assert resident_id(number).number not in done.stderr + done.stdout
+        assert name_of(number) not in done.stderr + done.stdout
+    assert listing(folder, "banking") == before
+
+
+def test_without_the_sign_off_key_nothing_is_published(folder: Path):
+    key = folder / "keys" / "listing-hospitality-signoff.pem"
+    hidden = key.rename(key.with_suffix(".away"))
+    try:
+        before = listing(folder, "hospitality")
+        done = command("publish", "--config", folder, "--audience", "hospitality")
+        assert done.returncode != 0
+        assert "listing-hospitality-signoff" in done.stderr
+        assert listing(folder, "hospitality") == before
+    finally:
+        hidden.rename(key)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["serve", "--config", "/nowhere"], 1, "does not exist; run `tipstaff-server init FOLDER`"),
+        (["publish", "--config", "{folder}", "--audience", "navy"], 1, "there is no audience navy"),
+        (["init", "{folder}"], 1, "is a working directory already"),
+        (["init", "{folder}/new", "--listen", "nowhere"], 1, "host:port"),
+        (["init", "{folder}/new", "--stretch-n", "3"], 1, "power of two"),
+        (["provider", "add", "--config", "{folder}", "aviation/skyline-air"], 1, "exists already"),
+        (["provider", "add", "--config", "{folder}", "nonsense"], 1, "audience/id"),
+        (["keys", "rotate-epoch", "--config", "{folder}", "--audience", "navy"], 1, "there is no audience navy"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_that_says_what_to_do(folder: Path, arguments: list[str], status: int, text: str):
+    done = command(*(argument.format(folder=folder) for argument in arguments))
+    assert done.returncode == status
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_keys_alone_for_a_ceremony(tmp_path: Path):
+    done = command("keys", "init", tmp_path / "keys", "--audience", "aviation")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 10
+    before = (tmp_path / "keys" / "root-1.pem").read_bytes()
+    assert command("keys", "init", tmp_path / "keys", "--audience", "aviation").returncode == 0
+    assert (tmp_path / "keys" / "root-1.pem").read_bytes() == before
+
+
+def test_a_provider_is_added_and_its_epoch_rotated(folder: Path):
+    done = command("provider", "add", "--config", folder, "aviation/northwind")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "providers" / "northwind" / "tipstaff.toml").exists()
+    done = command("keys", "rotate-epoch", "--config", folder, "--audience", "aviation")
+    assert done.stdout.startswith("aviation: epoch 2")
+
+
+def test_without_the_extra_one_line_says_how_to_get_it():
+    code = "import importlib.util as u, sys; real = u.find_spec; u.find_spec = lambda n, *a: None if n == 'typer' else real(n, *a)\n"
+    code += "from tipstaff_server.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "tipstaff-server needs typer; install it with: pip install 'tipstaff[server]'"
+
+
+def test_refusals_are_kept_with_their_reasons(folder: Path):
+    kept = sorted((folder / "repository" / "refused" / "banking").glob("*/reasons.json"))
+    assert kept
+    assert json.loads(kept[-1].read_text())["reasons"]
