@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_VENV := .venv-bench
 SOURCES := bloom signing sdk_python server tests examples benchmarks proto/generate.py
 
 .PHONY: demo test lint format bench proto proto-baseline lock clean help
@@ -38,13 +39,15 @@ format: $(READY)
 	$(BIN)/ruff check --fix $(SOURCES)
 	cd proto && ../$(BIN)/buf format -w
 
-# Peers are installed for benchmarks only.
-$(VENV)/.bench: $(READY) requirements/bench.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+# Peers stand in an environment of their own: one of them brings a top-level package named "tests".
+$(BENCH_VENV)/.ready: pyproject.toml requirements/bench.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks $(BENCH)
+bench: $(BENCH_VENV)/.ready
+	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
 
 proto: $(READY)
 	$(BIN)/python proto/generate.py
@@ -62,5 +65,5 @@ lock:
 	done
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
