@@ -232,6 +232,9 @@ class _Server:
             command += [argument for audience in due for argument in ("--audience", audience)]
             status = await _run_process(command)
             (log_info if status == 0 else log_warning)("listings_renewed", audiences=due, status=status)
+            if status != 0:
+                # Refused, or something is wrong that a person has to look at: building again at once would not help.
+                await asyncio.sleep(self._runtime.config.publication.listing_interval_seconds / 24)
 
     def _due(self) -> list[str]:
         interval = timedelta(seconds=self._runtime.config.publication.listing_interval_seconds)

@@ -139,8 +139,10 @@ def _fill(folder: Path, plan: Plan) -> None:
     tls = _private_folder(folder / "tls")
     authority.write(tls)
     host, _ = _split(plan.listen)
-    hosts = dict.fromkeys(["localhost", "127.0.0.1", *([] if host in _EVERY_ADDRESS else [host.strip("[]")])])
-    authority.issue_server(list(hosts)).write(tls, "server.pem", "server.key")
+    hosts = ["localhost", "127.0.0.1"]
+    if host not in (*hosts, *_EVERY_ADDRESS):
+        hosts.append(host.strip("[]"))
+    authority.issue_server(hosts).write(tls, "server.pem", "server.key")
     catalogue = _registry(config, plan)
     keys = create_key_files(config.path(config.repository.keys), audiences=plan.audiences)
     repository = Repository.create(
