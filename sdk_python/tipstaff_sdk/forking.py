@@ -7,15 +7,17 @@ locks, outbox connection and counts to the parent, and starts background work of
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ForkHooks", "watch_forks"]
+__all__ = ["ForkHooks", "register_after_grpc", "watch_forks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +37,36 @@ def watch_forks(one: object, hooks: ForkHooks) -> None:
     _watched[one] = hooks
 
 
-def _before() -> None:
-    for one, hooks in list(_watched.items()):
-        hooks.before(one)
+def register_after_grpc() -> None:
+    """Moves our hooks around grpc's own, which it registers with the first channel: before a fork ours have to come first, after it last.
+
+    Python runs the hooks before a fork in reverse order of registration, and cannot take one back; so the last registration acts and
+    those before it do nothing.
+    """
+    with _registering:
+        if not _after_grpc.is_set():
+            _after_grpc.set()
+            _register()
 
 
-def _in_parent() -> None:
-    for one, hooks in list(_watched.items()):
-        hooks.in_parent(one)
+def _register() -> None:
+    number = next(_numbers)
+    _newest[0] = number
+    os.register_at_fork(
+        before=lambda: _call(number, "before"),
+        after_in_parent=lambda: _call(number, "in_parent"),
+        after_in_child=lambda: _call(number, "in_child"),
+    )
 
 
-def _in_child() -> None:
-    for one, hooks in list(_watched.items()):
-        hooks.in_child(one)
+def _call(number: int, hook: Literal["before", "in_parent", "in_child"]) -> None:
+    if number == _newest[0]:
+        for one, hooks in list(_watched.items()):
+            getattr(hooks, hook)(one)
 
 
-os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+_registering: Final = threading.Lock()
+_after_grpc: Final = threading.Event()
+_numbers: Final = itertools.count()
+_newest: Final = [0]
+_register()

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, distribution_pb2, distribution_pb2_grpc, enforcement_pb2, enforcement_pb2_grpc
 from tipstaff_sdk import errors
+from tipstaff_sdk.forking import register_after_grpc
 from tipstaff_sdk.keystore import KEY_BYTES
 from tipstaff_signing import errors as signing_errors
 
@@ -100,6 +101,7 @@ def connect(settings: Settings) -> GrpcTransport:
     if settings.server_name is not None:
         options.append(("grpc.ssl_target_name_override", settings.server_name))
     channel = grpc.secure_channel(settings.server, credentials, options=options)
+    register_after_grpc()
     return GrpcTransport(channel, audience=settings.audience, timeout=settings.request_timeout)
 
 
