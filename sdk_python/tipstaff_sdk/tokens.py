@@ -72,9 +72,9 @@ class Tokeniser:
     def resident_column(self, column: Any) -> TokenBatch:
         """Tokens of a column of resident IDs; check characters and birth dates are verified in the same pass.
 
-        `column` is a list of str, a NumPy array ('S', 'U', StringDType or object; or uint8 of shape (n, 18)), or anything that
-        offers an Arrow string array through the PyCapsule interface. Canonical rows go through vectorised code, all others
-        through `Identifier.resident_id`, so that a row is bad here exactly when it is refused there.
+        `column` is a list of str or a NumPy array: 'S', 'U', StringDType or object, or uint8 of shape (n, 18). Canonical rows go
+        through vectorised code, all others through `Identifier.resident_id`, so that a row is bad here exactly when it is
+        refused there.
         Raises InvalidColumnError when the column has another type or shape.
         """
         count = columns.length(column)
