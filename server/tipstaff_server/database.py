@@ -70,6 +70,7 @@ class Database:
         Raises DatabaseUnavailableError: no answer, or another writer held the database for longer than the time-out.
         """
         with _translated(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+            session.connection()  # begins now, and waits for another writer here rather than in the middle
             yield session
 
     @contextmanager

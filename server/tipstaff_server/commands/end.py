@@ -44,6 +44,11 @@ def revoke(restriction_id: IdArgument, reason: ReasonOption, config: ConfigOptio
     _end(restriction_id, EndKind.REVOKE, reason, config, as_json=as_json)
 
 
+@dispute_app.callback()
+def group() -> None:
+    """Answer disputes."""
+
+
 @dispute_app.command("answer")
 def answer(
     case_number: Annotated[str, typer.Argument(help="The dispute's case number, as the person has it.")],

@@ -1,10 +1,10 @@
 """`tipstaff-server stats`: what providers checked and did."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +16,9 @@ from tipstaff_server.statistics import statistics
 __all__ = ["app"]
 
 app = typer.Typer()
+COUNTS = ("checked", "clear", "filter_hits", "restricted", "review", "unknown")
+# Where there is no terminal to ask, tables are as wide as they need.
+WIDTH = 180
 _FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 
 
@@ -32,16 +35,40 @@ def stats(
         found = statistics(registry.database, since=_utc(since), until=_utc(until))
         head = registry.relief_head()
     if as_json:
-        document = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-        print_json(document | {"relief_head": head})
+        print_json({"relief_head": head, **_document(found)})
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(_measures(found))
     console.print(_providers(found, head))
 
 
 def _utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def _document(found: statistics_pb2.GetStatisticsResponse) -> dict[str, object]:
+    """The same as JSON, with numbers as numbers."""
+    measures = [
+        {
+            "provider_id": row.provider_id,
+            "audience": row.audience,
+            "measure": row.measure,
+            **{name: int(getattr(row, name)) for name in COUNTS},
+            "outcomes": {enforcement_pb2.Outcome.Name(item.outcome).removeprefix("OUTCOME_"): item.count for item in row.outcomes},
+        }
+        for row in found.measures
+    ]
+    providers = [
+        {
+            "provider_id": row.provider_id,
+            "audience": row.audience,
+            "enforced_listing": row.enforced_listing,
+            "enforced_relief_sequence": row.enforced_relief_sequence,
+            "acknowledged_at": row.acknowledged_at.ToDatetime(UTC).isoformat() if row.HasField("acknowledged_at") else None,
+        }
+        for row in found.providers
+    ]
+    return {"measures": measures, "providers": providers}
 
 
 def _measures(found: statistics_pb2.GetStatisticsResponse) -> Table:
@@ -52,8 +79,8 @@ def _measures(found: statistics_pb2.GetStatisticsResponse) -> Table:
         table.add_column(header, justify="right")
     table.add_column("outcomes")
     for row in found.measures:
-        counts = (row.checked, row.clear, row.filter_hits, row.restricted, row.review, row.unknown)
-        table.add_row(row.provider_id, row.audience, row.measure, *(f"{count:,}" for count in counts), _outcomes(row))
+        counts = (f"{getattr(row, name):,}" for name in COUNTS)
+        table.add_row(row.provider_id, row.audience, row.measure, *counts, _outcomes(row))
     return table
 
 

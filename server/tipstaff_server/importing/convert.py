@@ -193,6 +193,7 @@ def _party(cells: _Cells) -> Party:
     kind = _kind(cells, Field.KIND) or (IdentifierKind.ORGANISATION_CODE if expected == ORGANISATION else None)
     given = [(text, hint, field) for field, hint in _NUMBERS if (text := cells.value(field))]
     if not given:
+        cells.last = next(field for field, _ in _NUMBERS if field in cells.columns.of)
         raise EntryError(EntryCode.IDENTIFIER_MISSING, "the number is missing")
     identifiers: list[Identifier] = []
     for text, hint, field in given:

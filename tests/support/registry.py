@@ -1,0 +1,128 @@
+"""A registry in a folder, with a clock that tests turn, and entries with valid numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from tipstaff_server import setup
+from tipstaff_server.actors import Actor
+from tipstaff_server.administration import Administration
+from tipstaff_server.config import StretchSection
+from tipstaff_server.database import Database
+from tipstaff_server.entries import ORGANISATION, PERSON, Entry, Party, Responsible
+from tipstaff_server.registry import Registry
+from tipstaff_server.synthetic import Synthetic
+from tipstaff_server.vault import Vault, create_key_file
+
+if TYPE_CHECKING:
+    from tipstaff_sdk.identity import Identifier
+
+NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
+OPERATOR = Actor.operator("test")
+COURT = Actor.authority("court")
+TAX = Actor.authority("tax")
+AIRLINE = Actor.provider("air-1", "aviation")
+RAILWAY = Actor.provider("rail-1", "rail")
+PEOPLE = Synthetic(99, date(2026, 5, 4))
+
+
+@dataclass
+class TurnableClock:
+    """A clock that stands still until it is turned."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def turn(self, **step: float) -> datetime:
+        """Turns it on, as timedelta's arguments say."""
+        self.now += timedelta(**step)
+        return self.now
+
+
+@dataclass
+class World:
+    """A registry that is set up, with the file of its database and its clock."""
+
+    registry: Registry
+    database: Database
+    vault: Vault
+    file: Path
+    clock: TurnableClock = field(default_factory=TurnableClock)
+
+
+def make_world(folder: Path, **options: Any) -> World:
+    """A new registry in `folder`; `options` as for Registry."""
+    clock = TurnableClock()
+    file = folder / "registry.db"
+    for name, content in _template().items():
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o600)
+    database = Database(f"sqlite:///{file}", busy_timeout_seconds=5)
+    vault = Vault.open(folder / "registry.key")
+    return World(Registry(database, vault, clock=clock, threads=1, **options), database, vault, file, clock)
+
+
+@cache
+def _template() -> dict[str, bytes]:
+    """Files of a registry that was just set up: made once, because migrating takes a third of a second."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        database = Database(f"sqlite:///{folder}/registry.db")
+        vault = create_key_file(folder / "registry.key")
+        setup.initialise(database, vault, StretchSection(n=2, r=1))
+        setup.set_administration(database, vault, Administration.load(), actor=OPERATOR, now=NOW)
+        for actor in (AIRLINE, RAILWAY):
+            setup.add_provider(database, vault, actor.id, actor.audience, actor=OPERATOR, now=NOW)
+        database.close()
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def person(index: int, *names: str) -> Party:
+    """Made-up person `index`, under their own name or under `names`."""
+    found = PEOPLE.clear(index)
+    return Party(PERSON, (found.identifier,), names or (found.name,))
+
+
+def organisation(index: int, *names: str) -> Party:
+    """Made-up organisation `index`."""
+    found = PEOPLE._organisation(index)
+    return Party(ORGANISATION, (found.identifier,), names or (found.name,))
+
+
+def entry(party: Party | None = None, **changes: Any) -> Entry:
+    """An entry that the court may make: in force since yesterday, for 300 days, of the list that suspends on dispute."""
+    base = Entry(
+        party=party or person(0),
+        list_id="joint-discipline",
+        measures=("AIR_TRAVEL", "LOAN_PRICING"),
+        legal_basis="国发〔2016〕33号",
+        case_number="（2026）虚01执1号",
+        effective_at=NOW - timedelta(days=1),
+        expires_at=NOW + timedelta(days=300),
+    )
+    return replace(base, **changes)
+
+
+def responsible(index: int, capacity: int = 1) -> Responsible:
+    """Made-up person `index` who answers for an organisation."""
+    return Responsible(capacity, person(index))
+
+
+def submit(world: World, item: Entry, **options: Any) -> bytes:
+    """Enters and expects that it went in; the restriction's id."""
+    answer = world.registry.submit(item, **({"authority": "court", "actor": COURT} | options))
+    assert not answer.detail
+    return answer.restriction_id
+
+
+def listed(world: World, audience: str = "aviation") -> dict[Identifier, Any]:
+    """What the audience's listing would hold: identifier → subject."""
+    found = world.registry.listing_subjects(audience, world.clock())
+    return {item.identifier: subject for subject in found for item in subject.identifiers}

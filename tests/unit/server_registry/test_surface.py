@@ -1,0 +1,49 @@
+"""The registry's surface is small and pinned; its errors have one root and its texts two languages."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from tipstaff_sdk.texts import text
+from tipstaff_server import actors, acts, disputes, entries, errors, importing, listing, registry, setup, submitting, vault
+from tipstaff_server.errors import EntryCode, ServerError
+
+SURFACE = {
+    actors: ["SYSTEM", "Actor", "ActorKind"],
+    acts: ["Acting", "Due", "EndKind", "Ended", "RestrictionSummary", "apply", "check_id", "check_reason", "find"],
+    disputes: ["Dispute", "Disputing", "OpenedDispute"],
+    entries: ["Entry", "Party", "Responsible", "check"],
+    importing: ["ImportResult", "Importer"],
+    listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],
+    registry: ["Registry"],
+    setup: ["add_provider", "initialise", "open_facts", "set_administration"],
+    submitting: ["Prepared", "Submission", "SubmitStatus", "Submitting"],
+    vault: ["KEY_BYTES", "Vault", "create_key_file"],
+}
+
+
+@pytest.mark.parametrize("module", SURFACE, ids=lambda module: module.__name__)
+def test_exported_names(module: object) -> None:
+    assert sorted(module.__all__) == sorted(SURFACE[module])  # type: ignore[attr-defined,index]
+
+
+def test_what_may_be_asked_of_a_registry() -> None:
+    public = {name for name, _ in inspect.getmembers(registry.Registry) if not name.startswith("_")}
+    assert public == {
+        *("acknowledge", "answer_dispute", "catalogue", "close", "commit", "end", "exempt", "expire_due", "get", "get_dispute"),
+        *("listing_subjects", "open", "open_dispute", "policies", "prepare", "relief_head", "relief_since", "stretch", "submit"),
+        *("submit_many", "verify_audit"),
+    }
+
+
+def test_all_errors_have_one_root_and_stand_in_the_tree() -> None:
+    found = [item for _, item in inspect.getmembers(errors, inspect.isclass) if issubclass(item, Exception)]
+    assert all(issubclass(item, ServerError) for item in found)
+    assert all(item.__name__ in (errors.__doc__ or "") for item in found)
+
+
+@pytest.mark.parametrize("code", EntryCode)
+def test_every_refusal_has_its_text_in_both_languages(code: EntryCode) -> None:
+    assert text(f"server.reject.{code}", "zh") != text(f"server.reject.{code}", "en")
