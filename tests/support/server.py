@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 AUDIENCES = ("aviation", "rail", "hospitality", "banking")
 MEASURES = ("AIR_TRAVEL", "RAIL_HIGH_CLASS", "STAR_HOTEL", "LOAN_PRICING")
 COURT = Actor.authority("court")
+# One moment for the whole run: the same entry made twice is the same entry.
+BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
@@ -41,7 +43,6 @@ def name_of(number: int) -> str:
 
 def entry(number: int, measures: Sequence[str] = MEASURES, *, case: str | None = None, days: int = 700) -> Entry:
     """A court's restriction on person `number`, in force since yesterday."""
-    began = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
     party = Party(int(identity_pb2.SUBJECT_TYPE_PERSON), (resident_id(number),), (name_of(number),))
     return Entry(
         party=party,
@@ -49,8 +50,8 @@ def entry(number: int, measures: Sequence[str] = MEASURES, *, case: str | None =
         measures=tuple(sorted(measures)),
         legal_basis="《最高人民法院关于限制被执行人高消费及有关消费的若干规定》第三条",
         case_number=case or f"(2026)京0105执{number}号",
-        effective_at=began,
-        expires_at=began + timedelta(days=days),
+        effective_at=BEGAN,
+        expires_at=BEGAN + timedelta(days=days),
     )
 
 
