@@ -50,14 +50,15 @@ def _choose(decision: Decision, restriction: Restriction | None) -> Restriction:
         if restriction.restriction_id not in {known.restriction_id for known in decision.restrictions}:
             raise NotDisputableError("that restriction is not one of this decision's: pass one of decision.restrictions")
         return restriction
-    if not decision.restrictions:
+    known = list(decision.restrictions)
+    if not known:
         raise NotDisputableError("this decision rests on no restriction, so there is nothing to dispute; report what you did instead")
-    if len(decision.restrictions) > 1:
+    if len(known) > 1:
         raise NotDisputableError(
-            f"this decision rests on {len(decision.restrictions)} restrictions: "
+            f"this decision rests on {len(known)} restrictions: "
             "pass the one that is disputed as restriction=, once for each that the person disputes"
         )
-    return decision.restrictions[0]
+    return known[0]
 
 
 def dispute_from(message: dispute_pb2.Dispute) -> Dispute:

@@ -24,7 +24,7 @@ from tipstaff_sdk.errors import ClosedError, OutboxError, OutboxFullError, Tipst
 from tipstaff_signing.files import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["BATCH", "Event", "EventKind", "Outbox", "OutboxDepth"]
@@ -226,7 +226,7 @@ class Outbox:
         return OutboxDepth(pending, set_aside, oldest)
 
     @contextlib.contextmanager
-    def sole_sender(self) -> Iterator[bool]:
+    def sole_sender(self) -> Generator[bool]:
         """True while no other thread or process sends from this outbox; others skip their turn rather than send everything twice."""
         lock = FileLock(self._path.with_suffix(".lock"), timeout=0)
         try:
@@ -247,7 +247,7 @@ class Outbox:
                 self._connection = None
 
     @contextlib.contextmanager
-    def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, write: bool = True) -> Generator[sqlite3.Connection]:
         with self._commit_lock:
             try:
                 connection = self._open()

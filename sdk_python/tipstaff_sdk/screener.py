@@ -80,7 +80,8 @@ class Screener:
         except BaseException:
             self._session.close()
             raise
-        watch_forks(self, _FORK_HOOKS)
+        # Unbound, because the hooks must not hold the screener.
+        watch_forks(self, ForkHooks(Screener._before_fork, Screener._after_fork_in_parent, Screener._after_fork_in_child))
         _open.add(self)
 
     @classmethod
@@ -310,10 +311,12 @@ class Screener:
 
     def _after_fork_in_child(self) -> None:
         """The same data, and background work of its own."""
+        if self._closed:
+            return
         self._condition = threading.Condition()
         self._record.after_fork_in_child()
         self._session.after_fork_in_child()
-        if self._pausing and not self._closed:
+        if self._pausing:
             self._record.move(SyncState.STARTING)
             self._follow(_FORK_PAUSE)
 
@@ -328,8 +331,6 @@ def _make_private(folder: Path) -> None:
         raise ConfigurationError(f"state_dir: {folder} is not writable for this user; correct its owner or permissions")
 
 
-# The class's own methods, unbound.
-_FORK_HOOKS: Final = ForkHooks(Screener._before_fork, Screener._after_fork_in_parent, Screener._after_fork_in_child)  # noqa: SLF001
 _open: weakref.WeakSet[Screener] = weakref.WeakSet()
 
 

@@ -20,7 +20,7 @@ from tipstaff_signing import DirectoryFetcher, Reader
 from tipstaff_signing import errors as signing_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from datetime import datetime
 
     from tipstaff.v1 import dispute_pb2, distribution_pb2
@@ -113,7 +113,8 @@ class Session:
                             {file.path: file.content for file in response.bundle.artefacts},
                         )
                     )
-                except signing_errors.IncompleteBundleError:
+                except (signing_errors.IncompleteBundleError, signing_errors.TrustError):
+                    # A refresh starts from what is published; when that is not to be believed either, it says so.
                     self.refresh()
             if self._verified is None or response.current.timestamp > self._verified.timestamp_version:
                 self.refresh()
@@ -249,7 +250,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def _ours() -> Iterator[None]:
+def _ours() -> Generator[None]:
     """The errors of signing as ours."""
     try:
         yield

@@ -85,8 +85,8 @@ class Settings:
     """How many events the outbox keeps before it refuses more."""
     outbox_wait: float = 0.0
     """How long `report()` waits for room in a full outbox before it refuses; 0 refuses at once."""
-    lang: Literal["zh", "en"] = "en"
-    """Language of texts for people."""
+    lang: Literal["zh", "en"] | None = None
+    """Language of the command line; without it LANG decides."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -232,6 +232,7 @@ def _converters() -> dict[str, Callable[[object, Path], object]]:
         Path: _path,
         Path | None: _optional(_path),
         str | None: _optional(_text),
+        Literal["zh", "en"] | None: _optional(_text),
     }
     return {name: table.get(kind, _text) for name, kind in get_type_hints(Settings).items()}
 
@@ -248,7 +249,7 @@ _BOUNDS: Final = {
     "outbox_limit": (1, 10_000_000),
     "outbox_wait": (0.0, 3_600.0),
 }
-_CHOICES: Final = {"key_store": ("memory", "file"), "lang": ("zh", "en")}
+_CHOICES: Final = {"key_store": ("memory", "file"), "lang": ("zh", "en", None)}
 
 
 def _check(settings: Settings) -> None:
@@ -263,4 +264,4 @@ def _check(settings: Settings) -> None:
             raise ConfigurationError(f"{name} must be between {low:g} and {high:g}")
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
-            raise ConfigurationError(f"{name} must be one of {', '.join(choices)}")
+            raise ConfigurationError(f"{name} must be one of {', '.join(choice for choice in choices if choice)}")

@@ -236,8 +236,9 @@ class Follower:
         try:
             self._session.flush()
         except TipstaffError as error:
-            # Kept on disk. Said at debug level because the watch reports the same outage, and status() shows the depth.
-            _log.debug("sending failed, it is tried again: %s", error)
+            if not isinstance(error, UnavailableError):
+                # An outage is the watch's to report; this is something else.
+                self._record.failed(error)
             return backoff.failed()
         except Exception:  # noqa: BLE001  as in the watch
             _log.exception("sending failed unexpectedly; please report this")

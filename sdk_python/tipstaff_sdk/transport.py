@@ -11,7 +11,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-# grpc reads this once, when it is imported. Without it a forked child's first call hangs.
+# grpc reads this once, when it is imported. Without it a forked child's first call hangs; a program that imports grpc before it syncs, and
+# forks, has to set it itself.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
 import grpc
@@ -26,7 +27,7 @@ from tipstaff_sdk.keystore import KEY_BYTES
 from tipstaff_signing import errors as signing_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from tipstaff_sdk.settings import Settings
 
@@ -223,7 +224,7 @@ class GrpcTransport:
                     call.cancel()
 
     @contextlib.contextmanager
-    def _tracked(self, call: _Cancellable) -> Iterator[None]:
+    def _tracked(self, call: _Cancellable) -> Generator[None]:
         with self._lock:
             closed = self._closed
             self._running.add(call)
@@ -288,7 +289,7 @@ class _DeadlineError(errors.UnavailableError):
 
 
 @contextlib.contextmanager
-def _as_fetch_error(name: str) -> Iterator[None]:
+def _as_fetch_error(name: str) -> Generator[None]:
     try:
         yield
     except errors.NotFoundError as error:
@@ -298,7 +299,7 @@ def _as_fetch_error(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _mapped() -> Iterator[None]:
+def _mapped() -> Generator[None]:
     """grpc's errors as ours."""
     try:
         yield

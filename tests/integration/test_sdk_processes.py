@@ -111,6 +111,7 @@ def test_processes_share_one_folder(operator: Operator, server: ProviderServer, 
 
 @pytest.mark.parametrize("module", ["tipstaff_sdk", "tipstaff_sdk.screener", "tipstaff_sdk.testing"])
 def test_importing_brings_no_grpc_no_pytest_and_nothing_of_the_server(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in ('grpc', 'pytest', 'typer', 'rich', 'sqlalchemy', 'tipstaff_server') if m in sys.modules])"
+    unwanted = ("grpc", "pytest", "typer", "rich", "sqlalchemy", "tipstaff_server")
+    code = f"import sys, {module}; print([m for m in {unwanted} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -6,6 +6,7 @@ gravest verdict among its rows: 10 before 11 before 12 before 0; rows with wrong
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 __all__ = ["main"]
@@ -14,8 +15,8 @@ __all__ = ["main"]
 def main() -> None:
     """Runs the command line and exits."""
     try:
-        import rich as _rich  # noqa: F401, PLC0415  only to see whether it is there
-        import typer as _typer  # noqa: F401, PLC0415  the same
+        for name in ("rich", "typer"):
+            importlib.import_module(name)
     except ImportError:
         sys.stderr.write("tipstaff: the command line is an extra; install it with: pip install 'tipstaff[cli]'\n")
         sys.exit(1)

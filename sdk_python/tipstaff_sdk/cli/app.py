@@ -15,6 +15,7 @@ from tipstaff_sdk.decision import Verdict
 from tipstaff_sdk.errors import ClosedError, ConfigurationError, OutboxError, StorageError, TipstaffError, TransportError, UntrustedError
 from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.screener import Screener
+from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.texts import text
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ def check(  # noqa: PLR0913, PLR0917  a command's parameters are its options
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
     """Check one person or organisation. Best without arguments: the number and the name are then asked for and not shown."""
-    with _open(config, lang, offline=offline) as screener:
-        chosen = _language(lang)
+    settings = _settings(config)
+    chosen = _language(lang, settings)
+    with _open(settings, chosen, offline=offline) as screener:
         number, given = _identity(identifier, name, chosen)
         decision = screener.check(
             Identifier(_kind(kind), number), name=given, measure=measure, service=_service(service, screener, measure)
@@ -91,24 +93,30 @@ def screen(
 ) -> None:
     """Check every row of a file. The result file names rows by their number in FILE, never people."""
     target = output or file.with_suffix(".screened.csv")
-    with _open(config, lang, offline=offline) as screener:
+    settings = _settings(config)
+    chosen = _language(lang, settings)
+    with _open(settings, chosen, offline=offline) as screener:
         summary = screen_file(screener, file, target, measure=measure, service=_service(service, screener, measure))
-        render.summary(summary, target, _language(lang), as_json=as_json)
+        render.summary(summary, target, chosen, as_json=as_json)
     raise typer.Exit(_gravest(summary.verdicts, bad=summary.bad_rows))
 
 
 @app.command()
 def sync(config: Config = None, lang: Lang = None, as_json: AsJson = False) -> None:  # noqa: FBT002  a flag
     """Bring the data up to date, send what waits, and show the status."""
-    with _screener(config) as screener:
-        render.status(screener.sync(), _language(lang), as_json=as_json)
+    settings = _settings(config)
+    chosen = _language(lang, settings)
+    with Screener(settings) as screener:
+        render.status(screener.sync(), chosen, as_json=as_json)
 
 
 @app.command()
 def status(config: Config = None, lang: Lang = None, as_json: AsJson = False) -> None:  # noqa: FBT002  a flag
     """Show what is on this machine: versions, ages, what waits to be sent. Does not contact the server."""
-    with _screener(config) as screener:
-        render.status(screener.status(), _language(lang), as_json=as_json)
+    settings = _settings(config)
+    chosen = _language(lang, settings)
+    with Screener(settings) as screener:
+        render.status(screener.status(), chosen, as_json=as_json)
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -129,30 +137,32 @@ def _fail(error: TipstaffError, status_: int) -> NoReturn:
     sys.exit(status_)
 
 
-def _screener(config: Path | None) -> Screener:
-    return Screener.open(config, background=False)
+def _settings(config: Path | None) -> Settings:
+    return Settings.load(config, options={"background": False})
 
 
-def _open(config: Path | None, lang: str | None, *, offline: bool) -> Screener:
+def _open(settings: Settings, lang: str, *, offline: bool) -> Screener:
     """A screener with the newest data that can be had. Each run needs the key, which is not kept on disk, so the server is asked first."""
-    screener = _screener(config)
+    screener = Screener(settings)
     try:
         if not offline:
             screener.sync()
     except (TransportError, UntrustedError) as error:
-        sys.stderr.write(text("cli.offline_answer", _language(lang), error=error) + "\n")
+        sys.stderr.write(text("cli.offline_answer", lang, error=error) + "\n")
     except BaseException:
         screener.close()
         raise
     return screener
 
 
-def _language(lang: str | None) -> str:
+def _language(lang: str | None, settings: Settings) -> str:
     if lang is not None:
         if lang not in {"zh", "en"}:
             raise typer.BadParameter("zh or en", param_hint="--lang")
         return lang
-    chosen = os.environ.get("TIPSTAFF_LANG") or os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    if settings.lang is not None:
+        return settings.lang
+    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
     return "zh" if chosen.startswith("zh") else "en"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -152,7 +153,7 @@ def _json(value: object) -> object:
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    return value.value if hasattr(value, "value") else value
+    return value.value if isinstance(value, Enum) else value
 
 
 def _span(span: timedelta) -> str:

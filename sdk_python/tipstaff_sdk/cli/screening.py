@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import os
 from collections import Counter
@@ -14,7 +16,7 @@ from tipstaff_sdk.decision import Decision
 from tipstaff_sdk.errors import FormatError, InvalidServiceError, StorageError, TipstaffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
     from tipstaff_sdk.decision import Reason, Verdict
@@ -69,7 +71,8 @@ def _entries(
 ) -> Iterator[tuple[int, Decision | TipstaffError]]:
     with source.open("r", encoding=_encoding(source), newline="") as file:
         reader = csv.DictReader(file)
-        header = [column.strip().lower() for column in reader.fieldnames or ()]
+        with _readable(source):
+            header = [column.strip().lower() for column in reader.fieldnames or ()]
         if not {"identifier", "name"} <= set(header):
             raise FormatError(f"{source.name}: the header needs the columns identifier and name; it is the file's first line")
         reader.fieldnames = header
@@ -80,13 +83,17 @@ def _entries(
 
 
 def _read(reader: csv.DictReader[str], source: Path) -> list[dict[str, str]]:
-    try:
+    with _readable(source):
         return [{column: value or "" for column, value in row.items() if isinstance(column, str)} for row in islice(reader, CHUNK)]
-    except (csv.Error, UnicodeDecodeError) as error:
-        # Without the cause: it quotes the text that does not decode.
-        raise FormatError(f"{source.name}, about line {reader.line_num + 1}: not CSV in UTF-8 or GB18030; save it as one of these") from (
-            error if isinstance(error, csv.Error) else None
-        )
+
+
+@contextlib.contextmanager
+def _readable(source: Path) -> Generator[None]:
+    try:
+        yield
+    except (csv.Error, UnicodeDecodeError):
+        # Without the cause: it quotes the text.
+        raise FormatError(f"{source.name} is not CSV in UTF-8 or GB18030: save it as one of these") from None
 
 
 def _check_chunk(
@@ -115,8 +122,6 @@ def _check_chunk(
 
 def _encoding(source: Path) -> str:
     """UTF-8 if all of the file is, else GB18030. Read in pieces, once more than needed, because nothing in a CSV says what it is."""
-    import codecs  # noqa: PLC0415  for this only
-
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     with source.open("rb") as file:
         try:

@@ -177,6 +177,7 @@ def test_full_disk_is_an_error_and_what_was_kept_stays(path: Path) -> None:
     outbox.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # since Python 3.12, for good reasons that this test is about
 def test_forked_child_uses_a_connection_of_its_own(path: Path) -> None:
     outbox = Outbox(path)
     outbox.put([event(1)])

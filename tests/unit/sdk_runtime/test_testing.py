@@ -1,0 +1,124 @@
+"""The fake is as the real one is, as far as a caller can see."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tipstaff_sdk.decision import Outcome, Reason, Verdict
+from tipstaff_sdk.errors import ClosedError, InvalidIdentifierError, InvalidNameError, NotDisputableError, UnavailableError
+from tipstaff_sdk.identity import Identifier
+from tipstaff_sdk.screener import Screener
+from tipstaff_sdk.status import Availability, SyncState
+from tipstaff_sdk.testing import FakeScreener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NUMBER = "11010519491231002X"
+OTHER = "110105194912310097"
+ONLY_FAKE = {"announce", "restriction", "set_answer"}
+
+
+def surface(kind: type) -> dict[str, object]:
+    names = [name for name in dir(kind) if not name.startswith("_") or name in {"__enter__", "__exit__", "__aenter__", "__aexit__"}]
+    return {name: inspect.getattr_static(kind, name) for name in names}
+
+
+def test_fake_has_the_surface_of_the_real_one() -> None:
+    real, fake = surface(Screener), surface(FakeScreener)
+    assert set(real) == set(fake) - ONLY_FAKE
+    for name, member in real.items():
+        assert type(member) is type(fake[name]), name
+        if callable(getattr(Screener, name)):
+            assert inspect.signature(getattr(Screener, name)) == inspect.signature(getattr(FakeScreener, name)), name
+
+
+def test_narrowest_answer_wins() -> None:
+    with FakeScreener() as fake:
+        fake.set_answer(Verdict.UNKNOWN)
+        fake.set_answer(Verdict.REVIEW, measure="A")
+        fake.set_answer(Verdict.CLEAR, identifier=NUMBER)
+        fake.set_answer(Verdict.RESTRICTED, identifier=Identifier.resident_id(NUMBER), measure="A")
+        asked = [(NUMBER, "A"), (NUMBER, "B"), (OTHER, "A"), (OTHER, "B")]
+        verdicts = [fake.check(number, name="张三", measure=measure).verdict for number, measure in asked]
+    assert verdicts == [Verdict.RESTRICTED, Verdict.CLEAR, Verdict.REVIEW, Verdict.UNKNOWN]
+
+
+def test_clear_by_default_and_reasons_are_the_usual_ones() -> None:
+    fake = FakeScreener.open("anything.toml", server="x")
+    assert fake.check(NUMBER, name="张三", measure="A").reason is Reason.NOT_LISTED
+    fake.set_answer(Verdict.CLEAR, reason=Reason.LIFTED)
+    assert fake.check(NUMBER, name="张三", measure="A").reason is Reason.LIFTED
+
+
+def test_wrong_input_raises_as_in_the_real_one() -> None:
+    fake = FakeScreener()
+    with pytest.raises(InvalidIdentifierError):
+        fake.check("1", name="张三", measure="A")
+    with pytest.raises(InvalidNameError):
+        fake.check(NUMBER, name="", measure="A")
+    entries = fake.check_many([(NUMBER, "张三"), ("1", "张三"), (NUMBER, "")], measure="A")
+    assert [type(entry).__name__ for entry in entries] == ["Decision", "InvalidIdentifierError", "InvalidNameError"]
+
+
+def test_counter_can_be_tested_with_reports_disputes_and_failures() -> None:
+    fake = FakeScreener()
+    fake.set_answer(Verdict.RESTRICTED, measure="A")
+    decision = fake.check(NUMBER, name="张三", measure="A")
+    assert "Test Court" in decision.explain("en")
+    report_id = fake.report(decision, Outcome.DENIED)
+    assert [(report.report_id, report.outcome) for report in fake.reports] == [(report_id, Outcome.DENIED)]
+    assert fake.dispute(decision, "no") == fake.disputes[0]
+    with pytest.raises(NotDisputableError):
+        fake.dispute(fake.check(NUMBER, name="张三", measure="B"), "no")
+    fake.failure = UnavailableError("down")
+    for call in (lambda: fake.dispute(decision, "no"), fake.sync):
+        with pytest.raises(UnavailableError):
+            call()
+    assert fake.status().last_error == "down"
+
+
+def test_status_follows_availability_and_listeners_hear_announcements() -> None:
+    fake, heard = FakeScreener(), list[Availability]()
+    stop = fake.on_change(lambda status: heard.append(status.availability))
+    assert fake.wait_ready(0)
+    fake.availability = Availability.CACHED
+    fake.announce()
+    assert not fake.wait_ready()
+    stop()
+    stop()
+    fake.announce()
+    assert heard == [Availability.CACHED]
+
+
+def test_closed_is_closed() -> None:
+    fake = FakeScreener()
+    decision = fake.check(NUMBER, name="张三", measure="A")
+    fake.close()
+    fake.close()
+    assert fake.status().sync_state is SyncState.CLOSED
+    calls: list[Callable[[], object]] = [
+        fake.sync,
+        lambda: fake.report(decision, Outcome.NOTED),
+        lambda: fake.check(NUMBER, name="张", measure="A"),
+    ]
+    for call in calls:
+        with pytest.raises(ClosedError):
+            call()
+
+
+def test_fixture_is_there_for_a_project_that_names_the_plugin(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["tipstaff_sdk.testing"]\n')
+    (tmp_path / "test_counter.py").write_text(
+        "from tipstaff_sdk.decision import Verdict\n"
+        f"def test_it(fake_screener):\n    assert fake_screener.check('{NUMBER}', name='A', measure='M').verdict is Verdict.CLEAR\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
