@@ -21,10 +21,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from tipstaff_sdk.errors import ClosedError, OutboxError, OutboxFullError, TipstaffError
+from tipstaff_sdk.outbox_schema import prepare
 from tipstaff_signing.files import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
 __all__ = ["BATCH", "Event", "EventKind", "Outbox", "OutboxDepth"]
@@ -32,30 +33,6 @@ __all__ = ["BATCH", "Event", "EventKind", "Outbox", "OutboxDepth"]
 BATCH: Final = 1_000
 """The most events that one request may carry (enforcement.proto)."""
 _BUSY_SECONDS: Final = 10.0
-_SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE event (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id BLOB NOT NULL UNIQUE,
-    kind INTEGER NOT NULL,
-    payload BLOB NOT NULL,
-    created_at REAL NOT NULL,
-    refused TEXT
-);
-CREATE INDEX event_pending ON event (kind, sequence) WHERE refused IS NULL;
-CREATE TABLE depth (pending INTEGER NOT NULL, set_aside INTEGER NOT NULL);
-INSERT INTO depth VALUES (0, 0);
-CREATE TRIGGER event_added AFTER INSERT ON event BEGIN
-    UPDATE depth SET pending = pending + 1;
-END;
-CREATE TRIGGER event_removed AFTER DELETE ON event BEGIN
-    UPDATE depth SET pending = pending - (old.refused IS NULL), set_aside = set_aside - (old.refused IS NOT NULL);
-END;
-CREATE TRIGGER event_refused AFTER UPDATE OF refused ON event WHEN (old.refused IS NULL) <> (new.refused IS NULL) BEGIN
-    UPDATE depth SET pending = pending + (new.refused IS NULL) - (old.refused IS NULL),
-                     set_aside = set_aside + (new.refused IS NOT NULL) - (old.refused IS NOT NULL);
-END;
-"""
 
 
 class EventKind(IntEnum):
@@ -84,15 +61,16 @@ class OutboxDepth:
 
 
 class _Ticket:
-    """One caller's events on their way into a shared commit."""
+    """One caller's events on their way into a shared commit. `wake` is set when they are done, or when their caller is to commit."""
 
-    __slots__ = ("done", "error", "events", "leave")
+    __slots__ = ("done", "error", "events", "leave", "wake")
 
     def __init__(self, events: Sequence[Event], leave: int) -> None:
         self.events = events
         self.leave = leave
         self.done = False
         self.error: TipstaffError | None = None
+        self.wake = threading.Event()
 
 
 class Outbox:
@@ -118,6 +96,7 @@ class Outbox:
         self._commit_lock = threading.RLock()
         self._queue_lock = threading.Lock()
         self._queue: list[_Ticket] = []
+        self._leader: _Ticket | None = None
 
     def after_fork_in_child(self) -> None:
         """Leaves the parent's connection and callers to the parent. SQLite forbids using or closing it here, so it is only kept."""
@@ -145,17 +124,47 @@ class Outbox:
                 return
 
     def _put_once(self, events: Sequence[Event], leave: int) -> None:
+        """One caller commits at a time, for all who queued up to then, and hands over to the first of those who came meanwhile."""
         ticket = _Ticket(events, leave)
         with self._queue_lock:
             self._queue.append(ticket)
-        # Whoever gets here first commits for all who queued meanwhile; they find their ticket done.
-        with self._commit_lock:
-            if not ticket.done:
-                with self._queue_lock:
-                    group, self._queue = self._queue, []
-                self._commit_group(group)
+            if self._leader is None:
+                self._leader = ticket
+                ticket.wake.set()
+        try:
+            ticket.wake.wait()
+        except BaseException:
+            self._leave_queue(ticket)
+            raise
+        if not ticket.done:
+            self._lead()
         if ticket.error is not None:
             raise ticket.error
+
+    def _lead(self) -> None:
+        group: list[_Ticket] = []
+        try:
+            with self._queue_lock:
+                group, self._queue = self._queue, []
+            self._commit_group(group)
+        finally:
+            with self._queue_lock:
+                self._hand_over()
+            for ticket in group:
+                ticket.wake.set()
+
+    def _hand_over(self) -> None:
+        self._leader = self._queue[0] if self._queue else None
+        if self._leader is not None:
+            self._leader.wake.set()
+
+    def _leave_queue(self, ticket: _Ticket) -> None:
+        """For a caller that was interrupted while it waited, perhaps just when its turn to commit came."""
+        with self._queue_lock:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+                if self._leader is ticket:
+                    self._hand_over()
 
     def _commit_group(self, group: list[_Ticket]) -> None:
         try:
@@ -270,7 +279,7 @@ class Outbox:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
-                _prepare(connection)
+                prepare(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -288,28 +297,3 @@ class Outbox:
         else:
             what = "check that state_dir is writable for this user, then report again"
         return OutboxError(f"the outbox {self._path} failed ({text}): {what}")
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    # Not WAL: before 3.51.3 a WAL with several connections could be corrupted (sqlite.org/wal.html, the WAL-reset bug).
-    connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        for statement in _statements(_SCHEMA):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-    connection.execute("COMMIT")
-    if version > _SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"it was written by a newer version (layout {version}); install that version")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The script's statements one by one: `executescript` would commit our transaction first."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

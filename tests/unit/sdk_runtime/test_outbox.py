@@ -9,12 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tipstaff_sdk.errors import ClosedError, OutboxError, OutboxFullError
-from tipstaff_sdk.outbox import Event, EventKind, Outbox
+from tipstaff_sdk.outbox import Event, EventKind, Outbox, _Ticket
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,7 +197,7 @@ def test_forked_child_uses_a_connection_of_its_own(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from tipstaff_sdk.outbox import Event, EventKind, Outbox
+from tipstaff_sdk.outbox import Event, EventKind, Outbox, _Ticket
 outbox = Outbox(Path(sys.argv[1]))
 number = int(sys.argv[2])
 while True:
@@ -221,3 +222,46 @@ def test_what_put_returned_for_is_there_after_kill_9(path: Path) -> None:
     outbox.close()
     assert set(promised) <= set(kept)
     assert len(kept) == len(set(kept)) <= len(promised) + 5
+
+
+def test_callers_that_come_during_a_commit_share_the_next_one(path: Path) -> None:
+    outbox = Outbox(path)
+    sizes: list[int] = []
+    commit = outbox._commit_group
+    first_is_in, go_on = threading.Event(), threading.Event()
+
+    def slow(group: list[object]) -> None:
+        sizes.append(len(group))
+        first_is_in.set()
+        go_on.wait(20)
+        commit(group)  # type: ignore[arg-type]
+
+    outbox._commit_group = slow  # type: ignore[method-assign, assignment]
+    threads = [threading.Thread(target=outbox.put, args=([event(number)],)) for number in range(9)]
+    threads[0].start()
+    assert first_is_in.wait(20)
+    for thread in threads[1:]:
+        thread.start()
+    while len(outbox._queue) < 8:
+        time.sleep(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert sizes == [1, 8]
+    assert outbox.depth().pending == 9
+    outbox.close()
+
+
+def test_caller_interrupted_while_waiting_hands_its_turn_on(path: Path) -> None:
+    outbox = Outbox(path)
+    with outbox._queue_lock:
+        waiting, behind = _Ticket([event(1)], 0), _Ticket([event(2)], 0)
+        outbox._queue, outbox._leader = [waiting, behind], waiting
+    outbox._leave_queue(waiting)
+    assert behind.wake.is_set()
+    assert outbox._leader is behind
+    outbox._lead()
+    assert behind.done
+    outbox.put([event(3)])
+    assert outbox.batch(EventKind.REPORT) == [event(2), event(3)]
+    outbox.close()
