@@ -11,6 +11,8 @@
 7. A role names only artefacts that it may: inside its delegated paths, with a length within the limit and a SHA-256.
 8. Every file says when it was signed.
 
+Without a view (`plain.py`, any TUF repository) what only we demand is left out: the view in 3 and 4, the SHA-256 in 7, and 8.
+
 Expiry is reported, not judged, so that verified state can be used offline by those who judge it. Versions and times already seen are
 `floor.py`'s business. Online, python-tuf's own workflow runs first; this is run on what it leaves, and on what lies on disk.
 """
@@ -82,13 +84,13 @@ def check_view(fields: Mapping[str, object], view: str, name: str) -> None:
         raise ViewError(f"{name} is not audience {view}'s: check the server address and the audience in the configuration")
 
 
-def verify_chain(trusted_root: bytes, files: Mapping[str, bytes], *, view: str, roles: Sequence[str], limits: Limits) -> Chain:
+def verify_chain(trusted_root: bytes, files: Mapping[str, bytes], *, view: str | None, roles: Sequence[str], limits: Limits) -> Chain:
     """Verify one version from the trusted root down.
 
     Args:
         trusted_root: the root that came with the provider's kit.
         files: metadata by unnumbered name, `timestamp.json`, and roots by number, `2.root.json`; roots may be missing from either end.
-        view: the audience.
+        view: the audience; None for a repository that is not ours.
         roles: delegated roles wanted, besides "targets".
         limits: the size cap on artefacts is taken from here.
 
@@ -98,17 +100,20 @@ def verify_chain(trusted_root: bytes, files: Mapping[str, bytes], *, view: str, 
     root = _roots(trusted_root, files)
     timestamp = _timestamp(root, files, view)
     snapshot = _snapshot(root, timestamp, files, view)
-    targets = _role("targets", root, snapshot, files, limits)
+    targets = _role("targets", root, snapshot, files)
     verified = {"targets": targets}
     for role in roles:
-        verified[role] = _role(role, targets, snapshot, files, limits)
+        verified[role] = _role(role, targets, snapshot, files)
         _check_paths(role, verified[role], targets)
+    for role, signed in verified.items():
+        _check_targets(role, signed, limits, sha256=view is not None)
     chain = Chain(root, timestamp, snapshot, verified)
-    chain.newest_signing()  # rule 8: raises when one does not say
+    if view is not None:
+        chain.newest_signing()  # rule 8: raises when one does not say
     return chain
 
 
-def verify_prefix(trusted_root: bytes, files: Mapping[str, bytes], *, view: str) -> Chain:
+def verify_prefix(trusted_root: bytes, files: Mapping[str, bytes], *, view: str | None) -> Chain:
     """The root, and the timestamp and snapshot as far as they verify: what a broken-off update has proved nevertheless."""
     root = _roots(trusted_root, files)
     chain = Chain(root, None, None, {})
@@ -187,22 +192,24 @@ def _roots(trusted_root: bytes, files: Mapping[str, bytes]) -> Root:
     return root
 
 
-def _timestamp(root: Root, files: Mapping[str, bytes], view: str) -> Timestamp:
+def _timestamp(root: Root, files: Mapping[str, bytes], view: str | None) -> Timestamp:
     timestamp = _verified(Timestamp, _file(files, "timestamp"), "timestamp", root)
-    check_view(timestamp.unrecognized_fields, view, "timestamp.json")
+    if view is not None:
+        check_view(timestamp.unrecognized_fields, view, "timestamp.json")
     return timestamp
 
 
-def _snapshot(root: Root, timestamp: Timestamp, files: Mapping[str, bytes], view: str) -> Snapshot:
+def _snapshot(root: Root, timestamp: Timestamp, files: Mapping[str, bytes], view: str | None) -> Snapshot:
     data = _file(files, "snapshot")
     _check_named(timestamp.snapshot_meta, data, "snapshot")
     snapshot = _verified(Snapshot, data, "snapshot", root)
     _check_version(timestamp.snapshot_meta, snapshot, "snapshot")
-    check_view(snapshot.unrecognized_fields, view, "snapshot.json")
+    if view is not None:
+        check_view(snapshot.unrecognized_fields, view, "snapshot.json")
     return snapshot
 
 
-def _role(role: str, delegator: Root | Targets, snapshot: Snapshot, files: Mapping[str, bytes], limits: Limits) -> Targets:
+def _role(role: str, delegator: Root | Targets, snapshot: Snapshot, files: Mapping[str, bytes]) -> Targets:
     meta = snapshot.meta.get(f"{role}.json")
     if meta is None:
         raise TrustError(f"the snapshot does not name {role}: check the audience, and ask the operator")
@@ -210,10 +217,6 @@ def _role(role: str, delegator: Root | Targets, snapshot: Snapshot, files: Mappi
     _check_named(meta, data, role)
     targets = _verified(Targets, data, role, delegator)
     _check_version(meta, targets, role)
-    if len(targets.targets) > limits.targets_per_role:
-        raise TrustError(f"{role} names {len(targets.targets)} artefacts, more than the {limits.targets_per_role} allowed")
-    for target in targets.targets.values():
-        _check_target(role, target, limits)
     return targets
 
 
@@ -243,9 +246,16 @@ def _check_paths(role: str, targets: Targets, delegator: Targets) -> None:
             raise TrustError(f"{role} names an artefact outside its own paths: ask the operator, its key may be stolen")
 
 
-def _check_target(role: str, target: TargetFile, limits: Limits) -> None:
+def _check_targets(role: str, signed: Targets, limits: Limits, *, sha256: bool) -> None:
+    if len(signed.targets) > limits.targets_per_role:
+        raise TrustError(f"{role} names {len(signed.targets)} artefacts, more than the {limits.targets_per_role} allowed")
+    for target in signed.targets.values():
+        _check_target(role, target, limits, sha256=sha256)
+
+
+def _check_target(role: str, target: TargetFile, limits: Limits, *, sha256: bool) -> None:
     length = cast("object", target.length)
-    if not _SHA256.fullmatch(target.hashes.get("sha256", "")):
+    if sha256 and not _SHA256.fullmatch(target.hashes.get("sha256", "")):
         raise MetadataFormatError(f"{role} names an artefact without a SHA-256")
     if type(length) is not int or length > limits.artefact_bytes:
         raise TrustError(f"{role} names an artefact of more than {limits.artefact_bytes} bytes, which is not allowed here")

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_signing.fetchers import Fetcher
+    from tipstaff_signing.library import TargetFile
     from tipstaff_signing.model import Limits
 
-__all__ = ["collect", "lay_out", "run_workflow"]
+__all__ = ["PlainWorkflow", "collect", "lay_out", "run_workflow"]
 
 _BASE = "tipstaff:metadata/"
 _HISTORY = "root_history"
@@ -70,6 +71,33 @@ def run_workflow(
         FetchError: something could not be had.
         OSError: the private copy could not be written.
     """
+    with _translated():
+        updater = _updater(folder, trusted_root, fetcher, view, now, limits)
+        updater.refresh()
+        for role in roles:
+            # Looking up any path of the role's makes the workflow fetch and verify the role itself.
+            updater.get_targetinfo(_some_path_of(role, folder))
+
+
+class PlainWorkflow:
+    """The same for a repository that is not ours, a step at a time; raises as run_workflow."""
+
+    def __init__(self, folder: Path, trusted_root: bytes, fetcher: Fetcher, *, now: datetime, limits: Limits) -> None:
+        with _translated():
+            self._updater = _updater(folder, trusted_root, fetcher, None, now, limits)
+
+    def refresh(self) -> None:
+        """The top-level roles (5.3 to 5.6)."""
+        with _translated():
+            self._updater.refresh()
+
+    def find(self, path: str) -> TargetFile | None:
+        """Search delegations of any depth for what is signed of a target path (5.6.7). None: nobody who may has signed it."""
+        with _translated():
+            return self._updater.get_targetinfo(path)
+
+
+def _updater(folder: Path, trusted_root: bytes, fetcher: Fetcher, view: str | None, now: datetime, limits: Limits) -> _Updater:
     config = UpdaterConfig(
         max_root_rotations=limits.root_rotations,
         root_max_length=limits.root_bytes,
@@ -77,13 +105,9 @@ def run_workflow(
         snapshot_max_length=limits.snapshot_bytes,
         targets_max_length=limits.targets_bytes,
     )
-    with _translated():
-        updater = _Updater(str(folder), _BASE, fetcher=_Source(fetcher, view, limits), config=config, bootstrap=trusted_root)
-        updater.judge_at(now)
-        updater.refresh()
-        for role in roles:
-            # Looking up any path of the role's makes the workflow fetch and verify the role itself.
-            updater.get_targetinfo(_some_path_of(role, folder))
+    updater = _Updater(str(folder), _BASE, fetcher=_Source(fetcher, view, limits), config=config, bootstrap=trusted_root)
+    updater.judge_at(now)
+    return updater
 
 
 class _Updater(Updater):
@@ -97,7 +121,7 @@ class _Updater(Updater):
 class _Source(FetcherInterface):
     """python-tuf's fetcher interface over ours: caps, well-formedness and the view come first, and every failure is one of ours."""
 
-    def __init__(self, fetcher: Fetcher, view: str, limits: Limits) -> None:
+    def __init__(self, fetcher: Fetcher, view: str | None, limits: Limits) -> None:
         self._fetcher = fetcher
         self._view = view
         self._largest = max(limits.root_bytes, limits.timestamp_bytes, limits.snapshot_bytes, limits.targets_bytes)
@@ -123,7 +147,7 @@ class _Source(FetcherInterface):
 
     def _check(self, content: object, name: str) -> None:
         """Refuse another audience's files by name, before version numbers of two audiences are compared. chain.py does so for good."""
-        if name.endswith(("timestamp.json", "snapshot.json")):
+        if self._view is not None and name.endswith(("timestamp.json", "snapshot.json")):
             signed = cast("dict[str, object]", content).get("signed") if isinstance(content, dict) else None
             if isinstance(signed, dict):
                 check_view(cast("dict[str, object]", signed), self._view, name)
