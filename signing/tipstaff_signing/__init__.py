@@ -32,12 +32,15 @@ from tipstaff_signing.errors import (
 from tipstaff_signing.fetchers import DirectoryFetcher, Fetcher
 from tipstaff_signing.keys import KeyFolder, create_key_files
 from tipstaff_signing.library import Key, Signer
-from tipstaff_signing.model import Lifetimes, Limits, Proposal, RoleState, Target, VerifiedState, Versions
+from tipstaff_signing.model import Delta, Lifetimes, Limits, Proposal, RoleState, Target, VerifiedState, Versions
 from tipstaff_signing.reader import Reader
 from tipstaff_signing.repository import Repository
+from tipstaff_signing.supply import Assemble
 
 __all__ = [
+    "Assemble",
     "ClockError",
+    "Delta",
     "DirectoryFetcher",
     "ExpiredError",
     "FetchError",

@@ -1,10 +1,11 @@
-"""What one push must carry, so that it costs the receiver no round trip."""
+"""What one push must carry, so that it costs the receiver no round trip: of a changed artefact its deltas, or all of it if it is small."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tipstaff_signing.model import Versions
+from tipstaff_signing.deltas import find_chain, whole
+from tipstaff_signing.model import Limits, Versions
 from tipstaff_signing.names import listing_role, prefixed_path, relief_role
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["bundle_files"]
 
 _NOTHING = Versions(0, 0, 0, 0)
+_MOST_DELTAS = Limits().delta_chain  # what a reader applies one after another
 
 
 def bundle_files(view: View, since: Versions | None, max_artefact_bytes: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -38,10 +40,16 @@ def bundle_files(view: View, since: Versions | None, max_artefact_bytes: int) ->
 
 def _changed_artefacts(view: View, role: str, snapshot: Snapshot, since: int, max_bytes: int) -> dict[str, bytes]:
     held = view.role_version(role, since)
-    old = {target.hashes["sha256"] for target in held.targets.values()} if held else set[str]()
+    old = {target.hashes["sha256"] for target in whole(held.targets)} if held else set[str]()
+    targets = view.role(role, snapshot).targets
     changed: dict[str, bytes] = {}
-    for path, target in view.role(role, snapshot).targets.items():
-        if target.length <= max_bytes and target.hashes["sha256"] not in old:
-            place = prefixed_path(path, target.hashes["sha256"])
-            changed[place] = (view.targets / place).read_bytes()
+    for wanted in whole(targets):
+        if wanted.hashes["sha256"] in old:
+            continue
+        chain = find_chain(targets, wanted, old.__contains__, most=_MOST_DELTAS)
+        parts = (wanted,) if chain is None else chain.deltas
+        if sum(part.length for part in parts) <= max_bytes:
+            for part in parts:
+                place = prefixed_path(part.path, part.hashes["sha256"])
+                changed[place] = (view.targets / place).read_bytes()
     return changed

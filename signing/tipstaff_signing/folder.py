@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tipstaff_signing.chain import Chain, verify_chain
+from tipstaff_signing.deltas import check_deltas
 from tipstaff_signing.errors import StateCorruptError, StateError, TrustError
 from tipstaff_signing.files import Disk, FileLock, write_atomic
 from tipstaff_signing.floor import Floor
@@ -52,8 +53,11 @@ class StateFolder:
         return FileLock(self.path / "lock", timeout=self._limits.lock_seconds if timeout is None else timeout)
 
     def verify(self, files: Mapping[str, bytes]) -> Chain:
-        """chain.py's rules, for this audience and these roles."""
-        return verify_chain(self._trusted_root, files, view=self._view, roles=self._roles, limits=self._limits)
+        """chain.py's rules, for this audience and these roles, and those of deltas.py."""
+        chain = verify_chain(self._trusted_root, files, view=self._view, roles=self._roles, limits=self._limits)
+        for role, signed in chain.roles.items():
+            check_deltas(role, signed.targets)
+        return chain
 
     def current(self) -> bytes | None:
         """The file that says what is in force, if there is one."""

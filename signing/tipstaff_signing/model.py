@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Lifetimes", "Limits", "Proposal", "RoleState", "Target", "VerifiedState", "Versions", "utc_now"]
+__all__ = ["Delta", "Lifetimes", "Limits", "Proposal", "RoleState", "Target", "VerifiedState", "Versions", "utc_now"]
 
 
 def utc_now() -> datetime:
@@ -37,7 +37,7 @@ class RoleState:
     version: int
     signed_at: datetime
     expires: datetime
-    targets: Mapping[str, Target]  # by path
+    targets: Mapping[str, Target]  # by path; deltas are not among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,15 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """What an artefact that is a delta leads from and to, see deltas.py."""
+
+    target: str  # path of the artefact whose versions these are
+    base: str  # SHA-256 of the version it starts from, hexadecimal
+    result: str  # SHA-256 of the version it leads to
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """A listing that waits for its sign-off or its publication."""
 
@@ -81,6 +90,7 @@ class Proposal:
     digest: str  # SHA-256 of what is signed, hexadecimal
     signatures: int  # valid ones of different keys
     threshold: int
+    deltas: Mapping[str, Delta] = field(default_factory=dict[str, Delta])  # by target path: those artefacts that are deltas
 
     @property
     def complete(self) -> bool:
@@ -99,6 +109,7 @@ class Limits:
     artefact_bytes: int = 16 * 2**30
     root_rotations: int = 256
     targets_per_role: int = 10_000
+    delta_chain: int = 32  # deltas applied one after another; longer chains are passed over for the whole artefact
     fetch_seconds: float = 3600.0  # for one artefact
     lock_seconds: float = 60.0
     clock_tolerance: timedelta = timedelta(minutes=5)  # how far this clock may be behind what was signed

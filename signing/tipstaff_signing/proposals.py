@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 from tuf.api.exceptions import RepositoryError as TufRepositoryError
 
-from tipstaff_signing.errors import ProposalError, RepositoryError
+from tipstaff_signing.deltas import check_deltas, delta_of, describe_delta
+from tipstaff_signing.errors import MetadataFormatError, ProposalError, RepositoryError
 from tipstaff_signing.files import CHUNK_BYTES, DISK, Disk, FileLock, fsync_dir, is_target_path, sha256_file, write_atomic
 from tipstaff_signing.library import Metadata, TargetFile, Targets
 from tipstaff_signing.model import Proposal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_signing.library import Signer
+    from tipstaff_signing.model import Delta
 
 __all__ = ["Proposals", "check_paths"]
 
@@ -56,14 +58,24 @@ class Proposals:
         self._disk.mkdir(self._folder)
         return FileLock(self._folder / "lock", timeout=self._lock_seconds)
 
-    def propose(self, artefacts: Mapping[str, Path], builder: Signer, *, above: int, now: datetime, lifetime: timedelta) -> int:
+    def propose(
+        self,
+        artefacts: Mapping[str, Path],
+        builder: Signer,
+        *,
+        deltas: Mapping[str, Delta],
+        above: int,
+        now: datetime,
+        lifetime: timedelta,
+    ) -> int:
         """Write a proposal with the builder's signature under a version above `above` and any proposed or refused before."""
         check_paths(self._role, artefacts)
         taken = [*self._versions(self._folder), *self._versions(self._refused), above]
         folder = self._folder / str(max(taken) + 1)
         place = folder / "listing" / self._audience
         self._disk.mkdir(place)
-        targets = {path: self._copy(path, source, folder) for path, source in artefacts.items()}
+        targets = {path: self._copy(path, source, folder, deltas.get(path)) for path, source in artefacts.items()}
+        self._check_deltas(targets, deltas)
         for synced in (place, place.parent, folder):
             fsync_dir(synced, self._disk)
         signed = Targets(version=int(folder.name), targets=targets)
@@ -122,7 +134,16 @@ class Proposals:
         self._disk.remove(self._metadata(proposal.folder))
         self._disk.remove(proposal.folder)
 
-    def _copy(self, path: str, source: Path, folder: Path) -> TargetFile:
+    def _check_deltas(self, targets: Mapping[str, TargetFile], deltas: Mapping[str, Delta]) -> None:
+        """Refuse to propose what no reader would accept."""
+        try:
+            check_deltas(self._role, targets)
+        except MetadataFormatError as error:
+            raise RepositoryError(f"the deltas of the proposal are not well-formed: {error}") from error
+        if not deltas.keys() <= targets.keys():
+            raise RepositoryError("a delta of the proposal is not among its artefacts: give its file too")
+
+    def _copy(self, path: str, source: Path, folder: Path, delta: Delta | None) -> TargetFile:
         """Copy and hash in one pass, so that what is signed is what is stored."""
         aside = folder / f".{path.rpartition('/')[2]}.new"
         digest, length = hashlib.sha256(), 0
@@ -133,7 +154,7 @@ class Proposals:
                 self._disk.write(writer.fileno(), chunk)
             self._disk.fsync(writer.fileno())
         self._disk.replace(aside, folder / prefixed_path(path, digest.hexdigest()))
-        return TargetFile(length, {"sha256": digest.hexdigest()}, path)
+        return describe_delta(length, digest.hexdigest(), path, delta)
 
     def _metadata(self, folder: Path) -> Path:
         return folder / f"{self._role}.json"
@@ -161,6 +182,7 @@ class Proposals:
             digest=hashlib.sha256(metadata.signed_bytes).hexdigest(),
             signatures=len(result.signed),
             threshold=result.threshold,
+            deltas={path: delta for path, target in metadata.signed.targets.items() if (delta := delta_of(target))},
         )
 
     @staticmethod

@@ -5,7 +5,7 @@ An update, step by step:
 1. Take the lock; read what is in force and the floor (folder.py); judge the clock.
 2. Run the TUF client workflow in a private copy of the metadata (online.py).
 3. Verify the outcome from the trusted root down, its view included (chain.py), and hold it against the floor (floor.py).
-4. Fetch the artefacts that are not there yet (store.py).
+4. Bring in the artefacts that are not there yet (store.py), by way of deltas where that is shorter (supply.py).
 5. Put the new version in force by one rename; raise the floor; remove what retired long ago.
 
 A failure, a full disk or a kill before the rename leaves the old version in force, after it the new one. What a failed update proved
@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from tipstaff_signing.chain import Chain, verify_prefix
+from tipstaff_signing.deltas import whole
 from tipstaff_signing.errors import FetchError, IncompleteBundleError, NotFoundError, TrustError
 from tipstaff_signing.fetchers import BundleFetcher
 from tipstaff_signing.files import DISK, Disk, storage_errors
@@ -29,6 +30,7 @@ from tipstaff_signing.model import Limits, RoleState, Target, VerifiedState, utc
 from tipstaff_signing.saved import Saved, root_number
 from tipstaff_signing.signed import signed_at
 from tipstaff_signing.store import ArtefactStore
+from tipstaff_signing.supply import Supply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from tipstaff_signing.fetchers import Fetcher
     from tipstaff_signing.floor import Floor
     from tipstaff_signing.library import TargetFile, Targets
+    from tipstaff_signing.supply import Assemble
 
 __all__ = ["Reader"]
 
@@ -48,13 +51,14 @@ _DEFAULT_LIMITS = Limits()
 class Reader:
     """See the module. Threads may share one; processes and other readers may use the same folder at the same time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but the first by name, most of them for tests
         self,
         state_dir: Path,
         *,
         view: str,
         trusted_root: bytes,
         roles: Sequence[str],
+        assemble: Assemble | None = None,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits = _DEFAULT_LIMITS,
@@ -67,6 +71,7 @@ class Reader:
             view: the audience.
             trusted_root: root metadata that came by a trustworthy way, with the provider's kit.
             roles: delegated roles wanted, "listing-aviation"; "targets" always comes too.
+            assemble: applies deltas; without it whole artefacts are fetched.
             clock: aware UTC; judges expiry.
             monotonic: seconds; bounds fetches.
             limits: on sizes and times.
@@ -78,6 +83,7 @@ class Reader:
         verify_prefix(trusted_root, {}, view=view).newest_signing()
         self._folder = StateFolder(state_dir, view=view, trusted_root=trusted_root, roles=roles, limits=limits, disk=disk)
         self._store = ArtefactStore(self._folder.cache, limits=limits, monotonic=monotonic, disk=disk)
+        self._supply = Supply(self._store, assemble, limits)
         self._view = view
         self._trusted_root = trusted_root
         self._roles = tuple(roles)
@@ -181,8 +187,9 @@ class Reader:
             chain = self._folder.verify(files)
             floor.check_update(chain)
             floor.check_clock(now, self._limits.clock_tolerance, chain.newest_signing())
-            for target in _artefacts(chain):
-                self._store.fetch(target, fetcher)
+            for role in chain.roles.values():
+                for target in whole(role.targets):
+                    self._supply.obtain(target, role.targets, fetcher)
         except (TrustError, FetchError):
             with contextlib.suppress(OSError):  # what went wrong first says more
                 self._remember(collect(work, self._folder.names), saved, floor, now)
@@ -222,16 +229,16 @@ class Reader:
         )
 
     def _role_state(self, name: str, role: Targets) -> RoleState:
-        targets = {path: self._target(path, target) for path, target in role.targets.items()}
+        targets = {target.path: self._target(target) for target in whole(role.targets)}
         return RoleState(name, role.version, signed_at(role), role.expires, MappingProxyType(targets))
 
-    def _target(self, path: str, target: TargetFile) -> Target:
+    def _target(self, target: TargetFile) -> Target:
         custom = cast("object", target.custom)
         fields = cast("dict[str, object]", custom) if isinstance(custom, dict) else {}
         sha256 = target.hashes["sha256"]
-        return Target(path, target.length, sha256, MappingProxyType(fields), self._store.path(sha256))
+        return Target(target.path, target.length, sha256, MappingProxyType(fields), self._store.path(sha256))
 
 
 def _artefacts(chain: Chain) -> Iterator[TargetFile]:
     for role in chain.roles.values():
-        yield from role.targets.values()
+        yield from whole(role.targets)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tipstaff_signing.keys import KeyFolder
     from tipstaff_signing.library import Signer
+    from tipstaff_signing.model import Delta
 
 __all__ = ["Repository"]
 
@@ -149,16 +150,19 @@ class Repository:
                 self._publish(view, extra, keys.signer("snapshot"), keys.signer("timestamp"))
             return new.version
 
-    def propose_listing(self, audience: str, artefacts: Mapping[str, Path], builder: Signer) -> Proposal:
+    def propose_listing(
+        self, audience: str, artefacts: Mapping[str, Path], builder: Signer, *, deltas: Mapping[str, Delta] | None = None
+    ) -> Proposal:
         """Write a proposal with the builder's signature. Replaces an earlier one of the audience.
 
         Args:
             audience: for whom.
             artefacts: files by target path, `listing/<audience>/filter`; they are copied.
             builder: the first listing key.
+            deltas: which of the artefacts are deltas, and of what.
 
         Raises:
-            RepositoryError: unknown audience, or a path outside the role.
+            RepositoryError: unknown audience, a path outside the role, or a delta for something else than an artefact of the listing.
             ProposalError: the key is not one of the role's.
             StorageError: the disk refused; an earlier proposal is still there.
         """
@@ -171,7 +175,7 @@ class Repository:
                     f"this key is not one of {listing_role(audience)}'s: build with the key that the repository names for it"
                 )
             above = view.free_version(listing_role(audience), snapshot.meta[f"{listing_role(audience)}.json"].version + 1) - 1
-            proposals.propose(artefacts, builder, above=above, now=self._clock(), lifetime=self._lifetimes.listing)
+            proposals.propose(artefacts, builder, deltas=deltas or {}, above=above, now=self._clock(), lifetime=self._lifetimes.listing)
             proposal = proposals.newest(targets)
         if proposal is None:
             raise ProposalError("the proposal vanished: look at the folder's permissions")
@@ -277,7 +281,9 @@ class Repository:
             return view.read(f"{view.root().version}.root.json")
 
     def bundle_files(self, audience: str, since: Versions | None, max_artefact_bytes: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """One consistent set of what changed: metadata by name, and artefacts of at most `max_artefact_bytes` by path with hash prefix.
+        """One consistent set of what changed: metadata by name, and artefacts by path with hash prefix.
+
+        For a changed artefact that is its deltas from what the other side holds, or all of it, if they have `max_artefact_bytes` at most.
 
         Args:
             audience: whose.

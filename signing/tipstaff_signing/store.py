@@ -1,7 +1,8 @@
 """Artefacts by their SHA-256: downloaded aside, resumed, checked, renamed; never changed afterwards.
 
     cache/artefacts/<sha256>     whole and checked
-    cache/partial/<sha256>       the beginning of one, kept so that a broken download is resumed
+    cache/partial/<sha256>       the beginning of one, kept so that a broken download is resumed; deltas stay here until they were used
+    cache/partial/<sha256>.made  one that is being made from another one and deltas
     cache/quarantine/<sha256>    found damaged on disk; removed once a sound copy is in force
 
 What was hashed once by this object is not hashed again while the file's identity, size and time stay the same.
@@ -69,6 +70,19 @@ class ArtefactStore:
             self._checked[sha256] = identity
         return sound
 
+    def holds(self, sha256: str) -> bool:
+        """Whether an artefact of that hash is there, whatever its length."""
+        path = self.path(sha256)
+        try:
+            identity = _identity(path)
+            if self._checked.get(sha256) != identity:
+                if sha256_file(path)[1] != sha256:
+                    return False
+                self._checked[sha256] = identity
+        except FileNotFoundError:
+            return False
+        return True
+
     def set_aside(self, target: TargetFile) -> None:
         """Put a damaged artefact where nobody uses it."""
         path = self.path(target.hashes["sha256"])
@@ -77,6 +91,14 @@ class ArtefactStore:
             self._disk.replace(path, self._quarantine / path.name)
             _LOG.error("artefact %s was damaged on disk and is in quarantine; the next refresh fetches it again", target.path)
 
+    def lacks(self, target: TargetFile) -> bool:
+        """Whether the artefact has to be brought in. A damaged one is set aside first."""
+        if self.is_sound(target):
+            return False
+        if self.path(target.hashes["sha256"]).exists():
+            self.set_aside(target)
+        return True
+
     def fetch(self, target: TargetFile, fetcher: Fetcher) -> None:
         """Make sure that the artefact is there and sound.
 
@@ -84,16 +106,39 @@ class ArtefactStore:
             FetchError: it could not be had; what came so far is kept for the next attempt.
             MismatchError: what came is not what was signed.
         """
-        if self.is_sound(target):
-            return
-        if self.path(target.hashes["sha256"]).exists():
-            self.set_aside(target)
+        if self.lacks(target):
+            self._keep(target, self.fetch_part(target, fetcher))
+
+    def fetch_part(self, target: TargetFile, fetcher: Fetcher) -> Path:
+        """Fetch and check an artefact that is needed for a moment only; it goes with the next sweep. Raises as fetch."""
         partial = self._partial / target.hashes["sha256"]
         resumed = self._download(target, fetcher, partial)
-        if not self._accept(target, partial) and not (resumed and self._again(target, fetcher, partial)):
+        if not self._is_right(target, partial) and not (resumed and self._again(target, fetcher, partial)):
             raise MismatchError(
                 f"{target.path} is not what was signed: the source or the way to it alters data; try another, and tell the operator"
             )
+        return partial
+
+    def make(self, target: TargetFile, pieces: Iterable[bytes]) -> None:
+        """Take an artefact that is made here rather than fetched, with the same checks.
+
+        Raises:
+            MismatchError: it is not what was signed. Whatever `pieces` raises passes, too; nothing is left then.
+        """
+        made = self._partial / f"{target.hashes['sha256']}.made"
+        self._disk.remove(made)
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self._append(descriptor, target, pieces, 0)
+            self._disk.fsync(descriptor)
+        except Exception:
+            self._disk.remove(made)
+            raise
+        finally:
+            os.close(descriptor)
+        if not self._is_right(target, made):
+            raise MismatchError(f"{target.path} did not become what was signed")
+        self._keep(target, made)
 
     def unused(self, used: Collection[str], retired: Mapping[str, datetime], now: datetime) -> tuple[list[Path], dict[str, datetime]]:
         """What lies here unused.
@@ -114,17 +159,19 @@ class ArtefactStore:
     def _again(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> bool:
         """The beginning kept from last time may have been the bad part: once more from the start."""
         self._download(target, fetcher, partial)
-        return self._accept(target, partial)
+        return self._is_right(target, partial)
 
-    def _accept(self, target: TargetFile, partial: Path) -> bool:
-        sha256 = target.hashes["sha256"]
-        if sha256_file(partial) != (target.length, sha256):
-            self._disk.remove(partial)
-            return False
-        self._disk.replace(partial, self.path(sha256))
+    def _is_right(self, target: TargetFile, partial: Path) -> bool:
+        if sha256_file(partial) == (target.length, target.hashes["sha256"]):
+            return True
+        self._disk.remove(partial)
+        return False
+
+    def _keep(self, target: TargetFile, partial: Path) -> None:
+        path = self.path(target.hashes["sha256"])
+        self._disk.replace(partial, path)
         fsync_dir(self._artefacts, self._disk)
-        self._checked[sha256] = _identity(self.path(sha256))
-        return True
+        self._checked[path.name] = _identity(path)
 
     def _download(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> bool:
         """Bring `partial` to its full length. Returns whether it began with bytes kept from an earlier attempt."""
@@ -144,7 +191,7 @@ class ArtefactStore:
             os.close(descriptor)
         return start > 0
 
-    def _append(self, descriptor: int, target: TargetFile, chunks: Iterator[bytes], have: int) -> None:
+    def _append(self, descriptor: int, target: TargetFile, chunks: Iterable[bytes], have: int) -> None:
         for chunk in chunks:
             have += len(chunk)
             if have > target.length:

@@ -11,7 +11,9 @@ from tipstaff_signing import errors
 
 def test_exported_names_are_these() -> None:
     assert tipstaff_signing.__all__ == [
+        "Assemble",
         "ClockError",
+        "Delta",
         "DirectoryFetcher",
         "ExpiredError",
         "FetchError",
