@@ -51,6 +51,8 @@ class Database:
         if self.is_sqlite:
             _prepare_sqlite(self.engine, busy_timeout_seconds)
         self._writer = self.engine.execution_options(**{_WRITE: True})
+        # Several statements of one reader see one state. SQLite's transactions do so anyway.
+        self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @classmethod
     def open(cls, config: Config) -> Database:
@@ -60,7 +62,7 @@ class Database:
     @contextmanager
     def read(self) -> Generator[Session]:
         """A session that sees one state and writes nothing. Raises DatabaseUnavailableError."""
-        with _translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
+        with _translated(), Session(self._reader, autoflush=False, expire_on_commit=False) as session:
             yield session
 
     @contextmanager

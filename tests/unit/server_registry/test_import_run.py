@@ -56,6 +56,7 @@ def test_5000_rows_in_gb18030_with_one_percent_broken(world: World, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_100000_rows_in_gb18030_with_one_percent_broken(world: World, tmp_path: Path) -> None:
     check_import(world, tmp_path, 100_000, encoding="gb18030")
 
