@@ -58,6 +58,7 @@ class Session:
         self._connecting = threading.Lock()
         self._transport: GrpcTransport | None = None
         self._keys_fetched = False
+        self._acknowledged: distribution_pb2.StateVersion | None = None
         self._closed = False
         try:
             self._reader = Reader(
@@ -201,6 +202,14 @@ class Session:
             for kind in EventKind if mine else ():
                 while events := self.outbox.batch(kind):
                     self._send(kind, events)
+        self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Tells the server which versions are enforced here, if it has not heard yet (P1 of the policy)."""
+        enforced = self.enforced()
+        if enforced.listing and enforced != self._acknowledged:
+            self.transport().acknowledge(enforced)
+            self._acknowledged = enforced
 
     def _send(self, kind: EventKind, events: Sequence[Event]) -> None:
         try:

@@ -2,8 +2,7 @@
 
 1. Open the watch, saying what is enforced here; the server answers with its versions, then pushes each change.
 2. Apply what is pushed; when a push does not suffice, refresh.
-3. After a new listing, open the watch anew, so that the server learns that it is enforced (P1 of the policy); after relief at most every
-   `_ACKNOWLEDGE_SECONDS`.
+3. Every `flush_interval`, and soon after something was reported, send what waits and say what is enforced by now.
 4. A watch that is silent longer than `heartbeat_timeout` is cancelled.
 5. After a failure wait a time drawn from 0 to a doubling bound ("full jitter", Brooker, AWS Architecture Blog 2015), and start again.
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Backoff", "Follower", "SyncRecord"]
 
-_ACKNOWLEDGE_SECONDS: Final = 60.0
 _COALESCE_SECONDS: Final = 0.05
 _CANCELLED_SECONDS: Final = 2.0
 _log = logging.getLogger("tipstaff")
@@ -175,8 +173,6 @@ class Follower:
         """One watch, from its opening to its end."""
         session = self._session
         session.ensure_keys()
-        enforced = session.enforced()
-        acknowledged_at = time.monotonic()
         stream = session.watch()
         self._watch = stream
         if self._stop.is_set():
@@ -189,10 +185,6 @@ class Follower:
                 backoff.succeeded()
                 self._record.succeeded(SyncState.FOLLOWING)
                 if self._stop.is_set():
-                    return
-                now = session.enforced()
-                since = time.monotonic() - acknowledged_at
-                if now.listing != enforced.listing or (now != enforced and since > _ACKNOWLEDGE_SECONDS):
                     return
                 self._silent_since = time.monotonic()
         finally:

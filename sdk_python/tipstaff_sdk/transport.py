@@ -157,6 +157,10 @@ class GrpcTransport:
             call = self._distribution.Watch(distribution_pb2.WatchRequest(enforced=enforced))
         return WatchStream(call, self._tracked(call))
 
+    def acknowledge(self, enforced: distribution_pb2.StateVersion) -> None:
+        """Says what is enforced here."""
+        self._unary(self._distribution.Acknowledge, distribution_pb2.AcknowledgeRequest(enforced=enforced))
+
     def epoch_keys(self) -> dict[int, bytes]:
         """The audience's epoch master keys, sealed by the server to a key made for this one request (HPKE base mode, RFC 9180)."""
         private = X25519PrivateKey.generate()

@@ -242,7 +242,7 @@ def operator_restriction(decision: Decision) -> object:
 @pytest.mark.parametrize("push", [True, False], ids=["pushed", "announced"])
 def test_every_change_reaches_a_follower_and_is_acknowledged(operator: Operator, server: ProviderServer, kit: Path, push: bool) -> None:
     server.push = push
-    with Screener.open(kit) as screener:
+    with Screener.open(kit, flush_interval=0.2) as screener:
         assert screener.wait_ready(15)
         operator.lift(people()[0].restriction_ids[0])
         wait_for(lambda: verdict(screener) == (Verdict.CLEAR, Reason.LIFTED))
@@ -250,6 +250,7 @@ def test_every_change_reaches_a_follower_and_is_acknowledged(operator: Operator,
         operator.publish(people(2))
         wait_for(lambda: screener.status().listing_version == 2)
         wait_for(lambda: any(enforced.listing == operator.repository.versions(AUDIENCE).listing for enforced in server.enforced))
+    assert server.calls["Watch"] == 1
     assert (server.calls["GetMetadata"] == 0) is push
 
 

@@ -87,6 +87,9 @@ CALLS: dict[str, Callable[[grpc.Channel], object]] = {
     "Watch": lambda channel: next(
         distribution_pb2_grpc.DistributionServiceStub(channel).Watch(distribution_pb2.WatchRequest(), timeout=SECONDS)
     ),
+    "Acknowledge": lambda channel: distribution_pb2_grpc.DistributionServiceStub(channel).Acknowledge(
+        distribution_pb2.AcknowledgeRequest(), timeout=SECONDS
+    ),
     "GetEpochKeys": lambda channel: distribution_pb2_grpc.DistributionServiceStub(channel).GetEpochKeys(
         distribution_pb2.GetEpochKeysRequest(), timeout=SECONDS
     ),
@@ -114,7 +117,7 @@ CALLS: dict[str, Callable[[grpc.Channel], object]] = {
     ),
 }
 MAY = {
-    AIRLINE: {"GetMetadata", "GetArtefact", "Watch", "GetEpochKeys", "SubmitReports", "SubmitCoverage", "OpenDispute"},
+    AIRLINE: {"GetMetadata", "GetArtefact", "Watch", "Acknowledge", "GetEpochKeys", "SubmitReports", "SubmitCoverage", "OpenDispute"},
     COURT: {"OpenDispute", "GetDispute", "SubmitRestrictions", "GetRestriction", "EndRestriction"},
     OPERATOR: {"OpenDispute", "GetDispute", "GetRestriction", "EndRestriction", "GetStatistics"},
 }

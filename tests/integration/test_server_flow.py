@@ -131,10 +131,11 @@ def test_what_a_watcher_enforces_is_recorded(server: Server):
         stream = iter(stub.Watch(distribution_pb2.WatchRequest(enforced=enforced), timeout=SECONDS))
         for _ in range(2):
             next(stream)
+        stub.Acknowledge(distribution_pb2.AcknowledgeRequest(enforced=distribution_pb2.StateVersion(listing=3)), timeout=SECONDS)
     with server.channel(OPERATOR) as channel:
         found = statistics_pb2_grpc.StatisticsServiceStub(channel).GetStatistics(statistics_pb2.GetStatisticsRequest(), timeout=SECONDS)
     (airline,) = [provider for provider in found.providers if provider.provider_id == "skyline-air"]
-    assert airline.enforced_listing == 2
+    assert airline.enforced_listing == 3
     assert airline.HasField("acknowledged_at")
 
 

@@ -58,6 +58,11 @@ class Distribution(distribution_pb2_grpc.DistributionServiceServicer):
                 self._server.break_artefacts -= 1
                 context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
 
+    def Acknowledge(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
+        self._server.calls["Acknowledge"] += 1
+        self._server.enforced.append(request.enforced)
+        return distribution_pb2.AcknowledgeResponse()
+
     def Watch(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  the contract's name
         self._server.calls["Watch"] += 1
         self._server.enforced.append(request.enforced)

@@ -94,6 +94,11 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
                     sent = message.timestamp
                     yield message.payload  # type: ignore[misc]  # as above
 
+    async def Acknowledge(self, request: distribution_pb2.AcknowledgeRequest, context: Context) -> distribution_pb2.AcknowledgeResponse:  # noqa: N802  the contract's name
+        """Keeps what the caller says it enforces."""
+        await self._acknowledge(caller_of(context), request.enforced)
+        return distribution_pb2.AcknowledgeResponse()
+
     async def GetEpochKeys(self, request: distribution_pb2.GetEpochKeysRequest, context: Context) -> distribution_pb2.GetEpochKeysResponse:  # noqa: N802  the contract's name
         """The keys that listings in use need, sealed to the caller's key."""
         audience = self._audience(context)

@@ -17,6 +17,7 @@ EXPECTED = {
     "DistributionService/GetMetadata": "P",
     "DistributionService/GetArtefact": "P",
     "DistributionService/Watch": "P",
+    "DistributionService/Acknowledge": "P",
     "DistributionService/GetEpochKeys": "P",
     "EnforcementService/SubmitReports": "P",
     "EnforcementService/SubmitCoverage": "P",

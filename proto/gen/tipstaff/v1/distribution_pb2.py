@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etipstaff/v1/distribution.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\"\n\x12GetMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x13GetMetadataResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"2\n\x12GetArtefactRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"$\n\x13GetArtefactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"K\n\x0cStateVersion\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\x12\x0f\n\x07listing\x18\x02 \x01(\x04\x12\x17\n\x0frelief_sequence\x18\x03 \x01(\x04\";\n\x0cWatchRequest\x12+\n\x08\x65nforced\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\"-\n\x0cMetadataFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"-\n\x0c\x41rtefactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"c\n\x06\x42undle\x12+\n\x08metadata\x18\x01 \x03(\x0b\x32\x19.tipstaff.v1.MetadataFile\x12,\n\tartefacts\x18\x02 \x03(\x0b\x32\x19.tipstaff.v1.ArtefactFile\"\x8d\x01\n\rWatchResponse\x12*\n\x07\x63urrent\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\x12#\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x13.tipstaff.v1.Bundle\x12+\n\x07sent_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x13GetEpochKeysRequest\x12\x1c\n\x14recipient_public_key\x18\x01 \x01(\x0c\"\x90\x01\n\x0eSealedEpochKey\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x14GetEpochKeysResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.tipstaff.v1.SealedEpochKey2\xd2\x02\n\x13\x44istributionService\x12P\n\x0bGetMetadata\x12\x1f.tipstaff.v1.GetMetadataRequest\x1a .tipstaff.v1.GetMetadataResponse\x12R\n\x0bGetArtefact\x12\x1f.tipstaff.v1.GetArtefactRequest\x1a .tipstaff.v1.GetArtefactResponse0\x01\x12@\n\x05Watch\x12\x19.tipstaff.v1.WatchRequest\x1a\x1a.tipstaff.v1.WatchResponse0\x01\x12S\n\x0cGetEpochKeys\x12 .tipstaff.v1.GetEpochKeysRequest\x1a!.tipstaff.v1.GetEpochKeysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etipstaff/v1/distribution.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\"\n\x12GetMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x13GetMetadataResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"2\n\x12GetArtefactRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"$\n\x13GetArtefactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"K\n\x0cStateVersion\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\x12\x0f\n\x07listing\x18\x02 \x01(\x04\x12\x17\n\x0frelief_sequence\x18\x03 \x01(\x04\";\n\x0cWatchRequest\x12+\n\x08\x65nforced\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\"-\n\x0cMetadataFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"-\n\x0c\x41rtefactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"c\n\x06\x42undle\x12+\n\x08metadata\x18\x01 \x03(\x0b\x32\x19.tipstaff.v1.MetadataFile\x12,\n\tartefacts\x18\x02 \x03(\x0b\x32\x19.tipstaff.v1.ArtefactFile\"\x8d\x01\n\rWatchResponse\x12*\n\x07\x63urrent\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\x12#\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x13.tipstaff.v1.Bundle\x12+\n\x07sent_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x12\x41\x63knowledgeRequest\x12+\n\x08\x65nforced\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\"\x15\n\x13\x41\x63knowledgeResponse\"3\n\x13GetEpochKeysRequest\x12\x1c\n\x14recipient_public_key\x18\x01 \x01(\x0c\"\x90\x01\n\x0eSealedEpochKey\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x14GetEpochKeysResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.tipstaff.v1.SealedEpochKey2\xa4\x03\n\x13\x44istributionService\x12P\n\x0bGetMetadata\x12\x1f.tipstaff.v1.GetMetadataRequest\x1a .tipstaff.v1.GetMetadataResponse\x12R\n\x0bGetArtefact\x12\x1f.tipstaff.v1.GetArtefactRequest\x1a .tipstaff.v1.GetArtefactResponse0\x01\x12@\n\x05Watch\x12\x19.tipstaff.v1.WatchRequest\x1a\x1a.tipstaff.v1.WatchResponse0\x01\x12P\n\x0b\x41\x63knowledge\x12\x1f.tipstaff.v1.AcknowledgeRequest\x1a .tipstaff.v1.AcknowledgeResponse\x12S\n\x0cGetEpochKeys\x12 .tipstaff.v1.GetEpochKeysRequest\x1a!.tipstaff.v1.GetEpochKeysResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,12 +52,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUNDLE']._serialized_end=577
   _globals['_WATCHRESPONSE']._serialized_start=580
   _globals['_WATCHRESPONSE']._serialized_end=721
-  _globals['_GETEPOCHKEYSREQUEST']._serialized_start=723
-  _globals['_GETEPOCHKEYSREQUEST']._serialized_end=774
-  _globals['_SEALEDEPOCHKEY']._serialized_start=777
-  _globals['_SEALEDEPOCHKEY']._serialized_end=921
-  _globals['_GETEPOCHKEYSRESPONSE']._serialized_start=923
-  _globals['_GETEPOCHKEYSRESPONSE']._serialized_end=988
-  _globals['_DISTRIBUTIONSERVICE']._serialized_start=991
-  _globals['_DISTRIBUTIONSERVICE']._serialized_end=1329
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=723
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=788
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=790
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=811
+  _globals['_GETEPOCHKEYSREQUEST']._serialized_start=813
+  _globals['_GETEPOCHKEYSREQUEST']._serialized_end=864
+  _globals['_SEALEDEPOCHKEY']._serialized_start=867
+  _globals['_SEALEDEPOCHKEY']._serialized_end=1011
+  _globals['_GETEPOCHKEYSRESPONSE']._serialized_start=1013
+  _globals['_GETEPOCHKEYSRESPONSE']._serialized_end=1078
+  _globals['_DISTRIBUTIONSERVICE']._serialized_start=1081
+  _globals['_DISTRIBUTIONSERVICE']._serialized_end=1501
 # @@protoc_insertion_point(module_scope)

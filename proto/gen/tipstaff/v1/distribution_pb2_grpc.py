@@ -50,6 +50,11 @@ class DistributionServiceStub:
                 request_serializer=tipstaff_dot_v1_dot_distribution__pb2.WatchRequest.SerializeToString,
                 response_deserializer=tipstaff_dot_v1_dot_distribution__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.Acknowledge = channel.unary_unary(
+                '/tipstaff.v1.DistributionService/Acknowledge',
+                request_serializer=tipstaff_dot_v1_dot_distribution__pb2.AcknowledgeRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_distribution__pb2.AcknowledgeResponse.FromString,
+                _registered_method=True)
         self.GetEpochKeys = channel.unary_unary(
                 '/tipstaff.v1.DistributionService/GetEpochKeys',
                 request_serializer=tipstaff_dot_v1_dot_distribution__pb2.GetEpochKeysRequest.SerializeToString,
@@ -84,6 +89,13 @@ class DistributionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Acknowledge(self, request, context):
+        """Says which versions the provider enforces by now (P1: each provider answers for what it enforces).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEpochKeys(self, request, context):
         """The audience's epoch keys, each sealed to the key in the request.
         """
@@ -108,6 +120,11 @@ def add_DistributionServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=tipstaff_dot_v1_dot_distribution__pb2.WatchRequest.FromString,
                     response_serializer=tipstaff_dot_v1_dot_distribution__pb2.WatchResponse.SerializeToString,
+            ),
+            'Acknowledge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Acknowledge,
+                    request_deserializer=tipstaff_dot_v1_dot_distribution__pb2.AcknowledgeRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_distribution__pb2.AcknowledgeResponse.SerializeToString,
             ),
             'GetEpochKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEpochKeys,
@@ -197,6 +214,33 @@ class DistributionService:
             '/tipstaff.v1.DistributionService/Watch',
             tipstaff_dot_v1_dot_distribution__pb2.WatchRequest.SerializeToString,
             tipstaff_dot_v1_dot_distribution__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Acknowledge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.DistributionService/Acknowledge',
+            tipstaff_dot_v1_dot_distribution__pb2.AcknowledgeRequest.SerializeToString,
+            tipstaff_dot_v1_dot_distribution__pb2.AcknowledgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class DistributionServiceStub:
     """
     Watch: _grpc.UnaryStreamMultiCallable[_distribution_pb2.WatchRequest, _distribution_pb2.WatchResponse]
     """Stays open: first the current versions, then each change as it happens, and heartbeats between."""
+    Acknowledge: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.AcknowledgeRequest, _distribution_pb2.AcknowledgeResponse]
+    """Says which versions the provider enforces by now (P1: each provider answers for what it enforces)."""
     GetEpochKeys: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.GetEpochKeysRequest, _distribution_pb2.GetEpochKeysResponse]
     """The audience's epoch keys, each sealed to the key in the request."""
 
@@ -63,6 +65,8 @@ class DistributionServiceAsyncStub(DistributionServiceStub):
     """
     Watch: _aio.UnaryStreamMultiCallable[_distribution_pb2.WatchRequest, _distribution_pb2.WatchResponse]  # type: ignore[assignment]
     """Stays open: first the current versions, then each change as it happens, and heartbeats between."""
+    Acknowledge: _aio.UnaryUnaryMultiCallable[_distribution_pb2.AcknowledgeRequest, _distribution_pb2.AcknowledgeResponse]  # type: ignore[assignment]
+    """Says which versions the provider enforces by now (P1: each provider answers for what it enforces)."""
     GetEpochKeys: _aio.UnaryUnaryMultiCallable[_distribution_pb2.GetEpochKeysRequest, _distribution_pb2.GetEpochKeysResponse]  # type: ignore[assignment]
     """The audience's epoch keys, each sealed to the key in the request."""
 
@@ -96,6 +100,14 @@ class DistributionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_distribution_pb2.WatchResponse], _abc.AsyncIterator[_distribution_pb2.WatchResponse]]:
         """Stays open: first the current versions, then each change as it happens, and heartbeats between."""
+
+    @_abc_1.abstractmethod
+    def Acknowledge(
+        self,
+        request: _distribution_pb2.AcknowledgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_distribution_pb2.AcknowledgeResponse, _abc.Awaitable[_distribution_pb2.AcknowledgeResponse]]:
+        """Says which versions the provider enforces by now (P1: each provider answers for what it enforces)."""
 
     @_abc_1.abstractmethod
     def GetEpochKeys(
