@@ -26,7 +26,8 @@ from examples.stage import CONSOLE, Counter, Process, Stage, command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COUNTERS = {
+# program: its audience, its provider's name, the measure it checks, and what is bought
+COUNTERS: dict[str, tuple[str, str, str, dict[str, str | float]]] = {
     "airline_booking": ("aviation", "skyline-air", "AIR_TRAVEL", {}),
     "train_booking": ("rail", "riverside-rail", "RAIL_HIGH_CLASS", {"train_class": "G", "seat": "SECOND"}),
     "hotel_checkin": ("hospitality", "lantern-hotels", "STAR_HOTEL", {"stars": 5}),
@@ -143,7 +144,7 @@ def story(stage: Stage, folder: Path, people: People, counters: dict[str, Counte
 
 def middle(answers: list[dict[str, Any]]) -> float:
     """The median time of a check, in microseconds."""
-    return statistics.median(said["check_us"] for said in answers)
+    return statistics.median(float(said["check_us"]) for said in answers)
 
 
 def since(moment: float) -> str:

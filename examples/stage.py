@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
     from types import TracebackType
 
@@ -28,7 +28,7 @@ class Stage:
         self._step = 0
 
     @contextmanager
-    def step(self, title: str) -> Iterator[None]:
+    def step(self, title: str) -> Generator[None]:
         """One step; its wall time is printed when it ends."""
         self._step += 1
         CONSOLE.print(f"[bold]{self._step:>2}. {title}[/bold]")

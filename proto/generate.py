@@ -13,8 +13,12 @@ import sys
 import tempfile
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from grpc_tools import protoc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROTO = Path(__file__).resolve().parent
 GENERATED = PROTO / "gen"
@@ -36,7 +40,7 @@ def generate(into: Path) -> None:
     ]
     # protoc looks for its plug-ins on the path; they stand beside this interpreter.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    if protoc.main(arguments) != 0:
+    if cast("Callable[[list[str]], int]", protoc.main)(arguments) != 0:  # pyright: ignore[reportUnknownMemberType]  grpc_tools has no types
         raise SystemExit("protoc failed; its messages are above")
     for package in ("tipstaff", "tipstaff/v1"):
         (into / package / "__init__.py").write_text(HEADER, encoding="utf-8")
