@@ -69,12 +69,12 @@ class MirrorFetcher:
         self._targets = f"{base}/targets/" if targets_url is None else f"{targets_url.rstrip('/')}/"
         self._timeout = timeout
         self._total = total
-        local = urlsplit(url).hostname in _LOOPBACK
-        handlers: list[urllib.request.BaseHandler] = [
-            urllib.request.HTTPSHandler(context=context or ssl.create_default_context()),
-            _SafeRedirects(),
-            *([urllib.request.ProxyHandler({})] if local else []),
-        ]
+        parts = urlsplit(url)
+        handlers: list[urllib.request.BaseHandler] = [_SafeRedirects()]
+        if parts.scheme == "https":  # reading the system's authorities takes a while
+            handlers.append(urllib.request.HTTPSHandler(context=context or ssl.create_default_context()))
+        if parts.hostname in _LOOPBACK:
+            handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 
     def metadata(self, name: str, max_bytes: int) -> bytes:

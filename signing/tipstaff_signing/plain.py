@@ -70,7 +70,7 @@ class PlainReader:
         self._disk = disk
 
     def initialise(self, trusted_root: bytes) -> None:
-        """Begin trust in a root, whatever was trusted here before. It is verified when it is first used.
+        """Begin trust in a root, in place of whatever other root was trusted here before. It is verified when it is first used.
 
         Raises:
             StorageError: the folder cannot be written.
@@ -78,11 +78,14 @@ class PlainReader:
         with storage_errors(f"beginning in {self._folder}"):
             self._disk.mkdir(self._own)
             with self._lock():
+                start = self._own / "trusted_root.json"
+                if start.is_file() and start.read_bytes() == trusted_root:
+                    return
                 for left in (*self._folder.glob("*.json"), self._roots):
                     self._disk.remove(left)
                 self._disk.mkdir(self._roots)
-                write_atomic(self._own / "trusted_root.json", trusted_root, disk=self._disk)
                 write_atomic(self._folder / "root.json", trusted_root, disk=self._disk)
+                write_atomic(start, trusted_root, disk=self._disk)
 
     def refresh(self, fetcher: Fetcher) -> None:
         """Bring the top-level metadata up to date.
