@@ -2,96 +2,102 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, TypeAlias
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.decision import Decision, State, Verdict, decide
-from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError
+from tipstaff_sdk.decision import Decision, Reason
+from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError, InvalidServiceError
 from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.names import canonical_name
+from tipstaff_sdk.screening import BAD, People, Screening, by_person
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from tipstaff_sdk.coverage import Coverage
-    from tipstaff_sdk.tokens import Tokeniser
+    from tipstaff_sdk.evidence import Service
+    from tipstaff_sdk.screening import RowError, Settled
 
-__all__ = ["Entry", "check_rows"]
+__all__ = ["CheckedColumns", "Entry", "check_columns", "check_rows"]
 
 Row: TypeAlias = "tuple[Identifier | str, str]"
 Entry: TypeAlias = "Decision | InvalidIdentifierError | InvalidNameError"
 
+_MAX_THREADS: Final = 8
 
-def check_rows(
-    state: State | None,
-    now: datetime,
-    rows: Iterable[Row],
-    measure: str,
-    service: Mapping[str, str | float] | None,
-    coverage: Coverage,
-) -> list[Entry]:
-    """`Screener.check_many` on `state`; see there. Counts what it decided."""
+
+@dataclass(frozen=True)
+class CheckedColumns:
+    """Answers to columns of people, row by row.
+
+    reasons: (n,) uint8, values of `Reason`, which implies the verdict (`Reason.verdict`); 0 where the row is wrong.
+    decisions: by row, for those rows that the filter asked to prove, whatever came of it.
+    errors: by row, for the wrong ones.
+    """
+
+    reasons: NDArray[np.uint8]
+    decisions: Mapping[int, Decision]
+    errors: Mapping[int, RowError]
+
+
+def check_columns(screening: Screening, numbers: Any, names: Any, service: Service | None, coverage: Coverage) -> CheckedColumns:
+    """`Screener.check_columns`; see there. Counts what it decided."""
+    count = len(numbers)
+    return _checked(screening, People(count, numbers, names, services=(service,)), coverage)
+
+
+def check_rows(screening: Screening, rows: Iterable[Row], service: Service | None, coverage: Coverage) -> list[Entry]:
+    """`Screener.check_many`; see there. Counts what it decided."""
     listed = list(rows)
-    if state is not None:
-        state.require_use(measure, service)
-    if state is None or state.key is None or now >= state.expires_at or not isinstance(state.filter, BloomFilter):
-        # The filter decides nothing here.
-        entries = [_slow(state, now, row, measure, service) for row in listed]
-    else:
-        certain = _certainly_clear(state.filter, state.key.tokeniser, listed)
-        entries = _fast(state, now, listed, certain, measure, service)
-    for reason, times in Counter(entry.reason for entry in entries if isinstance(entry, Decision)).items():
-        coverage.count(now, (measure, reason), times)
-    return entries
-
-
-def _slow(state: State | None, now: datetime, row: Row, measure: str, service: Mapping[str, str | float] | None) -> Entry:
-    try:
-        return decide(state, now, row[0], row[1], measure, service)
-    except (InvalidIdentifierError, InvalidNameError) as error:
-        return error
-
-
-def _fast(
-    state: State,
-    now: datetime,
-    rows: Sequence[Row],
-    certain: NDArray[np.bool_],
-    measure: str,
-    service: Mapping[str, str | float] | None,
-) -> list[Entry]:
-    clear = state.require_use(measure, service)
+    texts = [position for position, row in enumerate(listed) if not isinstance(row[0], Identifier)]
+    everybody = People(
+        count=len(listed),
+        numbers=[listed[position][0] for position in texts],
+        names=[row[1] for row in listed],
+        rows=None if len(texts) == len(listed) else np.array(texts, np.intp),
+        others={position: row[0] for position, row in enumerate(listed) if isinstance(row[0], Identifier)},
+        services=(service,),
+    )
+    checked = _checked(screening, everybody, coverage)
     entries: list[Entry] = []
-    for row, is_clear in zip(rows, certain.tolist(), strict=True):
-        if not is_clear:
-            entries.append(_slow(state, now, row, measure, service))
-            continue
-        try:
-            canonical_name(row[1])
-        except InvalidNameError as error:
-            entries.append(error)
+    for position, reason in enumerate(checked.reasons.tolist()):
+        if reason == BAD:
+            entries.append(_entry_error(checked.errors[position]))
         else:
-            entries.append(Decision(clear, now, Verdict.CLEAR))
+            entries.append(checked.decisions.get(position) or screening.decision(Reason(reason)))
     return entries
 
 
-def _certainly_clear(members: BloomFilter, tokeniser: Tokeniser, rows: Sequence[Row]) -> NDArray[np.bool_]:
-    """Per row whether its identifier is right and certainly not in the filter; shape (n,). The others go the slow way."""
-    certain = np.zeros(len(rows), np.bool_)
-    texts = [(position, row[0]) for position, row in enumerate(rows) if isinstance(row[0], str)]
-    others = [(position, row[0]) for position, row in enumerate(rows) if isinstance(row[0], Identifier)]
-    if texts:
-        batch = tokeniser.resident_column([text for _, text in texts])
-        clear = ~members.contains_many(batch.tokens)
-        clear[batch.bad_rows] = False
-        certain[[position for position, _ in texts]] = clear
-    if others:
-        tokens = tokeniser.tokens([identifier for _, identifier in others])
-        certain[[position for position, _ in others]] = ~members.contains_many(tokens)
-    return certain
+def _entry_error(error: RowError) -> InvalidIdentifierError | InvalidNameError:
+    if isinstance(error, InvalidServiceError):  # one service for all, which `settle` raises
+        raise error
+    return error
+
+
+def _checked(screening: Screening, people: People, coverage: Coverage) -> CheckedColumns:
+    settled = screening.settle(people)
+    decisions = _proved(screening, settled)
+    reasons = settled.reasons
+    for row, decision in decisions.items():
+        reasons[row] = decision.reason
+    for reason, times in enumerate(np.bincount(reasons).tolist()):
+        if times and reason != BAD:
+            coverage.count(screening.now, (screening.measure, Reason(reason)), times)
+    return CheckedColumns(reasons, decisions, settled.errors)
+
+
+def _proved(screening: Screening, settled: Settled) -> dict[int, Decision]:
+    people = by_person(settled.hits)
+    threads = min(len(people), os.cpu_count() or 1, _MAX_THREADS)
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            answers = list(pool.map(screening.prove, people))
+    else:
+        answers = [screening.prove(hits) for hits in people]
+    found = {hit.row: decision for hits, made in zip(people, answers, strict=True) for hit, decision in zip(hits, made, strict=True)}
+    return dict(sorted(found.items()))

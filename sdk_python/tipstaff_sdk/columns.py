@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from tipstaff_sdk.arrow import ArrowTexts, arrow_pieces, is_arrow
 from tipstaff_sdk.errors import InvalidColumnError, InvalidIdentifierError
 from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.resident_rows import CHUNK_ROWS, WIDTH, ResidentKernel
@@ -47,6 +48,10 @@ def length(column: Any) -> int:
         raise InvalidColumnError("A column has a length: pass a list or an array, not an iterator.") from None
 
 
+def _parts(piece: ArrowTexts) -> Iterator[ArrowTexts]:
+    return (piece.part(i, i + CHUNK_ROWS) for i in range(0, len(piece.start), CHUNK_ROWS))
+
+
 def packed_chunks(column: Any) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Packed blocks, (m, 16) uint8 each, valid until the next one is taken; and the indices of bad rows in it."""
     for chunk in _chunks(column):
@@ -61,6 +66,22 @@ def packed_chunks(column: Any) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.i
         yield blocks, np.array(bad, np.int64)
 
 
+def texts(column: Any, rows: Sequence[int]) -> list[str | None]:
+    """The texts of some rows, ascending, as their owner wrote them; None where a row is missing or not text."""
+    found: list[str | None] = []
+    if not rows:
+        return found
+    begin = 0
+    for chunk in _chunks(column):
+        end = begin + len(chunk.rows)
+        while len(found) < len(rows) and rows[len(found)] < end:
+            found.append(chunk.text(rows[len(found)] - begin))
+        if len(found) == len(rows):
+            break
+        begin = end
+    return found
+
+
 def _careful(text: str | None) -> bytes | None:
     if text is None:
         return None
@@ -73,10 +94,28 @@ def _careful(text: str | None) -> bytes | None:
 def _chunks(column: Any) -> Iterator[_Chunk]:
     if isinstance(column, np.ndarray):
         return _array_chunks(cast("NDArray[Any]", column))
+    if is_arrow(column):
+        return (_from_arrow(part) for piece in arrow_pieces(column) for part in _parts(piece))
     if isinstance(column, Sequence):
         texts = cast("Sequence[object]", column)
         return (_from_texts(texts[i : i + CHUNK_ROWS]) for i in range(0, len(texts), CHUNK_ROWS))
-    raise InvalidColumnError(f"A column of type {type(column).__name__} cannot be read: pass a list of str or a NumPy array.")
+    if hasattr(column, "__array__"):  # a pandas column without Arrow
+        return _array_chunks(np.asarray(column))
+    raise InvalidColumnError(
+        f"A column of type {type(column).__name__} cannot be read: pass a list of str, a NumPy array or an Arrow column."
+    )
+
+
+def _from_arrow(part: ArrowTexts) -> _Chunk:
+    def text(row: int) -> str | None:
+        raw = part.raw(row)
+        try:
+            return None if raw is None else raw.decode()
+        except UnicodeDecodeError:
+            return None
+
+    rows, _ = part.table(WIDTH)
+    return _Chunk(rows, text)
 
 
 def _from_texts(texts: Sequence[object]) -> _Chunk:

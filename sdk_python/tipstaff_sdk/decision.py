@@ -26,8 +26,9 @@ from tipstaff_sdk.evidence import Filter, RecordSource, Service, State, Stretche
 from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.judgement import Decision, Finding, Outcome, Reason, Verdict
 from tipstaff_sdk.names import canonical_name
+from tipstaff_sdk.pack import SealedCopy
 from tipstaff_sdk.records import Exemption, Restriction, restrictions_of
-from tipstaff_sdk.sealing import EpochKey, open_sealed
+from tipstaff_sdk.sealing import EpochKey, SubjectKeys, open_sealed
 
 __all__ = [
     "Decision",
@@ -43,7 +44,9 @@ __all__ = [
     "Stretcher",
     "Verdict",
     "decide",
+    "decide_found",
     "decide_hit",
+    "unconfirmed",
 ]
 
 
@@ -98,6 +101,27 @@ def _prove(
         copies = state.pack.find(keys.locator)
     except TipstaffError:
         return _decision(clear, now, Reason.UNCONFIRMED)
+    return _open(state, now, keys, copies, name, clear, service)
+
+
+def decide_found(
+    state: State, now: datetime, keys: SubjectKeys, copies: Sequence[SealedCopy], name: str, measure: str, service: Service | None = None
+) -> Decision:
+    """Steps 5 to 11 where the records at the locator were fetched already, as for several rows of one person. `name` is canonical.
+
+    Raises what `State.require_use` raises.
+    """
+    return _open(state, now, keys, copies, name, state.require_use(measure, service), service)
+
+
+def unconfirmed(state: State, now: datetime, measure: str, service: Service | None = None) -> Decision:
+    """What step 5 answers when the records cannot be had. Raises what `State.require_use` raises."""
+    return _decision(state.require_use(measure, service), now, Reason.UNCONFIRMED)
+
+
+def _open(
+    state: State, now: datetime, keys: SubjectKeys, copies: Sequence[SealedCopy], name: str, clear: Finding, service: Service | None
+) -> Decision:
     if not copies:
         return _decision(clear, now, Reason.FALSE_POSITIVE)
     # 6. Does this name open one?

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from tipstaff_sdk import columns
-from tipstaff_sdk.errors import ConfigurationError
+from tipstaff_sdk.errors import ConfigurationError, InvalidColumnError
 from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.packing import BLOCK_SIZE
 
@@ -72,9 +72,9 @@ class Tokeniser:
     def resident_column(self, column: Any) -> TokenBatch:
         """Tokens of a column of resident IDs; check characters and birth dates are verified in the same pass.
 
-        `column` is a list of str or a NumPy array: 'S', 'U', StringDType or object, or uint8 of shape (n, 18). Canonical rows go
-        through vectorised code, all others through `Identifier.resident_id`, so that a row is bad here exactly when it is
-        refused there.
+        `column` is a list of str, a NumPy array ('S', 'U', StringDType or object, or uint8 of shape (n, 18)), or a text column of
+        pyarrow, polars or pandas, read in place through the Arrow PyCapsule interface. Canonical rows go through vectorised code, all
+        others through `Identifier.resident_id`, so that a row is bad here exactly when it is refused there.
         Raises InvalidColumnError when the column has another type or shape.
         """
         count = columns.length(column)
@@ -82,9 +82,13 @@ class Tokeniser:
         bad: list[NDArray[np.int64]] = []
         start = 0
         for blocks, bad_rows in columns.packed_chunks(column):
+            if start + len(blocks) > count:
+                raise InvalidColumnError("The column gives more rows than its length: pass a single column.")
             self._encrypt(blocks, out, start)
             bad.append(bad_rows + start)
             start += len(blocks)
+        if start != count:
+            raise InvalidColumnError("The column gives fewer rows than its length: pass a single column.")
         tokens = _rows(out, count)
         bad_all = np.concatenate(bad) if bad else np.empty(0, np.int64)
         tokens[bad_all] = 0
