@@ -11,6 +11,7 @@
     ├── FormatError                           bytes that are not what they should be
     │   ├── ParametersError                   ... of a listing's parameters
     │   ├── PackFormatError                   ... of a pack of sealed records
+    │   ├── PackDeltaError                    ... of a delta between two packs, or one that does not fit
     │   ├── ReliefFormatError                 ... of a relief segment
     │   ├── RecordFormatError                 ... of an opened record
     │   └── CatalogueError                    ... of the catalogue of measures
@@ -75,6 +76,10 @@ class ParametersError(FormatError):
 
 class PackFormatError(FormatError):
     """A pack of sealed records is damaged or not canonical."""
+
+
+class PackDeltaError(FormatError):
+    """A delta between two packs is damaged, not canonical, for another pack, or not worth making: the whole pack is used instead."""
 
 
 class ReliefFormatError(FormatError):

@@ -11,9 +11,11 @@ same size; by default as many as leave 16 to 32 records in each. Signatures say 
 disk still gives what was verified, whenever a bucket is read: a flipped bit is an error and never a missing person.
 """
 
+import hashlib
 import mmap
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -34,10 +36,12 @@ OFFSET_SIZE: Final = 8
 HEADER: Final = struct.Struct(">8sHBBIQQ12xI")
 CHECKED_HEADER_SIZE: Final = HEADER.size - CHECKSUM_SIZE
 RECORD_HEAD: Final = struct.Struct(f">{LOCATOR_SIZE}s{COMMITMENT_SIZE}sB")
+SEALED_SIZES: Final = {size + TAG_SIZE: number for number, size in enumerate(SIZE_CLASSES)}
 
 _LOCATOR_BITS: Final = 8 * LOCATOR_SIZE
 _OFFSETS: Final = struct.Struct(">QQ")
 _BLANK: Final = slice(32, 44)
+_PIECE: Final = 1 << 20
 
 
 class SealedCopy(NamedTuple):
@@ -106,14 +110,31 @@ class Pack:
         """The bytes of one bucket, checksum included; empty when no locator begins with these bits. prefix: 0 to 2^bucket_bits - 1."""
         if not 0 <= prefix < 1 << self.bucket_bits:
             raise PackFormatError(f"A bucket's number has {self.bucket_bits} bits: take it from the beginning of the locator.")
-        buffer = self._buffer
-        if buffer is None:
-            raise ClosedError("The pack is closed: open it again.")
+        buffer = self._open_buffer()
         try:
             start, end = _OFFSETS.unpack_from(buffer, HEADER.size + OFFSET_SIZE * prefix)
             return buffer[self._start + start : self._start + end]
         except ValueError:  # closed by another thread in between
             raise ClosedError("The pack was closed: open it again.") from None
+
+    def offsets(self) -> NDArray[np.uint64]:
+        """Where the buckets begin, counted from the first, and where the last one ends; shape (2^bucket_bits + 1,)."""
+        return np.frombuffer(self._open_buffer()[HEADER.size : self._start], ">u8").astype(np.uint64)
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes]:
+        """The buckets' bytes from one offset to another, not checked, 1 MiB at a time."""
+        for position in range(self._start + start, self._start + end, _PIECE):
+            yield self._open_buffer()[position : min(position + _PIECE, self._start + end)]
+
+    def digest(self) -> bytes:
+        """SHA-256 of the whole pack, 32 bytes; computed at each call."""
+        return hashlib.sha256(self._open_buffer()).digest()
+
+    def _open_buffer(self) -> bytes | mmap.mmap:
+        buffer = self._buffer
+        if buffer is None:
+            raise ClosedError("The pack is closed: open it again.")
+        return buffer
 
     def verify(self) -> None:
         """Reads everything: every bucket is as it has to be, and the count of records is right."""
@@ -138,6 +159,25 @@ class Pack:
 
     def __repr__(self) -> str:
         return f"Pack(epoch={self.epoch}, record_count={self.record_count}, bucket_bits={self.bucket_bits})"
+
+
+def encode_head(epoch: int, bucket_bits: int, record_count: int, offsets: NDArray[np.uint64]) -> bytes:
+    """Header and table of a pack, for what `Pack.offsets` gives."""
+    table = offsets.astype(">u8").tobytes()
+    blank = HEADER.pack(MAGIC, VERSION, bucket_bits, 0, epoch, record_count, int(offsets[-1]), 0)
+    checksum = zlib.crc32(table, zlib.crc32(blank[:CHECKED_HEADER_SIZE]))
+    return blank[:CHECKED_HEADER_SIZE] + checksum.to_bytes(CHECKSUM_SIZE, "big") + table
+
+
+def encode_bucket(records: Iterable[bytes]) -> bytes:
+    """A bucket of records that `encode_record` gave, in order; empty when there are none."""
+    joined = b"".join(records)
+    return zlib.crc32(joined).to_bytes(CHECKSUM_SIZE, "big") + joined if joined else b""
+
+
+def encode_record(locator: bytes, commitment: bytes, sealed: bytes) -> bytes:
+    """One record as it lies in a bucket."""
+    return RECORD_HEAD.pack(locator, commitment, SEALED_SIZES[len(sealed)]) + sealed
 
 
 def parse_bucket(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[bytes, SealedCopy]]:

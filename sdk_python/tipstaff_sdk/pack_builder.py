@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final, Self
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tipstaff_sdk.errors import PackFormatError
-from tipstaff_sdk.pack import CHECKED_HEADER_SIZE, CHECKSUM_SIZE, HEADER, MAGIC, MAX_BUCKET_BITS, RECORD_HEAD, VERSION
-from tipstaff_sdk.sealing import COMMITMENT_SIZE, LOCATOR_SIZE, SIZE_CLASSES, TAG_SIZE
+from tipstaff_sdk.pack import CHECKSUM_SIZE, MAX_BUCKET_BITS, RECORD_HEAD, SEALED_SIZES, encode_bucket, encode_head, encode_record
+from tipstaff_sdk.sealing import COMMITMENT_SIZE, LOCATOR_SIZE
 
 __all__ = ["PackBuilder"]
 
@@ -22,7 +21,6 @@ RECORDS_A_BUCKET: Final = 16
 _SPOOL_IN_MEMORY: Final = 64 << 20
 # What `add` writes for each record: the key it is sorted by in three numbers, then where its sealed bytes wait.
 _ENTRY: Final = np.dtype([("locator", ">u8"), ("high", ">u8"), ("low", ">u8"), ("offset", "<u8"), ("size", "<u4")])
-_SEALED_SIZES: Final = {size + TAG_SIZE: number for number, size in enumerate(SIZE_CLASSES)}
 
 
 class PackBuilder:
@@ -48,7 +46,7 @@ class PackBuilder:
 
     def add(self, locator: bytes, commitment: bytes, sealed: bytes) -> None:
         """Adds one record: locator (8 bytes), commitment (16 bytes), sealed as `sealing.seal` gives it."""
-        if len(locator) != LOCATOR_SIZE or len(commitment) != COMMITMENT_SIZE or len(sealed) not in _SEALED_SIZES:
+        if len(locator) != LOCATOR_SIZE or len(commitment) != COMMITMENT_SIZE or len(sealed) not in SEALED_SIZES:
             raise PackFormatError("A locator is 8 bytes, a commitment 16, and a sealed record has a size class: seal it with sealing.seal.")
         self._entries += locator + commitment + self._spooled.to_bytes(8, "little") + len(sealed).to_bytes(4, "little")
         self._spool.write(sealed)
@@ -82,12 +80,10 @@ class PackBuilder:
         bounds = np.searchsorted(prefixes, np.arange((1 << bits) + 1, dtype=np.uint64))
         sizes = np.concatenate([[0], np.cumsum(entries["size"] + np.uint64(RECORD_HEAD.size), dtype=np.uint64)])
         filled = np.concatenate([[0], np.cumsum(np.diff(bounds) > 0)]).astype(np.uint64)
-        offsets = (sizes[bounds] + filled * np.uint64(CHECKSUM_SIZE)).astype(">u8")
-        yield self._head(bits, len(entries), offsets)
+        yield encode_head(self._epoch, bits, len(entries), sizes[bounds] + filled * np.uint64(CHECKSUM_SIZE))
         for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             if start < end:
-                records = b"".join(self._record(entry) for entry in entries[start:end])
-                yield zlib.crc32(records).to_bytes(CHECKSUM_SIZE, "big") + records
+                yield encode_bucket(self._record(entry) for entry in entries[start:end])
 
     def _sorted(self) -> NDArray[np.void]:
         entries: NDArray[np.void] = np.frombuffer(self._entries, _ENTRY)
@@ -102,19 +98,11 @@ class PackBuilder:
             return self._bucket_bits
         return min(max(0, (count // RECORDS_A_BUCKET).bit_length() - 1), MAX_BUCKET_BITS)
 
-    def _head(self, bits: int, count: int, offsets: NDArray[np.uint64]) -> bytes:
-        table = offsets.tobytes()
-        blank = HEADER.pack(MAGIC, VERSION, bits, 0, self._epoch, count, int(offsets[-1]), 0)
-        checksum = zlib.crc32(table, zlib.crc32(blank[:CHECKED_HEADER_SIZE]))
-        return blank[:CHECKED_HEADER_SIZE] + checksum.to_bytes(CHECKSUM_SIZE, "big") + table
-
     def _record(self, entry: np.void) -> bytes:
-        size = int(entry["size"])
         self._spool.seek(int(entry["offset"]))
         commitment = int(entry["high"]) << 64 | int(entry["low"])
         locator = int(entry["locator"]).to_bytes(LOCATOR_SIZE, "big")
-        head = RECORD_HEAD.pack(locator, commitment.to_bytes(COMMITMENT_SIZE, "big"), _SEALED_SIZES[size])
-        return head + self._spool.read(size)
+        return encode_record(locator, commitment.to_bytes(COMMITMENT_SIZE, "big"), self._spool.read(int(entry["size"])))
 
     def close(self) -> None:
         """Forgets the records. May be called again."""

@@ -1,5 +1,5 @@
-"""Test vectors of names, tokens, sealed records, packs and relief: `python -m tests.vectors.sdk_core` writes sdk_core.json, with --check
-compares it.
+"""Test vectors of names, tokens, sealed records, packs and their deltas, and relief: `python -m tests.vectors.sdk_core` writes
+sdk_core.json, with --check compares it.
 
 Everything follows from the inputs that stand in the file, so that an implementation in any language can follow along. Whole files are
 given by their SHA-256.
@@ -10,15 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support.identities import with_resident_check
 from tests.support.sealed_world import exemption, record, restriction
 from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.names import canonical_name
+from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.pack_builder import PackBuilder
+from tipstaff_sdk.pack_diff import write_delta
 from tipstaff_sdk.relief import encode_segment
 from tipstaff_sdk.sealing import EpochKey, Stretch, seal
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -39,6 +46,15 @@ NUMBERS = (
 )
 NAMES = ("张 三", "买买提.艾力", "买买提 • 艾力", "ＪＯＨＮ   Smith", "O’Brien", "Strauß", "ﾔﾏﾀﾞ ﾀﾛｳ", "김 철수", "محمد علي")
 PACKS = (("empty", 0, None), ("one bucket", 20, None), ("four buckets", 100, None), ("more buckets than records", 5, 4))
+# Name, the records' numbers before and after, and how many of those in both change.
+PACK_DELTAS = (
+    ("one more", range(20), range(21), 0),
+    ("one less", range(20), range(1, 20), 0),
+    ("one changed", range(20), range(20), 1),
+    ("of everything", range(100), range(10, 110), 5),
+    ("from nothing", range(0), range(3), 0),
+    ("to nothing", range(3), range(0), 0),
+)
 SEGMENTS = (("nothing", 1, 1, 0), ("one lift", 5, 5, 1), ("many", 1_000, 2_000, 300))
 
 
@@ -58,6 +74,7 @@ def vectors() -> dict[str, object]:
         "names": [{"written": written, "canonical": canonical_name(written)} for written in NAMES],
         "sealed": _sealed(),
         "packs": [_pack(*case) for case in PACKS],
+        "pack_deltas": [_pack_delta(*case) for case in PACK_DELTAS],
         "relief": [_segment(*case) for case in SEGMENTS],
     }
 
@@ -98,12 +115,35 @@ def _bytes(label: str, number: int, size: int) -> bytes:
     return (digest * (size // 64 + 1))[:size]
 
 
-def _pack(name: str, count: int, bucket_bits: int | None) -> dict[str, object]:
+def _pack_of(numbers: Iterable[int], bucket_bits: int | None, changed: Container[int] = ()) -> bytes:
     with PackBuilder(EPOCH, bucket_bits=bucket_bits) as builder:
-        for number in range(count):
+        for number in numbers:
             size = (256 << number % 3) + 16
-            builder.add(_bytes("locator", number, 8), _bytes("commitment", number, 16), _bytes("sealed", number, size))
-        data = builder.to_bytes()
+            sealed = _bytes("changed" if number in changed else "sealed", number, size)
+            builder.add(_bytes("locator", number, 8), _bytes("commitment", number, 16), sealed)
+        return builder.to_bytes()
+
+
+def _pack_delta(name: str, before: range, after: range, changed: int) -> dict[str, object]:
+    both = sorted(set(before) & set(after))
+    old, new = _pack_of(before, 2), _pack_of(after, 2, both[:changed])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "delta"
+        write_delta(Pack.from_buffer(old), Pack.from_buffer(new), path, max_bytes=1 << 20)
+        data = path.read_bytes()
+    return {
+        "name": name,
+        "before": [before.start, before.stop],
+        "after": [after.start, after.stop],
+        "changed": both[:changed],
+        "header": data[:112].hex(),
+        "bytes": len(data),
+        "sha256": _sha256(data),
+    }
+
+
+def _pack(name: str, count: int, bucket_bits: int | None) -> dict[str, object]:
+    data = _pack_of(range(count), bucket_bits)
     return {"name": name, "records": count, "bucket_bits": data[10], "header": data[:48].hex(), "bytes": len(data), "sha256": _sha256(data)}
 
 

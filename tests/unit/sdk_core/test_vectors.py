@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.vectors import sdk_core
 from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.pack_builder import PackBuilder
+from tipstaff_sdk.pack_diff import write_delta
 from tipstaff_sdk.relief import encode_segment
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ def test_the_worked_pack_is_what_the_builder_writes() -> None:
     shown = example("pack.md", "pack")
     assert whole == shown + bytes(272)
     assert Pack.from_buffer(whole).record_count == 1
+
+
+def test_the_worked_delta_leads_from_the_worked_pack_to_the_other(tmp_path: Path) -> None:
+    packs = []
+    for locator in ("8000000000000001", "1000000000000002"):
+        with PackBuilder(3, bucket_bits=1) as builder:
+            builder.add(bytes.fromhex(locator), bytes(range(16)), bytes(272))
+            packs.append(Pack.from_buffer(builder.to_bytes()))
+    write_delta(*packs, tmp_path / "delta", max_bytes=1000)
+    assert (tmp_path / "delta").read_bytes() == example("pack.md", "pack delta") + bytes(272)
 
 
 def test_the_worked_segment_is_what_the_encoder_writes() -> None:
