@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_sdk import errors
+from tipstaff_sdk.assembly import assemble
 from tipstaff_sdk.coverage import Coverage, coverage_events
 from tipstaff_sdk.keystore import FileKeyStore, KeyStore, MemoryKeyStore
 from tipstaff_sdk.outbox import EventKind, Outbox
@@ -66,6 +67,7 @@ class Session:
                 view=self.settings.audience,
                 trusted_root=self._trusted_root,
                 roles=role_names(self.settings.audience),
+                assemble=assemble,
                 clock=self._clock,
             )
         except signing_errors.TrustError as error:
