@@ -71,9 +71,9 @@ class Process:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End it as an operator would: close its input, then SIGTERM, then no more patience."""
+        """End it, and wait until it has."""
         self.requests.close()
-        self.child.terminate()
+        self.end()
         try:
             self.child.wait(timeout=20)
         except subprocess.TimeoutExpired:
@@ -81,6 +81,10 @@ class Process:
             self.child.wait()
         self.answers.close()
         self._log.close()
+
+    def end(self) -> None:
+        """As an operator ends a service."""
+        self.child.terminate()
 
 
 class Counter(Process):
@@ -90,6 +94,9 @@ class Counter(Process):
         super().__init__(f"examples.{program}", kit / "tipstaff.toml", log=log)
         self.program = program
         self._log_path = log
+
+    def end(self) -> None:
+        """Nothing more to do: a counter ends with its input, when it has sent what it had."""
 
     def receive(self) -> dict[str, Any]:
         """The next answer line."""

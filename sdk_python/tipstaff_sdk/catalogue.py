@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import pairwise
 from typing import Final
 
@@ -17,6 +16,7 @@ from google.protobuf.message import DecodeError
 from tipstaff.v1 import catalogue_pb2, identity_pb2
 from tipstaff_sdk.errors import CatalogueError, InvalidServiceError, UnknownMeasureError
 from tipstaff_sdk.texts import Bilingual
+from tipstaff_sdk.words import Word
 
 __all__ = ["Attribute", "Catalogue", "Condition", "Force", "Measure", "Nature", "Rule"]
 
@@ -25,14 +25,14 @@ _code = re.compile("[A-Z][A-Z0-9_]{0,63}").fullmatch
 _attribute_name = re.compile("[a-z][a-z0-9_]{0,63}").fullmatch
 
 
-class Force(IntEnum):
+class Force(Word):
     """Whether a provider must or may act; values as in tipstaff.v1.MeasureForce."""
 
     MANDATORY = 1
     RECOMMENDED = 2
 
 
-class Nature(IntEnum):
+class Nature(Word):
     """Whether a measure takes something away or grants something; values as in tipstaff.v1.MeasureNature."""
 
     RESTRICTION = 1

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from enum import IntEnum
 from typing import Final
 
 from tipstaff_sdk.catalogue import Force, Measure, Nature
 from tipstaff_sdk.records import Exemption, Restriction
 from tipstaff_sdk.texts import Bilingual, text
+from tipstaff_sdk.words import Word
 
 __all__ = ["Decision", "Finding", "Outcome", "Reason", "Verdict"]
 
@@ -22,7 +22,7 @@ _ID_SIZE: Final = 16
 _BEIJING: Final = timezone(timedelta(hours=8))
 
 
-class Verdict(IntEnum):
+class Verdict(Word):
     """What a check returned; values as in tipstaff.v1.Verdict."""
 
     CLEAR = 1
@@ -31,7 +31,7 @@ class Verdict(IntEnum):
     UNKNOWN = 4
 
 
-class Reason(IntEnum):
+class Reason(Word):
     """Why a check returned it; values as in tipstaff.v1.Reason. Each belongs to one verdict."""
 
     NO_DATA = 1
@@ -64,7 +64,7 @@ _VERDICTS: Final = {
 }
 
 
-class Outcome(IntEnum):
+class Outcome(Word):
     """What the provider did; values as in tipstaff.v1.Outcome."""
 
     DENIED = 1

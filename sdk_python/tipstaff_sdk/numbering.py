@@ -20,15 +20,15 @@ and whatever changes between two documents of one holder is dropped where the is
 
 import re
 import unicodedata
-from enum import IntEnum
 from typing import Final
 
 from stdnum.cn import ric, uscc
 
 from tipstaff_sdk.errors import InvalidIdentifierError
+from tipstaff_sdk.words import Word
 
 
-class IdentifierKind(IntEnum):
+class IdentifierKind(Word):
     """What kind of number identifies a subject; values as in tipstaff.v1.IdentifierKind."""
 
     RESIDENT_ID = 1
