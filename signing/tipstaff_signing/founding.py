@@ -12,14 +12,15 @@ from tipstaff_signing.signed import VIEW, describe, sign, stamp
 from tipstaff_signing.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from tipstaff_signing.keys import KeyFolder
+    from tipstaff_signing.library import Signer
     from tipstaff_signing.model import Lifetimes
 
-__all__ = ["found", "next_targets"]
+__all__ = ["found", "found_view", "next_targets"]
 
 
 def found(
@@ -33,30 +34,66 @@ def found(
     stamp(targets, now, lifetimes.targets)
     targets_data = sign(targets, [keys.signer(name) for name in TARGETS_KEYS])
     for audience in audiences:
-        view = View(path / audience, audience, disk=disk)
-        for folder in (view.metadata, view.targets / "listing" / audience, view.targets / "relief" / audience):
-            folder.mkdir(parents=True)
-        view.put_artefacts({CATALOGUE: catalogue})
-        listing, relief = Targets(), Targets()
-        stamp(listing, now, lifetimes.listing)
-        stamp(relief, now, lifetimes.relief)
-        roles = {
-            "targets": targets_data,
-            listing_role(audience): sign(listing, [keys.signer(builder_key(audience)), keys.signer(signoff_key(audience))]),
-            relief_role(audience): sign(relief, [keys.signer(relief_role(audience))]),
-        }
-        snapshot = Snapshot(meta={f"{role}.json": describe(1, data) for role, data in roles.items()}, unrecognized_fields={VIEW: audience})
-        stamp(snapshot, now, lifetimes.snapshot)
-        snapshot_data = sign(snapshot, [keys.signer("snapshot")])
-        timestamp = Timestamp(snapshot_meta=describe(1, snapshot_data), unrecognized_fields={VIEW: audience})
-        stamp(timestamp, now, lifetimes.timestamp)
-        numbered = {"root": root_data, **roles, "snapshot": snapshot_data}
-        for role, data in numbered.items():
-            view.put_metadata(f"1.{role}.json", data)
-        write_atomic(view.metadata / "timestamp.json", sign(timestamp, [keys.signer("timestamp")]), sync_dir=False, disk=disk)
+        found_view(
+            View(path / audience, audience, disk=disk),
+            {"1.root.json": root_data, "1.targets.json": targets_data},
+            targets_version=1,
+            artefacts={CATALOGUE: catalogue},
+            signer=keys.signer,
+            now=now,
+            lifetimes=lifetimes,
+            disk=disk,
+        )
     write_atomic(path / "lock", b"", mode=0o600, disk=disk)
     for folder in [path, *(found_folder for found_folder in path.rglob("*") if found_folder.is_dir())]:
         fsync_dir(folder, disk)
+
+
+def found_view(
+    view: View,
+    offline: Mapping[str, bytes],
+    *,
+    targets_version: int,
+    artefacts: Mapping[str, bytes],
+    signer: Callable[[str], Signer],
+    now: datetime,
+    lifetimes: Lifetimes,
+    disk: Disk,
+) -> None:
+    """Write one audience's view, without listing or relief, into a folder that does not exist yet.
+
+    Args:
+        view: where.
+        offline: the files of root and targets, by name.
+        targets_version: the targets metadata in force among them.
+        artefacts: what targets signs, by path.
+        signer: gives the audience's keys and the online ones by name.
+        now: when it is signed; `lifetimes` say until when it is valid.
+        lifetimes: see there.
+        disk: for tests.
+    """
+    audience = view.audience
+    for folder in (view.metadata, view.targets / "listing" / audience, view.targets / "relief" / audience):
+        folder.mkdir(parents=True)
+    view.put_artefacts(artefacts)
+    listing, relief = Targets(), Targets()
+    stamp(listing, now, lifetimes.listing)
+    stamp(relief, now, lifetimes.relief)
+    roles = {
+        listing_role(audience): sign(listing, [signer(builder_key(audience)), signer(signoff_key(audience))]),
+        relief_role(audience): sign(relief, [signer(relief_role(audience))]),
+    }
+    meta = {f"{role}.json": describe(1, data) for role, data in roles.items()}
+    meta["targets.json"] = describe(targets_version, offline[f"{targets_version}.targets.json"])
+    snapshot = Snapshot(meta=meta, unrecognized_fields={VIEW: audience})
+    stamp(snapshot, now, lifetimes.snapshot)
+    snapshot_data = sign(snapshot, [signer("snapshot")])
+    timestamp = Timestamp(snapshot_meta=describe(1, snapshot_data), unrecognized_fields={VIEW: audience})
+    stamp(timestamp, now, lifetimes.timestamp)
+    numbered = {f"1.{role}.json": data for role, data in {**roles, "snapshot": snapshot_data}.items()}
+    for name, data in {**offline, **numbered}.items():
+        view.put_metadata(name, data)
+    write_atomic(view.metadata / "timestamp.json", sign(timestamp, [signer("timestamp")]), sync_dir=False, disk=disk)
 
 
 def next_targets(

@@ -1,9 +1,10 @@
-"""Private keys in files: Ed25519, PEM PKCS#8 (RFC 5208, RFC 8410), mode 0600, with or without a passphrase.
+"""Private keys in files: Ed25519 or ML-DSA-65, PEM PKCS#8 (RFC 5208, RFC 8410, RFC 9881), mode 0600, with or without a passphrase.
 
-Signers are handed on as securesystemslib `Signer`s, so that a hardware module, a cloud KMS or another scheme takes the same place.
+Signers are handed on as securesystemslib `Signer`s, so that a hardware module or a cloud KMS takes the same place: `keys.toml` names it.
 
     <folder>/<name>.pem    private key, 0600        root-1 root-2 root-3 targets-1 targets-2 snapshot timestamp
     <folder>/<name>.pub    public key, 0644         listing-<audience>-builder listing-<audience>-signoff relief-<audience>
+    <folder>/keys.toml     where keys are that lie in no file here, see key_uris.py
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -28,14 +30,20 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tipstaff_signing.errors import KeyFileError
 from tipstaff_signing.files import fsync_dir, storage_errors, write_synced
+from tipstaff_signing.key_uris import read_uris, signer_at
 from tipstaff_signing.library import CryptoSigner, Key, Signer, SSlibKey
 from tipstaff_signing.names import check_audience, listing_role, relief_role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["KeyFolder", "create_key_files", "key_names"]
+__all__ = ["SCHEMES", "KeyFolder", "create_key", "create_key_files", "key_names"]
+
+SCHEMES: Mapping[str, Callable[[], Ed25519PrivateKey | MLDSA65PrivateKey]] = {
+    "ed25519": Ed25519PrivateKey.generate,
+    "ml-dsa-65": MLDSA65PrivateKey.generate,
+}
 
 ROOT_KEYS = ("root-1", "root-2", "root-3")
 ROOT_THRESHOLD = 2
@@ -62,31 +70,54 @@ def key_names(audiences: Sequence[str]) -> list[str]:
     return names
 
 
-def create_key_files(folder: Path, *, audiences: Sequence[str], passphrase: bytes | None = None) -> KeyFolder:
+def create_key_files(folder: Path, *, audiences: Sequence[str], passphrase: bytes | None = None, ml_dsa: Sequence[str] = ()) -> KeyFolder:
     """Make every key that is not there yet; existing key files are never touched.
 
     Args:
         folder: made if missing, for this user alone.
         audiences: audience ids, each `[a-z0-9-]{1,40}`.
         passphrase: encrypts the private keys; None leaves them in clear.
+        ml_dsa: names of keys to make as ML-DSA-65 (FIPS 204); the others are Ed25519. Thresholds may mix both.
 
     Raises:
         RepositoryError: an audience id is not valid.
+        KeyFileError: `ml_dsa` names a key that this deployment does not have.
         StorageError: the folder cannot be written.
     """
     for audience in audiences:
         check_audience(audience)
+    if unknown := sorted(set(ml_dsa) - set(key_names(audiences))):
+        raise KeyFileError(f"there is no key {', '.join(unknown)}: keys are {', '.join(key_names(audiences))}")
     with storage_errors(f"making key files in {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in key_names(audiences):
             if not (folder / f"{name}.pem").exists():
-                _create(folder, name, passphrase)
+                _create(folder, name, passphrase, "ml-dsa-65" if name in ml_dsa else "ed25519")
         fsync_dir(folder)
     return KeyFolder(folder, passphrase=passphrase)
 
 
-def _create(folder: Path, name: str, passphrase: bytes | None) -> None:
-    private = Ed25519PrivateKey.generate()
+def create_key(folder: Path, name: str, *, scheme: str = "ed25519", passphrase: bytes | None = None) -> KeyFolder:
+    """Make one key, a replacement for example.
+
+    Raises:
+        KeyFileError: it is there already, or the name or the scheme is none.
+        StorageError: the folder cannot be written.
+    """
+    keys = KeyFolder(folder, passphrase=passphrase)
+    if scheme not in SCHEMES:
+        raise KeyFileError(f"{scheme!r} is not a scheme here: use {' or '.join(SCHEMES)}")
+    if keys.has_files(name):
+        raise KeyFileError(f"{folder} holds a key {name} already: keys are never overwritten; make the new one in another folder")
+    with storage_errors(f"making a key in {folder}"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(folder, name, passphrase, scheme)
+        fsync_dir(folder)
+    return keys
+
+
+def _create(folder: Path, name: str, passphrase: bytes | None, scheme: str) -> None:
+    private = SCHEMES[scheme]()
     encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     public_pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     private_pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
@@ -130,16 +161,27 @@ class KeyFolder:
         return self._folder
 
     def names(self) -> list[str]:
-        """Names of the private keys here, sorted."""
-        return sorted(path.stem for path in self._folder.glob("*.pem") if _NAME.fullmatch(path.stem))
+        """Names of the private keys here, or reached from here, sorted."""
+        files = {path.stem for path in self._folder.glob("*.pem") if _NAME.fullmatch(path.stem)}
+        return sorted(files | read_uris(self._folder).keys())
+
+    def public_names(self) -> list[str]:
+        """Names of the public keys here, sorted; a lost key's public half stays."""
+        return sorted({path.stem for path in self._folder.glob("*.pub") if _NAME.fullmatch(path.stem)} | set(self.names()))
+
+    def has_files(self, name: str) -> bool:
+        """Whether a file of this key is here."""
+        return any(self._path(name, suffix).exists() for suffix in (".pem", ".pub"))
 
     def signer(self, name: str) -> Signer:
         """The signer of one private key.
 
         Raises:
-            KeyFileError: no such key, readable by others, wrong passphrase, or not a key that signs.
+            KeyFileError: no such key, readable by others, wrong passphrase, or not a key that signs; its module is away.
         """
         path = self._path(name, ".pem")
+        if (uri := read_uris(self._folder).get(name)) is not None:
+            return signer_at(uri, self.public(name), name)
         data = _read_private(path)
         try:
             return CryptoSigner(load_pem_private_key(data, self._passphrase))
