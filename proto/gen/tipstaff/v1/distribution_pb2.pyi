@@ -334,7 +334,7 @@ class GetEpochKeysRequest(_message.Message):
 
     RECIPIENT_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     recipient_public_key: _builtins.bytes
-    """X25519 public key, 32 bytes, to which the answer is sealed (HPKE, RFC 9180)."""
+    """X25519 public key, 32 bytes, to which the answer is sealed (HPKE, RFC 9180); the registered one, where one is registered."""
     def __init__(
         self,
         *,
@@ -411,3 +411,57 @@ class GetEpochKeysResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEpochKeysResponse: _TypeAlias = GetEpochKeysResponse  # noqa: Y015
+
+@_typing.final
+class FetchBucketRequest(_message.Message):
+    """Asks for one bucket. Requests for different buckets have the same length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LISTING_VERSION_FIELD_NUMBER: _builtins.int
+    BUCKET_FIELD_NUMBER: _builtins.int
+    listing_version: _builtins.int
+    """ListingParameters.version of the listing that the provider holds."""
+    bucket: _builtins.int
+    """The bucket's number: the first BucketParameters.bits bits of the locator. Always set, also when it is 0."""
+    def __init__(
+        self,
+        *,
+        listing_version: _builtins.int = ...,
+        bucket: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bucket", b"_bucket", "bucket", b"bucket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bucket", b"_bucket", "bucket", b"bucket", "listing_version", b"listing_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bucket: _TypeAlias = _typing.Literal["bucket"]  # noqa: Y015
+    _WhichOneofArgType__bucket: _TypeAlias = _typing.Literal["_bucket", b"_bucket"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bucket) -> _WhichOneofReturnType__bucket | None: ...
+
+Global___FetchBucketRequest: _TypeAlias = FetchBucketRequest  # noqa: Y015
+
+@_typing.final
+class FetchBucketResponse(_message.Message):
+    """One bucket, to be verified against ListingParameters.buckets. See docs/formats/buckets.md."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PADDED_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    padded: _builtins.bytes
+    """Length of the bucket (4 bytes, big-endian), the bucket as it lies in the pack, zeros up to BucketParameters.answer_size."""
+    path: _builtins.bytes
+    """The hashes beside the way from the bucket to the root, from the leaf up: BucketParameters.bits times 32 bytes."""
+    def __init__(
+        self,
+        *,
+        padded: _builtins.bytes = ...,
+        path: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["padded", b"padded", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchBucketResponse: _TypeAlias = FetchBucketResponse  # noqa: Y015

@@ -60,6 +60,11 @@ class DistributionServiceStub:
                 request_serializer=tipstaff_dot_v1_dot_distribution__pb2.GetEpochKeysRequest.SerializeToString,
                 response_deserializer=tipstaff_dot_v1_dot_distribution__pb2.GetEpochKeysResponse.FromString,
                 _registered_method=True)
+        self.FetchBucket = channel.unary_unary(
+                '/tipstaff.v1.DistributionService/FetchBucket',
+                request_serializer=tipstaff_dot_v1_dot_distribution__pb2.FetchBucketRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_distribution__pb2.FetchBucketResponse.FromString,
+                _registered_method=True)
 
 
 class DistributionServiceServicer:
@@ -97,7 +102,16 @@ class DistributionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEpochKeys(self, request, context):
-        """The audience's epoch keys, each sealed to the key in the request.
+        """The audience's epoch keys, each sealed to the provider's registered key, or to the key in the request where none is registered.
+        PERMISSION_DENIED: the key in the request is not the registered one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchBucket(self, request, context):
+        """For the lean profile: one whole bucket of the listing's sealed records, so that the server learns one of many and not who.
+        All answers of one listing have the same size. FAILED_PRECONDITION: another listing is published by now, refresh first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +144,11 @@ def add_DistributionServiceServicer_to_server(servicer, server):
                     servicer.GetEpochKeys,
                     request_deserializer=tipstaff_dot_v1_dot_distribution__pb2.GetEpochKeysRequest.FromString,
                     response_serializer=tipstaff_dot_v1_dot_distribution__pb2.GetEpochKeysResponse.SerializeToString,
+            ),
+            'FetchBucket': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchBucket,
+                    request_deserializer=tipstaff_dot_v1_dot_distribution__pb2.FetchBucketRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_distribution__pb2.FetchBucketResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +287,33 @@ class DistributionService:
             '/tipstaff.v1.DistributionService/GetEpochKeys',
             tipstaff_dot_v1_dot_distribution__pb2.GetEpochKeysRequest.SerializeToString,
             tipstaff_dot_v1_dot_distribution__pb2.GetEpochKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchBucket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.DistributionService/FetchBucket',
+            tipstaff_dot_v1_dot_distribution__pb2.FetchBucketRequest.SerializeToString,
+            tipstaff_dot_v1_dot_distribution__pb2.FetchBucketResponse.FromString,
             options,
             channel_credentials,
             insecure,

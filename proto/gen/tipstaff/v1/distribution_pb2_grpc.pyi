@@ -48,7 +48,13 @@ class DistributionServiceStub:
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.AcknowledgeRequest, _distribution_pb2.AcknowledgeResponse]
     """Says which versions the provider enforces by now (P1: each provider answers for what it enforces)."""
     GetEpochKeys: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.GetEpochKeysRequest, _distribution_pb2.GetEpochKeysResponse]
-    """The audience's epoch keys, each sealed to the key in the request."""
+    """The audience's epoch keys, each sealed to the provider's registered key, or to the key in the request where none is registered.
+    PERMISSION_DENIED: the key in the request is not the registered one.
+    """
+    FetchBucket: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.FetchBucketRequest, _distribution_pb2.FetchBucketResponse]
+    """For the lean profile: one whole bucket of the listing's sealed records, so that the server learns one of many and not who.
+    All answers of one listing have the same size. FAILED_PRECONDITION: another listing is published by now, refresh first.
+    """
 
 @_typing.type_check_only
 class DistributionServiceAsyncStub(DistributionServiceStub):
@@ -68,7 +74,13 @@ class DistributionServiceAsyncStub(DistributionServiceStub):
     Acknowledge: _aio.UnaryUnaryMultiCallable[_distribution_pb2.AcknowledgeRequest, _distribution_pb2.AcknowledgeResponse]  # type: ignore[assignment]
     """Says which versions the provider enforces by now (P1: each provider answers for what it enforces)."""
     GetEpochKeys: _aio.UnaryUnaryMultiCallable[_distribution_pb2.GetEpochKeysRequest, _distribution_pb2.GetEpochKeysResponse]  # type: ignore[assignment]
-    """The audience's epoch keys, each sealed to the key in the request."""
+    """The audience's epoch keys, each sealed to the provider's registered key, or to the key in the request where none is registered.
+    PERMISSION_DENIED: the key in the request is not the registered one.
+    """
+    FetchBucket: _aio.UnaryUnaryMultiCallable[_distribution_pb2.FetchBucketRequest, _distribution_pb2.FetchBucketResponse]  # type: ignore[assignment]
+    """For the lean profile: one whole bucket of the listing's sealed records, so that the server learns one of many and not who.
+    All answers of one listing have the same size. FAILED_PRECONDITION: another listing is published by now, refresh first.
+    """
 
 class DistributionServiceServicer(metaclass=_abc_1.ABCMeta):
     """For providers. Which audience is meant comes from the certificate."""
@@ -115,6 +127,18 @@ class DistributionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _distribution_pb2.GetEpochKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_distribution_pb2.GetEpochKeysResponse, _abc.Awaitable[_distribution_pb2.GetEpochKeysResponse]]:
-        """The audience's epoch keys, each sealed to the key in the request."""
+        """The audience's epoch keys, each sealed to the provider's registered key, or to the key in the request where none is registered.
+        PERMISSION_DENIED: the key in the request is not the registered one.
+        """
+
+    @_abc_1.abstractmethod
+    def FetchBucket(
+        self,
+        request: _distribution_pb2.FetchBucketRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_distribution_pb2.FetchBucketResponse, _abc.Awaitable[_distribution_pb2.FetchBucketResponse]]:
+        """For the lean profile: one whole bucket of the listing's sealed records, so that the server learns one of many and not who.
+        All answers of one listing have the same size. FAILED_PRECONDITION: another listing is published by now, refresh first.
+        """
 
 def add_DistributionServiceServicer_to_server(servicer: DistributionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

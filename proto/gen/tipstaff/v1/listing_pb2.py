@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tipstaff.v1 import identity_pb2 as tipstaff_dot_v1_dot_identity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tipstaff/v1/listing.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atipstaff/v1/identity.proto\"B\n\x11StretchParameters\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\t\n\x01n\x18\x02 \x01(\r\x12\t\n\x01r\x18\x03 \x01(\r\x12\t\n\x01p\x18\x04 \x01(\r\"\xe7\x02\n\x11ListingParameters\x12\x10\n\x08\x61udience\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12,\n\x08\x62uilt_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0frelief_sequence\x18\x06 \x01(\x04\x12\x1e\n\x16relief_max_age_seconds\x18\x07 \x01(\r\x12/\n\x07stretch\x18\x08 \x01(\x0b\x32\x1e.tipstaff.v1.StretchParameters\x12\x10\n\x08measures\x18\t \x03(\t\x12\x19\n\x11\x63\x61talogue_version\x18\n \x01(\x04\x12\x15\n\rsubject_count\x18\x0b \x01(\x04\x12\x14\n\x0crecord_count\x18\x0c \x01(\x04\"\xc0\x01\n\tExemption\x12\x14\n\x0c\x65xemption_id\x18\x01 \x01(\x0c\x12\x10\n\x08measures\x18\x02 \x03(\t\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06reason\x18\x05 \x01(\x0b\x32\x1a.tipstaff.v1.BilingualText\"Q\n\x13\x44isputeInstructions\x12(\n\x04text\x18\x01 \x01(\x0b\x32\x1a.tipstaff.v1.BilingualText\x12\x10\n\x08suspends\x18\x02 \x01(\x08\"\xcc\x03\n\x11RecordRestriction\x12\x16\n\x0erestriction_id\x18\x01 \x01(\x0c\x12\x10\n\x08measures\x18\x02 \x03(\t\x12\x14\n\x0c\x61uthority_id\x18\x03 \x01(\t\x12\x32\n\x0e\x61uthority_name\x18\x04 \x01(\x0b\x32\x1a.tipstaff.v1.BilingualText\x12\x13\n\x0blegal_basis\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x61se_number\x18\x06 \x01(\t\x12\x30\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\nexemptions\x18\t \x03(\x0b\x32\x16.tipstaff.v1.Exemption\x12\x31\n\x07\x64ispute\x18\n \x01(\x0b\x32 .tipstaff.v1.DisputeInstructions\x12\'\n\x08\x63\x61pacity\x18\x0b \x01(\x0e\x32\x15.tipstaff.v1.Capacity\x12\x19\n\x11organisation_name\x18\x0c \x01(\t\x12\x14\n\x0crelief_floor\x18\r \x01(\x04\"\x7f\n\x06Record\x12\x0f\n\x07version\x18\x01 \x01(\r\x12.\n\x0csubject_type\x18\x02 \x01(\x0e\x32\x18.tipstaff.v1.SubjectType\x12\x34\n\x0crestrictions\x18\x03 \x03(\x0b\x32\x1e.tipstaff.v1.RecordRestrictionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tipstaff/v1/listing.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atipstaff/v1/identity.proto\"B\n\x11StretchParameters\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\t\n\x01n\x18\x02 \x01(\r\x12\t\n\x01r\x18\x03 \x01(\r\x12\t\n\x01p\x18\x04 \x01(\r\"r\n\x10\x42ucketParameters\x12\x0c\n\x04\x62its\x18\x01 \x01(\r\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x13\n\x0b\x61nswer_size\x18\x03 \x01(\r\x12\x15\n\rleast_numbers\x18\x04 \x01(\r\x12\x16\n\x0emedian_numbers\x18\x05 \x01(\r\"\x97\x03\n\x11ListingParameters\x12\x10\n\x08\x61udience\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12,\n\x08\x62uilt_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0frelief_sequence\x18\x06 \x01(\x04\x12\x1e\n\x16relief_max_age_seconds\x18\x07 \x01(\r\x12/\n\x07stretch\x18\x08 \x01(\x0b\x32\x1e.tipstaff.v1.StretchParameters\x12\x10\n\x08measures\x18\t \x03(\t\x12\x19\n\x11\x63\x61talogue_version\x18\n \x01(\x04\x12\x15\n\rsubject_count\x18\x0b \x01(\x04\x12\x14\n\x0crecord_count\x18\x0c \x01(\x04\x12.\n\x07\x62uckets\x18\r \x01(\x0b\x32\x1d.tipstaff.v1.BucketParameters\"\xc0\x01\n\tExemption\x12\x14\n\x0c\x65xemption_id\x18\x01 \x01(\x0c\x12\x10\n\x08measures\x18\x02 \x03(\t\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06reason\x18\x05 \x01(\x0b\x32\x1a.tipstaff.v1.BilingualText\"Q\n\x13\x44isputeInstructions\x12(\n\x04text\x18\x01 \x01(\x0b\x32\x1a.tipstaff.v1.BilingualText\x12\x10\n\x08suspends\x18\x02 \x01(\x08\"\xcc\x03\n\x11RecordRestriction\x12\x16\n\x0erestriction_id\x18\x01 \x01(\x0c\x12\x10\n\x08measures\x18\x02 \x03(\t\x12\x14\n\x0c\x61uthority_id\x18\x03 \x01(\t\x12\x32\n\x0e\x61uthority_name\x18\x04 \x01(\x0b\x32\x1a.tipstaff.v1.BilingualText\x12\x13\n\x0blegal_basis\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x61se_number\x18\x06 \x01(\t\x12\x30\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\nexemptions\x18\t \x03(\x0b\x32\x16.tipstaff.v1.Exemption\x12\x31\n\x07\x64ispute\x18\n \x01(\x0b\x32 .tipstaff.v1.DisputeInstructions\x12\'\n\x08\x63\x61pacity\x18\x0b \x01(\x0e\x32\x15.tipstaff.v1.Capacity\x12\x19\n\x11organisation_name\x18\x0c \x01(\t\x12\x14\n\x0crelief_floor\x18\r \x01(\x04\"\x7f\n\x06Record\x12\x0f\n\x07version\x18\x01 \x01(\r\x12.\n\x0csubject_type\x18\x02 \x01(\x0e\x32\x18.tipstaff.v1.SubjectType\x12\x34\n\x0crestrictions\x18\x03 \x03(\x0b\x32\x1e.tipstaff.v1.RecordRestrictionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STRETCHPARAMETERS']._serialized_start=103
   _globals['_STRETCHPARAMETERS']._serialized_end=169
-  _globals['_LISTINGPARAMETERS']._serialized_start=172
-  _globals['_LISTINGPARAMETERS']._serialized_end=531
-  _globals['_EXEMPTION']._serialized_start=534
-  _globals['_EXEMPTION']._serialized_end=726
-  _globals['_DISPUTEINSTRUCTIONS']._serialized_start=728
-  _globals['_DISPUTEINSTRUCTIONS']._serialized_end=809
-  _globals['_RECORDRESTRICTION']._serialized_start=812
-  _globals['_RECORDRESTRICTION']._serialized_end=1272
-  _globals['_RECORD']._serialized_start=1274
-  _globals['_RECORD']._serialized_end=1401
+  _globals['_BUCKETPARAMETERS']._serialized_start=171
+  _globals['_BUCKETPARAMETERS']._serialized_end=285
+  _globals['_LISTINGPARAMETERS']._serialized_start=288
+  _globals['_LISTINGPARAMETERS']._serialized_end=695
+  _globals['_EXEMPTION']._serialized_start=698
+  _globals['_EXEMPTION']._serialized_end=890
+  _globals['_DISPUTEINSTRUCTIONS']._serialized_start=892
+  _globals['_DISPUTEINSTRUCTIONS']._serialized_end=973
+  _globals['_RECORDRESTRICTION']._serialized_start=976
+  _globals['_RECORDRESTRICTION']._serialized_end=1436
+  _globals['_RECORD']._serialized_start=1438
+  _globals['_RECORD']._serialized_end=1565
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,44 @@ class StretchParameters(_message.Message):
 Global___StretchParameters: _TypeAlias = StretchParameters  # noqa: Y015
 
 @_typing.final
+class BucketParameters(_message.Message):
+    """How the lean profile asks for buckets of the pack, and verifies them. See docs/formats/buckets.md."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BITS_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    ANSWER_SIZE_FIELD_NUMBER: _builtins.int
+    LEAST_NUMBERS_FIELD_NUMBER: _builtins.int
+    MEDIAN_NUMBERS_FIELD_NUMBER: _builtins.int
+    bits: _builtins.int
+    """How many bits of a locator say which bucket it is in; there are 2^bits buckets."""
+    root: _builtins.bytes
+    """Root of the Merkle tree over all buckets, 32 bytes."""
+    answer_size: _builtins.int
+    """Size of every answer's padded bucket, in bytes."""
+    least_numbers: _builtins.int
+    """How many listed numbers the emptiest bucket holds: the k of k-anonymity, at its worst."""
+    median_numbers: _builtins.int
+    """How many listed numbers half of the buckets hold at least."""
+    def __init__(
+        self,
+        *,
+        bits: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+        answer_size: _builtins.int = ...,
+        least_numbers: _builtins.int = ...,
+        median_numbers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_size", b"answer_size", "bits", b"bits", "least_numbers", b"least_numbers", "median_numbers", b"median_numbers", "root", b"root"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BucketParameters: _TypeAlias = BucketParameters  # noqa: Y015
+
+@_typing.final
 class ListingParameters(_message.Message):
     """The parameters of one listing, an artefact of the listing role."""
 
@@ -72,6 +110,7 @@ class ListingParameters(_message.Message):
     CATALOGUE_VERSION_FIELD_NUMBER: _builtins.int
     SUBJECT_COUNT_FIELD_NUMBER: _builtins.int
     RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
     audience: _builtins.str
     """For whom."""
     version: _builtins.int
@@ -104,6 +143,10 @@ class ListingParameters(_message.Message):
     def measures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Measures that this audience enforces, sorted."""
 
+    @_builtins.property
+    def buckets(self) -> Global___BucketParameters:
+        """The pack's buckets, for those who ask for them one by one."""
+
     def __init__(
         self,
         *,
@@ -119,10 +162,11 @@ class ListingParameters(_message.Message):
         catalogue_version: _builtins.int = ...,
         subject_count: _builtins.int = ...,
         record_count: _builtins.int = ...,
+        buckets: Global___BucketParameters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["built_at", b"built_at", "expires_at", b"expires_at", "stretch", b"stretch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "built_at", b"built_at", "expires_at", b"expires_at", "stretch", b"stretch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "built_at", b"built_at", "catalogue_version", b"catalogue_version", "epoch", b"epoch", "expires_at", b"expires_at", "measures", b"measures", "record_count", b"record_count", "relief_max_age_seconds", b"relief_max_age_seconds", "relief_sequence", b"relief_sequence", "stretch", b"stretch", "subject_count", b"subject_count", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "buckets", b"buckets", "built_at", b"built_at", "catalogue_version", b"catalogue_version", "epoch", b"epoch", "expires_at", b"expires_at", "measures", b"measures", "record_count", b"record_count", "relief_max_age_seconds", b"relief_max_age_seconds", "relief_sequence", b"relief_sequence", "stretch", b"stretch", "subject_count", b"subject_count", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
