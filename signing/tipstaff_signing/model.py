@@ -37,7 +37,7 @@ class RoleState:
     version: int
     signed_at: datetime
     expires: datetime
-    targets: Mapping[str, Target]  # by path; deltas are not among them
+    targets: Mapping[str, Target]  # by path: those that are wanted here, and no deltas
 
 
 @dataclass(frozen=True, slots=True)

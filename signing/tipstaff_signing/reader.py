@@ -59,6 +59,7 @@ class Reader:
         trusted_root: bytes,
         roles: Sequence[str],
         assemble: Assemble | None = None,
+        wanted: Callable[[str], bool] | None = None,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits = _DEFAULT_LIMITS,
@@ -72,6 +73,7 @@ class Reader:
             trusted_root: root metadata that came by a trustworthy way, with the provider's kit.
             roles: delegated roles wanted, "listing-aviation"; "targets" always comes too.
             assemble: applies deltas; without it whole artefacts are fetched.
+            wanted: says of an artefact's path whether it is kept here; default: all are. The others are as if they were not there.
             clock: aware UTC; judges expiry.
             monotonic: seconds; bounds fetches.
             limits: on sizes and times.
@@ -87,6 +89,7 @@ class Reader:
         self._view = view
         self._trusted_root = trusted_root
         self._roles = tuple(roles)
+        self._wanted = wanted
         self._clock = clock
         self._limits = limits
         self._disk = disk
@@ -150,7 +153,7 @@ class Reader:
         if chain is None:
             return None
         floor.check_clock(self._clock(), self._limits.clock_tolerance, chain.newest_signing())
-        damaged = [target for target in _artefacts(chain) if not self._store.is_sound(target)]
+        damaged = [target for target in self._artefacts(chain) if not self._store.is_sound(target)]
         if damaged:
             _LOG.error("%d artefacts on disk are damaged or missing: refresh to fetch them again", len(damaged))
             with contextlib.suppress(OSError), self._folder.if_unchanged(data) as unchanged:
@@ -174,7 +177,7 @@ class Reader:
     def _is_overtaken(self, bundle: BundleFetcher, chain: Chain) -> bool:
         """Whether a bundle's timestamp, not verified, claims less than what is in force and whole."""
         version = chain.signed()["timestamp"].version
-        return bundle.claimed_version() < version and all(self._store.is_sound(target) for target in _artefacts(chain))
+        return bundle.claimed_version() < version and all(self._store.is_sound(target) for target in self._artefacts(chain))
 
     def _advance(self, fetcher: Fetcher, saved: Saved, floor: Floor, now: datetime) -> VerifiedState:
         from tipstaff_signing.online import collect, lay_out, run_workflow  # noqa: PLC0415  brings an HTTP library: not for opening
@@ -188,7 +191,7 @@ class Reader:
             floor.check_update(chain)
             floor.check_clock(now, self._limits.clock_tolerance, chain.newest_signing())
             for role in chain.roles.values():
-                for target in whole(role.targets):
+                for target in self._kept(role):
                     self._supply.obtain(target, role.targets, fetcher)
         except (TrustError, FetchError):
             with contextlib.suppress(OSError):  # what went wrong first says more
@@ -198,7 +201,7 @@ class Reader:
         return self._state(chain)
 
     def _commit(self, chain: Chain, files: Mapping[str, bytes], saved: Saved, floor: Floor, now: datetime) -> None:
-        used = {target.hashes["sha256"] for target in _artefacts(chain)}
+        used = {target.hashes["sha256"] for target in self._artefacts(chain)}
         expendable, retired = self._store.unused(used, saved.retired, now)
         fresh = Saved(self._view, chain.root.version, files, retired)
         if fresh != saved:
@@ -229,7 +232,7 @@ class Reader:
         )
 
     def _role_state(self, name: str, role: Targets) -> RoleState:
-        targets = {target.path: self._target(target) for target in whole(role.targets)}
+        targets = {target.path: self._target(target) for target in self._kept(role)}
         return RoleState(name, role.version, signed_at(role), role.expires, MappingProxyType(targets))
 
     def _target(self, target: TargetFile) -> Target:
@@ -238,7 +241,9 @@ class Reader:
         sha256 = target.hashes["sha256"]
         return Target(target.path, target.length, sha256, MappingProxyType(fields), self._store.path(sha256))
 
+    def _artefacts(self, chain: Chain) -> Iterator[TargetFile]:
+        for role in chain.roles.values():
+            yield from self._kept(role)
 
-def _artefacts(chain: Chain) -> Iterator[TargetFile]:
-    for role in chain.roles.values():
-        yield from whole(role.targets)
+    def _kept(self, role: Targets) -> Iterator[TargetFile]:
+        return (target for target in whole(role.targets) if self._wanted is None or self._wanted(target.path))

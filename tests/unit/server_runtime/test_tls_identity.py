@@ -19,6 +19,7 @@ EXPECTED = {
     "DistributionService/Watch": "P",
     "DistributionService/Acknowledge": "P",
     "DistributionService/GetEpochKeys": "P",
+    "DistributionService/FetchBucket": "P",
     "EnforcementService/SubmitReports": "P",
     "EnforcementService/SubmitCoverage": "P",
     "DisputeService/OpenDispute": "PAO",

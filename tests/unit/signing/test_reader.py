@@ -376,3 +376,32 @@ def test_logs_name_files_and_nothing_of_their_content(deployment: Deployment, ca
     assert "filter 1" not in text
     for path in Path(deployment.keys.folder).glob("*.pem"):
         assert path.read_text().splitlines()[1] not in text
+
+
+def test_what_is_not_wanted_is_neither_fetched_nor_missed(deployment: Deployment) -> None:
+    asked: list[str] = []
+
+    class Asking:
+        def metadata(self, name: str, max_bytes: int) -> bytes:
+            return deployment.fetcher().metadata(name, max_bytes)
+
+        def artefact(self, path: str, offset: int) -> Any:
+            asked.append(path)
+            return deployment.fetcher().artefact(path, offset)
+
+    def lean() -> Reader:
+        return deployment.reader("lean", wanted=lambda path: not path.endswith("/filter"))
+
+    state = lean().refresh(Asking())
+    assert set(state.roles["listing-aviation"].targets) == {"listing/aviation/parameters"}
+    assert asked
+    assert not any(path.endswith(".filter") for path in asked)
+    assert lean().load() == state
+
+    # The same folder, by one who wants everything: not whole for him, until he fetched what is missing.
+    whole = deployment.reader("lean")
+    assert whole.load() is None
+    full = whole.refresh(deployment.fetcher())
+    assert full.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes() == b"filter 1" * 100
+    # And the other way: what nobody wants any more goes, as anything that was replaced.
+    assert lean().refresh(deployment.fetcher()) == state
