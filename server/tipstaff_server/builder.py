@@ -3,7 +3,9 @@
 1. Read the relief head. Lifts up to it are worked in; whatever is lifted while the build reads is behind it, and relief carries that.
 2. Read the audience's subjects, a page at a time.
 3. For each identifier make a token for the filter, and for each name of it seal a record for the pack.
-4. Write parameters, filter and pack, and propose them with the builder's key.
+4. Write parameters, filter and pack; the filter is laid out like the published one, as long as the tokens fit.
+5. Make deltas from the published filter and pack (deltas.py), and propose all of it with the builder's key.
+6. Keep the tokens (token_file.py).
 
 Memory is bounded by a page of subjects, 16 bytes a token and 50 a record; sealed records wait on disk. Sealing is deterministic, so what
 did not change keeps its bytes.
@@ -12,16 +14,19 @@ did not change keeps its bytes.
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import identity_pb2, listing_pb2
-from tipstaff_bloom import BloomFilter
+from tipstaff_bloom import BloomFilter, FormatError, TokenLedger
 from tipstaff_sdk.pack_builder import PackBuilder
 from tipstaff_sdk.sealing import EpochKey, seal
+from tipstaff_server.deltas import make_deltas
 from tipstaff_server.errors import PublicationError
 from tipstaff_server.models import BuildState, ListingBuildRow
+from tipstaff_server.token_file import Change, TokenFile
 from tipstaff_signing.files import FileLock, write_atomic
 from tipstaff_signing.keys import builder_key
 
@@ -44,6 +49,9 @@ __all__ = ["Built", "Counts", "build", "fill"]
 RECORD_VERSION = 1
 TOKENS_AT_ONCE = 16_384
 LOCK_SECONDS = 1.0
+# A published filter keeps its layout until it has this many times the room that is needed; small ones are not worth the trouble.
+MOST_ROOM = 2
+LEAST_ROOM = 1_024
 # A proposal takes the first free version; when that is not the one in the parameters, they are written again.
 ATTEMPTS = 3
 
@@ -67,6 +75,8 @@ class Built:
     subjects: int
     records: int
     built_at: datetime
+    deltas: int = 0
+    change: Change | None = None  # in identifiers, since the build before
 
 
 def build(runtime: Runtime, audience: str) -> Built:
@@ -127,19 +137,34 @@ def _build(runtime: Runtime, audience: str, place: Path) -> Built:
     files = {f"listing/{audience}/{name}": place / name for name in ("parameters", "filter", "pack")}
     with PackBuilder(epoch.number) as pack:
         subjects = runtime.registry.listing_subjects(audience, now)
-        tokens = fill(subjects, key, pack, counts)
-        rate = runtime.config.publication.false_positive_rate
-        BloomFilter.build(tokens, fpr=rate, epoch=epoch.number).write(place / "filter")
+        ledger = TokenLedger(fill(subjects, key, pack, counts), epoch=epoch.number)
         pack.write(place / "pack")
         records = pack.record_count
+    _write_filter(runtime, audience, ledger, place / "filter")
     parameters = _parameters(runtime, audience, now)
     parameters.epoch = epoch.number
     parameters.relief_sequence = relief_sequence
     parameters.subject_count, parameters.record_count = counts.subjects, records
     proposal = _propose(runtime, audience, parameters, files)
-    built = Built(audience, proposal.version, epoch.number, relief_sequence, counts.subjects, records, now)
+    change = TokenFile(place.with_suffix(".tokens")).replace(ledger)
+    built = Built(audience, proposal.version, epoch.number, relief_sequence, counts.subjects, records, now, len(proposal.deltas), change)
     _remember(runtime, built)
     return built
+
+
+def _write_filter(runtime: Runtime, audience: str, ledger: TokenLedger, file: Path) -> None:
+    """The filter of these tokens, in the layout of the published one where they fit into that and do not leave half of it empty."""
+    rate = runtime.config.publication.false_positive_rate
+    found = runtime.published(audience).find(f"listing/{audience}/filter", runtime.repository.versions(audience))
+    with ExitStack() as opened:
+        published = None
+        if found is not None:
+            # When it is damaged there is no layout to keep, and there will be no delta.
+            with suppress(FormatError):
+                published = opened.enter_context(BloomFilter.open(found.file))
+        if published is not None and published.capacity > MOST_ROOM * (len(ledger) + LEAST_ROOM):
+            published = None
+        ledger.build(fpr=rate, previous=published).write(file)
 
 
 def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.ListingParameters:
@@ -159,10 +184,14 @@ def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.L
 
 def _propose(runtime: Runtime, audience: str, parameters: listing_pb2.ListingParameters, files: dict[str, Path]) -> Proposal:
     signer = runtime.keys.signer(builder_key(audience))
-    parameters.version = runtime.repository.versions(audience).listing + 1
+    versions = runtime.repository.versions(audience)
+    offers = make_deltas(runtime.published(audience), versions, files, files[f"listing/{audience}/parameters"].parent)
+    deltas = {offer.path: offer.delta for offer in offers}
+    artefacts = {**files, **{offer.path: offer.file for offer in offers}}
+    parameters.version = versions.listing + 1
     for _ in range(ATTEMPTS):
         write_atomic(files[f"listing/{audience}/parameters"], parameters.SerializeToString(deterministic=True))
-        proposal = runtime.repository.propose_listing(audience, files, signer)
+        proposal = runtime.repository.propose_listing(audience, artefacts, signer, deltas=deltas)
         if proposal.version == parameters.version:
             return proposal
         parameters.version = proposal.version + 1

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tipstaff.v1 import listing_pb2
+from tipstaff_signing.errors import NotFoundError
+from tipstaff_signing.model import Delta
 from tipstaff_signing.names import prefixed_path
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from tipstaff_signing.model import Versions
     from tipstaff_signing.repository import Repository
 
-__all__ = ["Published", "Segment", "segment_path"]
+__all__ = ["Published", "PublishedDelta", "PublishedFile", "Segment", "segment_path"]
 
 _SEGMENT = re.compile(r"relief/[a-z0-9-]{1,40}/(?P<first>[1-9][0-9]*)-(?P<last>[1-9][0-9]*)")
 
@@ -33,6 +36,23 @@ class Segment:
     first: int
     last: int
     stored: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFile:
+    """A file of the published listing, by its target path."""
+
+    path: str
+    file: Path
+    length: int  # bytes
+    sha256: str  # hexadecimal
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedDelta(PublishedFile):
+    """One that is a delta."""
+
+    delta: Delta
 
 
 def segment_path(audience: str, first: int, last: int) -> str:
@@ -65,6 +85,34 @@ class Published:
         targets = self._targets(f"{versions.listing}.listing-{self._audience}.json")
         return self._repository.artefact_path(self._audience, _stored(target, targets[target]))
 
+    def find(self, target: str, versions: Versions) -> PublishedFile | None:
+        """A file of the published listing; None when it has none of that path, or the file is gone."""
+        found = self._targets(f"{versions.listing}.listing-{self._audience}.json").get(target)
+        try:
+            return None if found is None else PublishedFile(target, *self._file(target, found))
+        except NotFoundError:
+            return None
+
+    def chain(self, target: str, versions: Versions) -> list[PublishedDelta]:
+        """The published deltas that lead to the published version of `target`, in the order in which they are applied.
+
+        The chain begins after a delta whose file is gone.
+        """
+        targets = self._targets(f"{versions.listing}.listing-{self._audience}.json")
+        leading: dict[str, PublishedDelta] = {}
+        for path, found in targets.items():
+            fields = found.get("custom", {}).get("delta")
+            if fields and fields["target"] == target:
+                with suppress(NotFoundError):
+                    leading[fields["result"]] = PublishedDelta(path, *self._file(path, found), Delta(**fields))
+        chain: list[PublishedDelta] = []
+        at = targets[target]["hashes"]["sha256"] if target in targets else ""
+        # Each is taken once, so that a circle comes to an end.
+        while at in leading:
+            chain.insert(0, leading.pop(at))
+            at = chain[0].delta.base
+        return chain
+
     def segments(self, versions: Versions) -> list[Segment]:
         """The published relief segments, ascending."""
         found: list[Segment] = []
@@ -87,6 +135,9 @@ class Published:
     def read(self, stored: str) -> bytes:
         """An artefact's bytes, by its path with hash prefix."""
         return self._repository.artefact_path(self._audience, stored).read_bytes()
+
+    def _file(self, path: str, target: dict[str, Any]) -> tuple[Path, int, str]:
+        return self._repository.artefact_path(self._audience, _stored(path, target)), target["length"], target["hashes"]["sha256"]
 
     def _targets(self, name: str) -> dict[str, Any]:
         targets: dict[str, Any] = self._signed(name)["targets"]

@@ -5,6 +5,7 @@
 3. Whatever a record says stands in the registry, with a legal basis and a running term, and is neither disputed nor ended.
 4. Nothing is in the pack, nor counted in the filter, that is not in the registry.
 5. The additions stay below the churn guard's bound; a first listing is exempt.
+6. Each delta is published already, or gives the new filter or pack when applied to the published one (deltas.py).
 
 The registry goes on while a listing is built, so each comparison is as of the build: what was lifted since then is covered by relief, which
 counts from the listing's own sequence, and what was entered since then is not missed. Reasons name restrictions by id, never a person.
@@ -26,6 +27,7 @@ from tipstaff_sdk.pack import Pack, parse_bucket
 from tipstaff_sdk.sealing import LOCATOR_SIZE, EpochKey, open_sealed
 from tipstaff_server import standing
 from tipstaff_server.churn import additions
+from tipstaff_server.deltas import examine_deltas
 from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.lifecycle import LISTED, State
 
@@ -73,7 +75,7 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
     findings = Findings()
     audience = proposal.audience
     expected = {f"listing/{audience}/{name}" for name in ("parameters", "filter", "pack")}
-    if set(proposal.artefacts) != expected:
+    if proposal.artefacts.keys() - proposal.deltas.keys() != expected:
         raise SignOffRefusedError([f"the proposal holds other files than {', '.join(sorted(expected))}"])
     try:
         parameters = listing_pb2.ListingParameters.FromString(proposal.artefacts[f"listing/{audience}/parameters"].read_bytes())
@@ -85,6 +87,8 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
             _Examination(runtime, parameters, filter_, pack, findings).run()
             if not accept_growth:
                 _check_growth(runtime, audience, parameters, pack, findings)
+        for reason in examine_deltas(runtime.published(audience), runtime.repository.versions(audience), proposal):
+            findings.add(reason)
     except (DecodeError, FormatError, BloomError) as error:
         # Damaged, or not what a listing consists of: there is nothing to compare.
         findings.add(f"a file of the proposal is not readable ({type(error).__name__})")

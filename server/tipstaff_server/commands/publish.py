@@ -79,8 +79,17 @@ def _audiences(file: Path, audiences: list[str] | None) -> list[str]:
 
 def _build(file: Path, audiences: Sequence[str]) -> list[Outcome[Built]]:
     outcomes = for_each(file, audiences, build_one)
-    _tell(outcomes, lambda built: f"version {built.version} built: {built.subjects:,} subjects, {built.records:,} sealed records")
+    _tell(outcomes, _in_words)
     return outcomes
+
+
+def _in_words(built: Built) -> str:
+    text = f"version {built.version} built: {built.subjects:,} subjects, {built.records:,} sealed records"
+    if built.deltas:
+        text += f", {built.deltas} deltas"
+    if built.change is not None:
+        text += f"; identifiers since the last build: {built.change.added:,} more, {built.change.removed:,} gone"
+    return text
 
 
 def _sign_off_elsewhere(file: Path, audiences: Sequence[str], *, accept_growth: bool) -> bool:
