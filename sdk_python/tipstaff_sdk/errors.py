@@ -27,6 +27,7 @@
     │   ├── PermissionDeniedError             it knows us, and this is not ours to ask
     │   ├── NotFoundError                     it has no such thing for us
     │   ├── RequestRefusedError               it says that the request is wrong; repeating it will not help
+    │   ├── StaleListingError                 it publishes another listing by now, and has no buckets of ours
     │   └── UnavailableError                  it cannot be reached, is busy or too slow; later may do
     └── ClosedError                           used after close()
 
@@ -140,6 +141,10 @@ class NotFoundError(TransportError):
 
 class RequestRefusedError(TransportError):
     """The server says that the request is wrong; repeating it will not help."""
+
+
+class StaleListingError(TransportError):
+    """The server publishes another listing than the one in use here. The next sync brings it; until then hits are REVIEW."""
 
 
 class UnavailableError(TransportError):

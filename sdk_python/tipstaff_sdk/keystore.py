@@ -1,7 +1,8 @@
 """Where a provider keeps its epoch master keys.
 
 Whoever holds the files and these keys can enumerate the listing, so by default keys live in memory only and are fetched anew at each
-start. `FileKeyStore` keeps them in clear on disk: a stated choice for development and for sites without a network.
+start. `KeyringKeyStore` gives them to the operating system's keyring; `FileKeyStore` keeps them in clear on disk, a stated choice for
+development and for sites without a network. Whoever has an HSM or a vault passes a `KeyStore` of their own to `Screener`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import binascii
 import json
 import os
 import stat
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tipstaff_sdk.errors import ConfigurationError
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["KEY_BYTES", "FileKeyStore", "KeyStore", "MemoryKeyStore"]
+    from tipstaff_sdk.settings import Settings
+
+__all__ = ["KEY_BYTES", "FileKeyStore", "KeyStore", "KeyringKeyStore", "MemoryKeyStore", "open_key_store"]
 
 KEY_BYTES: Final = 32
 _VERSION: Final = 1
@@ -75,15 +79,13 @@ class FileKeyStore:
             raise ConfigurationError(f"cannot read the key file {self._path} ({error.strerror}); correct its owner or delete it") from error
         try:
             self._refuse_shared(os.fstat(descriptor))
-            return self._parse(os.read(descriptor, _MAX_BYTES))
+            return _decode(os.read(descriptor, _MAX_BYTES), f"the key file {self._path} is damaged: delete it and sync again")
         finally:
             os.close(descriptor)
 
     def save(self, keys: Mapping[int, bytes]) -> None:
-        encoded = {str(epoch): base64.b64encode(key).decode("ascii") for epoch, key in sorted(_checked(keys).items())}
-        content = json.dumps({"version": _VERSION, "keys": encoded}, indent=1).encode("ascii")
         try:
-            write_atomic(self._path, content, mode=0o600)
+            write_atomic(self._path, _encode(keys), mode=0o600)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot write the key file {self._path} ({error.strerror}); make room or use key_store=memory"
@@ -96,17 +98,77 @@ class FileKeyStore:
                 f"run `chown {os.geteuid()} {self._path} && chmod 600 {self._path}`, or delete it and sync again"
             )
 
-    def _parse(self, content: bytes) -> dict[int, bytes]:
-        try:
-            document = json.loads(content)
-            keys = {int(epoch): base64.b64decode(text, validate=True) for epoch, text in document["keys"].items()}
-            return _checked(keys, version=document["version"])
-        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
-            # Without the cause: its text could quote key bytes.
-            raise ConfigurationError(f"the key file {self._path} is damaged: delete it and sync again") from None
-
     def __repr__(self) -> str:
         return f"FileKeyStore({str(self._path)!r})"
+
+
+class _Keyring(Protocol):
+    """What is used of the package `keyring`."""
+
+    def get_password(self, service: str, username: str, /) -> str | None: ...
+    def set_password(self, service: str, username: str, password: str, /) -> None: ...
+
+
+class KeyringKeyStore:
+    """Keys in the operating system's keyring (Secret Service, KWallet, Keychain), one entry for each audience and state folder.
+
+    Needs the package `keyring`, which tipstaff does not bring along.
+
+    Raises:
+        ConfigurationError: it is not installed, finds no keyring, or the keyring refuses.
+    """
+
+    def __init__(self, audience: str, state_dir: Path) -> None:
+        self._entry = (f"tipstaff epoch keys, {audience}", str(state_dir.absolute()))
+        try:
+            self._keyring: _Keyring = import_module("keyring")
+            self._refusal: type[Exception] = import_module("keyring.errors").KeyringError
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError("key_store = keyring needs the package keyring: `pip install keyring`, or use memory") from error
+
+    def load(self) -> Mapping[int, bytes]:
+        try:
+            content = self._keyring.get_password(*self._entry)
+        except self._refusal as error:
+            raise self._refused(error) from error
+        damaged = f"the keyring's entry {self._entry[0]!r} is damaged: delete it and sync again"
+        return {} if content is None else _decode(content.encode("utf-8", "replace"), damaged)
+
+    def save(self, keys: Mapping[int, bytes]) -> None:
+        try:
+            self._keyring.set_password(*self._entry, _encode(keys).decode("ascii"))
+        except self._refusal as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(f"the keyring refuses ({type(error).__name__}): unlock it or set one up, or use key_store = memory")
+
+    def __repr__(self) -> str:
+        return f"KeyringKeyStore({self._entry[0]!r})"
+
+
+def open_key_store(settings: Settings) -> KeyStore:
+    """The key store that `settings.key_store` names. Raises ConfigurationError."""
+    if settings.key_store == "file":
+        return FileKeyStore(settings.state_dir / "epoch-keys.json")
+    if settings.key_store == "keyring":
+        return KeyringKeyStore(settings.audience, settings.state_dir)
+    return MemoryKeyStore()
+
+
+def _encode(keys: Mapping[int, bytes]) -> bytes:
+    encoded = {str(epoch): base64.b64encode(key).decode("ascii") for epoch, key in sorted(_checked(keys).items())}
+    return json.dumps({"version": _VERSION, "keys": encoded}, indent=1).encode("ascii")
+
+
+def _decode(content: bytes, damaged: str) -> dict[int, bytes]:
+    try:
+        document = json.loads(content)
+        keys = {int(epoch): base64.b64decode(text, validate=True) for epoch, text in document["keys"].items()}
+        return _checked(keys, version=document["version"])
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+        # Without the cause: its text could quote key bytes.
+        raise ConfigurationError(damaged) from None
 
 
 def _checked(keys: Mapping[int, bytes], *, version: object = _VERSION) -> dict[int, bytes]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tipstaff_sdk.decision import Reason, Restriction
     from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError
     from tipstaff_sdk.identity import Identifier
+    from tipstaff_sdk.keystore import KeyStore
 
 __all__ = ["Screener"]
 
@@ -58,8 +59,9 @@ def utc_now() -> datetime:
 class Screener:
     """Make one with `open`; end it with `close` or a `with` block."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> None:
-        """Opens what is on disk. Applications call `open`; this is for those who have `Settings` already.
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now, keys: KeyStore | None = None) -> None:
+        """Opens what is on disk. Applications call `open`; this is for those who have `Settings` already, or a place of their own for
+        epoch keys (`keystore.KeyStore`).
 
         Raises:
             ConfigurationError: state_dir cannot be used, or the trusted root or key file cannot be read.
@@ -74,7 +76,7 @@ class Screener:
         self._false_positives = FalsePositives()
         _make_private(settings.state_dir)
         self._record = SyncRecord(SyncState.STARTING if settings.background else SyncState.OFF, clock, self._announce)
-        self._session = Session(settings, clock=clock, publish=self._announce)
+        self._session = Session(settings, clock=clock, publish=self._announce, wake=self._wake, keys=keys)
         try:
             self._load()
             if settings.background:
@@ -182,9 +184,7 @@ class Screener:
         report.decided_at.FromDatetime(decision.decided_at)
         report.acted_at.FromDatetime(acted_at or self._clock())
         self._session.outbox.put([Event(report.report_id, EventKind.REPORT, report.SerializeToString())])
-        follower = self._follower
-        if follower is not None:
-            follower.wake()
+        self._wake()
         return report.report_id
 
     def dispute(self, decision: Decision, statement: str, *, restriction: Restriction | None = None) -> Dispute:
@@ -313,6 +313,11 @@ class Screener:
     def _follow(self, delay: float = 0.0) -> None:
         self._follower = Follower(self._session, self._record, delay=delay)
         self._follower.start()
+
+    def _wake(self) -> None:
+        follower = self._follower
+        if follower is not None:
+            follower.wake()
 
     def _announce(self) -> None:
         with self._condition:

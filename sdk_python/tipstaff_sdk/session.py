@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_sdk import errors
 from tipstaff_sdk.assembly import assemble
 from tipstaff_sdk.coverage import Coverage, coverage_events
-from tipstaff_sdk.keystore import FileKeyStore, KeyStore, MemoryKeyStore
+from tipstaff_sdk.keystore import open_key_store
 from tipstaff_sdk.outbox import EventKind, Outbox
 from tipstaff_sdk.state import Loaded, listing_epoch, load_state, role_names
 from tipstaff_signing import DirectoryFetcher, Reader
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tipstaff.v1 import dispute_pb2, distribution_pb2
+    from tipstaff_sdk.keystore import KeyStore
     from tipstaff_sdk.outbox import Event
     from tipstaff_sdk.settings import Settings
     from tipstaff_sdk.transport import GrpcTransport, WatchStream
@@ -38,10 +40,19 @@ _log = logging.getLogger("tipstaff")
 class Session:
     """State, keys, outbox and connection of one screener.
 
-    `loaded` is the state to answer from, replaced whole; `publish` is called after each replacement, in the thread that made it.
+    `loaded` is the state to answer from, replaced whole; `publish` is called after each replacement, in the thread that made it. `wake` is
+    called when `flush` should be called soon. `keys` is where epoch keys live; default: what the settings say.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime], publish: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime],
+        publish: Callable[[], None],
+        wake: Callable[[], None] = lambda: None,
+        keys: KeyStore | None = None,
+    ) -> None:
         self.settings = settings
         self.outbox = Outbox(settings.state_dir / "outbox.sqlite3", limit=settings.outbox_limit, wait=settings.outbox_wait)
         self.coverage = Coverage()
@@ -49,8 +60,9 @@ class Session:
         self._verified: VerifiedState | None = None
         self._clock = clock
         self._publish = publish
+        self._wake = wake
         self._trusted_root = settings.read("trusted_root_file")
-        self._keys: KeyStore = FileKeyStore(settings.state_dir / "epoch-keys.json") if settings.key_store == "file" else MemoryKeyStore()
+        self._keys = open_key_store(settings) if keys is None else keys
         self._reset()
 
     def _reset(self) -> None:
@@ -58,7 +70,8 @@ class Session:
         self._updating = threading.RLock()
         self._connecting = threading.Lock()
         self._transport: GrpcTransport | None = None
-        self._keys_fetched = False
+        self._keys_due = float("-inf")
+        self._behind = False
         self._acknowledged: distribution_pb2.StateVersion | None = None
         self._closed = False
         try:
@@ -68,6 +81,7 @@ class Session:
                 trusted_root=self._trusted_root,
                 roles=role_names(self.settings.audience),
                 assemble=assemble,
+                wanted=_is_lean if self.settings.profile == "lean" else None,
                 clock=self._clock,
             )
         except signing_errors.TrustError as error:
@@ -77,6 +91,8 @@ class Session:
         """Keeps state and keys; leaves connection, locks and files to the parent."""
         self.outbox.after_fork_in_child()
         self.coverage.after_fork_in_child()
+        if self.loaded is not None and self.loaded.buckets is not None:
+            self.loaded.buckets.cache.after_fork_in_child()
         self._reset()
 
     @property
@@ -98,9 +114,11 @@ class Session:
             self._accept(self._reader.refresh(self._fetcher()))
 
     def ensure_keys(self) -> None:
-        """Fetches the epoch keys, once in a process's life; the server sends the next epoch's before a listing uses it."""
+        """Fetches the epoch keys, at first and then every `keys_interval`: the next epoch's are given out before a listing uses them."""
+        if not self.online or time.monotonic() < self._keys_due:
+            return
         with self._updating, _ours():
-            if self.online and not self._keys_fetched:
+            if time.monotonic() >= self._keys_due:
                 keys = self._fetch_keys()
                 if self.loaded is not None and not self.loaded.key_present:
                     self._replace(self.loaded.verified, keys)
@@ -147,7 +165,8 @@ class Session:
         self._replace(verified, keys)
 
     def _replace(self, verified: VerifiedState, keys: Mapping[int, bytes]) -> None:
-        loaded = load_state(verified, self.settings.audience, keys, previous=self.loaded)
+        fetch = self._fetch_bucket if self.settings.profile == "lean" else None
+        loaded = load_state(verified, self.settings.audience, keys, previous=self.loaded, fetch=fetch)
         self._verified = verified
         if loaded is not None:
             self.loaded = loaded
@@ -156,8 +175,17 @@ class Session:
     def _fetch_keys(self) -> Mapping[int, bytes]:
         keys = self.transport().epoch_keys()
         self._keys.save(keys)
-        self._keys_fetched = True
+        self._keys_due = time.monotonic() + self.settings.keys_interval
         return keys
+
+    def _fetch_bucket(self, listing_version: int, number: int) -> tuple[bytes, bytes]:
+        """In the thread of a check."""
+        try:
+            return self.transport().bucket(listing_version, number, self.settings.bucket_timeout)
+        except errors.StaleListingError:
+            self._behind = True
+            self._wake()
+            raise
 
     def _fetcher(self) -> Fetcher:
         if self.online:
@@ -200,11 +228,15 @@ class Session:
             self.keep_coverage()
         if not self.online:
             return
+        if self._behind:
+            self.refresh()
+            self._behind = False
         with self.outbox.sole_sender() as mine:
             for kind in EventKind if mine else ():
                 while events := self.outbox.batch(kind):
                     self._send(kind, events)
         self.acknowledge()
+        self.ensure_keys()
 
     def acknowledge(self) -> None:
         """Tells the server which versions are enforced here, if it has not heard yet (P1 of the policy)."""
@@ -258,6 +290,11 @@ class Session:
         self.disconnect()
         self.outbox.close()
         self.loaded = None
+
+
+def _is_lean(path: str) -> bool:
+    """Whether the lean profile keeps an artefact: all but the sealed records."""
+    return not (path.startswith("listing/") and path.endswith("/pack"))
 
 
 @contextlib.contextmanager

@@ -63,20 +63,32 @@ class Settings:
     """Its private key (PEM, not encrypted)."""
     server_name: str | None = None
     """The name to expect in the server's certificate when it differs from the host in `server`."""
-    key_store: Literal["memory", "file"] = "memory"
-    """Where epoch keys live. `file` keeps them in clear in `state_dir`, 0600: a development choice, or for sites without a network."""
+    key_store: Literal["memory", "keyring", "file"] = "memory"
+    """Where epoch keys live. `keyring` is the operating system's (needs the package of that name); `file` keeps them in clear in
+    `state_dir`, 0600: a development choice, or for sites without a network."""
+    wrapping_key_file: Path | None = None
+    """This provider's X25519 private key (PEM), to whose registered public half the server seals epoch keys; a stolen certificate then
+    yields no epoch key. Without it they are sealed to a key made for each request."""
+    profile: Literal["full", "lean"] = "full"
+    """What is kept here. `full`: everything, and decisions are exact without a network. `lean`, for a terminal with little room: no sealed
+    records; when the filter asks for proof, a whole bucket of them is asked for, so that the server learns one of many and not who."""
     background: bool = True
     """Follow the server in the background. Without it data changes only on `sync()`."""
     connect_timeout: float = 10.0
     """How long to wait for a connection."""
     request_timeout: float = 30.0
     """Deadline of one request; of each pause inside a download."""
+    bucket_timeout: float = 3.0
+    """In the lean profile: how long a check waits for a bucket before its verdict is REVIEW."""
     heartbeat_timeout: float = 90.0
     """A watch that is silent for longer is taken for dead and opened anew."""
     backoff_initial: float = 0.5
     """Upper bound of the first wait after a failure; it doubles, and each wait is drawn from 0 to the bound (full jitter)."""
     backoff_maximum: float = 60.0
     """Where doubling ends."""
+    keys_interval: float = 3_600.0
+    """How often epoch keys are asked for, so that the next epoch's is here before a listing uses it. A listing that came before its key
+    waits for it, and the one in use stays."""
     flush_interval: float = 10.0
     """How often counts and reports are sent. A crash loses at most the counts, never reports, of this long."""
     close_timeout: float = 5.0
@@ -113,7 +125,7 @@ class Settings:
             raise ConfigurationError(f"missing setting {names}: give it to the constructor, as {_PREFIX}{missing[0].upper()}, or {where}")
         return cls(**values)  # type: ignore[arg-type]  # each value was converted to its field's type
 
-    def read(self, option: Literal["trusted_root_file", "ca_file", "certificate_file", "private_key_file"]) -> bytes:
+    def read(self, option: Literal["trusted_root_file", "ca_file", "certificate_file", "private_key_file", "wrapping_key_file"]) -> bytes:
         """The content of the file that `option` names.
 
         Raises:
@@ -241,15 +253,17 @@ _CONVERT: Final = _converters()
 _BOUNDS: Final = {
     "connect_timeout": (0.1, 600.0),
     "request_timeout": (0.1, 3_600.0),
+    "bucket_timeout": (0.05, 60.0),
     "heartbeat_timeout": (0.2, 3_600.0),
     "backoff_initial": (0.01, 60.0),
     "backoff_maximum": (0.01, 3_600.0),
+    "keys_interval": (0.05, 86_400.0),
     "flush_interval": (0.05, 3_600.0),
     "close_timeout": (0.1, 600.0),
     "outbox_limit": (1, 10_000_000),
     "outbox_wait": (0.0, 3_600.0),
 }
-_CHOICES: Final = {"key_store": ("memory", "file"), "lang": ("zh", "en", None)}
+_CHOICES: Final = {"profile": ("full", "lean"), "key_store": ("memory", "keyring", "file"), "lang": ("zh", "en", None)}
 
 
 def _check(settings: Settings) -> None:
@@ -265,3 +279,5 @@ def _check(settings: Settings) -> None:
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
             raise ConfigurationError(f"{name} must be one of {', '.join(choice for choice in choices if choice)}")
+    if settings.profile == "lean" and settings.server is None:
+        raise ConfigurationError("profile = lean asks the server for records: set server, or use profile = full")

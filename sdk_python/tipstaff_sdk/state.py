@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomError, BloomFilter
+from tipstaff_sdk.buckets import BucketSource
 from tipstaff_sdk.catalogue import Catalogue
 from tipstaff_sdk.decision import State
 from tipstaff_sdk.errors import FormatError, ParametersError, StorageError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from tipstaff_sdk.buckets import FetchBucket
     from tipstaff_signing import RoleState, Target, VerifiedState
 
 Mapped = TypeVar("Mapped", BloomFilter, Pack)
@@ -47,7 +49,7 @@ class Artefact(Generic[Mapped]):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One version of the data, ready for checks, and what `status()` says of it."""
+    """One version of the data, ready for checks, and what `status()` says of it. `pack` or `buckets`, depending on the profile."""
 
     state: State
     verified: VerifiedState
@@ -61,7 +63,8 @@ class Loaded:
     relief_max_age: timedelta
     key_present: bool
     filter: Artefact[BloomFilter]
-    pack: Artefact[Pack]
+    pack: Artefact[Pack] | None
+    buckets: BucketSource | None
 
     def availability(self, now: datetime) -> Availability:
         """What checks at `now` can be answered from: steps 3 and 10 of the decision, for nobody in particular."""
@@ -83,18 +86,19 @@ def listing_epoch(verified: VerifiedState, audience: str) -> int | None:
     return None if target is None else _parameters(target, audience).epoch
 
 
-def load_state(verified: VerifiedState, audience: str, keys: Mapping[int, bytes], *, previous: Loaded | None) -> Loaded | None:
-    """Opens a verified version; None while no listing has been published.
+def load_state(
+    verified: VerifiedState, audience: str, keys: Mapping[int, bytes], *, previous: Loaded | None, fetch: FetchBucket | None = None
+) -> Loaded | None:
+    """Opens a verified version; None while no listing has been published. With `fetch`, records come from there: the lean profile.
 
     Raises:
         FormatError: an artefact is not what it should be although it is signed; tell the operator.
         StorageError: a file cannot be read.
     """
-    listing, relief_role = (verified.roles[name] for name in role_names(audience))
-    if not listing.targets:
+    if not verified.roles[role_names(audience)[0]].targets:
         return None
     try:
-        return _load(verified, audience, keys, previous, listing, relief_role)
+        return _load(verified, audience, keys, previous, fetch)
     except BloomError as error:
         raise FormatError(f"the filter cannot be used ({error}): the last data stays in use; sync again, then tell the operator") from error
     except OSError as error:
@@ -106,19 +110,23 @@ def _load(
     audience: str,
     keys: Mapping[int, bytes],
     previous: Loaded | None,
-    listing: RoleState,
-    relief_role: RoleState,
+    fetch: FetchBucket | None,
 ) -> Loaded:
+    listing, relief_role = (verified.roles[name] for name in role_names(audience))
     parameters = _parameters(_target(listing, f"listing/{audience}/parameters"), audience)
     members = _open(_target(listing, f"listing/{audience}/filter"), BloomFilter.open, None if previous is None else previous.filter)
-    pack = _open(_target(listing, f"listing/{audience}/pack"), Pack.open, None if previous is None else previous.pack)
+    pack = buckets = None
+    if fetch is None:
+        pack = _open(_target(listing, f"listing/{audience}/pack"), Pack.open, None if previous is None else previous.pack)
+    else:
+        buckets = BucketSource(parameters, fetch, None if previous is None else previous.buckets)
     segments = [parse_segment(_read(target.file)) for target in relief_role.targets.values()]
     relief = Relief.from_segments(segments, parameters.relief_sequence, relief_role.signed_at)
     state = State(
         parameters=parameters,
         catalogue=Catalogue.from_bytes(_read(_target(verified.roles["targets"], "catalogue").file)),
         filter=members.content,
-        pack=pack.content,
+        pack=buckets if pack is None else pack.content,
         relief=relief,
         epoch_keys={epoch: EpochKey(audience, epoch, master) for epoch, master in keys.items()},
         stretch=Stretch.from_proto(parameters.stretch),
@@ -137,6 +145,7 @@ def _load(
         key_present=parameters.epoch in keys,
         filter=members,
         pack=pack,
+        buckets=buckets,
     )
 
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
 import grpc
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, distribution_pb2, distribution_pb2_grpc, enforcement_pb2, enforcement_pb2_grpc
 from tipstaff_sdk import errors
@@ -97,23 +98,37 @@ def connect(settings: Settings) -> GrpcTransport:
         )
     except (ValueError, TypeError) as error:
         raise errors.ConfigurationError("ca_file, certificate_file and private_key_file must be PEM files that belong together") from error
+    wrapping_key = None if settings.wrapping_key_file is None else load_wrapping_key(settings.read("wrapping_key_file"))
     # Despite its name this is how long one attempt to connect may take.
     options: list[tuple[str, str | int]] = [*_CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout * 1_000))]
     if settings.server_name is not None:
         options.append(("grpc.ssl_target_name_override", settings.server_name))
     channel = grpc.secure_channel(settings.server, credentials, options=options)
     register_after_grpc()
-    return GrpcTransport(channel, audience=settings.audience, timeout=settings.request_timeout)
+    return GrpcTransport(channel, audience=settings.audience, timeout=settings.request_timeout, wrapping_key=wrapping_key)
+
+
+def load_wrapping_key(pem: bytes) -> X25519PrivateKey:
+    """The provider's own key for epoch keys, from PEM (PKCS#8, not encrypted). Raises ConfigurationError."""
+    try:
+        key = load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise errors.ConfigurationError("wrapping_key_file is no private key in PEM without a passphrase: copy it from your kit") from error
+    if not isinstance(key, X25519PrivateKey):
+        raise errors.ConfigurationError("wrapping_key_file holds another kind of key than X25519: copy it from your kit")
+    return key
 
 
 class GrpcTransport:
     """One connection to the server. Thread-safe. Every method raises `TransportError` only.
 
-    `timeout` is the deadline of a request in seconds; a download may pause for that long between two pieces.
+    `timeout` is the deadline of a request in seconds; a download may pause for that long between two pieces. `wrapping_key` is the one
+    whose public half is registered with the operator, if any is.
     """
 
-    def __init__(self, channel: grpc.Channel, *, audience: str, timeout: float) -> None:
+    def __init__(self, channel: grpc.Channel, *, audience: str, timeout: float, wrapping_key: X25519PrivateKey | None = None) -> None:
         self._channel = channel
+        self._wrapping_key = wrapping_key
         self._audience = audience
         self._timeout = timeout
         self._distribution = distribution_pb2_grpc.DistributionServiceStub(channel)
@@ -162,8 +177,8 @@ class GrpcTransport:
         self._unary(self._distribution.Acknowledge, distribution_pb2.AcknowledgeRequest(enforced=enforced))
 
     def epoch_keys(self) -> dict[int, bytes]:
-        """The audience's epoch master keys, sealed by the server to a key made for this one request (HPKE base mode, RFC 9180)."""
-        private = X25519PrivateKey.generate()
+        """The audience's epoch master keys, sealed to the registered key, or to one made for this request (HPKE base mode, RFC 9180)."""
+        private = self._wrapping_key or X25519PrivateKey.generate()
         request = distribution_pb2.GetEpochKeysRequest(recipient_public_key=private.public_key().public_bytes_raw())
         response = self._unary(self._distribution.GetEpochKeys, request)
         if len(response.keys) > _MAX_KEYS:
@@ -181,6 +196,17 @@ class GrpcTransport:
         if len(key) != KEY_BYTES:
             raise SealedKeyError(f"the key of epoch {sealed.epoch} has {len(key)} bytes instead of {KEY_BYTES}; ask the operator")
         return key
+
+    def bucket(self, listing_version: int, number: int, timeout: float) -> tuple[bytes, bytes]:
+        """One padded bucket of a listing's records and its path, neither verified yet. `timeout` in seconds."""
+        request = distribution_pb2.FetchBucketRequest(listing_version=listing_version, bucket=number)
+        try:
+            response = self._unary(self._distribution.FetchBucket, request, timeout)
+        except errors.RequestRefusedError as error:
+            if _code_of(error) is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            raise errors.StaleListingError(str(error)) from error
+        return response.padded, response.path
 
     def submit_reports(self, reports: Sequence[enforcement_pb2.Report]) -> Sequence[enforcement_pb2.EventResult]:
         """Sends at most 1,000 reports; one result each."""
@@ -208,10 +234,10 @@ class GrpcTransport:
         self.interrupt()
         self._channel.close()
 
-    def _unary(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+    def _unary(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout: float | None = None) -> Response:
         # As a future, so that close() can end it from another thread.
         with _mapped():
-            call = method.future(request, timeout=self._timeout)
+            call = method.future(request, timeout=timeout or self._timeout)
             with self._tracked(call):
                 return call.result()
 
@@ -316,6 +342,11 @@ def _mapped() -> Generator[None]:
         if "closed" not in str(error).lower():
             raise
         raise errors.UnavailableError("the connection was closed") from error
+
+
+def _code_of(error: errors.TransportError) -> grpc.StatusCode | None:
+    cause = error.__cause__
+    return cause.code() if isinstance(cause, grpc.RpcError) else None
 
 
 def _translate(error: grpc.RpcError) -> errors.TransportError:
