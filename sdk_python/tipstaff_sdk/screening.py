@@ -145,6 +145,10 @@ class Screening:
         else:
             self.settled = Reason.EXPIRED if now >= state.expires_at else Reason.NOT_LISTED
 
+    def at(self, moment: datetime) -> Screening:
+        """The same data, for another moment."""
+        return Screening(self.state, moment, self.measure, self._known)
+
     def settle(self, people: People) -> Settled:
         """Steps 1 to 4 for all rows. Wrong rows are in `errors`, by the first thing wrong: number, name, service.
 

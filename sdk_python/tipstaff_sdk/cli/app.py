@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from tipstaff_sdk.book.csv_blocks import ENCODINGS
+from tipstaff_sdk.book.layout import Asked
+from tipstaff_sdk.book.people import typed_service
+from tipstaff_sdk.book.run import Job
 from tipstaff_sdk.cli import render
 from tipstaff_sdk.cli.screening import screen_file
 from tipstaff_sdk.decision import Verdict
@@ -19,7 +23,7 @@ from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.texts import text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["app", "run"]
 
@@ -76,28 +80,45 @@ def check(  # noqa: PLR0913, PLR0917  a command's parameters are its options
 
 
 @app.command()
-def screen(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV with a header: identifier, name, and a column for each attribute of the measure.", exists=True, dir_okay=False
-        ),
-    ],
+def screen(  # noqa: PLR0913, PLR0917  a command's parameters are its options
+    file: Annotated[Path, typer.Argument(help="CSV with a header (UTF-8 or GB18030), or Parquet.", exists=True, dir_okay=False)],
     measure: MeasureCode,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Result file. [default: FILE.screened.csv]")] = None,
+    rejects: Annotated[Path | None, typer.Option("--rejects", help="Wrong rows and why. [default: FILE.screened.rejects.csv]")] = None,
+    identifier_column: Annotated[str | None, typer.Option(help="Column of the numbers. [default: identifier, 证件号码, ...]")] = None,
+    name_column: Annotated[str | None, typer.Option(help="Column of the names. [default: name, 姓名, ...]")] = None,
+    kind_column: Annotated[
+        str | None, typer.Option(help="Column of the kinds of number. [default: kind, 证件类型; else resident IDs]")
+    ] = None,
+    key_column: Annotated[str | None, typer.Option(help="Column to pass through to the result, such as a booking reference.")] = None,
     service: Service = None,
+    service_column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=COLUMN", help="Column of what each row buys; may repeat. [default: named like the attribute]"),
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a CSV file: utf-8 or gb18030. [default: found out]")] = None,
+    only_hits: Annotated[bool, typer.Option("--only-hits", help="Leave clear rows out of the result.")] = False,  # noqa: FBT002  a flag
     config: Config = None,
     lang: Lang = None,
     offline: Offline = False,  # noqa: FBT002  a flag
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Check every row of a file. The result file names rows by their number in FILE, never people."""
+    """Check every row of a file, of any size. Result and rejects name rows by their number in FILE, never people.
+
+    Interrupted, the same command goes on where it was.
+    """
     target = output or file.with_suffix(".screened.csv")
+    if encoding is not None and encoding not in ENCODINGS:
+        raise typer.BadParameter(" or ".join(ENCODINGS), param_hint="--encoding")
+    columns = Asked(
+        identifier_column, name_column, kind_column, key_column, dict(_pairs(service_column, "--service-column", "stars=STARS"))
+    )
     settings = _settings(config)
     chosen = _language(lang, settings)
     with _open(settings, chosen, offline=offline) as screener:
-        summary = screen_file(screener, file, target, measure=measure, service=_service(service, screener, measure))
-        render.summary(summary, target, chosen, as_json=as_json)
+        job = Job(file, target, measure, columns, _service(service, screener, measure), rejects, encoding, only_hits=only_hits)
+        summary = screen_file(screener, job, chosen, quiet=as_json)
+        render.summary(summary, chosen, as_json=as_json)
     raise typer.Exit(_gravest(summary.verdicts, bad=summary.bad_rows))
 
 
@@ -188,16 +209,19 @@ def _ask(given: str | None, question: str, lang: str) -> str:
 
 def _service(pairs: list[str] | None, screener: Screener, measure: str) -> dict[str, str | float]:
     """`key=value` pairs; a value becomes a number where the catalogue says that the attribute is one."""
-    service: dict[str, str | float] = {}
+    service: dict[str, str | float] = dict(_pairs(pairs, "--service", "stars=4"))
+    return typed_service(service, screener.catalogue, measure)
+
+
+def _pairs(pairs: list[str] | None, option: str, example: str) -> Iterator[tuple[str, str]]:
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not key or not equals:
-            raise typer.BadParameter("write it as KEY=VALUE, for example stars=4", param_hint="--service")
-        service[key] = value
-    return render.typed_service(service, screener.catalogue, measure)
+            raise typer.BadParameter(f"write it as KEY=VALUE, for example {example}", param_hint=option)
+        yield key, value
 
 
-def _gravest(verdicts: dict[Verdict, int], *, bad: int) -> int:
+def _gravest(verdicts: Mapping[Verdict, int], *, bad: int) -> int:
     for verdict in (Verdict.RESTRICTED, Verdict.REVIEW, Verdict.UNKNOWN):
         if verdicts.get(verdict):
             return EXIT[verdict]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from datetime import datetime, timedelta
@@ -15,15 +14,11 @@ from rich.table import Table
 from tipstaff_sdk.texts import text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from tipstaff_sdk.catalogue import Catalogue
-    from tipstaff_sdk.cli.screening import Summary
+    from tipstaff_sdk.book.run import Summary
     from tipstaff_sdk.decision import Decision
     from tipstaff_sdk.status import Status
 
-__all__ = ["decision", "decision_fields", "status", "status_fields", "summary", "typed_service"]
+__all__ = ["decision", "decision_fields", "status", "status_fields", "summary", "summary_fields"]
 
 
 def decision(made: Decision, lang: str, *, as_json: bool) -> None:
@@ -110,34 +105,44 @@ def _status_rows(now: Status, lang: str) -> list[tuple[str, str]]:
     ]
 
 
-def summary(found: Summary, target: Path, lang: str, *, as_json: bool) -> None:
-    """What a screened file came to."""
+def summary(found: Summary, lang: str, *, as_json: bool) -> None:
+    """What a screened book came to."""
     if as_json:
-        verdicts = {verdict.name: number for verdict, number in sorted(found.verdicts.items())}
-        reasons = {reason.name: number for reason, number in sorted(found.reasons.items())}
-        _print_json({"rows": found.rows, "bad_rows": found.bad_rows, "verdicts": verdicts, "reasons": reasons, "output": str(target)})
+        _print_json(summary_fields(found))
         return
-    table = Table(text("cli.verdict", lang), text("cli.rows", lang))
-    table.columns[1].justify = "right"
-    for verdict, number in sorted(found.verdicts.items()):
-        table.add_row(text(f"verdict.{verdict.name}", lang), f"{number:,}")
+    table = Table(text("cli.verdict", lang), text("cli.reason", lang), text("cli.rows", lang))
+    table.columns[2].justify = "right"
+    for reason, number in sorted(found.reasons.items(), key=lambda item: (item[0].verdict, item[0])):
+        table.add_row(text(f"verdict.{reason.verdict.name}", lang), reason.name, f"{number:,}")
     if found.bad_rows:
-        table.add_row(text("cli.bad_rows", lang), f"{found.bad_rows:,}")
+        table.add_row(text("cli.bad_rows", lang), "", f"{found.bad_rows:,}")
     console = _console()
     console.print(table)
-    console.print(text("cli.result_file", lang, path=target), markup=False, soft_wrap=True)
+    if found.resumed_rows:
+        console.print(text("cli.resumed", lang, rows=f"{found.resumed_rows:,}"), soft_wrap=True)
+    console.print(text("cli.result_file", lang, path=found.result), markup=False, soft_wrap=True)
+    if found.bad_rows:
+        console.print(text("cli.rejects_file", lang, path=found.rejects), markup=False, soft_wrap=True)
 
 
-def typed_service(service: Mapping[str, str | float], catalogue: Catalogue | None, measure: str) -> dict[str, str | float]:
-    """Texts become numbers where the catalogue says that the attribute is one; what is no number stays, and the check says so."""
-    typed = dict(service)
-    known = None if catalogue is None else catalogue.measures.get(measure)
-    for attribute in known.attributes if known is not None else ():
-        value = typed.get(attribute.name)
-        if isinstance(value, str) and not attribute.choices:
-            with contextlib.suppress(ValueError):
-                typed[attribute.name] = float(value)
-    return typed
+def summary_fields(found: Summary) -> dict[str, object]:
+    """A summary as JSON values; times in seconds."""
+    return {
+        "rows": found.rows,
+        "bad_rows": found.bad_rows,
+        "verdicts": {verdict.name: number for verdict, number in sorted(found.verdicts.items())},
+        "reasons": {reason.name: number for reason, number in sorted(found.reasons.items())},
+        "decided_at": found.moment.isoformat(),
+        "listing_version": found.listing_version,
+        "relief_sequence": found.relief_sequence,
+        "output": str(found.result),
+        "rejects": str(found.rejects),
+        "resumed_rows": found.resumed_rows,
+        "seconds": round(found.seconds, 3),
+        "rows_per_second": round((found.rows - found.resumed_rows) / found.seconds) if found.seconds > 0 else None,
+        "parsing_seconds": round(found.parsing, 3),
+        "settling_seconds": round(found.settling, 3),
+    }
 
 
 def _console() -> Console:
