@@ -52,6 +52,29 @@ class PackBuilder:
         self._spool.write(sealed)
         self._spooled += len(sealed)
 
+    def spread(self, *, least: int, keep: int | None = None) -> int:
+        """Settles the bucket bits by what has been added: as many buckets as leave `least` numbers in every one of them.
+
+        keep: the bits of the pack before, which stay as long as every bucket has enough, and twice as many buckets would not leave half as
+        much again in each; so that deltas, which need the same bits, remain possible.
+
+        Returns:
+            The bits. Numbers are counted, not records: what shares a bucket are people, and one may have several names.
+        """
+        locators = np.unique(np.frombuffer(self._entries, _ENTRY)["locator"])
+
+        def emptiest(bits: int) -> int:
+            if not bits:
+                return len(locators)
+            return int(np.bincount((locators >> np.uint64(8 * LOCATOR_SIZE - bits)).astype(np.int64), minlength=1 << bits).min())
+
+        most = self._bits(self.record_count)
+        if keep is not None and keep <= most and emptiest(keep) >= least and (keep == most or emptiest(keep + 1) < least + least // 2):
+            self._bucket_bits = keep
+        else:
+            self._bucket_bits = next((bits for bits in range(most, 0, -1) if emptiest(bits) >= least), 0)
+        return self._bucket_bits
+
     def write(self, path: Path | str) -> None:
         """Writes the pack beside `path` and puts it there at once and durably. Raises PackFormatError when two records are one's copy."""
         path = Path(path)

@@ -3,7 +3,8 @@
 1. Read the relief head. Lifts up to it are worked in; whatever is lifted while the build reads is behind it, and relief carries that.
 2. Read the audience's subjects, a page at a time.
 3. For each identifier make a token for the filter, and for each name of it seal a record for the pack.
-4. Write parameters, filter and pack; the filter is laid out like the published one, as long as the tokens fit.
+4. Write parameters, filter and pack; the filter is laid out like the published one, as long as the tokens fit, and the pack as long as
+   enough people share each bucket.
 5. Make deltas from the published filter and pack (deltas.py), and propose all of it with the builder's key.
 6. Keep the tokens (token_file.py).
 
@@ -13,6 +14,7 @@ did not change keeps its bytes.
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from tipstaff.v1 import identity_pb2, listing_pb2
 from tipstaff_bloom import BloomFilter, FormatError, TokenLedger
+from tipstaff_sdk.bucket_tree import survey
+from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.pack_builder import PackBuilder
 from tipstaff_sdk.sealing import EpochKey, seal
 from tipstaff_server.deltas import make_deltas
@@ -49,6 +53,8 @@ __all__ = ["Built", "Counts", "build", "fill"]
 RECORD_VERSION = 1
 TOKENS_AT_ONCE = 16_384
 LOCK_SECONDS = 1.0
+# The k of k-anonymity: how many listed numbers every bucket of a pack holds at least. A listing of fewer is one bucket.
+LEAST_NUMBERS = 16
 # A published filter keeps its layout until it has this many times the room that is needed; small ones are not worth the trouble.
 MOST_ROOM = 2
 LEAST_ROOM = 1_024
@@ -77,6 +83,8 @@ class Built:
     built_at: datetime
     deltas: int = 0
     change: Change | None = None  # in identifiers, since the build before
+    bucket_least: int = 0  # listed numbers in the emptiest bucket, and in the median one
+    bucket_median: int = 0
 
 
 def build(runtime: Runtime, audience: str) -> Built:
@@ -138,6 +146,7 @@ def _build(runtime: Runtime, audience: str, place: Path) -> Built:
     with PackBuilder(epoch.number) as pack:
         subjects = runtime.registry.listing_subjects(audience, now)
         ledger = TokenLedger(fill(subjects, key, pack, counts), epoch=epoch.number)
+        pack.spread(least=LEAST_NUMBERS, keep=_published_bits(runtime, audience))
         pack.write(place / "pack")
         records = pack.record_count
     _write_filter(runtime, audience, ledger, place / "filter")
@@ -145,11 +154,33 @@ def _build(runtime: Runtime, audience: str, place: Path) -> Built:
     parameters.epoch = epoch.number
     parameters.relief_sequence = relief_sequence
     parameters.subject_count, parameters.record_count = counts.subjects, records
+    with Pack.open(place / "pack") as written:
+        parameters.buckets.CopyFrom(survey(written))
     proposal = _propose(runtime, audience, parameters, files)
     change = TokenFile(place.with_suffix(".tokens")).replace(ledger)
-    built = Built(audience, proposal.version, epoch.number, relief_sequence, counts.subjects, records, now, len(proposal.deltas), change)
+    built = Built(
+        audience,
+        proposal.version,
+        epoch.number,
+        relief_sequence,
+        counts.subjects,
+        records,
+        now,
+        len(proposal.deltas),
+        change,
+        bucket_least=parameters.buckets.least_numbers,
+        bucket_median=parameters.buckets.median_numbers,
+    )
     _remember(runtime, built)
     return built
+
+
+def _published_bits(runtime: Runtime, audience: str) -> int | None:
+    found = runtime.published(audience).find(f"listing/{audience}/pack", runtime.repository.versions(audience))
+    if found is None:
+        return None
+    with Pack.open(found.file) as published:
+        return published.bucket_bits
 
 
 def _write_filter(runtime: Runtime, audience: str, ledger: TokenLedger, file: Path) -> None:
@@ -211,6 +242,6 @@ def _remember(runtime: Runtime, built: Built) -> None:
                 state=BuildState.BUILT,
                 built_at=built.built_at,
                 published_at=None,
-                detail="{}",
+                detail=json.dumps({"buckets": {"least": built.bucket_least, "median": built.bucket_median}}),
             )
         )

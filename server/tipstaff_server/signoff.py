@@ -3,7 +3,7 @@
 1. The parameters are this deployment's, and newer than what is published.
 2. Everybody whom the registry restricts is found in the filter and in the pack, and the sealed record opens.
 3. Whatever a record says stands in the registry, with a legal basis and a running term, and is neither disputed nor ended.
-4. Nothing is in the pack, nor counted in the filter, that is not in the registry.
+4. Nothing is in the pack, nor counted in the filter, that is not in the registry; its buckets are those that the parameters describe.
 5. The additions stay below the churn guard's bound; a first listing is exempt.
 6. Each delta is published already, or gives the new filter or pack when applied to the published one (deltas.py).
 
@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomError, BloomFilter
+from tipstaff_sdk.bucket_tree import survey
 from tipstaff_sdk.errors import FormatError, SealError
 from tipstaff_sdk.pack import Pack, parse_bucket
 from tipstaff_sdk.sealing import LOCATOR_SIZE, EpochKey, open_sealed
@@ -175,6 +176,7 @@ class _Examination:
             "the filter counts other identifiers than the pack has records for": self._filter.count != self._seen["identifiers"],
             "the parameters count other records than the pack holds": self._parameters.record_count != self._pack.record_count,
             "the parameters count other subjects than the pack holds": self._parameters.subject_count != self._seen["subjects"],
+            "the parameters describe other buckets than the pack has": self._parameters.buckets != survey(self._pack),
         }
         for what, broken in counts.items():
             if broken:

@@ -85,6 +85,7 @@ def _build(file: Path, audiences: Sequence[str]) -> list[Outcome[Built]]:
 
 def _in_words(built: Built) -> str:
     text = f"version {built.version} built: {built.subjects:,} subjects, {built.records:,} sealed records"
+    text += f", {built.bucket_least:,} or more numbers to a bucket (median {built.bucket_median:,})"
     if built.deltas:
         text += f", {built.deltas} deltas"
     if built.change is not None:

@@ -1,6 +1,7 @@
-"""`tipstaff-server stats`: what providers checked and did."""
+"""`tipstaff-server stats`: what providers checked and did, and what is published for them."""
 
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from tipstaff.v1 import enforcement_pb2, statistics_pb2
 from tipstaff_server.commands.options import ConfigOption
 from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json
-from tipstaff_server.statistics import statistics
+from tipstaff_server.statistics import PublishedListing, published_listings, statistics
 
 __all__ = ["app"]
 
@@ -30,16 +31,18 @@ def stats(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show checks, hits and outcomes per provider and measure, and what each provider enforces."""
+    """Show checks, hits and outcomes per provider and measure, what each provider enforces, and how many share a bucket."""
     with open_registry(config) as registry:
         found = statistics(registry.database, since=_utc(since), until=_utc(until))
         head = registry.relief_head()
+        listings = published_listings(registry.database)
     if as_json:
-        print_json({"relief_head": head, **_document(found)})
+        print_json({"relief_head": head, **_document(found), "listings": [asdict(listing) for listing in listings]})
         return
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(_measures(found))
     console.print(_providers(found, head))
+    console.print(_listings(listings))
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -101,4 +104,15 @@ def _providers(found: statistics_pb2.GetStatisticsResponse, head: int) -> Table:
         numbers = (row.enforced_listing, row.enforced_relief_sequence, max(0, head - row.enforced_relief_sequence))
         at = f"{row.acknowledged_at.ToDatetime():%Y-%m-%d %H:%M:%S}" if said else "never"
         table.add_row(row.provider_id, row.audience, *(f"{number:,}" if said else "-" for number in numbers), at)
+    return table
+
+
+def _listings(listings: list[PublishedListing]) -> Table:
+    table = Table(title="Published listings")
+    table.add_column("audience")
+    for header in ("version", "subjects", "records", "numbers a bucket, least", "median"):
+        table.add_column(header, justify="right")
+    for item in listings:
+        numbers = (item.version, item.subjects, item.records, item.bucket_least, item.bucket_median)
+        table.add_row(item.audience, *(f"{number:,}" for number in numbers))
     return table

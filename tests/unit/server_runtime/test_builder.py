@@ -11,15 +11,16 @@ from tests.support.server import COURT, MEASURES, enter, entry, make, name_of, r
 from tipstaff.v1 import identity_pb2, listing_pb2
 from tipstaff_bloom import BloomFilter
 from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.pack import Pack
+from tipstaff_sdk.pack import Pack, parse_bucket
 from tipstaff_sdk.sealing import EpochKey, open_sealed
 from tipstaff_server import publishing
 from tipstaff_server.acts import EndKind
-from tipstaff_server.builder import build
+from tipstaff_server.builder import LEAST_NUMBERS, build
 from tipstaff_server.entries import Entry, Party, Responsible
 from tipstaff_server.errors import PublicationError
 from tipstaff_server.models import BuildState, ListingBuildRow
 from tipstaff_server.runtime import Runtime
+from tipstaff_server.statistics import published_listings
 from tipstaff_signing.files import FileLock
 
 if TYPE_CHECKING:
@@ -189,3 +190,22 @@ def test_after_a_rotation_the_next_listing_uses_the_new_key(runtime: Runtime):
 
 def test_the_catalogue_is_signed_again_only_when_it_changed(runtime: Runtime):
     assert not publishing.refresh_catalogue(runtime)
+
+
+def test_enough_numbers_share_each_bucket_and_the_parameters_say_how_many(runtime: Runtime):
+    enter(runtime.registry, [entry(number) for number in range(200)])
+    built = build(runtime, "aviation")
+    made = files(runtime, "aviation")
+    said = listing_pb2.ListingParameters.FromString(made["parameters"]).buckets
+    pack = Pack(made["pack"])
+    sizes = sorted(len({locator for locator, _ in parse_bucket(pack.bucket(n), n, pack.bucket_bits)}) for n in range(1 << pack.bucket_bits))
+    assert said.bits == pack.bucket_bits > 0
+    assert sizes[0] >= LEAST_NUMBERS
+    assert (
+        (said.least_numbers, said.median_numbers) == (sizes[0], sizes[(len(sizes) - 1) // 2]) == (built.bucket_least, built.bucket_median)
+    )
+    publishing.sign_off(runtime, "aviation")
+    publishing.publish(runtime, "aviation")
+    (listing,) = published_listings(runtime.registry.database)
+    assert (listing.audience, listing.version, listing.records) == ("aviation", built.version, 200)
+    assert (listing.bucket_least, listing.bucket_median) == (built.bucket_least, built.bucket_median)

@@ -14,6 +14,8 @@ from sqlalchemy import delete, update
 from tests.support.server import COURT, enter, entry, make, name_of, resident_id
 from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomFilter
+from tipstaff_sdk.bucket_tree import survey
+from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.pack_builder import PackBuilder
 from tipstaff_sdk.sealing import EpochKey, seal
 from tipstaff_server import publishing
@@ -110,6 +112,9 @@ class Forge:
                         name_keys = keys.name_keys(name)
                         pack.add(keys.locator, name_keys.commitment, seal(name_keys, record))
             pack.write(folder / "pack")
+        if not self.parameters.HasField("buckets"):
+            with Pack.open(folder / "pack") as written:
+                self.parameters.buckets.CopyFrom(survey(written))
         if self.damage:
             self.damage(folder)
         files = {f"listing/{AUDIENCE}/{name}": folder / name for name in ("parameters", "filter", "pack")}
@@ -123,6 +128,15 @@ class Forge:
             (folder / "parameters").write_bytes(self.parameters.SerializeToString())
             proposal = self.runtime.repository.propose_listing(AUDIENCE, files, signer)
         return proposal
+
+
+def buckets(**said: Any) -> Callable[[Forge], None]:
+    """True but for what is `said`: the buckets of the honest pack."""
+
+    def tamper(forge: Forge) -> None:
+        forge.damage = lambda _: forge.parameters.buckets.MergeFrom(listing_pb2.BucketParameters(**said))
+
+    return tamper
 
 
 def nobody(number: int = 5_000) -> Callable[[Forge], None]:
@@ -248,6 +262,10 @@ ATTACKS: dict[str, tuple[Callable[[Forge], Any], str]] = {
     "another catalogue": (parameter("catalogue_version", 99), "catalogue is not the current one"),
     "relief from the future": (parameter("relief_sequence", 10_000), "not been given out yet"),
     "stale relief allowed": (parameter("relief_max_age_seconds", 1 << 30), "age allowed to relief"),
+    "another root of the buckets": (buckets(root=bytes(32)), "describe other buckets"),
+    "buckets said to be fuller": (buckets(least_numbers=1_000), "describe other buckets"),
+    "another size of answers": (buckets(answer_size=1 << 20), "describe other buckets"),
+    "no buckets": (lambda forge: forge.parameters.buckets.SetInParent(), "describe other buckets"),
     "records miscounted": (parameter("record_count", 1), "count other records"),
     "subjects miscounted": (parameter("subject_count", 1), "count other subjects"),
 }
