@@ -11,11 +11,12 @@ library is free of the corruption that connections could cause there before 3.51
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Database"]
 
 WAL_SAFE_SINCE = (3, 51, 3)
+CONNECT_SECONDS = 10
 _WRITE = "tipstaff_write"
 
 
@@ -43,6 +45,10 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         in_memory = self.is_sqlite and parsed.database in {None, "", ":memory:"}
         options: dict[str, Any] = {"pool_pre_ping": not self.is_sqlite}
+        if not self.is_sqlite:
+            # A wait for another writer ends here as it does on SQLite, and one for a lost server ends at all.
+            waiting = f"-c lock_timeout={int(busy_timeout_seconds * 1000)}"
+            options["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "options": waiting}
         if in_memory:
             options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
         else:
@@ -80,6 +86,28 @@ class Database:
         """A bare connection in a writing transaction, for migrations."""
         with _translated(), self._writer.begin() as connection:
             yield connection
+
+    @contextmanager
+    def exclusive(self, name: str) -> Generator[bool]:
+        """Holds a name that nobody else on this database can hold meanwhile, however many machines; False: somebody else holds it.
+
+        A holder that dies lets go of it. Leaving the block raises DatabaseUnavailableError when the lock was lost on the way: what was
+        done under it must then not count. On SQLite every holder is on this machine, and True is the answer: lock a file there.
+        """
+        if self.is_sqlite:
+            yield True
+            return
+        key = int.from_bytes(hashlib.sha256(b"tipstaff/lock/" + name.encode()).digest()[:8], "big", signed=True)
+        with _translated(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one():
+                yield False
+                return
+            try:
+                yield True
+                connection.execute(text("SELECT 1"))
+            finally:
+                # Closing the connection lets go of the lock; one that went back into the pool would keep it.
+                connection.invalidate()
 
     def close(self) -> None:
         """Lets go of all pooled connections. May be repeated."""

@@ -43,13 +43,14 @@ class Model:
 class RegistryLife(RuleBasedStateMachine):
     """Days pass, restrictions come and go."""
 
+    backend = "sqlite"
     restrictions: Bundle[int] = Bundle("restrictions")
     disputes: Bundle[tuple[int, str]] = Bundle("disputes")
 
     @initialize()
     def begin(self) -> None:
         self.folder = Path(mkdtemp())
-        self.world = make_world(self.folder, horizon=timedelta(days=3))
+        self.world = make_world(self.folder, self.backend, horizon=timedelta(days=3))
         self.day = 0
         self.lifts = self.requests = 0
         self.models: list[Model] = []
@@ -162,11 +163,22 @@ class RegistryLife(RuleBasedStateMachine):
         self.world.registry.verify_audit()
 
     def teardown(self) -> None:
-        self.world.registry.close()
+        self.world.close()
         shutil.rmtree(self.folder)
 
 
+class PostgresLife(RegistryLife):
+    """The same on PostgreSQL."""
+
+    backend = "postgresql"
+
+
+def _settings(examples: int) -> settings:
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=checks)
+
+
 TestRegistryLife = pytest.mark.timeout(300)(RegistryLife.TestCase)
-TestRegistryLife.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+TestRegistryLife.settings = _settings(20)
+TestPostgresLife = pytest.mark.timeout(300)(PostgresLife.TestCase)
+TestPostgresLife.settings = _settings(6)

@@ -1,4 +1,4 @@
-"""A registry in a folder, with a clock that tests turn, and entries with valid numbers."""
+"""A registry on SQLite or on PostgreSQL, with a clock that tests turn, and entries with valid numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from tests.support.postgres import postgres
 from tipstaff_server import setup
 from tipstaff_server.actors import Actor
 from tipstaff_server.administration import Administration
@@ -48,25 +49,63 @@ class TurnableClock:
 
 @dataclass
 class World:
-    """A registry that is set up, with the file of its database and its clock."""
+    """A registry that is set up, with the address of its database and its clock."""
 
     registry: Registry
     database: Database
     vault: Vault
-    file: Path
+    folder: Path
+    url: str
     clock: TurnableClock = field(default_factory=TurnableClock)
+    _more: list[Registry] = field(default_factory=list[Registry])
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file."""
+        return self.database.is_sqlite
+
+    def replica(self, *, busy_timeout_seconds: float = 30, **options: Any) -> Registry:
+        """Another server's registry on the same database."""
+        made = Registry(Database(self.url, busy_timeout_seconds=busy_timeout_seconds), self.vault, clock=self.clock, threads=1, **options)
+        self._more.append(made)
+        return made
+
+    def raw(self) -> bytes:
+        """Every byte that the database has on disk."""
+        if self.is_sqlite:
+            return b"".join(path.read_bytes() for path in self.folder.glob("registry.db*"))
+        return postgres().raw(self.database.engine.url.database or "")
+
+    def close(self) -> None:
+        """Lets go of the registries; the database goes with the folder, or from the server."""
+        for registry in (*self._more, self.registry):
+            registry.close()
+        if not self.is_sqlite:
+            postgres().drop(self.database.engine.url.database or "")
 
 
-def make_world(folder: Path, **options: Any) -> World:
-    """A new registry in `folder`; `options` as for Registry."""
+def make_world(folder: Path, backend: str = "sqlite", **options: Any) -> World:
+    """A new registry in `folder`, on "sqlite" or "postgresql"; `options` as for Registry."""
     clock = TurnableClock()
-    file = folder / "registry.db"
     for name, content in _template().items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)
-    database = Database(f"sqlite:///{file}", busy_timeout_seconds=5)
+    url = f"sqlite:///{folder}/registry.db" if backend == "sqlite" else postgres().url(postgres().create(_postgres_template()))
+    database = Database(url, busy_timeout_seconds=5)
     vault = Vault.open(folder / "registry.key")
-    return World(Registry(database, vault, clock=clock, threads=1, **options), database, vault, file, clock)
+    return World(Registry(database, vault, clock=clock, threads=1, **options), database, vault, folder, url, clock)
+
+
+@cache
+def _postgres_template() -> str:
+    """A database that was just set up, to make copies of."""
+    name = postgres().create()
+    with TemporaryDirectory() as folder:
+        key = Path(folder) / "registry.key"
+        key.write_bytes(_template()["registry.key"])
+        key.chmod(0o600)
+        _set_up(Database(postgres().url(name)), Vault.open(key))
+    return name
 
 
 @cache
@@ -74,14 +113,16 @@ def _template() -> dict[str, bytes]:
     """Files of a registry that was just set up: made once, because migrating takes a third of a second."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        database = Database(f"sqlite:///{folder}/registry.db")
-        vault = create_key_file(folder / "registry.key")
-        setup.initialise(database, vault, StretchSection(n=2, r=1))
-        setup.set_administration(database, vault, Administration.load(), actor=OPERATOR, now=NOW)
-        for actor in (AIRLINE, RAILWAY):
-            setup.add_provider(database, vault, actor.id, actor.audience, actor=OPERATOR, now=NOW)
-        database.close()
+        _set_up(Database(f"sqlite:///{folder}/registry.db"), create_key_file(folder / "registry.key"))
         return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _set_up(database: Database, vault: Vault) -> None:
+    setup.initialise(database, vault, StretchSection(n=2, r=1))
+    setup.set_administration(database, vault, Administration.load(), actor=OPERATOR, now=NOW)
+    for actor in (AIRLINE, RAILWAY):
+        setup.add_provider(database, vault, actor.id, actor.audience, actor=OPERATOR, now=NOW)
+    database.close()
 
 
 def person(index: int, *names: str) -> Party:

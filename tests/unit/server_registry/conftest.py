@@ -1,4 +1,4 @@
-"""A fresh registry for each test."""
+"""A fresh registry for each test, on each database."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    """A registry on SQLite, then one on PostgreSQL."""
+    made = make_world(tmp_path, request.param)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A registry in a folder of its own."""
+def sqlite_world(tmp_path: Path) -> Iterator[World]:
+    """A registry on SQLite only: for what does not touch SQL, or is about SQLite."""
     made = make_world(tmp_path)
     yield made
-    made.registry.close()
+    made.close()

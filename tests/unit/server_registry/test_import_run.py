@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
-from tests.support.registry import OPERATOR, World, listed, make_world
+from tests.support.registry import OPERATOR, World, listed
 from tipstaff_server.errors import DatabaseUnavailableError, FileHeaderError, ImportFileError, NotFoundError, PermissionDeniedError
 from tipstaff_server.importing import Importer
 from tipstaff_server.models import AuditRow, IdentifierRow, ImportRow, RestrictionRow
@@ -57,8 +57,8 @@ def test_5000_rows_in_gb18030_with_one_percent_broken(world: World, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_100000_rows_in_gb18030_with_one_percent_broken(world: World, tmp_path: Path) -> None:
-    check_import(world, tmp_path, 100_000, encoding="gb18030")
+def test_100000_rows_in_gb18030_with_one_percent_broken(sqlite_world: World, tmp_path: Path) -> None:
+    check_import(sqlite_world, tmp_path, 100_000, encoding="gb18030")
 
 
 @pytest.mark.parametrize(("encoding", "language"), [("utf-8", "zh"), ("utf-8-sig", "en"), ("gb18030", "en")])
@@ -159,12 +159,11 @@ def test_unknown_lists_and_authorities_are_refused(world: World) -> None:
         importer(world, authority="no-such")
 
 
-def test_no_number_and_no_name_of_the_file_is_in_the_database(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
+def test_no_number_and_no_name_of_the_file_is_in_the_database(world: World, tmp_path: Path) -> None:
     write_csv(tmp_path / "l.csv", SYNTHETIC, 500)
     importer(world).run(tmp_path / "l.csv", tmp_path / "r.csv")
     world.registry.close()
-    content = world.file.read_bytes()
+    content = world.raw()
     for row in SYNTHETIC.rows(500):
         for subject in (row.subject, row.representative):
             if subject is not None:

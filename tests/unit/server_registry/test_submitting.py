@@ -13,12 +13,10 @@ from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, TAX, World, en
 from tipstaff.v1 import identity_pb2, registry_pb2
 from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_server.acts import EndKind
-from tipstaff_server.database import Database
 from tipstaff_server.entries import Entry, Party, Responsible
 from tipstaff_server.errors import DatabaseUnavailableError, EntryCode, EntryError, PermissionDeniedError
 from tipstaff_server.lifecycle import State
-from tipstaff_server.models import IdentifierRow, NameRow, RestrictionRow, SubjectRow
-from tipstaff_server.registry import Registry
+from tipstaff_server.models import AuditHeadRow, IdentifierRow, NameRow, RestrictionRow, SubjectRow
 from tipstaff_server.submitting import SubmitStatus
 
 
@@ -211,14 +209,14 @@ def test_the_notice_period_of_a_list_puts_off_the_beginning(world: World) -> Non
 
 
 def test_a_locked_database_enters_nothing_and_the_same_call_works_later(world: World) -> None:
-    impatient = Registry(Database(f"sqlite:///{world.file}", busy_timeout_seconds=0.1), world.vault, clock=world.clock, threads=1)
-    with world.database.write():
+    impatient = world.replica(busy_timeout_seconds=0.1)
+    with world.database.write() as session:
+        session.execute(select(AuditHeadRow).with_for_update())
         work = impatient.prepare([entry()], authority="court", actor=COURT)
         with pytest.raises(DatabaseUnavailableError, match="try again"):
             impatient.commit(work)
     assert count(world, RestrictionRow) == 0
     assert impatient.commit(work)[0].status is SubmitStatus.CREATED
-    impatient.close()
 
 
 def message(**changes: Any) -> registry_pb2.RestrictionEntry:
