@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 __all__ = ["main"]
 
-_EXTRA = ("alembic", "pydantic_settings", "rich", "sqlalchemy", "typer", "yaml")
+_EXTRA = ("alembic", "grpc_health", "pydantic_settings", "rich", "sqlalchemy", "typer", "yaml")
 
 
 def main() -> None:
@@ -18,4 +18,6 @@ def main() -> None:
         sys.exit(f"tipstaff-server needs {', '.join(missing)}; install it with: pip install 'tipstaff[server]'")
     # gRPC writes lines of its own kind to standard error; ours are JSON. Set it to INFO to look into handshakes.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Before grpc is imported; says why where it is explained (server_tls).
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = "PSK"
     import_module("tipstaff_server.commands.app").run()

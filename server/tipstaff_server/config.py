@@ -41,9 +41,28 @@ class ServerSection(_Section):
     certificate_file: Path = Path("tls/server.pem")
     private_key_file: Path = Path("tls/server.key")
     client_ca_file: Path = Path("tls/ca.pem")
+    client_crl_file: Path | None = None
     threads: int = Field(default=8, ge=1, le=256)
     max_message_bytes: int = Field(default=8 << 20, ge=1 << 16, le=256 << 20)
+    max_metadata_bytes: int = Field(default=16 << 10, ge=4 << 10, le=1 << 20)
+    max_streams_per_connection: int = Field(default=100, ge=1, le=100_000)
+    handshake_timeout_seconds: float = Field(default=20.0, ge=1, le=300)
+    keepalive_seconds: float = Field(default=60.0, ge=1, le=7_200)
+    connection_age_seconds: float = Field(default=86_400.0, ge=60, le=30 * 86_400)
+    call_timeout_seconds: float = Field(default=60.0, ge=1, le=3_600)
+    stall_seconds: float = Field(default=60.0, ge=1, le=3_600)
+    drain_seconds: float = Field(default=0.5, ge=0, le=300)
     stop_grace_seconds: float = Field(default=5.0, ge=0, le=300)
+
+
+class LimitsSection(_Section):
+    """How much one caller may ask for."""
+
+    calls_per_second: float = Field(default=100.0, gt=0, le=1_000_000)
+    calls_burst: int = Field(default=1_000, ge=1, le=10_000_000)
+    artefact_bytes_per_second: int = Field(default=32 << 20, ge=1 << 10, le=1 << 40)
+    artefact_burst_bytes: int = Field(default=1 << 30, ge=1 << 10, le=1 << 50)
+    watches: int = Field(default=1_000, ge=1, le=1_000_000)
 
 
 class DatabaseSection(_Section):
@@ -131,6 +150,7 @@ class _Values(BaseSettings):
     )
 
     server: ServerSection = ServerSection()
+    limits: LimitsSection = LimitsSection()
     database: DatabaseSection = DatabaseSection()
     registry: RegistrySection = RegistrySection()
     stretch: StretchSection = StretchSection()

@@ -23,6 +23,9 @@
     ├── PublicationError              a listing cannot be built or published
     │   └── SignOffRefusedError       the independent check refused it; `reasons` says why
     ├── NotIdentifiedError            a client certificate names nobody
+    │   └── CertificateRefusedError   it names somebody, but is revoked or has run out
+    ├── CallLimitError                a caller asks for too much; `wait` says when to ask again
+    ├── CallTimeoutError              a call took longer than the server allows
     └── StreamEndedError              this side ended a stream; `reason` says why
 
 Messages say what to do. They never hold an identifier, a name or a key. Transport codes are mapped once, at the edge.
@@ -182,11 +185,30 @@ class NotIdentifiedError(ServerError):
     """A client certificate names nobody."""
 
 
+class CertificateRefusedError(NotIdentifiedError):
+    """A client certificate is revoked, or has run out."""
+
+
+class CallLimitError(ServerError):
+    """A caller asks for too much. `wait`: seconds after which asking again makes sense."""
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(f"{message}; ask again in {wait:.1f} s")
+        self.wait = wait
+
+
+class CallTimeoutError(ServerError):
+    """A call took longer than the server allows."""
+
+
 class StreamEnd(StrEnum):
     """Why this side ends a stream."""
 
     SLOW = "SLOW"
     STOPPING = "STOPPING"
+    REVOKED = "REVOKED"
+    EXPIRED = "EXPIRED"
+    STALLED = "STALLED"
 
 
 class StreamEndedError(ServerError):

@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tipstaff_server.clock import Clock, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -111,6 +111,21 @@ class CertificateAuthority:
     def issue_client(self, identity: str) -> Issued:
         """A client's certificate for an identity URI (see the module's docstring)."""
         return self._issue(identity.rpartition("/")[2], [x509.UniformResourceIdentifier(identity)], ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def revocation_list(self, revoked: Mapping[int, datetime], number: int) -> bytes:
+        """The list of revoked certificates, PEM: serial numbers and when each was revoked. `number` grows with every list."""
+        now = self._clock()
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(now)
+            .next_update(now + CERTIFICATE_LIFETIME)
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        for serial, at in sorted(revoked.items()):
+            builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at).build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _issue(self, name: str, names: Sequence[x509.GeneralName], usage: x509.ObjectIdentifier) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())

@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, Self
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from tipstaff_server import audit
 from tipstaff_server.acts import Acting
@@ -203,6 +203,11 @@ class Registry:
             ).first()
             if done is None:
                 raise NotFoundError(f"there is no provider {provider_id!r}; add it first")
+
+    def provider_audiences(self) -> dict[str, str]:
+        """Every provider that is known, and its audience."""
+        with self.database.read() as session:
+            return {row.id: row.audience_id for row in session.execute(select(ProviderRow.id, ProviderRow.audience_id))}
 
     def verify_audit(self) -> int:
         """Recomputes the audit log's chain; the number of its entries. Raises AuditError at the first wrong one."""

@@ -15,6 +15,8 @@ import grpc
 
 from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError
 from tipstaff_server.errors import (
+    CallLimitError,
+    CallTimeoutError,
     EntryError,
     InvalidRequestError,
     LifecycleError,
@@ -41,6 +43,8 @@ class OffsetError(InvalidRequestError):
 STATUSES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (NotIdentifiedError, grpc.StatusCode.UNAUTHENTICATED),
     (PermissionDeniedError, grpc.StatusCode.PERMISSION_DENIED),
+    (CallLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (CallTimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
     (NoSuchFileError, grpc.StatusCode.NOT_FOUND),
     (LifecycleError, grpc.StatusCode.FAILED_PRECONDITION),
@@ -55,6 +59,9 @@ STATUSES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
 _STREAM_ENDS = {
     StreamEnd.SLOW: (grpc.StatusCode.ABORTED, "this stream did not keep up; open Watch again with what you enforce, to resync"),
     StreamEnd.STOPPING: (grpc.StatusCode.UNAVAILABLE, "the server is stopping; open Watch again in a moment"),
+    StreamEnd.REVOKED: (grpc.StatusCode.UNAUTHENTICATED, "this certificate is revoked; ask the operator for a new one"),
+    StreamEnd.EXPIRED: (grpc.StatusCode.UNAUTHENTICATED, "this certificate has run out; ask the operator for a new one"),
+    StreamEnd.STALLED: (grpc.StatusCode.ABORTED, "nothing was read from this stream for too long; open it again"),
 }
 
 

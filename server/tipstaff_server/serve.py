@@ -3,6 +3,7 @@
     relief loop      lifts in the registry -> signed -> published -> pushed; also keeps relief fresh
     repository loop  whatever anybody published -> pushed
     calendar loop    restrictions whose notice or term is over
+    certificate loop revoked certificates, and those that ran out -> their streams end
     listing loop     listings that are due again -> built, signed off and published by other processes
 
 Blocking work runs in threads; the event loop only moves bytes. A loop that fails says so in the log and goes on.
@@ -20,44 +21,20 @@ from datetime import UTC, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-import grpc
-
-from tipstaff.v1 import (
-    dispute_pb2_grpc,
-    distribution_pb2,
-    distribution_pb2_grpc,
-    enforcement_pb2_grpc,
-    registry_pb2_grpc,
-    statistics_pb2_grpc,
-)
-from tipstaff_server.errors import ConfigurationError
+from tipstaff_server.endpoint import Endpoint
 from tipstaff_server.feed import AudienceFeed
-from tipstaff_server.feedback import Feedback
-from tipstaff_server.gate import Gate
 from tipstaff_server.logs import log_error, log_info, log_warning
 from tipstaff_server.rpc_errors import place_of
-from tipstaff_server.services.dispute import DisputeService
-from tipstaff_server.services.distribution import HEARTBEAT_SECONDS, DistributionService
-from tipstaff_server.services.enforcement import EnforcementService
-from tipstaff_server.services.registry import RegistryService
-from tipstaff_server.services.statistics import StatisticsService
+from tipstaff_server.services.distribution import HEARTBEAT_SECONDS
 from tipstaff_signing.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from tipstaff_server.config import Config
     from tipstaff_server.runtime import Runtime
-    from tipstaff_server.tls_identity import Caller
 
 __all__ = ["Pace", "serve"]
-
-# Larger than SDK keep-alive pings are apart, so that a quiet connection is not taken for an attack.
-MIN_PING_MS = 10_000
-MAX_STREAMS_PER_CONNECTION = 100
-# What a database column holds; a provider may claim anything.
-MAX_VERSION = (1 << 63) - 1
 
 Result = TypeVar("Result")
 
@@ -69,6 +46,7 @@ class Pace:
     relief: float = 0.05
     repository: float = 0.1
     calendar: float = 30.0
+    certificates: float = 0.5
     listing: float = 60.0
     heartbeat: float = HEARTBEAT_SECONDS
     after_failure: float = 1.0
@@ -98,14 +76,22 @@ class _Server:
         self._seen_head = -1
 
     async def run(self, stopping: asyncio.Event, ready_file: Path | None) -> None:
-        server, address = self._bind()
-        await server.start()
+        endpoint = Endpoint(
+            self._runtime,
+            self._feeds,
+            heartbeat_seconds=self._pace.heartbeat,
+            lifted=self._lifted.set,
+            threads=self._own_threads,
+            acknowledging=self._acknowledging,
+        )
+        address = await endpoint.start()
         loops = [
             asyncio.create_task(self._forever("relief", self._relief_step)),
             asyncio.create_task(self._forever("refresh", self._refresh_step)),
             asyncio.create_task(self._forever("repository", self._repository_step)),
             asyncio.create_task(self._forever("calendar", self._calendar_step)),
             asyncio.create_task(self._forever("listing", self._listing_step)),
+            asyncio.create_task(self._forever("certificates", partial(self._certificate_step, endpoint))),
         ]
         print(f"tipstaff-server: ready on {address}", flush=True)
         log_info("ready", address=address, audiences=sorted(self._feeds))
@@ -113,63 +99,13 @@ class _Server:
             write_atomic(ready_file, f"{address}\n".encode())
         await stopping.wait()
         log_info("stopping")
+        await endpoint.stop()
         for task in loops:
             task.cancel()
-        # Streams first: each would otherwise hold the server for the whole grace.
-        for feed in self._feeds.values():
-            feed.broadcaster.stop()
-        await server.stop(self._runtime.config.server.stop_grace_seconds)
         await asyncio.gather(*loops, return_exceptions=True)
         for threads in (self._own_threads, self._acknowledging):
             threads.shutdown(cancel_futures=True)
         log_info("stopped")
-
-    def _bind(self) -> tuple[grpc.aio.Server, str]:
-        config = self._runtime.config
-        limit = config.server.max_message_bytes
-        server = grpc.aio.server(
-            interceptors=[Gate()],
-            options=[
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
-                ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
-                ("grpc.keepalive_permit_without_calls", 1),
-                # Two servers on one port would answer in turns.
-                ("grpc.so_reuseport", 0),
-            ],
-        )
-        self._add_services(server)
-        host = config.server.listen.rpartition(":")[0]
-        try:
-            port = server.add_secure_port(config.server.listen, _credentials(config))
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"cannot listen on {config.server.listen}; stop what listens there, or change [server] listen"
-            ) from error
-        return server, f"{host}:{port}"
-
-    def _add_services(self, server: grpc.aio.Server) -> None:
-        runtime = self._runtime
-        registry = runtime.registry
-        distribution = DistributionService(
-            runtime.repository, self._feeds, runtime.epochs, self._acknowledge, heartbeat_seconds=self._pace.heartbeat
-        )
-        distribution_pb2_grpc.add_DistributionServiceServicer_to_server(distribution, server)
-        enforcement_pb2_grpc.add_EnforcementServiceServicer_to_server(
-            EnforcementService(Feedback(registry.database, clock=runtime.clock)), server
-        )
-        registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(registry, self._lifted.set), server)
-        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(registry, self._lifted.set), server)
-        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(registry.database), server)
-
-    async def _acknowledge(self, caller: Caller, enforced: distribution_pb2.StateVersion) -> None:
-        record = partial(
-            self._runtime.registry.acknowledge,
-            caller.name,
-            listing_version=min(enforced.listing, MAX_VERSION),
-            relief_sequence=min(enforced.relief_sequence, MAX_VERSION),
-        )
-        await asyncio.get_running_loop().run_in_executor(self._acknowledging, record)
 
     async def _run(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Blocking work of a loop, in the loops' own threads."""
@@ -220,6 +156,10 @@ class _Server:
         if dropped:
             log_warning("slow_watchers_dropped", audience=audience, dropped=dropped)
 
+    async def _certificate_step(self, endpoint: Endpoint) -> None:
+        await endpoint.turn_away()
+        await asyncio.sleep(self._pace.certificates)
+
     async def _calendar_step(self) -> None:
         await self._run(self._runtime.registry.expire_due, self._runtime.clock())
         await asyncio.sleep(self._pace.calendar)
@@ -255,15 +195,3 @@ async def _run_process(command: list[str]) -> int:
         if process.returncode is None:
             process.terminate()
             await process.wait()
-
-
-def _credentials(config: Config) -> grpc.ServerCredentials:
-    """Mutual TLS: a client without a certificate of our authority does not get as far as a call."""
-    server = config.server
-    try:
-        key, certificate, authority = (
-            config.path(path).read_bytes() for path in (server.private_key_file, server.certificate_file, server.client_ca_file)
-        )
-    except OSError as error:
-        raise ConfigurationError(f"{error.filename} cannot be read ({error.strerror}); see [server] in tipstaff-server.toml") from error
-    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=authority, require_client_auth=True)

@@ -1,7 +1,7 @@
 """The operator's working directory: made by `tipstaff-server init`, so that `tipstaff-server serve` runs at once.
 
     tipstaff-server.toml      configuration
-    tls/                      development CA (ca.pem, ca.key), the server's certificate (server.pem, server.key)
+    tls/                      development CA (ca.pem, ca.key, ca.crl), the server's certificate (server.pem, server.key)
     registry.key, registry.db the registry's key and database: back them up apart from each other
     keys/                     signing keys; in production root, targets and sign-off keys live elsewhere
     repository/               the signed repository, one folder per audience
@@ -41,7 +41,7 @@ from tipstaff_signing.repository import Repository
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DEFAULT_AUDIENCES", "Plan", "Provider", "add_provider", "initialise"]
+__all__ = ["DEFAULT_AUDIENCES", "Plan", "Provider", "add_provider", "development_authority", "initialise"]
 
 DEFAULT_AUDIENCES = ("aviation", "rail", "hospitality", "banking")
 _STAGING, _WHOLE, _LOCK = ".init", "whole", ".init.lock"
@@ -138,6 +138,7 @@ def _fill(folder: Path, plan: Plan) -> None:
     authority = CertificateAuthority.create()
     tls = _private_folder(folder / "tls")
     authority.write(tls)
+    write_atomic(tls / "ca.crl", authority.revocation_list({}, 1))
     host, _ = _split(plan.listen)
     hosts = ["localhost", "127.0.0.1"]
     if host not in (*hosts, *_EVERY_ADDRESS):
@@ -186,13 +187,7 @@ def add_provider(config: Config, provider: Provider) -> Path:
     kit = config.folder / "providers" / provider.id
     if kit.exists():
         raise WorkDirError(f"{kit} exists already; choose another id, or move the old kit away to have it made anew")
-    tls = config.folder / "tls"
-    try:
-        authority = CertificateAuthority.load(tls / "ca.pem", tls / "ca.key")
-    except (OSError, ValueError) as error:
-        raise WorkDirError(
-            f"the development CA in {tls} cannot be used ({error}); issue the certificate with your own authority"
-        ) from error
+    authority = development_authority(config)
     kit.parent.mkdir(mode=0o700, exist_ok=True)
     staging = kit.with_name(f".{provider.id}.new")
     shutil.rmtree(staging, ignore_errors=True)
@@ -207,6 +202,17 @@ def add_provider(config: Config, provider: Provider) -> Path:
     staging.rename(kit)
     fsync_dir(kit.parent)
     return kit
+
+
+def development_authority(config: Config) -> CertificateAuthority:
+    """The authority that `init` made. Raises WorkDirError when it is not here."""
+    tls = config.folder / "tls"
+    try:
+        return CertificateAuthority.load(tls / "ca.pem", tls / "ca.key")
+    except (OSError, ValueError) as error:
+        raise WorkDirError(
+            f"the development CA in {tls} cannot be used ({error}); issue and revoke certificates with your own authority"
+        ) from error
 
 
 def _kit(folder: Path, provider: Provider, authority: CertificateAuthority, root: bytes, listen: str) -> None:
@@ -255,6 +261,19 @@ listen = "{plan.listen}"
 certificate_file = "tls/server.pem"
 private_key_file = "tls/server.key"
 client_ca_file = "tls/ca.pem"
+# Revoked certificates (X.509, PEM), signed by an authority in client_ca_file; `provider revoke` writes it.
+# All four files are read again when they change.
+client_crl_file = "tls/ca.crl"
+# After SIGTERM the health service says NOT_SERVING for so long before streams end: longer than your load balancer takes to notice.
+drain_seconds = 0.5
+
+[limits]
+# What one certificate's holder may ask for: above it the answer is RESOURCE_EXHAUSTED, and says when to ask again.
+calls_per_second = 100
+calls_burst = 1_000
+artefact_bytes_per_second = {32 << 20}
+artefact_burst_bytes = {1 << 30}
+watches = 1_000
 
 [database]
 url = "sqlite:///registry.db"

@@ -1,4 +1,4 @@
-"""`tipstaff-server init` and `tipstaff-server provider add`."""
+"""`tipstaff-server init`, `tipstaff-server provider add` and `revoke`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,7 @@ import typer
 from tipstaff_server import workdir
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import CONFIG_NAME, Config
+from tipstaff_server.revoking import revoke_provider
 
 __all__ = ["app", "provider_app"]
 
@@ -47,3 +48,17 @@ def add(provider: Annotated[str, typer.Argument(metavar="AUDIENCE/ID")], config:
     """Make another provider known, and a kit for it with the development CA."""
     kit = workdir.add_provider(Config.load(config_file(config)), workdir.Provider.parse(provider))
     typer.echo(f"{kit}: kit of {kit.name}")
+
+
+@provider_app.command()
+def revoke(
+    provider: Annotated[str, typer.Argument(metavar="ID")],
+    config: ConfigOption = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="The certificate, when it is not the one in the kit.", show_default="the kit's")
+    ] = None,
+) -> None:
+    """Revoke a provider's certificate; a running server ends its streams and refuses its calls within a second."""
+    loaded = Config.load(config_file(config))
+    serial = revoke_provider(loaded, provider, certificate)
+    typer.echo(f"{loaded.server.client_crl_file}: certificate {serial:x} of {provider} is revoked")

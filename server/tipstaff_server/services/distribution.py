@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.epochs import EpochKeys
     from tipstaff_server.feed import AudienceFeed
+    from tipstaff_server.limits import CallerLimits
     from tipstaff_server.tls_identity import Caller
     from tipstaff_signing.repository import Repository
 
@@ -41,12 +42,14 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         epochs: EpochKeys,
         acknowledge: Callable[[Caller, distribution_pb2.StateVersion], Awaitable[None]],
         *,
+        limits: CallerLimits,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._repository = repository
         self._feeds = feeds
         self._epochs = epochs
         self._acknowledge = acknowledge
+        self._limits = limits
         self._heartbeat_seconds = heartbeat_seconds
 
     async def GetMetadata(self, request: distribution_pb2.GetMetadataRequest, context: Context) -> distribution_pb2.GetMetadataResponse:  # noqa: N802  the contract's name
@@ -66,14 +69,19 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         audience = self._audience(context)
         path = self._repository.artefact_path(audience, request.path)
         try:
-            file = await asyncio.to_thread(_open_at, path, request.offset)
+            file, left = await asyncio.to_thread(_open_at, path, request.offset)
         except (FileNotFoundError, IsADirectoryError):
             raise NotFoundError("there is no such artefact any more; refresh the metadata and ask for what they name") from None
-        try:
-            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                yield distribution_pb2.GetArtefactResponse(chunk=chunk)
-        finally:
-            file.close()
+        caller = caller_of(context)
+        with file:
+            # All of it is counted before it is sent: a crowd of downloads begun at once is seen as what it is.
+            self._limits.artefact(caller, left)
+            try:
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                    left -= len(chunk)
+                    yield distribution_pb2.GetArtefactResponse(chunk=chunk)
+            finally:
+                self._limits.not_sent(caller, left)
 
     async def Watch(self, request: distribution_pb2.WatchRequest, context: Context) -> AsyncIterator[distribution_pb2.WatchResponse]:  # noqa: N802  the contract's name
         """First what differs from the versions enforced, then each change; a heartbeat whenever nothing else was sent for a while."""
@@ -121,11 +129,11 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
             ) from None
 
 
-def _open_at(path: Path, offset: int) -> BinaryIO:
+def _open_at(path: Path, offset: int) -> tuple[BinaryIO, int]:
     file = path.open("rb")
     size = file.seek(0, 2)
     if offset > size:
         file.close()
         raise OffsetError(f"the artefact has {size} bytes; ask from an offset of at most that, or start again at 0")
     file.seek(offset)
-    return file
+    return file, size - offset

@@ -15,9 +15,8 @@ from tests.support.server_process import publish
 from tipstaff_server.acts import EndKind
 from tipstaff_server.clock import utc_now
 from tipstaff_server.config import CONFIG_NAME
-from tipstaff_server.errors import ConfigurationError
 from tipstaff_server.runtime import Runtime
-from tipstaff_server.serve import Pace, _credentials, _run_process, _Server
+from tipstaff_server.serve import Pace, _run_process, _Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,9 +118,3 @@ def test_a_child_does_not_outlive_the_loop_that_started_it():
     began = time.monotonic()
     asyncio.run(scenario())
     assert time.monotonic() - began < 50
-
-
-def test_missing_certificates_are_named(runtime: Runtime):
-    (runtime.config.folder / "tls" / "server.key").unlink()
-    with pytest.raises(ConfigurationError, match=r"server\.key cannot be read"):
-        _credentials(runtime.config)

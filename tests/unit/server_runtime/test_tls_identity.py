@@ -46,6 +46,12 @@ def test_the_table_says_something_about_every_method_and_nothing_else():
     assert {method.removeprefix("/tipstaff.v1.") for method in MAY_CALL} == methods_of_the_contract()
 
 
+@pytest.mark.parametrize("caller", [PROVIDER, AUTHORITY, OPERATOR], ids=["provider", "authority", "operator"])
+def test_whoever_has_a_certificate_may_ask_for_health(caller: Caller):
+    assert may_call(caller, "/grpc.health.v1.Health/Check")
+    assert may_call(caller, "/grpc.health.v1.Health/Watch")
+
+
 @pytest.mark.parametrize("method", sorted(EXPECTED))
 @pytest.mark.parametrize(
     ("letter", "caller"), [("P", PROVIDER), ("A", AUTHORITY), ("O", OPERATOR)], ids=["provider", "authority", "operator"]
@@ -55,7 +61,7 @@ def test_authorisation(method: str, letter: str, caller: Caller):
 
 
 @pytest.mark.parametrize(
-    "method", ["/tipstaff.v1.DistributionService/Purge", "", "DistributionService/Watch", "/grpc.health.v1.Health/Check"]
+    "method", ["/tipstaff.v1.DistributionService/Purge", "", "DistributionService/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]
 )
 def test_a_method_that_is_not_in_the_table_is_nobodys(method: str):
     assert not any(may_call(caller, method) for caller in (PROVIDER, AUTHORITY, OPERATOR))
