@@ -131,13 +131,44 @@ def test_screening_a_file(tipstaff: Command, tmp_path: Path, encoding: str) -> N
     assert (summary["rows"], summary["bad_rows"]) == (5, 2)
     assert summary["verdicts"] == {"CLEAR": 1, "RESTRICTED": 1, "REVIEW": 1}
     result = (tmp_path / "bookings.screened.csv").read_text(encoding="utf-8")
-    assert LISTED_ID not in result
-    assert NAME not in result
+    rejects = (tmp_path / "bookings.screened.rejects.csv").read_text(encoding="utf-8")
+    for written in (result, rejects):
+        assert LISTED_ID not in written
+        assert NAME not in written
     found = list(csv.DictReader(result.splitlines()))
-    assert [row["verdict"] for row in found] == ["CLEAR", "RESTRICTED", "REVIEW", "", ""]
-    assert [row["row"] for row in found] == ["1", "2", "3", "4", "5"]
+    assert [(row["row"], row["verdict"]) for row in found] == [("1", "CLEAR"), ("2", "RESTRICTED"), ("3", "REVIEW")]
     assert found[1]["restriction_ids"] == people()[0].restriction_ids[0].hex()
-    assert found[3]["error"]
+    assert [row["row"] for row in csv.DictReader(rejects.splitlines())] == ["4", "5"]
+
+
+def test_screening_with_columns_by_option(tipstaff: Command, operator: Operator, tmp_path: Path) -> None:
+    listed = people(1)
+    listed[0].measures = (HOTEL,)
+    operator.publish(listed)
+    source, target = tmp_path / "stays.csv", tmp_path / "out.csv"
+    source.write_text(
+        f"ref,doc,type,guest,class\nA,{LISTED_ID},RESIDENT_ID,{NAME},5\nB,{CLEAR_ID},,{NAME},5\nC,E1234567,护照,{NAME},5\n",
+        encoding="utf-8",
+    )
+    options = ["--identifier-column", "doc", "--name-column", "guest", "--kind-column", "type", "--key-column", "ref"]
+    assert tipstaff("screen", str(source), "-m", HOTEL, "-o", str(target), *options, "--service-column", "stars=class") == 10
+    found = list(csv.DictReader(target.read_text(encoding="utf-8").splitlines()))
+    assert [(row["ref"], row["verdict"]) for row in found] == [("A", "RESTRICTED"), ("B", "CLEAR"), ("C", "CLEAR")]
+    assert tipstaff("screen", str(source), "-m", HOTEL, "-o", str(target), *options, "-s", "stars=2", "--lang", "zh") == 0
+    assert "无限制" in tipstaff.out
+    assert tipstaff("screen", str(source), "-m", HOTEL, "-o", str(target), *options, "-s", "stars=5", "--only-hits") == 10
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 2
+    assert tipstaff("screen", str(source), "-m", HOTEL, *options, "--service-column", "stars") == 2
+    assert tipstaff("screen", str(source), "-m", HOTEL, *options, "--encoding", "latin-1") == 2
+
+
+def test_screened_rows_are_counted_for_the_operator(tipstaff: Command, server: ProviderServer, tmp_path: Path) -> None:
+    source = tmp_path / "bookings.csv"
+    source.write_text("identifier,name\n" + f"{CLEAR_ID},{NAME}\n" * 30 + f"{LISTED_ID},{NAME}\n", encoding="utf-8")
+    assert tipstaff("screen", str(source), "--measure", MEASURE) == 10
+    assert tipstaff("sync") == 0
+    counts = list(server.counts.values())
+    assert [(count.measure, count.checked, count.clear, count.restricted) for count in counts] == [(MEASURE, 31, 30, 1)]
 
 
 def test_screening_goes_by_each_rows_service(tipstaff: Command, operator: Operator, tmp_path: Path) -> None:
@@ -154,19 +185,25 @@ def test_screening_goes_by_each_rows_service(tipstaff: Command, operator: Operat
     assert [(row["verdict"], row["reason"]) for row in found] == [
         ("CLEAR", "NOT_COVERED"),
         ("RESTRICTED", "IN_FORCE"),
-        ("", ""),
         ("RESTRICTED", "IN_FORCE"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("content", "status"), [(b"", 1), (b"a,b\n1,2\n", 1), (b"identifier,name\n\xff\xff\xff\xff,x\n", 1), (b"identifier,name\n", 0)]
+    ("content", "status"),
+    [
+        (b"", 1),
+        (b"a,b\n1,2\n", 1),
+        (b"identifier,n\xff\xff\n", 1),
+        (b"identifier,name\n\xff\xff\xff\xff,x\n", 2),
+        (b"identifier,name\n", 0),
+    ],
 )
 def test_file_that_is_no_list_is_refused_and_leaves_no_result(tipstaff: Command, tmp_path: Path, content: bytes, status: int) -> None:
     source = tmp_path / "list.csv"
     source.write_bytes(content)
     assert tipstaff("screen", str(source), "--measure", MEASURE) == status
-    assert (tmp_path / "list.screened.csv").exists() is (status == 0)
+    assert (tmp_path / "list.screened.csv").exists() is (status != 1)
     assert list(tmp_path.glob(".*")) == []
 
 
