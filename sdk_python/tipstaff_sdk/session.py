@@ -18,7 +18,7 @@ from tipstaff_sdk.coverage import Coverage, coverage_events
 from tipstaff_sdk.keystore import open_key_store
 from tipstaff_sdk.outbox import EventKind, Outbox
 from tipstaff_sdk.state import Loaded, listing_epoch, load_state, role_names
-from tipstaff_signing import DirectoryFetcher, Reader
+from tipstaff_signing import Reader
 from tipstaff_signing import errors as signing_errors
 
 if TYPE_CHECKING:
@@ -188,11 +188,19 @@ class Session:
             raise
 
     def _fetcher(self) -> Fetcher:
-        if self.online:
+        settings = self.settings
+        if self.online and settings.mirror is None:
             return self.transport().fetcher()
-        if self.settings.mirror_dir is not None:
-            return DirectoryFetcher(self.settings.mirror_dir)
-        raise errors.ConfigurationError("nowhere to fetch from: set server, or mirror_dir for a site without a network")
+        from tipstaff_sdk.sources import choose  # noqa: PLC0415  an HTTP library, for mirrors only
+
+        server = self.transport().fetcher if self.online else None
+        return choose(
+            server=server,
+            mirror=settings.mirror,
+            mirror_dir=settings.mirror_dir,
+            ca_file=settings.ca_file,
+            timeout=settings.request_timeout,
+        )
 
     def transport(self) -> GrpcTransport:
         """The connection, made at first use."""

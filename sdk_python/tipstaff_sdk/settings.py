@@ -52,7 +52,9 @@ class Settings:
     trusted_root_file: Path
     """The root metadata that came with the provider's kit: where trust begins."""
     server: str | None = None
-    """`host:port` of the operator's server. Without it nothing is sent, and listings come from `mirror_dir`."""
+    """`host:port` of the operator's server. Without it nothing is sent, and listings come from `mirror` or `mirror_dir`."""
+    mirror: str | None = None
+    """`https://…` of a mirror or CDN that carries the audience's folder: the bulk comes from there, beside the server or without one."""
     mirror_dir: Path | None = None
     """A copy of the audience's repository (`metadata/`, `targets/`), for sites without a network. Verified like everything else."""
     ca_file: Path | None = None
@@ -273,6 +275,7 @@ def _check(settings: Settings) -> None:
         match = _SERVER.fullmatch(settings.server)
         if match is None or not 0 < int(match[2]) <= _LAST_PORT:
             raise ConfigurationError(f"server must be host:port, for example tipstaff.example.net:8443, not {settings.server!r}")
+    _check_mirror(settings.mirror)
     for name, (low, high) in _BOUNDS.items():
         if not low <= getattr(settings, name) <= high:
             raise ConfigurationError(f"{name} must be between {low:g} and {high:g}")
@@ -281,3 +284,12 @@ def _check(settings: Settings) -> None:
             raise ConfigurationError(f"{name} must be one of {', '.join(choice for choice in choices if choice)}")
     if settings.profile == "lean" and settings.server is None:
         raise ConfigurationError("profile = lean asks the server for records: set server, or use profile = full")
+
+
+def _check_mirror(mirror: str | None) -> None:
+    if mirror is None:
+        return
+    from tipstaff_sdk.mirror import is_mirror_url  # noqa: PLC0415  an HTTP library, for mirrors only
+
+    if not is_mirror_url(mirror):
+        raise ConfigurationError("mirror must be an https address without query and credentials: https://mirror.example.net/aviation")

@@ -13,7 +13,7 @@ from tipstaff_sdk.book.csv_blocks import ENCODINGS
 from tipstaff_sdk.book.layout import Asked
 from tipstaff_sdk.book.people import typed_service
 from tipstaff_sdk.book.run import Job
-from tipstaff_sdk.cli import render
+from tipstaff_sdk.cli import bundle, render
 from tipstaff_sdk.cli.screening import screen_file
 from tipstaff_sdk.decision import Verdict
 from tipstaff_sdk.errors import ClosedError, ConfigurationError, OutboxError, StorageError, TipstaffError, TransportError, UntrustedError
@@ -40,6 +40,8 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.add_typer(bundle.app, name="bundle")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="The tipstaff.toml of your kit. [default: TIPSTAFF_CONFIG, ./tipstaff.toml]")
