@@ -104,7 +104,11 @@ def build(runtime: Runtime, audience: str) -> Built:
         # What a killed build left behind.
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(mode=0o700)
-        return _build(runtime, audience, place)
+        # The file lock is for this machine, the database's for all of them.
+        with runtime.registry.database.exclusive(f"build/{audience}") as mine:
+            if not mine:
+                raise PublicationError(f"another build for {audience} is running on another machine; wait for it")
+            return _build(runtime, audience, place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
         lock.release()

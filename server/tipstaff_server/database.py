@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
@@ -35,6 +35,8 @@ __all__ = ["Database"]
 WAL_SAFE_SINCE = (3, 51, 3)
 CONNECT_SECONDS = 10
 _WRITE = "tipstaff_write"
+_LOCK = text("SELECT pg_try_advisory_lock(:key)")
+_UNLOCK = text("SELECT pg_advisory_unlock(:key)")
 
 
 class Database:
@@ -99,15 +101,18 @@ class Database:
             return
         key = int.from_bytes(hashlib.sha256(b"tipstaff/lock/" + name.encode()).digest()[:8], "big", signed=True)
         with _translated(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one():
+            if not connection.execute(_LOCK, {"key": key}).scalar_one():
                 yield False
                 return
             try:
                 yield True
-                connection.execute(text("SELECT 1"))
-            finally:
-                # Closing the connection lets go of the lock; one that went back into the pool would keep it.
-                connection.invalidate()
+            except BaseException:
+                with suppress(SQLAlchemyError):
+                    connection.execute(_UNLOCK, {"key": key})
+                connection.invalidate()  # a connection that went back into the pool might keep the lock
+                raise
+            # On a connection that broke this fails: the lock was lost on the way.
+            connection.execute(_UNLOCK, {"key": key})
 
     def close(self) -> None:
         """Lets go of all pooled connections. May be repeated."""
