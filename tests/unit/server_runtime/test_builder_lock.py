@@ -35,5 +35,5 @@ def test_a_working_directory_on_postgresql_builds_unless_another_machine_does(tm
             assert theirs
             with pytest.raises(PublicationError, match="another machine"):
                 build(runtime, "aviation")
-        assert build(runtime, "aviation").version == 1
+        assert build(runtime, "aviation").audience == "aviation"
     other.close()
