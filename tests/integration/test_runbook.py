@@ -124,8 +124,17 @@ def test_the_runbook_from_beginning_to_end(folder: Path) -> None:
     assert held["timestamp"]["here"]
 
 
-def test_expiry_calls_somebody(folder: Path) -> None:
-    perform(blocks()[0], folder)
+@pytest.fixture(scope="module")
+def set_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("set-up")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        perform(blocks()[0], made)
+    return made
+
+
+def test_expiry_calls_somebody(set_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(set_up)
     assert CliRunner().invoke(app, ["keys", "expiry"]).exit_code == 0
     done = CliRunner().invoke(app, ["keys", "expiry", "--within", "400", "--json"])
     assert done.exit_code == 4
@@ -146,8 +155,8 @@ def test_expiry_calls_somebody(folder: Path) -> None:
         (["keys", "sign", "nothing", "root-1"], "cannot be read"),
     ],
 )
-def test_wrong_calls_say_what_to_do(folder: Path, arguments: list[str], message: str) -> None:
-    perform(blocks()[0], folder)
+def test_wrong_calls_say_what_to_do(set_up: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
+    monkeypatch.chdir(set_up)
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, SigningError)
     assert message in str(done.exception)

@@ -24,13 +24,18 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.fixture
-def deployment(tmp_path: Path) -> Deployment:
-    """Three listings and nine reliefs, four days apart."""
-    made = Deployment(tmp_path)
+def deployment(original: Deployment, tmp_path: Path) -> Deployment:
+    return original.copy(tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """Three listings and six reliefs, four days apart."""
+    made = Deployment(tmp_path_factory.mktemp("original"))
     assert isinstance(made.clock, Clock)
     for number in range(3):
         made.listing(b"filter %d" % number)
-        for part in range(3):
+        for part in range(2):
             made.relief(b"relief %d %d" % (number, part))
         made.clock.move(days=4)
     return made
