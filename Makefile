@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
 SOURCES := bloom signing sdk_python server tests examples benchmarks proto/generate.py
 
-.PHONY: demo test lint format bench proto proto-baseline lock clean help
+.PHONY: demo test soak lint format bench proto proto-baseline lock clean help
 
 help:
-	@echo "make demo | test | lint | format | bench | proto | lock | clean"
+	@echo "make demo | test | soak | lint | format | bench | proto | lock | clean"
 
 $(READY): pyproject.toml requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Tipstaff needs Python 3.11 or newer; set PYTHON=...")'
@@ -23,6 +23,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# The reference model and the large counts: half an hour on two cores.
+soak: $(READY)
+	$(BIN)/python -m pytest -n 2 -m soak
 
 lint: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)

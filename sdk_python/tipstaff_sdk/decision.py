@@ -15,6 +15,9 @@
 Each of the steps 7 to 9 takes restrictions away, and what is left at 10 decides. When none is left although there were several, the
 reason is the one on which the clear answer most depends: EXEMPT before LIFTED, before NOT_YET_EFFECTIVE, before LAPSED, before
 NOT_COVERED. Steps 7 to 9 need no fresh relief: they only ever clear.
+
+Steps 3, 7 and 8 go by the clock, held at the floor of the newest signature seen: time that runs backwards brings back neither a listing nor
+a term. Step 10 goes by the clock itself, because held at the floor no relief would ever grow old.
 """
 
 from collections.abc import Sequence
@@ -70,7 +73,7 @@ def decide(
     # 3. A listing to rely on, and the key to read it with.
     if state.key is None:
         return _decision(clear, now, Reason.NO_DATA)
-    if now >= state.expires_at:
+    if state.held(now) >= state.expires_at:
         return _decision(clear, now, Reason.EXPIRED)
     # 4. What is not in the filter is not listed.
     if not state.filter.contains(state.key.tokeniser.token(identifier)):
@@ -138,19 +141,19 @@ def _open(
 
 def _judge(state: State, now: datetime, restrictions: Sequence[Restriction], clear: Finding, service: Service | None) -> Decision:
     """Steps 7 to 11: what of it stands against this use now."""
-    code, relief = clear.measure, state.relief
+    code, relief, at = clear.measure, state.relief, state.held(now)
     # 7. Those that cover this measure and service now.
     covering = [restriction for restriction in restrictions if code in restriction.measures]
     if covering and clear.entry is None:  # enforced, but no longer in the catalogue: what it covers cannot be told
         return _decision(clear, now, Reason.UNCONFIRMED)
     if not covering or (clear.entry is not None and not clear.entry.covers_valid(service or {})):
         return _decision(clear, now, Reason.NOT_COVERED)
-    running = [restriction for restriction in covering if restriction.effective_at <= now < restriction.expires_at]
+    running = [restriction for restriction in covering if restriction.effective_at <= at < restriction.expires_at]
     if not running:
-        coming = any(now < restriction.effective_at for restriction in covering)
+        coming = any(at < restriction.effective_at for restriction in covering)
         return _decision(clear, now, Reason.NOT_YET_EFFECTIVE if coming else Reason.LAPSED)
     # 8. Less those with an exemption for this use.
-    exemptions = tuple(exemption for restriction in running for exemption in restriction.exemptions if exemption.permits(code, now))
+    exemptions = tuple(exemption for restriction in running for exemption in restriction.exemptions if exemption.permits(code, at))
     exempt = {exemption.restriction_id for exemption in exemptions}
     binding = [restriction for restriction in running if restriction.restriction_id not in exempt]
     # 9. Less those that relief lifts.

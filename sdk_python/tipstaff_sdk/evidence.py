@@ -74,6 +74,7 @@ class State:
     epoch_keys: Mapping[int, EpochKey] = field(repr=False)
     stretch: Stretcher
     expires_at: datetime = field(init=False)
+    floor: datetime = field(init=False)
     relief_max_age: timedelta = field(init=False)
     key: EpochKey | None = field(init=False)
     clear: Mapping[str, Finding] = field(init=False, repr=False)
@@ -88,6 +89,7 @@ class State:
         built_at = _moment(parameters.built_at)
         derived = {
             "expires_at": _moment(parameters.expires_at),
+            "floor": built_at if self.relief is None else max(built_at, self.relief.signed_at),
             "relief_max_age": timedelta(seconds=parameters.relief_max_age_seconds),
             "key": key,
             "clear": {code: self._clear(code, built_at) for code in parameters.measures},
@@ -119,6 +121,13 @@ class State:
         if entry is not None and (service or entry.attributes):
             entry.require_service(service)
         return clear
+
+    def held(self, now: datetime) -> datetime:
+        """The clock, but never before the floor, the last moment at which any of this was signed: a clock set back brings back no term.
+
+        Ages are judged by the clock itself (`relief_is_fresh`): held at the floor, old relief would look fresh for ever.
+        """
+        return max(now, self.floor)
 
     def relief_is_fresh(self, now: datetime) -> bool:
         """Whether relief leaves no lift unknown, but those of the last `relief_max_age`.

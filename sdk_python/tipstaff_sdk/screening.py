@@ -143,7 +143,7 @@ class Screening:
         if state is None or state.key is None:
             self.settled = Reason.NO_DATA
         else:
-            self.settled = Reason.EXPIRED if now >= state.expires_at else Reason.NOT_LISTED
+            self.settled = Reason.EXPIRED if state.held(now) >= state.expires_at else Reason.NOT_LISTED
 
     def at(self, moment: datetime) -> Screening:
         """The same data, for another moment."""

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import identities
-from tests.support.sealed_world import AIR, DAY, EPOCH, LOAN, MASTER, NOW, RAIL, SealedWorld, exemption, record, restriction
+from tests.support.sealed_world import AIR, DAY, EPOCH, HOUR, LOAN, MASTER, NOW, RAIL, SealedWorld, exemption, record, restriction
 from tipstaff_sdk.decision import Reason, Verdict, decide
 from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError, ReliefFormatError, TipstaffError
 from tipstaff_sdk.identity import Identifier, IdentifierKind
@@ -244,6 +244,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
 
 def model(case: dict[str, Any]) -> tuple[Verdict, Reason, set[bytes]]:
     """Verdict, reason, and the restrictions that stand."""
+    case = {**case, "now": max(case["now"], case["now"] - case["age"], NOW - 6 * HOUR)}  # not before what was signed last
     if not case["key"]:
         return Verdict.UNKNOWN, Reason.NO_DATA, set()
     if case["now"] >= case["expires_at"]:

@@ -1,0 +1,118 @@
+"""A whole deployment on disk under an injected clock: registry, builder, sign-off, repository, and a provider that reads a mirror."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Self
+
+from tests.support.registry import TurnableClock
+from tests.support.server import make
+from tipstaff_sdk import Screener
+from tipstaff_sdk.keystore import FileKeyStore
+from tipstaff_sdk.settings import Settings
+from tipstaff_server import publishing
+from tipstaff_server.builder import build
+from tipstaff_server.config import Config
+from tipstaff_server.runtime import Runtime
+
+_MEMORY = Path("/dev/shm")
+
+
+def scratch() -> Path:
+    """A folder of our own, in memory where there is such a file system: nothing here is about the disk."""
+    return Path(mkdtemp(prefix="tipstaff-", dir=_MEMORY if _MEMORY.is_dir() else None))
+
+
+@cache
+def _template(audience: str) -> tuple[Path, datetime]:
+    """A deployment that was just set up, and a moment after: made once, because keys and tables take a second."""
+    folder = scratch()
+    atexit.register(shutil.rmtree, folder)
+    make(folder / "operator", providers=(f"{audience}/provider-1",))
+    return folder / "operator", datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+
+@dataclass
+class Deployment:
+    """One operator and one provider of one audience. `clock` is the operator's; the provider's runs `skew` besides."""
+
+    audience: str = "hospitality"
+    folder: Path = field(default_factory=scratch)
+    skew: timedelta = timedelta()
+
+    def __post_init__(self) -> None:
+        template, began = _template(self.audience)
+        shutil.copytree(template, self.folder / "operator")
+        self.clock = TurnableClock(began)
+        self.runtime = Runtime(Config.load(self.folder / "operator"), clock=self.clock)
+        self.state_dir = self.folder / "state"
+        self.mirror = self.folder / "mirror"
+        self.state_dir.mkdir(mode=0o700)
+        self.go_online()
+        epochs = self.runtime.epochs.in_use(self.audience)
+        FileKeyStore(self.state_dir / "epoch-keys.json").save({epoch.number: epoch.key for epoch in epochs})
+        self.settings = Settings(
+            audience=self.audience,
+            state_dir=self.state_dir,
+            mirror_dir=self.mirror,
+            trusted_root_file=self.folder / "operator" / "providers" / "provider-1" / "root.json",
+            key_store="file",
+            background=False,
+        )
+        self.screener = self._open()
+
+    def provider_clock(self) -> datetime:
+        """What the provider takes for now."""
+        return self.clock.now + self.skew
+
+    def _open(self) -> Screener:
+        return Screener(self.settings, clock=self.provider_clock)
+
+    def restart(self) -> None:
+        """The provider's process, on what is on its disk."""
+        self.screener.close()
+        self.screener = self._open()
+
+    def publish(self) -> None:
+        """A listing of what stands in the registry now: built, signed off, published."""
+        build(self.runtime, self.audience)
+        publishing.sign_off(self.runtime, self.audience, accept_growth=True)
+        publishing.publish(self.runtime, self.audience)
+
+    def relieve(self) -> None:
+        """What the server does within a second of every act."""
+        self.runtime.relief.publish(self.audience)
+
+    def sign_again(self) -> None:
+        """What the server does every few minutes."""
+        self.runtime.relief.refresh(self.audience, timedelta(0))
+
+    def go_offline(self) -> None:
+        """The mirror is out of reach."""
+        self.mirror.unlink(missing_ok=True)
+
+    def go_online(self) -> None:
+        """The mirror is in reach."""
+        if not self.mirror.is_symlink():
+            self.mirror.symlink_to(self.runtime.repository.path / self.audience)
+
+    def close(self) -> None:
+        """Ends everything and removes the folder."""
+        self.screener.close()
+        self.runtime.close()
+        shutil.rmtree(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+__all__ = ["Deployment", "scratch"]
