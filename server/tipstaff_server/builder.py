@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from tipstaff.v1 import identity_pb2, listing_pb2
 from tipstaff_bloom import BloomFilter, FormatError, TokenLedger
 from tipstaff_sdk.bucket_tree import survey
+from tipstaff_sdk.errors import PackFormatError
 from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.pack_builder import PackBuilder
 from tipstaff_sdk.sealing import EpochKey, seal
@@ -181,10 +182,11 @@ def _build(runtime: Runtime, audience: str, place: Path) -> Built:
 
 def _published_bits(runtime: Runtime, audience: str) -> int | None:
     found = runtime.published(audience).find(f"listing/{audience}/pack", runtime.repository.versions(audience))
-    if found is None:
-        return None
-    with Pack.open(found.file) as published:
-        return published.bucket_bits
+    if found is not None:
+        # When it is damaged there is no layout to keep, and there will be no delta.
+        with suppress(PackFormatError), Pack.open(found.file) as published:
+            return published.bucket_bits
+    return None
 
 
 def _write_filter(runtime: Runtime, audience: str, ledger: TokenLedger, file: Path) -> None:

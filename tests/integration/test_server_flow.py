@@ -29,6 +29,7 @@ from tipstaff.v1 import (
     statistics_pb2,
     statistics_pb2_grpc,
 )
+from tipstaff_sdk.assembly import assemble
 from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.relief import Relief, parse_segment
 from tipstaff_sdk.sealing import EpochKey, Stretch, open_sealed
@@ -102,7 +103,7 @@ def watching(server: Server, provider: str, state: Path) -> Iterator[Watching]:
     settings = Settings.load(server.kit(provider) / "tipstaff.toml", environment={})
     transport = connect(settings)
     roles = (f"listing-{settings.audience}", f"relief-{settings.audience}")
-    reader = Reader(state, view=settings.audience, trusted_root=settings.read("trusted_root_file"), roles=roles)
+    reader = Reader(state, view=settings.audience, trusted_root=settings.read("trusted_root_file"), roles=roles, assemble=assemble)
     try:
         verified = reader.refresh(transport.fetcher())
         held = distribution_pb2.StateVersion(timestamp=verified.timestamp_version, listing=verified.roles[roles[0]].version)
@@ -322,7 +323,7 @@ def test_an_epoch_key_opens_and_makes_the_listings_tokens_and_records(server: Se
     transport = connect(settings)
     keys = transport.epoch_keys()
     roles = ("listing-aviation", "relief-aviation")
-    reader = Reader(tmp_path, view="aviation", trusted_root=settings.read("trusted_root_file"), roles=roles)
+    reader = Reader(tmp_path, view="aviation", trusted_root=settings.read("trusted_root_file"), roles=roles, assemble=assemble)
     state = reader.refresh(transport.fetcher())
     transport.close()
     parameters = parameters_of(state, "aviation")

@@ -162,13 +162,17 @@ def test_a_filter_that_is_full_is_laid_out_anew_and_the_pack_has_its_delta(runti
     assert len(chain(runtime, PACK)) == 2
 
 
-def test_a_filter_that_is_half_empty_is_laid_out_anew(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tipstaff_server.builder.LEAST_ROOM", 0)
-    for restriction in enter(runtime.registry, [entry(number) for number in range(PEOPLE // 2)]):
-        runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
-    publish(runtime)
+def test_a_filter_with_far_too_much_room_is_laid_out_anew(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
     with BloomFilter.open(published(runtime, FILTER)) as filter_:
-        assert filter_.capacity < PEOPLE
+        before = filter_.capacity
+    for restriction in enter(runtime.registry, [entry(number) for number in range(30)]):
+        runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
+    for most, kept in ((2, True), (1, False)):
+        monkeypatch.setattr("tipstaff_server.builder.LEAST_ROOM", 0)
+        monkeypatch.setattr("tipstaff_server.builder.MOST_ROOM", most)
+        publish(runtime)
+        with BloomFilter.open(published(runtime, FILTER)) as filter_:
+            assert (filter_.capacity == before) is kept
 
 
 def test_packs_with_other_bucket_bits_have_no_delta(runtime: Runtime, tmp_path: Path):
