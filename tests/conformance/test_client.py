@@ -6,8 +6,11 @@ Named by the specification's step that they hold; the suite itself runs the same
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +23,6 @@ from tipstaff_signing.model import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 START = {"root": 1, "timestamp": 1, "snapshot": 1, "targets": 1}
 BAD_HASH = "0" * 64
@@ -683,7 +685,9 @@ def test_the_executable_itself(repo: Simulator, host: Host, tmp_path: Path) -> N
     folder, url = tmp_path / "metadata", host.url(repo)
 
     def run(*arguments: object) -> int:
-        return subprocess.run([CLIENT, "--metadata-dir", folder, *map(str, arguments)], check=False, capture_output=True).returncode
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the first line asks for whichever python3 comes first
+        command = [CLIENT, "--metadata-dir", folder, *map(str, arguments)]
+        return subprocess.run(command, check=False, capture_output=True, env={**os.environ, "PATH": path}).returncode
 
     assert run("init", tmp_path / "root.json") == 0
     download = ("--target-base-url", f"{url}/targets", "--target-dir", tmp_path / "out", "download")
