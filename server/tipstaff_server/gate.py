@@ -130,7 +130,12 @@ class Gate(grpc.aio.ServerInterceptor):
 
     async def _pass_on(self, behaviour: Any, request: Any, context: Context) -> None:
         async with aclosing(behaviour(request, context)) as responses:
+            opened = False
             async for response in responses:
+                if not opened:
+                    # By itself: a status cannot follow a first message that nobody reads, unless the headers went before.
+                    await context.send_initial_metadata(())
+                    opened = True
                 limit = asyncio.timeout(self._stall_seconds)
                 try:
                     async with limit:

@@ -1,0 +1,43 @@
+"""At the end of a run: the attack table, every case by name, when attacks were among the tests."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+FOLDER = "tests/attacks/"
+FAILED = {"failed", "error"}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the table: what must hold, how many of its cases did, and their names; those that did not hold stand first."""
+    held: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            if report.nodeid.startswith(FOLDER):
+                file, _, test = report.nodeid.partition("::")
+                name, _, case = test.partition("[")
+                rows = held[PurePosixPath(file).stem.removeprefix("test_").replace("_", " "), name]
+                case = case.removesuffix("]").encode("ascii", "replace").decode()
+                rows[case] = rows.get(case, True) and outcome not in FAILED
+    if not held:
+        return
+    cases = [passed for rows in held.values() for passed in rows.values()]
+    terminalreporter.section(f"attack table: {sum(cases)} of {len(cases)} cases held")
+    title = ""
+    for (file, name), rows in sorted(held.items()):
+        if file != title:
+            title = file
+            terminalreporter.write_line(title, bold=True)
+        sentence = name.removeprefix("test_").replace("_", " ")
+        terminalreporter.write_line(f"  {sum(rows.values())}/{len(rows)}  {sentence}", red=not all(rows.values()))
+        for case in (case for case, passed in rows.items() if case and not passed):
+            terminalreporter.write_line(f"        FAILED  {case}", red=True)
+        names = "; ".join(case for case, passed in sorted(rows.items()) if case and passed)
+        for line in textwrap.wrap(names, max(60, terminalreporter._tw.fullwidth - 10)):
+            terminalreporter.write_line(f"        {line}")
