@@ -1,13 +1,14 @@
 """Epoch keys: one 32-byte master key per audience and epoch, which tokens, locators and record keys come from.
 
-Kept encrypted by the vault, made when first asked for, epoch 1 first. A rotation makes the next epoch and retires the one before after an
-overlap, in which listings of both are in use and providers are given both keys.
+Kept encrypted by the vault, made when first asked for, epoch 1 first. A rotation makes the next epoch and gives its key to providers at
+once; listings use it after a lead, by when they have it. The epoch before retires an overlap later; until then listings of both are in use.
 """
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
@@ -17,11 +18,11 @@ from sqlalchemy import select
 
 from tipstaff.v1 import distribution_pb2
 from tipstaff_server.clock import utc_now
-from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.models import EpochKeyRow
+from tipstaff_server.errors import InvalidRequestError, PermissionDeniedError
+from tipstaff_server.models import EpochKeyRow, ProviderRow
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Epoch", "EpochKeys"]
 
 KEY_BYTES = 32
+NO_TIME = timedelta(0)
 _COLUMN = "epoch_keys.key"
 # RFC 9180 base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-128-GCM, as distribution.proto says.
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
@@ -63,11 +65,14 @@ class EpochKeys:
         if not rows:
             with self._database.write() as session:
                 # Somebody else may have been first.
-                rows = self._rows(session, audience) or [self._make(session, audience, 1)]
-        return self._open(rows[-1])
+                rows = self._rows(session, audience) or [self._make(session, audience, 1, self._clock())]
+        now = self._clock()
+        begun = [row for row in rows if row.created_at <= now]
+        # Before the very first begins only where clocks of machines differ.
+        return self._open(begun[-1] if begun else rows[0])
 
     def in_use(self, audience: str) -> list[Epoch]:
-        """Epochs that a listing in use may need, ascending: the current one, and those whose overlap still runs."""
+        """Epochs whose keys providers need, ascending: those of the overlap, the current one, and the one that comes next."""
         self.current(audience)
         now = self._clock()
         with self._database.read() as session:
@@ -80,26 +85,45 @@ class EpochKeys:
             row = session.get(EpochKeyRow, (audience, number))
         return None if row is None else self._open(row)
 
-    def rotate(self, audience: str, overlap: timedelta) -> Epoch:
-        """Makes the next epoch; the one before stays in use for `overlap`, which should be a listing's lifetime."""
+    def rotate(self, audience: str, overlap: timedelta, lead: timedelta = NO_TIME) -> Epoch:
+        """Makes the next epoch, which listings use after `lead`; the one before stays in use for `overlap` more, a listing's lifetime.
+
+        `lead` should be longer than providers wait between asking for keys (their `keys_interval`).
+        """
+        begins = self._clock() + lead
         with self._database.write() as session:
             rows = self._rows(session, audience)
             for row in rows:
-                row.retired_at = row.retired_at or self._clock() + overlap
-            made = self._make(session, audience, rows[-1].epoch + 1 if rows else 1)
+                row.retired_at = row.retired_at or begins + overlap
+            made = self._make(session, audience, rows[-1].epoch + 1 if rows else 1, begins if rows else self._clock())
             return self._open(made)
 
-    def sealed(self, audience: str, recipient: bytes) -> list[distribution_pb2.SealedEpochKey]:
-        """All keys in use, sealed to an X25519 public key (32 bytes). Raises InvalidRequestError for a key that cannot be sealed to."""
+    def sealed(self, audience: str, recipient: bytes, *, provider: str | None = None) -> list[distribution_pb2.SealedEpochKey]:
+        """All keys in use, sealed to an X25519 public key (32 bytes).
+
+        A provider that registered a key gets them sealed to that one only, so that a stolen certificate alone yields none.
+
+        Raises:
+            PermissionDeniedError: another key than the registered one. InvalidRequestError: a key that cannot be sealed to.
+        """
+        registered = None if provider is None else self._registered(provider)
+        if registered is not None and registered != recipient:
+            raise PermissionDeniedError(
+                "this provider's epoch keys are sealed to its registered key only; set wrapping_key_file to that key's file"
+            )
         public = X25519PublicKey.from_public_bytes(recipient)
         return [_seal(epoch, public) for epoch in self.in_use(audience)]
+
+    def _registered(self, provider: str) -> bytes | None:
+        with self._database.read() as session:
+            return session.scalar(select(ProviderRow.wrapping_key).where(ProviderRow.id == provider))
 
     def _rows(self, session: Session, audience: str) -> list[EpochKeyRow]:
         return list(session.scalars(select(EpochKeyRow).where(EpochKeyRow.audience_id == audience).order_by(EpochKeyRow.epoch)))
 
-    def _make(self, session: Session, audience: str, number: int) -> EpochKeyRow:
+    def _make(self, session: Session, audience: str, number: int, begins: datetime) -> EpochKeyRow:
         key = self._vault.encrypt(_COLUMN, _row(audience, number), secrets.token_bytes(KEY_BYTES))
-        row = EpochKeyRow(audience_id=audience, epoch=number, key=key, created_at=self._clock(), retired_at=None)
+        row = EpochKeyRow(audience_id=audience, epoch=number, key=key, created_at=begins, retired_at=None)
         session.add(row)
         session.flush()
         return row

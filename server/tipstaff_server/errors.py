@@ -14,6 +14,7 @@
     ├── InvalidRequestError           a call is wrong in itself (empty reason, bad id length)
     ├── PermissionDeniedError         this caller may not do that
     ├── NotFoundError                 no such thing, as far as this caller may know
+    ├── StaleListingError             what is asked for belongs to a listing that is no longer the published one, or not yet
     ├── LifecycleError                the restriction is not in a state in which that can happen
     ├── AuditError                    the audit log has been tampered with
     ├── ImportFileError               a whole file is refused
@@ -139,6 +140,10 @@ class PermissionDeniedError(ServerError):
 
 class NotFoundError(ServerError):
     """No such thing, as far as this caller may know."""
+
+
+class StaleListingError(ServerError):
+    """A caller asks about another listing than the published one."""
 
 
 class LifecycleError(ServerError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tipstaff_server.database import Database
     from tipstaff_server.vault import Vault
 
-__all__ = ["add_provider", "initialise", "open_facts", "set_administration"]
+__all__ = ["add_provider", "initialise", "open_facts", "register_wrapping_key", "set_administration"]
 
 SALT_BYTES = 16
 _HEAD = 1
@@ -113,6 +114,30 @@ def add_provider(database: Database, vault: Vault, provider_id: str, audience: s
             return
         session.add(ProviderRow(id=provider_id, audience_id=audience, created_at=now, enforced_listing=0, enforced_relief_sequence=0))
         log.add(now, actor, "ADD_PROVIDER", ("provider", provider_id.encode()), detail={"audience": audience})
+        session.flush()
+        log.flush()
+
+
+def register_wrapping_key(database: Database, vault: Vault, provider_id: str, public_key: bytes, *, actor: Actor, now: datetime) -> None:
+    """Registers a provider's X25519 public key, 32 bytes: from now on its epoch keys are sealed to that key only.
+
+    Replaces the one before. Raises NotFoundError: no such provider.
+    """
+    with database.write() as session:
+        log = AuditLog(session, vault)
+        provider = session.get(ProviderRow, provider_id)
+        if provider is None:
+            raise NotFoundError(f"there is no provider {provider_id!r}; add it first")
+        if provider.wrapping_key == public_key:
+            return
+        provider.wrapping_key = public_key
+        log.add(
+            now,
+            actor,
+            "REGISTER_WRAPPING_KEY",
+            ("provider", provider_id.encode()),
+            detail={"digest": hashlib.sha256(public_key).hexdigest()},
+        )
         session.flush()
         log.flush()
 

@@ -5,7 +5,7 @@
     registry.key, registry.db the registry's key and database: back them up apart from each other
     keys/                     signing keys; in production root, targets and sign-off keys live elsewhere
     repository/               the signed repository, one folder per audience
-    providers/<id>/           a kit for each provider: tipstaff.toml for Screener.open, certificates, the trusted root
+    providers/<id>/           a kit for each provider: tipstaff.toml for Screener.open, certificates, wrapping key, the trusted root
     authorities/<id>/         a certificate for each authority
     operator/                 the operator's own certificate
 
@@ -34,12 +34,13 @@ from tipstaff_server.pki import CertificateAuthority
 from tipstaff_server.runtime import lifetimes
 from tipstaff_server.tls_identity import Caller, Role
 from tipstaff_server.vault import Vault, create_key_file
+from tipstaff_server.wrapping import read_public, write_private
 from tipstaff_signing.files import FileLock, fsync_dir, write_atomic
 from tipstaff_signing.keys import create_key_files
 from tipstaff_signing.repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["DEFAULT_AUDIENCES", "Plan", "Provider", "add_provider", "development_authority", "initialise"]
 
@@ -156,6 +157,7 @@ def _fill(folder: Path, plan: Plan) -> None:
     _private_folder(folder / "providers")
     for provider in plan.providers:
         _kit(folder / "providers" / provider.id, provider, authority, repository.root_bytes(), plan.listen)
+    _register(config, {provider.id: folder / "providers" / provider.id for provider in plan.providers})
 
 
 def _registry(config: Config, plan: Plan) -> bytes:
@@ -199,6 +201,7 @@ def add_provider(config: Config, provider: Provider) -> Path:
         setup.add_provider(database, vault, provider.id, provider.audience, actor=Actor.operator("command"), now=utc_now())
     finally:
         database.close()
+    _register(config, {provider.id: staging})
     staging.rename(kit)
     fsync_dir(kit.parent)
     return kit
@@ -215,11 +218,24 @@ def development_authority(config: Config) -> CertificateAuthority:
         ) from error
 
 
+def _register(config: Config, kits: Mapping[str, Path]) -> None:
+    """The public halves of the kits' wrapping keys, from now on the only ones that these providers' epoch keys are sealed to."""
+    database = Database.open(config)
+    try:
+        vault, actor, now = Vault.open(config.path(config.registry.key_file)), Actor.operator("kit"), utc_now()
+        for provider, kit in kits.items():
+            public = read_public((kit / "wrapping_key.pem").read_bytes())
+            setup.register_wrapping_key(database, vault, provider, public, actor=actor, now=now)
+    finally:
+        database.close()
+
+
 def _kit(folder: Path, provider: Provider, authority: CertificateAuthority, root: bytes, listen: str) -> None:
     host, port = _split(listen)
     server = f"{'localhost' if host in _EVERY_ADDRESS else host}:{port}"
     _certificate(folder, authority, Caller(Role.PROVIDER, provider.id, provider.audience))
     (folder / "root.json").write_bytes(root)
+    write_private(folder / "wrapping_key.pem")
     text = f"""\
 # Kit of {provider.id}. Screener.open("tipstaff.toml") works as it stands; paths are meant from this file's folder.
 server = "{server}"
@@ -229,6 +245,8 @@ ca_file = "ca.pem"
 certificate_file = "certificate.pem"
 private_key_file = "private_key.pem"
 trusted_root_file = "root.json"
+# Epoch keys are sealed to the public half of this key, which the operator knows; without it the certificate yields none.
+wrapping_key_file = "wrapping_key.pem"
 """
     (folder / "tipstaff.toml").write_text(text, "utf-8")
     fsync_dir(folder)

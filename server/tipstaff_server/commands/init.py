@@ -5,10 +5,14 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server import workdir
+from tipstaff_server import setup, workdir
+from tipstaff_server.actors import Actor
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import CONFIG_NAME, Config
+from tipstaff_server.errors import InvalidRequestError
 from tipstaff_server.revoking import revoke_provider
+from tipstaff_server.runtime import Runtime
+from tipstaff_server.wrapping import read_public
 
 __all__ = ["app", "provider_app"]
 
@@ -48,6 +52,26 @@ def add(provider: Annotated[str, typer.Argument(metavar="AUDIENCE/ID")], config:
     """Make another provider known, and a kit for it with the development CA."""
     kit = workdir.add_provider(Config.load(config_file(config)), workdir.Provider.parse(provider))
     typer.echo(f"{kit}: kit of {kit.name}")
+
+
+@provider_app.command("wrapping-key")
+def wrapping_key(
+    provider: Annotated[str, typer.Argument(metavar="ID")],
+    key: Annotated[Path, typer.Argument(help="The provider's X25519 key (PEM); the public half is enough, and better.")],
+    config: ConfigOption = None,
+) -> None:
+    """Register the key that a provider's epoch keys are sealed to, instead of the one in its kit: a stolen certificate then yields none."""
+    loaded = Config.load(config_file(config))
+    try:
+        pem = key.read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"{key} cannot be read: {error.strerror}") from error
+    public = read_public(pem)
+    with Runtime(loaded) as runtime:
+        setup.register_wrapping_key(
+            runtime.registry.database, runtime.registry.vault, provider, public, actor=Actor.operator("command"), now=runtime.clock()
+        )
+    typer.echo(f"{provider}: epoch keys are sealed to this key only from now on")
 
 
 @provider_app.command()

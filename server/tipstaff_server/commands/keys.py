@@ -116,13 +116,19 @@ def expiry(
 def rotate_epoch(
     audience: Annotated[str, typer.Option("--audience", "-a", help="Whose epoch.")],
     config: ConfigOption = None,
+    lead_hours: Annotated[
+        float,
+        typer.Option(help="Hours until listings use it: longer than providers' keys_interval. 0: the next listing does.", min=0, max=2_160),
+    ] = 2,
 ) -> None:
-    """Begin the next epoch of an audience: the next listing uses a new key, and the old one stays in use for a listing's lifetime."""
+    """Begin the next epoch of an audience: providers get its key at once, listings use it after the lead, and the epoch before stays in use
+    for a listing's lifetime more."""
     loaded = Config.load(config_file(config))
     with Runtime(loaded) as runtime:
         chosen_audiences(runtime, [audience])
-        epoch = runtime.epochs.rotate(audience, timedelta(seconds=loaded.publication.listing_lifetime_seconds))
-    typer.echo(f"{audience}: epoch {epoch.number}; publish a listing to use it")
+        overlap, lead = timedelta(seconds=loaded.publication.listing_lifetime_seconds), timedelta(hours=lead_hours)
+        epoch = runtime.epochs.rotate(audience, overlap, lead)
+    typer.echo(f"{audience}: epoch {epoch.number}; listings built from {_text(epoch.valid_from)} on use it")
 
 
 def _certificates(config: Config) -> list[tuple[Path, datetime]]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, ForeignKey, String
+from sqlalchemy import BigInteger, ForeignKey, LargeBinary, String
 from sqlalchemy import Text as LongText
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -106,7 +106,7 @@ class AudienceMeasureRow(Base):
 
 
 class ProviderRow(Base):
-    """A provider (实施单位), and what it last said it enforces."""
+    """A provider (实施单位), and what it last said it enforces. `wrapping_key`: its X25519 public key, 32 bytes, once registered."""
 
     __tablename__ = "providers"
     id: Mapped[Code] = mapped_column(primary_key=True)
@@ -115,3 +115,4 @@ class ProviderRow(Base):
     enforced_listing: Mapped[int] = mapped_column(BigInteger, default=0)
     enforced_relief_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
     acknowledged_at: Mapped[datetime | None] = mapped_column(Moment)
+    wrapping_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))

@@ -6,9 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc
+from tipstaff_server.buckets import PublishedBuckets
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
 from tipstaff_server.gate import Context, caller_of
 from tipstaff_server.logs import log_debug
+from tipstaff_server.published import Published
 from tipstaff_server.rpc_errors import OffsetError
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         self._epochs = epochs
         self._acknowledge = acknowledge
         self._limits = limits
+        self._buckets = {audience: PublishedBuckets(Published(repository, audience), audience) for audience in feeds}
         self._heartbeat_seconds = heartbeat_seconds
 
     async def GetMetadata(self, request: distribution_pb2.GetMetadataRequest, context: Context) -> distribution_pb2.GetMetadataResponse:  # noqa: N802  the contract's name
@@ -108,12 +111,20 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         return distribution_pb2.AcknowledgeResponse()
 
     async def GetEpochKeys(self, request: distribution_pb2.GetEpochKeysRequest, context: Context) -> distribution_pb2.GetEpochKeysResponse:  # noqa: N802  the contract's name
-        """The keys that listings in use need, sealed to the caller's key."""
+        """The keys that listings in use need, sealed to the caller's registered key, or to the one that it sent where none is."""
         audience = self._audience(context)
         if len(request.recipient_public_key) != PUBLIC_KEY_BYTES:
             raise InvalidRequestError(f"recipient_public_key has to be an X25519 public key of {PUBLIC_KEY_BYTES} bytes")
-        keys = await asyncio.to_thread(self._epochs.sealed, audience, request.recipient_public_key)
+        keys = await asyncio.to_thread(self._epochs.sealed, audience, request.recipient_public_key, provider=caller_of(context).name)
         return distribution_pb2.GetEpochKeysResponse(keys=keys)
+
+    async def FetchBucket(self, request: distribution_pb2.FetchBucketRequest, context: Context) -> distribution_pb2.FetchBucketResponse:  # noqa: N802  the contract's name
+        """One bucket of sealed records. Which one, is forgotten."""
+        caller = caller_of(context)
+        feed = self._feed(caller.audience)
+        answer = await self._buckets[caller.audience].answer(feed.state.listing, request)
+        self._limits.artefact(caller, len(answer.padded))
+        return answer
 
     def _audience(self, context: Context) -> str:
         audience = caller_of(context).audience
