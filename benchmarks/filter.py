@@ -1,4 +1,4 @@
-"""Figures of the filter alone, from random tokens: `python -m benchmarks.filter [--quick]` prints them as JSON.
+"""Figures of the filter alone, from random tokens: `python -m benchmarks filter` prints them as JSON.
 
 Making the tokens (one AES block each) is measured with the SDK; nothing of it is in these figures. Times are the median of repeats, in
 nanoseconds per token; run it on a quiet machine.
@@ -7,20 +7,21 @@ nanoseconds per token; run it on a quiet machine.
 from __future__ import annotations
 
 import gc
-import json
 import statistics
-import sys
 import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from benchmarks.plan import Figures
 from tipstaff_bloom import BloomFilter, diff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from benchmarks.plan import Plan
 
 SIZES: Final = (100_000, 1_000_000, 10_000_000)
 FPR: Final = 1e-3
@@ -109,13 +110,11 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def main(arguments: list[str]) -> int:
-    """Prints the figures; with --quick only up to a million tokens and fewer repeats."""
-    quick = "--quick" in arguments
-    figures = measure_all(SIZES[:2] if quick else SIZES, 3 if quick else _REPEATS)
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def run(plan: Plan) -> Figures:
+    """The suite."""
+    sizes = measure_all(plan.sizes, plan.repeats)
+    last = sizes[str(plan.sizes[-1])]
+    flat: dict[str, float | None] = {
+        key: last[key] for key in ("build_ns_per_key", "bits_per_key", "measured_fpr", "delta_bytes_per_change")
+    }
+    return Figures(flat, {"sizes": sizes})

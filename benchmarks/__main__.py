@@ -1,0 +1,98 @@
+"""Runs suites. See the package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.chart import Bar, Panel, svg
+from benchmarks.machine import facts, load
+from benchmarks.plan import Plan
+from benchmarks.suites import SUITES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT: Final = Path(__file__).parents[1]
+RESULT: Final = ROOT / "build" / "bench.json"
+CHART: Final = ROOT / "docs" / "images" / "performance.svg"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """All suites to files, or some to standard output."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and compare with others on this machine.")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; none: all of them")
+    parser.add_argument("--quick", action="store_true", help="two minutes in all")
+    parser.add_argument("--output", type=Path, default=RESULT, help="[default: build/bench.json]")
+    parser.add_argument("--chart", type=Path, default=None, help="[default: docs/images/performance.svg; with --quick none]")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.suites) - set(SUITES))
+    if unknown:
+        parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join(SUITES)}")
+    found = measure(options.suites or list(SUITES), Plan.quick() if options.quick else Plan(), quick=options.quick)
+    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    if options.suites:
+        sys.stdout.write(text)
+        return 0
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text, encoding="utf-8")
+    chart = options.chart or (None if options.quick else CHART)
+    if chart is not None:
+        chart.write_text(draw(found), encoding="utf-8")
+    sys.stdout.write("".join(f"{key:28} {_shown(value)}\n" for key, value in found.items() if not isinstance(value, dict)))
+    sys.stdout.write(f"all figures: {options.output}\n")
+    return 0
+
+
+def measure(names: Sequence[str], plan: Plan, *, quick: bool) -> dict[str, Any]:
+    """Flat keys of all suites, then the machine and each suite's details."""
+    flat: dict[str, Any] = {}
+    suites: dict[str, Any] = {}
+    before = load()
+    begin = time.monotonic()
+    for name in names:
+        sys.stderr.write(f"{name} ...\n")
+        started = time.monotonic()
+        figures = SUITES[name](plan)
+        flat.update(figures.flat)
+        suites[name] = {**figures.details, "took_seconds": round(time.monotonic() - started, 1)}
+    machine = {**facts(), "load_before": before, "quick": quick, "sizes": list(plan.sizes), "took_seconds": round(time.monotonic() - begin)}
+    return {**flat, "machine": machine, "suites": suites}
+
+
+def draw(found: dict[str, Any]) -> str:
+    """The chart of a whole run."""
+    peers = {name: figures for name, figures in found["suites"]["keyed"]["peers"].items() if figures is not None}
+    size = found["machine"]["sizes"][-1]
+    batch = [
+        Bar("Tipstaff, two cores", found["batch_check_ns_2core"], ours=True),
+        Bar("Tipstaff, one core", found["batch_check_ns"], ours=True),
+    ]
+    single = [Bar("Tipstaff, one check", found["scalar_check_ns"], ours=True)]
+    for name, figures in peers.items():
+        at = "" if figures["size"] == size else f" ({figures['size']:,.0f})"
+        batch.append(Bar(name + at, figures["batch_check_ns"]))
+        single.append(Bar(name + at, figures["scalar_check_ns"]))
+    single.append(Bar("Tipstaff, Screener.check whole", found["screener_check_ns"], ours=True))
+    if found["redis_lookup_ns"] is not None:
+        single.append(Bar("Redis over loopback", found["redis_lookup_ns"]))
+    panels = [
+        Panel(f"Many keyed checks, each, {size:,} subjects", sorted(batch, key=lambda bar: bar.value)),
+        Panel(f"One keyed check, {size:,} subjects", sorted(single, key=lambda bar: bar.value)),
+    ]
+    machine = found["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['python']}, {machine['when'][:10]}"
+    note = f"{where}. In brackets: measured at fewer subjects."
+    return svg(panels, note)
+
+
+def _shown(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,45 @@
+"""How much to measure, and what a suite gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["Figures", "Plan"]
+
+_SIZES: Final = (100_000, 1_000_000, 10_000_000)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """sizes: subjects listed, ascending; the flat keys are of the last. repeats: of which the median counts. asked: checks in one repeat.
+
+    peer_limits: the largest size at which a slow peer is measured, which favours it. book_rows: rows of the screened book.
+    """
+
+    sizes: tuple[int, ...] = _SIZES
+    repeats: int = 7
+    asked: int = 2_000_000
+    asked_singly: int = 100_000
+    peer_sizes: tuple[int, ...] = _SIZES
+    book_rows: int = 10_000_000
+
+    @classmethod
+    def quick(cls) -> Plan:
+        """Two minutes in all: the largest size for ourselves, a million for peers."""
+        return cls(
+            repeats=3,
+            asked=1_000_000,
+            asked_singly=30_000,
+            sizes=(100_000, 10_000_000),
+            peer_sizes=(100_000, 1_000_000),
+            book_rows=2_000_000,
+        )
+
+
+@dataclass
+class Figures:
+    """flat: keys of bench.json by name; None where something is not installed. details: whatever else the suite found, as JSON values."""
+
+    flat: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
+    details: dict[str, object] = field(default_factory=dict[str, object])

@@ -1,0 +1,21 @@
+"""All suites, by name. To add one: a module with `run(plan: Plan) -> Figures`, and a line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from benchmarks import book, checks, filter, keyed  # noqa: A004  the module is called after what it measures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from benchmarks.plan import Figures, Plan
+
+__all__ = ["SUITES"]
+
+SUITES: Final[Mapping[str, Callable[[Plan], Figures]]] = {
+    "filter": filter.run,
+    "keyed": keyed.run,
+    "checks": checks.run,
+    "book": book.run,
+}
