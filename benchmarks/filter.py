@@ -17,7 +17,7 @@ from benchmarks.plan import Figures
 from tipstaff_bloom import BloomFilter, diff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -108,6 +108,23 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
     finally:
         gc.enable()
     return statistics.median(times)
+
+
+def median_of_each(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median wall time of each, taking turns, so that what else the machine does falls on all of them alike."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for one in work.values():
+        one()
+    gc.disable()
+    try:
+        for _ in range(repeats):
+            for name, one in work.items():
+                start = time.perf_counter()
+                one()
+                times[name].append(time.perf_counter() - start)
+    finally:
+        gc.enable()
+    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def run(plan: Plan) -> Figures:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from benchmarks.filter import median_seconds, random_tokens
+from benchmarks.filter import median_of_each, median_seconds, random_tokens
 from benchmarks.machine import load
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import PEERS
 from benchmarks.people import resident_ids
 from benchmarks.plan import Figures, Plan
 from tipstaff_bloom import BloomFilter
@@ -32,32 +32,29 @@ _PEER_CHUNK: Final = 100_000
 _PEER_ASKED: Final = 100_000
 
 
+OURS: Final = "Tipstaff"
+
+
 def run(plan: Plan) -> Figures:
     """The suite."""
-    found = Figures()
-    ours: dict[str, dict[str, float]] = {}
-    for size in plan.sizes:
-        ours[str(size)] = _ours(size, plan)
-    peers = {peer.name: _peer(peer, plan) for peer in PEERS}
-    mine = ours[str(plan.sizes[-1])]
-    found.flat["batch_check_ns"] = mine["batch_check_ns"]
-    found.flat["batch_check_ns_2core"] = mine["batch_check_ns_2core"]
-    found.flat["scalar_check_ns"] = mine["scalar_check_ns"]
-    found.flat["batch_vs_best_peer"] = _ratio(_best(peers, "batch_check_ns"), mine["batch_check_ns"])
-    found.flat["scalar_vs_best_peer"] = _ratio(_best(peers, "scalar_check_ns"), mine["scalar_check_ns"])
-    found.flat["scalar_vs_bloom_filter2"] = _ratio((peers["bloom-filter2"] or {}).get("scalar_check_ns"), mine["scalar_check_ns"])
-    found.details = {"ours": ours, "peers": peers, "load_after": load()}
-    return found
+    ours = {str(size): _ours(size, plan) for size in plan.sizes}
+    peers = _against_peers(plan)
+    mine, compared = ours[str(plan.sizes[-1])], peers.pop(OURS)
+    others = [figures for figures in peers.values() if figures is not None]
+    oracle = peers["bloom-filter2"]
+    flat: dict[str, float | None] = {
+        "batch_check_ns": mine["batch_check_ns"],
+        "batch_check_ns_2core": mine["batch_check_ns_2core"],
+        "batch_vs_best_peer": _ratio(min((peer["batch_check_ns"] for peer in others), default=None), compared, "batch_check_ns"),
+        "scalar_check_ns": mine["scalar_check_ns"],
+        "scalar_vs_best_peer": _ratio(min((peer["scalar_check_ns"] for peer in others), default=None), compared, "scalar_check_ns"),
+        "scalar_vs_bloom_filter2": _ratio(None if oracle is None else oracle["scalar_check_ns"], compared, "scalar_check_ns"),
+    }
+    return Figures(flat, {"ours": ours, "peers": peers, "ours_among_peers": compared, "load_after": load()})
 
 
-def _best(peers: dict[str, dict[str, float] | None], key: str) -> float | None:
-    """The fastest peer's time at the largest size it was measured at."""
-    times = [figures[key] for figures in peers.values() if figures is not None]
-    return min(times) if times else None
-
-
-def _ratio(theirs: float | None, ours: float) -> float | None:
-    return None if theirs is None else theirs / ours
+def _ratio(theirs: float | None, compared: dict[str, float] | None, key: str) -> float | None:
+    return None if theirs is None or compared is None else theirs / compared[key]
 
 
 def batch_check(members: BloomFilter, tokeniser: Tokeniser, numbers: Any) -> list[NDArray[np.bool_]]:
@@ -75,11 +72,6 @@ def _ours(size: int, plan: Plan) -> dict[str, float]:
     tokens = tokeniser.resident_column(numbers).tokens
     hits = int(members.contains_many(tokens).sum())
 
-    def singly() -> None:
-        token, contains = tokeniser.token, members.contains
-        for identifier in identifiers:
-            contains(token(identifier))
-
     once = plan.asked / 1e9
     return {
         "batch_check_ns": median_seconds(lambda: batch_check(members, tokeniser, numbers), plan.repeats) / once,
@@ -87,7 +79,7 @@ def _ours(size: int, plan: Plan) -> dict[str, float]:
         "batch_check_ns_2threads": _two_threads(members, tokeniser, numbers, plan.repeats) / once,
         "tokens_ns": median_seconds(lambda: tokeniser.resident_column(numbers), plan.repeats) / once,
         "lookup_ns": median_seconds(lambda: members.contains_many(tokens), plan.repeats) / once,
-        "scalar_check_ns": median_seconds(singly, plan.repeats) / len(identifiers) * 1e9,
+        "scalar_check_ns": median_seconds(partial(_singly, members, tokeniser, identifiers), plan.repeats) / len(identifiers) * 1e9,
         "hits": float(hits),
     }
 
@@ -134,27 +126,45 @@ def _two_threads(members: BloomFilter, tokeniser: Tokeniser, numbers: NDArray[An
         return median_seconds(lambda: list(pool.map(lambda half: batch_check(members, tokeniser, half), halves)), repeats)
 
 
-def _peer(peer: Peer, plan: Plan) -> dict[str, float] | None:
-    """Figures at the largest size within the peer's limit; None when it is not installed."""
-    if importlib.util.find_spec(peer.module) is None:
-        return None
-    size = max((size for size in plan.peer_sizes if size <= peer.limit), default=plan.peer_sizes[0])
-    begin = time.perf_counter()
-    members = peer.build(size, _items(size))
-    built = time.perf_counter() - begin
+def _against_peers(plan: Plan) -> dict[str, dict[str, float] | None]:
+    """Ours at the largest size, and each peer at the largest one within its limit, taking turns; None for those not installed."""
     numbers: Sequence[bytes] = resident_ids(min(_PEER_ASKED, plan.asked), seed=2).tolist()
-    one, many = peer.one(members), peer.many(members)
+    alone = numbers[: plan.asked_singly]
+    found: dict[str, dict[str, float] | None] = {}
+    many: dict[str, Callable[[], object]] = {}
+    single: dict[str, Callable[[], object]] = {}
+    members = BloomFilter.build(random_tokens(plan.sizes[-1], seed=1), fpr=FPR)
+    tokeniser = Tokeniser(bytes(range(16)))
+    found[OURS] = {"size": float(plan.sizes[-1])}
+    many[OURS] = partial(batch_check, members, tokeniser, np.array(numbers))
+    single[OURS] = partial(_singly, members, tokeniser, [Identifier.resident_id(number.decode()) for number in alone])
+    for peer in PEERS:
+        found[peer.name] = None
+        if importlib.util.find_spec(peer.module) is None:
+            continue
+        size = max((size for size in plan.peer_sizes if size <= peer.limit), default=plan.peer_sizes[0])
+        begin = time.perf_counter()
+        theirs = peer.build(size, _items(size))
+        found[peer.name] = {"size": float(size), "build_ns_per_key": (time.perf_counter() - begin) / size * 1e9}
+        many[peer.name] = partial(peer.many(theirs), numbers)
+        single[peer.name] = partial(_each, peer.one(theirs), alone)
+    for key, work, count in (("batch_check_ns", many, len(numbers)), ("scalar_check_ns", single, len(alone))):
+        for name, seconds in median_of_each(work, plan.repeats).items():
+            figures = found[name]
+            if figures is not None:
+                figures[key] = seconds / count * 1e9
+    return found
 
-    def singly() -> None:
-        for number in numbers[: plan.asked_singly]:
-            one(number)
 
-    return {
-        "size": float(size),
-        "batch_check_ns": median_seconds(lambda: many(numbers), plan.repeats) / len(numbers) * 1e9,
-        "scalar_check_ns": median_seconds(singly, plan.repeats) / len(numbers[: plan.asked_singly]) * 1e9,
-        "build_ns_per_key": built / size * 1e9,
-    }
+def _each(one: Callable[[bytes], object], numbers: Sequence[bytes]) -> None:
+    for number in numbers:
+        one(number)
+
+
+def _singly(members: BloomFilter, tokeniser: Tokeniser, identifiers: Sequence[Identifier]) -> None:
+    token, contains = tokeniser.token, members.contains
+    for identifier in identifiers:
+        contains(token(identifier))
 
 
 def _items(size: int) -> Iterator[list[bytes]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
+from tipstaff_sdk import columns
 from tipstaff_sdk.decision import Decision, Reason
 from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError, InvalidServiceError
 from tipstaff_sdk.identity import Identifier
@@ -47,8 +48,7 @@ class CheckedColumns:
 
 def check_columns(screening: Screening, numbers: Any, names: Any, service: Service | None, coverage: Coverage) -> CheckedColumns:
     """`Screener.check_columns`; see there. Counts what it decided."""
-    count = len(numbers)
-    return _checked(screening, People(count, numbers, names, services=(service,)), coverage)
+    return _checked(screening, People(columns.length(numbers), numbers, names, services=(service,)), coverage)
 
 
 def check_rows(screening: Screening, rows: Iterable[Row], service: Service | None, coverage: Coverage) -> list[Entry]:
