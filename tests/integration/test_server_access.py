@@ -90,8 +90,17 @@ CALLS: dict[str, Callable[[grpc.Channel], object]] = {
     "Acknowledge": lambda channel: distribution_pb2_grpc.DistributionServiceStub(channel).Acknowledge(
         distribution_pb2.AcknowledgeRequest(), timeout=SECONDS
     ),
+    "FetchBucket": lambda channel: distribution_pb2_grpc.DistributionServiceStub(channel).FetchBucket(
+        distribution_pb2.FetchBucketRequest(), timeout=SECONDS
+    ),
     "GetEpochKeys": lambda channel: distribution_pb2_grpc.DistributionServiceStub(channel).GetEpochKeys(
         distribution_pb2.GetEpochKeysRequest(), timeout=SECONDS
+    ),
+    "ListRemedies": lambda channel: distribution_pb2_grpc.DistributionServiceStub(channel).ListRemedies(
+        distribution_pb2.ListRemediesRequest(), timeout=SECONDS
+    ),
+    "AnswerRemedy": lambda channel: distribution_pb2_grpc.DistributionServiceStub(channel).AnswerRemedy(
+        distribution_pb2.AnswerRemedyRequest(), timeout=SECONDS
     ),
     "SubmitReports": lambda channel: enforcement_pb2_grpc.EnforcementServiceStub(channel).SubmitReports(
         enforcement_pb2.SubmitReportsRequest(), timeout=SECONDS
@@ -117,7 +126,19 @@ CALLS: dict[str, Callable[[grpc.Channel], object]] = {
     ),
 }
 MAY = {
-    AIRLINE: {"GetMetadata", "GetArtefact", "Watch", "Acknowledge", "GetEpochKeys", "SubmitReports", "SubmitCoverage", "OpenDispute"},
+    AIRLINE: {
+        "GetMetadata",
+        "GetArtefact",
+        "Watch",
+        "Acknowledge",
+        "GetEpochKeys",
+        "ListRemedies",
+        "AnswerRemedy",
+        "FetchBucket",
+        "SubmitReports",
+        "SubmitCoverage",
+        "OpenDispute",
+    },
     COURT: {"OpenDispute", "GetDispute", "SubmitRestrictions", "GetRestriction", "EndRestriction"},
     OPERATOR: {"OpenDispute", "GetDispute", "GetRestriction", "EndRestriction", "GetStatistics"},
 }
@@ -213,10 +234,10 @@ def test_too_many_events_are_refused_as_a_whole(server: Server):
 
 @pytest.mark.parametrize(
     ("key", "expected"),
-    [(b"", "INVALID_ARGUMENT"), (b"x" * 31, "INVALID_ARGUMENT"), (b"x" * 33, "INVALID_ARGUMENT"), (bytes(32), "INVALID_ARGUMENT")],
-    ids=["none", "short", "long", "low order"],
+    [(b"", "INVALID_ARGUMENT"), (b"x" * 31, "INVALID_ARGUMENT"), (b"x" * 33, "INVALID_ARGUMENT"), (b"x" * 32, "PERMISSION_DENIED")],
+    ids=["none", "short", "long", "not the registered one: a stolen certificate"],
 )
-def test_an_epoch_key_is_not_sealed_to_a_key_that_is_none(server: Server, key: bytes, expected: str):
+def test_an_epoch_key_is_sealed_to_the_registered_key_only(server: Server, key: bytes, expected: str):
     with server.channel(AIRLINE) as channel:
         stub = distribution_pb2_grpc.DistributionServiceStub(channel)
         request = distribution_pb2.GetEpochKeysRequest(recipient_public_key=key)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from tests.support.server import MEASURES, enter, entry, name_of, resident_id
@@ -34,7 +33,7 @@ from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.relief import Relief, parse_segment
 from tipstaff_sdk.sealing import EpochKey, Stretch, open_sealed
 from tipstaff_sdk.settings import Settings
-from tipstaff_sdk.transport import connect
+from tipstaff_sdk.transport import connect, load_wrapping_key
 from tipstaff_server.runtime import Runtime
 from tipstaff_signing.reader import Reader
 
@@ -338,10 +337,11 @@ def test_an_epoch_key_opens_and_makes_the_listings_tokens_and_records(server: Se
 
 
 def test_another_audience_gets_another_key_and_info_binds_it(server: Server):
-    suite, private = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM), X25519PrivateKey.generate()
-    request = distribution_pb2.GetEpochKeysRequest(recipient_public_key=private.public_key().public_bytes_raw())
+    suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
     opened: list[bytes] = []
     for who, audience in ((AIRLINE, "aviation"), (RAILWAY, "rail")):
+        private = load_wrapping_key((server.kit(who.rpartition("/")[2]) / "wrapping_key.pem").read_bytes())
+        request = distribution_pb2.GetEpochKeysRequest(recipient_public_key=private.public_key().public_bytes_raw())
         with server.channel(who) as channel:
             (sealed,) = distribution_pb2_grpc.DistributionServiceStub(channel).GetEpochKeys(request, timeout=SECONDS).keys
         opened.append(suite.decrypt(sealed.sealed, private, info=f"tipstaff/v1/epoch-key\0{audience}\0{sealed.epoch}".encode()))
