@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from tipstaff_sdk.identity import Identifier, IdentifierKind
     from tipstaff_sdk.records import Capacity
+    from tipstaff_sdk.remedying import Remedy, RemedyOutcome
     from tipstaff_sdk.screener import Screener
     from tipstaff_sdk.settings import Settings
     from tipstaff_sdk.status import Availability, Status, SyncState
@@ -64,6 +65,8 @@ __all__ = [
     "OutboxFullError",
     "Outcome",
     "Reason",
+    "Remedy",
+    "RemedyOutcome",
     "Restriction",
     "Screener",
     "Settings",
@@ -91,6 +94,8 @@ _HOMES: Final = {
     "Nature": "catalogue",
     "Outcome": "decision",
     "Reason": "decision",
+    "Remedy": "remedying",
+    "RemedyOutcome": "remedying",
     "Restriction": "decision",
     "Screener": "screener",
     "Settings": "settings",

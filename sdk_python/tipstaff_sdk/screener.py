@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tipstaff.v1 import enforcement_pb2
+from tipstaff_sdk import remedying
 from tipstaff_sdk.bulk import CheckedColumns, check_columns, check_rows
 from tipstaff_sdk.decision import Decision, Outcome, decide
 from tipstaff_sdk.disputing import Dispute, dispute_from, dispute_request
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError
     from tipstaff_sdk.identity import Identifier
     from tipstaff_sdk.keystore import KeyStore
+    from tipstaff_sdk.remedying import Remedy, RemedyOutcome
 
 __all__ = ["Screener"]
 
@@ -199,6 +201,27 @@ class Screener:
         if self._closed:
             raise ClosedError("the screener is closed: open a new one")
         return dispute_from(self._session.open_dispute(dispute_request(decision, statement, restriction)))
+
+    def remedies(self, *, include_answered: bool = False) -> list[Remedy]:
+        """What this provider has to make good: restrictions that it acted on and that were revoked as wrong. Needs the network.
+
+        Raises TransportError: the server cannot be reached or refuses.
+        """
+        if self._closed:
+            raise ClosedError("the screener is closed: open a new one")
+        return remedying.fetch(self._session.transport(), include_answered=include_answered)
+
+    def answer_remedy(self, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str = "") -> Remedy:
+        """Says what was done to make good. `note`: up to 500 characters for the authority, without names. Needs the network.
+
+        The same outcome again changes nothing, so a call that failed may be repeated.
+
+        Raises:
+            RequestRefusedError: answered otherwise already, or the note is too long. TransportError: as above.
+        """
+        if self._closed:
+            raise ClosedError("the screener is closed: open a new one")
+        return remedying.answer(self._session.transport(), remedy, outcome, note)
 
     def sync(self) -> Status:
         """Brings data up to date and sends what waits, now, in this thread. Data stays as it is when it fails.

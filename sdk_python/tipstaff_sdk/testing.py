@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Self
 
 from tipstaff_sdk.decision import Decision, Outcome, Reason, Verdict
 from tipstaff_sdk.disputing import Dispute, dispute_request
-from tipstaff_sdk.errors import ClosedError, InvalidIdentifierError, InvalidNameError, TipstaffError
+from tipstaff_sdk.errors import ClosedError, InvalidIdentifierError, InvalidNameError, NotFoundError, RequestRefusedError, TipstaffError
 from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.judgement import Finding
 from tipstaff_sdk.names import canonical_name
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.catalogue import Catalogue
     from tipstaff_sdk.outbox import Event
+    from tipstaff_sdk.remedying import Remedy, RemedyOutcome
 
 __all__ = ["FakeReport", "FakeScreener"]
 
@@ -69,6 +70,7 @@ class FakeScreener:
     """A screener whose answers are set with `set_answer`; clear where none was set.
 
     reports, disputes: what was reported and disputed, in order.
+    owed: the remedies that `remedies` gives; tests put them in.
     failure: an error that `sync` and `dispute` raise, to see how a counter fares without a network; None for none.
     availability: what `status` says; `wait_ready` follows it.
     """
@@ -81,6 +83,7 @@ class FakeScreener:
         self._closed = False
         self.reports: list[FakeReport] = []
         self.disputes: list[Dispute] = []
+        self.owed: list[Remedy] = []
         self.failure: TipstaffError | None = None
         self.availability = Availability.FRESH
 
@@ -174,6 +177,28 @@ class FakeScreener:
         dispute = Dispute(f"TEST-{len(self.disputes) + 1}", suspended=True, opened_at=now, due=now + timedelta(days=15))
         self.disputes.append(dispute)
         return dispute
+
+    def remedies(self, *, include_answered: bool = False) -> list[Remedy]:
+        """Those of `owed` that have no answer, or all; or raises `failure`."""
+        self._require_open()
+        if self.failure is not None:
+            raise self.failure
+        return [remedy for remedy in self.owed if include_answered or remedy.outcome is None]
+
+    def answer_remedy(self, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str = "") -> Remedy:
+        """Answers one of `owed`, or raises `failure`."""
+        self._require_open()
+        del note
+        if self.failure is not None:
+            raise self.failure
+        identity = remedy if isinstance(remedy, bytes) else remedy.remedy_id
+        for place, known in enumerate(self.owed):
+            if known.remedy_id == identity:
+                if known.outcome not in {None, outcome}:
+                    raise RequestRefusedError("this remedy was answered otherwise already")
+                self.owed[place] = replace(known, outcome=outcome)
+                return self.owed[place]
+        raise NotFoundError("there is no such remedy; put it into `owed` first")
 
     def sync(self) -> Status:
         """The status, or raises `failure`."""

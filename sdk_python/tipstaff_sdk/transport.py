@@ -220,6 +220,14 @@ class GrpcTransport:
         """Opens a dispute; the same request id again gives the same answer."""
         return self._unary(self._disputes.OpenDispute, request).dispute
 
+    def remedies(self, request: distribution_pb2.ListRemediesRequest) -> distribution_pb2.ListRemediesResponse:
+        """A page of what this provider has to make good."""
+        return self._unary(self._distribution.ListRemedies, request)
+
+    def answer_remedy(self, request: distribution_pb2.AnswerRemedyRequest) -> distribution_pb2.Remedy:
+        """Answers one; the same answer again changes nothing."""
+        return self._unary(self._distribution.AnswerRemedy, request).remedy
+
     def interrupt(self) -> None:
         """Cancels every call that is under way; each ends with `UnavailableError`. New calls may be made."""
         with self._lock:

@@ -19,6 +19,7 @@ from tipstaff_server.models import (
     MeasureSetRow,
     RestrictionRow,
 )
+from tipstaff_server.remedies import open_remedies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,7 +174,7 @@ def _due(event: Event, now: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: str) -> int:
-    """One event on one locked restriction: state, relief, disputes, audit; the relief sequence, or 0. Raises LifecycleError."""
+    """One event on one locked restriction: state, relief, disputes, remedies, audit; the relief sequence, or 0. Raises LifecycleError."""
     before = row.state
     moment = Moment(now=unit.now, effective_at=row.effective_at, expires_at=row.expires_at, was_active=row.activated_at is not None)
     row.state = step(before, event, moment)
@@ -196,6 +197,9 @@ def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: s
         detail={"from": before, "to": row.state, "version": row.version, "relief_sequence": sequence},
         reason=reason,
     )
+    if row.state is State.REVOKED:
+        unit.session.flush()
+        open_remedies(unit, row.id)
     return sequence
 
 

@@ -91,6 +91,7 @@ class RegistrySection(_Section):
     max_term_days: int = Field(default=30 * 366, ge=1, le=100 * 366)
     listing_horizon_days: int = Field(default=7, ge=0, le=90)
     page_size: int = Field(default=1000, ge=10, le=20_000)
+    remedy_days: int = Field(default=15, ge=1, le=365)
 
 
 class StretchSection(_Section):

@@ -36,6 +36,7 @@ class Unit:
     log: AuditLog
     now: datetime
     policies: Policies
+    remedy_days: int
 
     def lift(self, restriction_id: bytes, cause: str) -> int:
         """Takes the next relief sequence. The row stays locked until the commit, so sequences commit in order."""
@@ -56,7 +57,10 @@ class Unit:
 
 @dataclass(slots=True)
 class Core:
-    """Shared by the parts of `Registry`. `max_term`: longest term allowed; `horizon`: how far ahead a listing looks."""
+    """Shared by the parts of `Registry`. `max_term`: longest term allowed; `horizon`: how far ahead a listing looks.
+
+    `remedy_days`: how long a provider may take to answer a remedy.
+    """
 
     database: Database
     vault: Vault
@@ -65,13 +69,14 @@ class Core:
     max_term: timedelta
     horizon: timedelta
     page_size: int
+    remedy_days: int = 15
     policies: PolicyCache = field(default_factory=PolicyCache)
 
     @contextmanager
     def act(self) -> Generator[Unit]:
         """A transaction that commits with its audit entries, or not at all."""
         with self.database.write() as session:
-            unit = Unit(session, AuditLog(session, self.vault), self.clock(), self.policies.get(session))
+            unit = Unit(session, AuditLog(session, self.vault), self.clock(), self.policies.get(session), self.remedy_days)
             yield unit
             session.flush()
             unit.log.flush()

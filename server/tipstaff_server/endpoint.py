@@ -130,6 +130,7 @@ class Endpoint:
             self._feeds,
             self._runtime.epochs,
             self._acknowledge,
+            self._runtime.registry.remedies,
             limits=self._limits,
             heartbeat_seconds=heartbeat_seconds,
         )

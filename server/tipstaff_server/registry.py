@@ -24,6 +24,7 @@ from tipstaff_server.disputes import GENERAL, Disputing
 from tipstaff_server.errors import NotFoundError
 from tipstaff_server.listing import Listing
 from tipstaff_server.models import ProviderRow
+from tipstaff_server.remedies import Remedies
 from tipstaff_server.setup import open_facts
 from tipstaff_server.stretching import Stretcher
 from tipstaff_server.submitting import Submitting
@@ -62,6 +63,7 @@ class Registry:
         max_term: timedelta = timedelta(days=30 * 366),
         horizon: timedelta = timedelta(days=7),
         page_size: int = 1_000,
+        remedy_days: int = 15,
         threads: int = 2,
     ) -> None:
         """Opens a registry that `setup.initialise` made. Raises SchemaVersionError, WrongVaultKeyError."""
@@ -69,11 +71,12 @@ class Registry:
         self.database = database
         self.vault = vault
         self.clock = clock
-        self._core = Core(database, vault, clock, stretcher, max_term, horizon, page_size)
+        self._core = Core(database, vault, clock, stretcher, max_term, horizon, page_size, remedy_days)
         self._submitting = Submitting(self._core)
         self._acting = Acting(self._core)
         self._disputing = Disputing(self._core)
         self._listing = Listing(self._core)
+        self.remedies = Remedies(self._core)
 
     @classmethod
     def open(cls, config: Config, *, clock: Clock = utc_now) -> Registry:
@@ -85,6 +88,7 @@ class Registry:
             max_term=timedelta(days=config.registry.max_term_days),
             horizon=timedelta(days=config.registry.listing_horizon_days),
             page_size=config.registry.page_size,
+            remedy_days=config.registry.remedy_days,
             threads=config.stretch.threads,
         )
 

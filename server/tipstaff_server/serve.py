@@ -162,6 +162,9 @@ class _Server:
 
     async def _calendar_step(self) -> None:
         await self._run(self._runtime.registry.expire_due, self._runtime.clock())
+        done = await self._run(self._runtime.registry.remedies.follow_up, self._runtime.clock())
+        if done.opened or done.reminded or done.overdue:
+            log_warning("remedies", opened=done.opened, reminded=done.reminded, overdue=done.overdue)
         await asyncio.sleep(self._pace.calendar)
 
     async def _listing_step(self) -> None:

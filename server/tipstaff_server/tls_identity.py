@@ -65,6 +65,8 @@ MAY_CALL: Mapping[str, frozenset[Role]] = {
     "/tipstaff.v1.DistributionService/Acknowledge": _P,
     "/tipstaff.v1.DistributionService/GetEpochKeys": _P,
     "/tipstaff.v1.DistributionService/FetchBucket": _P,
+    "/tipstaff.v1.DistributionService/ListRemedies": _P,
+    "/tipstaff.v1.DistributionService/AnswerRemedy": _P,
     "/tipstaff.v1.EnforcementService/SubmitReports": _P,
     "/tipstaff.v1.EnforcementService/SubmitCoverage": _P,
     "/tipstaff.v1.DisputeService/OpenDispute": _ALL,

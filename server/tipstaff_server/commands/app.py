@@ -8,7 +8,7 @@ import typer
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
-from tipstaff_server.commands import audit, end, generate, import_, init, keys, mirror, prune, publish, serve, stats
+from tipstaff_server.commands import audit, end, generate, import_, init, keys, mirror, prune, publish, remedies, serve, stats
 from tipstaff_server.errors import ServerError
 from tipstaff_signing.errors import SigningError
 
@@ -21,7 +21,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (init.app, serve.app, publish.app, mirror.app, prune.app, import_.app, generate.app, stats.app, end.app, audit.upkeep_app):
+for commands in (
+    init.app,
+    serve.app,
+    publish.app,
+    mirror.app,
+    prune.app,
+    import_.app,
+    generate.app,
+    stats.app,
+    end.app,
+    remedies.app,
+    audit.upkeep_app,
+):
     app.add_typer(commands)
 app.add_typer(init.provider_app, name="provider")
 app.add_typer(keys.app, name="keys")

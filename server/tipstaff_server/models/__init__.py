@@ -24,6 +24,7 @@ from tipstaff_server.models.operations import (
     ReportRestrictionRow,
     ReportRow,
 )
+from tipstaff_server.models.remedies import RemedyOutcome, RemedyRow, RemedyState
 from tipstaff_server.models.restrictions import (
     DisputeRow,
     DisputeState,
@@ -66,6 +67,9 @@ __all__ = [
     "ProviderRow",
     "ReliefHeadRow",
     "ReliefRow",
+    "RemedyOutcome",
+    "RemedyRow",
+    "RemedyState",
     "ReportRestrictionRow",
     "ReportRow",
     "ResponsibleLinkRow",

@@ -108,6 +108,8 @@ class DisputeRow(Base):
     opened_at: Mapped[When]
     answer_due_at: Mapped[When] = mapped_column(index=True)
     answered_at: Mapped[datetime | None] = mapped_column(Moment)
+    reminded_at: Mapped[datetime | None] = mapped_column(Moment)
+    escalated_at: Mapped[datetime | None] = mapped_column(Moment)
     relief_sequence: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc
+from tipstaff.v1 import distribution_pb2
 from tipstaff_server.buckets import PublishedBuckets
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
 from tipstaff_server.gate import Context, caller_of
 from tipstaff_server.logs import log_debug
 from tipstaff_server.published import Published
 from tipstaff_server.rpc_errors import OffsetError
+from tipstaff_server.services.remedies import RemedyCalls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tipstaff_server.epochs import EpochKeys
     from tipstaff_server.feed import AudienceFeed
     from tipstaff_server.limits import CallerLimits
+    from tipstaff_server.remedies import Remedies
     from tipstaff_server.tls_identity import Caller
     from tipstaff_signing.repository import Repository
 
@@ -31,7 +33,7 @@ PUBLIC_KEY_BYTES = 32
 HEARTBEAT_SECONDS = 15.0
 
 
-class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
+class DistributionService(RemedyCalls):
     """See distribution.proto.
 
     `acknowledge` keeps which versions a caller says it enforces; it refuses a provider that the registry does not know.
@@ -43,10 +45,12 @@ class DistributionService(distribution_pb2_grpc.DistributionServiceServicer):
         feeds: Mapping[str, AudienceFeed],
         epochs: EpochKeys,
         acknowledge: Callable[[Caller, distribution_pb2.StateVersion], Awaitable[None]],
+        remedies: Remedies,
         *,
         limits: CallerLimits,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
+        super().__init__(remedies)
         self._repository = repository
         self._feeds = feeds
         self._epochs = epochs

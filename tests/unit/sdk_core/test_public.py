@@ -36,6 +36,8 @@ NAMES = [
     "OutboxFullError",
     "Outcome",
     "Reason",
+    "Remedy",
+    "RemedyOutcome",
     "Restriction",
     "Screener",
     "Settings",

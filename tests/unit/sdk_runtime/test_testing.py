@@ -5,13 +5,23 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tipstaff_sdk.decision import Outcome, Reason, Verdict
-from tipstaff_sdk.errors import ClosedError, InvalidIdentifierError, InvalidNameError, NotDisputableError, UnavailableError
+from tipstaff_sdk.errors import (
+    ClosedError,
+    InvalidIdentifierError,
+    InvalidNameError,
+    NotDisputableError,
+    NotFoundError,
+    RequestRefusedError,
+    UnavailableError,
+)
 from tipstaff_sdk.identity import Identifier
+from tipstaff_sdk.remedying import Remedy, RemedyOutcome
 from tipstaff_sdk.screener import Screener
 from tipstaff_sdk.status import Availability, SyncState
 from tipstaff_sdk.testing import FakeScreener
@@ -82,6 +92,25 @@ def test_counter_can_be_tested_with_reports_disputes_and_failures() -> None:
         with pytest.raises(UnavailableError):
             call()
     assert fake.status().last_error == "down"
+
+
+def test_remedies_are_those_that_the_test_puts_in() -> None:
+    fake = FakeScreener()
+    now = datetime.now(UTC)
+    fake.owed.append(Remedy(bytes(16), bytes(16), (), 1, now, now, None))
+    (owed,) = fake.remedies()
+    answered = fake.answer_remedy(owed, RemedyOutcome.RESTORED, "rebooked")
+    assert fake.answer_remedy(owed.remedy_id, RemedyOutcome.RESTORED) == answered
+    assert fake.remedies() == []
+    assert fake.remedies(include_answered=True) == [answered]
+    with pytest.raises(RequestRefusedError):
+        fake.answer_remedy(owed, RemedyOutcome.DECLINED)
+    with pytest.raises(NotFoundError):
+        fake.answer_remedy(b"another", RemedyOutcome.DECLINED)
+    fake.failure = UnavailableError("down")
+    for call in (fake.remedies, lambda: fake.answer_remedy(owed, RemedyOutcome.RESTORED)):
+        with pytest.raises(UnavailableError):
+            call()
 
 
 def test_status_follows_availability_and_listeners_hear_announcements() -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from tipstaff.v1 import dispute_pb2, distribution_pb2, enforcement_pb2
-from tipstaff_sdk import errors
+from tipstaff_sdk import errors, remedying
 from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.transport import GrpcTransport, SealedKeyError, connect
 from tipstaff_signing import errors as signing_errors
@@ -210,6 +210,26 @@ def test_key_that_is_not_ours_is_refused(server: Server, make: Callable[[Any], l
 
 def replace_epoch(sealed: distribution_pb2.SealedEpochKey, epoch: int) -> distribution_pb2.SealedEpochKey:
     return distribution_pb2.SealedEpochKey(epoch=epoch, sealed=sealed.sealed)
+
+
+def test_remedies_of_several_pages_are_fetched_and_answered(server: Server) -> None:
+    pages = [
+        distribution_pb2.ListRemediesResponse(remedies=[distribution_pb2.Remedy(remedy_id=b"1" * 16)], next_page_token=b"1"),
+        distribution_pb2.ListRemediesResponse(remedies=[distribution_pb2.Remedy(remedy_id=b"2" * 16, outcome="REMEDY_OUTCOME_RESTORED")]),
+    ]
+    pages[0].remedies[0].affected.add(report_id=bytes(16), outcome=enforcement_pb2.OUTCOME_DENIED)
+    got = server.call(lambda: remedying.fetch(server.transport, include_answered=True))
+    asked = [server.answer("ListRemedies", page) for page in pages]
+    first, second = got.result(10)
+    assert [(request.include_answered, request.page_token) for request in asked] == [(True, b""), (True, b"1")]
+    assert (first.outcome, second.outcome) == (None, remedying.RemedyOutcome.RESTORED)
+    assert str(first.affected[0].outcome) == "DENIED"
+    told = server.call(lambda: remedying.answer(server.transport, first, remedying.RemedyOutcome.DECLINED, "told"))
+    request = server.answer("AnswerRemedy", distribution_pb2.AnswerRemedyResponse(remedy=pages[1].remedies[0]))
+    assert (request.remedy_id, request.outcome, request.note) == (b"1" * 16, distribution_pb2.REMEDY_OUTCOME_DECLINED, "told")
+    assert told.result(10) == second
+    with pytest.raises(errors.RequestRefusedError, match="500"):
+        remedying.answer(server.transport, first, remedying.RemedyOutcome.DECLINED, "x" * 501)
 
 
 def test_dispute_and_coverage_reach_their_calls(server: Server) -> None:

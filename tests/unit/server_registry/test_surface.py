@@ -18,7 +18,7 @@ SURFACE = {
     importing: ["ImportResult", "Importer"],
     listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],
     registry: ["Registry"],
-    setup: ["add_provider", "initialise", "open_facts", "set_administration"],
+    setup: ["add_provider", "initialise", "open_facts", "register_wrapping_key", "set_administration"],
     submitting: ["Prepared", "Submission", "SubmitStatus", "Submitting"],
     vault: ["KEY_BYTES", "Vault", "create_key_file"],
 }
@@ -33,7 +33,18 @@ def test_what_may_be_asked_of_a_registry() -> None:
     public = {name for name, _ in inspect.getmembers(registry.Registry) if not name.startswith("_")}
     assert public == {
         *("acknowledge", "answer_dispute", "catalogue", "close", "commit", "end", "exempt", "expire_due", "get", "get_dispute"),
-        *("listing_subjects", "open", "open_dispute", "policies", "prepare", "relief_head", "relief_since", "stretch", "submit"),
+        *(
+            "listing_subjects",
+            "open",
+            "open_dispute",
+            "policies",
+            "prepare",
+            "provider_audiences",
+            "relief_head",
+            "relief_since",
+            "stretch",
+            "submit",
+        ),
         *("submit_many", "verify_audit"),
     }
 

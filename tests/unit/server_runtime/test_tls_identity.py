@@ -20,6 +20,8 @@ EXPECTED = {
     "DistributionService/Acknowledge": "P",
     "DistributionService/GetEpochKeys": "P",
     "DistributionService/FetchBucket": "P",
+    "DistributionService/ListRemedies": "P",
+    "DistributionService/AnswerRemedy": "P",
     "EnforcementService/SubmitReports": "P",
     "EnforcementService/SubmitCoverage": "P",
     "DisputeService/OpenDispute": "PAO",
@@ -61,7 +63,13 @@ def test_authorisation(method: str, letter: str, caller: Caller):
 
 
 @pytest.mark.parametrize(
-    "method", ["/tipstaff.v1.DistributionService/Purge", "", "DistributionService/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]
+    "method",
+    [
+        "/tipstaff.v1.DistributionService/Purge",
+        "",
+        "DistributionService/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ],
 )
 def test_a_method_that_is_not_in_the_table_is_nobodys(method: str):
     assert not any(may_call(caller, method) for caller in (PROVIDER, AUTHORITY, OPERATOR))

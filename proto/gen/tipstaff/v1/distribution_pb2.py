@@ -23,49 +23,66 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tipstaff.v1 import enforcement_pb2 as tipstaff_dot_v1_dot_enforcement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etipstaff/v1/distribution.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\"\n\x12GetMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x13GetMetadataResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"2\n\x12GetArtefactRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"$\n\x13GetArtefactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"K\n\x0cStateVersion\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\x12\x0f\n\x07listing\x18\x02 \x01(\x04\x12\x17\n\x0frelief_sequence\x18\x03 \x01(\x04\";\n\x0cWatchRequest\x12+\n\x08\x65nforced\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\"-\n\x0cMetadataFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"-\n\x0c\x41rtefactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"c\n\x06\x42undle\x12+\n\x08metadata\x18\x01 \x03(\x0b\x32\x19.tipstaff.v1.MetadataFile\x12,\n\tartefacts\x18\x02 \x03(\x0b\x32\x19.tipstaff.v1.ArtefactFile\"\x8d\x01\n\rWatchResponse\x12*\n\x07\x63urrent\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\x12#\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x13.tipstaff.v1.Bundle\x12+\n\x07sent_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x12\x41\x63knowledgeRequest\x12+\n\x08\x65nforced\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\"\x15\n\x13\x41\x63knowledgeResponse\"3\n\x13GetEpochKeysRequest\x12\x1c\n\x14recipient_public_key\x18\x01 \x01(\x0c\"\x90\x01\n\x0eSealedEpochKey\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x14GetEpochKeysResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.tipstaff.v1.SealedEpochKey\"M\n\x12\x46\x65tchBucketRequest\x12\x17\n\x0flisting_version\x18\x01 \x01(\x04\x12\x13\n\x06\x62ucket\x18\x02 \x01(\x07H\x00\x88\x01\x01\x42\t\n\x07_bucket\"3\n\x13\x46\x65tchBucketResponse\x12\x0e\n\x06padded\x18\x01 \x01(\x0c\x12\x0c\n\x04path\x18\x02 \x01(\x0c\x32\xf6\x03\n\x13\x44istributionService\x12P\n\x0bGetMetadata\x12\x1f.tipstaff.v1.GetMetadataRequest\x1a .tipstaff.v1.GetMetadataResponse\x12R\n\x0bGetArtefact\x12\x1f.tipstaff.v1.GetArtefactRequest\x1a .tipstaff.v1.GetArtefactResponse0\x01\x12@\n\x05Watch\x12\x19.tipstaff.v1.WatchRequest\x1a\x1a.tipstaff.v1.WatchResponse0\x01\x12P\n\x0b\x41\x63knowledge\x12\x1f.tipstaff.v1.AcknowledgeRequest\x1a .tipstaff.v1.AcknowledgeResponse\x12S\n\x0cGetEpochKeys\x12 .tipstaff.v1.GetEpochKeysRequest\x1a!.tipstaff.v1.GetEpochKeysResponse\x12P\n\x0b\x46\x65tchBucket\x12\x1f.tipstaff.v1.FetchBucketRequest\x1a .tipstaff.v1.FetchBucketResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etipstaff/v1/distribution.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtipstaff/v1/enforcement.proto\"\"\n\x12GetMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x13GetMetadataResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"2\n\x12GetArtefactRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"$\n\x13GetArtefactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"K\n\x0cStateVersion\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\x12\x0f\n\x07listing\x18\x02 \x01(\x04\x12\x17\n\x0frelief_sequence\x18\x03 \x01(\x04\";\n\x0cWatchRequest\x12+\n\x08\x65nforced\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\"-\n\x0cMetadataFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"-\n\x0c\x41rtefactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"c\n\x06\x42undle\x12+\n\x08metadata\x18\x01 \x03(\x0b\x32\x19.tipstaff.v1.MetadataFile\x12,\n\tartefacts\x18\x02 \x03(\x0b\x32\x19.tipstaff.v1.ArtefactFile\"\x8d\x01\n\rWatchResponse\x12*\n\x07\x63urrent\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\x12#\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x13.tipstaff.v1.Bundle\x12+\n\x07sent_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x12\x41\x63knowledgeRequest\x12+\n\x08\x65nforced\x18\x01 \x01(\x0b\x32\x19.tipstaff.v1.StateVersion\"\x15\n\x13\x41\x63knowledgeResponse\"3\n\x13GetEpochKeysRequest\x12\x1c\n\x14recipient_public_key\x18\x01 \x01(\x0c\"\x90\x01\n\x0eSealedEpochKey\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x14GetEpochKeysResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.tipstaff.v1.SealedEpochKey\"M\n\x12\x46\x65tchBucketRequest\x12\x17\n\x0flisting_version\x18\x01 \x01(\x04\x12\x13\n\x06\x62ucket\x18\x02 \x01(\x07H\x00\x88\x01\x01\x42\t\n\x07_bucket\"3\n\x13\x46\x65tchBucketResponse\x12\x0e\n\x06padded\x18\x01 \x01(\x0c\x12\x0c\n\x04path\x18\x02 \x01(\x0c\"\x9e\x01\n\x0e\x41\x66\x66\x65\x63tedReport\x12\x11\n\treport_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\x0c\x12\x0f\n\x07measure\x18\x03 \x01(\t\x12%\n\x07outcome\x18\x04 \x01(\x0e\x32\x14.tipstaff.v1.Outcome\x12,\n\x08\x61\x63ted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x02\n\x06Remedy\x12\x11\n\tremedy_id\x18\x01 \x01(\x0c\x12\x16\n\x0erestriction_id\x18\x02 \x01(\x0c\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.tipstaff.v1.RemedyState\x12-\n\x08\x61\x66\x66\x65\x63ted\x18\x04 \x03(\x0b\x32\x1b.tipstaff.v1.AffectedReport\x12\x16\n\x0e\x61\x66\x66\x65\x63ted_count\x18\x05 \x01(\x04\x12-\n\topened_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07outcome\x18\x08 \x01(\x0e\x32\x1a.tipstaff.v1.RemedyOutcome\"V\n\x13ListRemediesRequest\x12\x18\n\x10include_answered\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\x0c\"V\n\x14ListRemediesResponse\x12%\n\x08remedies\x18\x01 \x03(\x0b\x32\x13.tipstaff.v1.Remedy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\x0c\"c\n\x13\x41nswerRemedyRequest\x12\x11\n\tremedy_id\x18\x01 \x01(\x0c\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.tipstaff.v1.RemedyOutcome\x12\x0c\n\x04note\x18\x03 \x01(\t\";\n\x14\x41nswerRemedyResponse\x12#\n\x06remedy\x18\x01 \x01(\x0b\x32\x13.tipstaff.v1.Remedy*y\n\x0bRemedyState\x12\x1c\n\x18REMEDY_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11REMEDY_STATE_OPEN\x10\x01\x12\x1a\n\x16REMEDY_STATE_DELIVERED\x10\x02\x12\x19\n\x15REMEDY_STATE_ANSWERED\x10\x03*\xc8\x01\n\rRemedyOutcome\x12\x1e\n\x1aREMEDY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17REMEDY_OUTCOME_RESTORED\x10\x01\x12\x1e\n\x1aREMEDY_OUTCOME_COMPENSATED\x10\x02\x12\x1b\n\x17REMEDY_OUTCOME_DECLINED\x10\x03\x12\x1c\n\x18REMEDY_OUTCOME_NOT_FOUND\x10\x04\x12\x1f\n\x1bREMEDY_OUTCOME_NOTHING_DONE\x10\x05\x32\xa0\x05\n\x13\x44istributionService\x12P\n\x0bGetMetadata\x12\x1f.tipstaff.v1.GetMetadataRequest\x1a .tipstaff.v1.GetMetadataResponse\x12R\n\x0bGetArtefact\x12\x1f.tipstaff.v1.GetArtefactRequest\x1a .tipstaff.v1.GetArtefactResponse0\x01\x12@\n\x05Watch\x12\x19.tipstaff.v1.WatchRequest\x1a\x1a.tipstaff.v1.WatchResponse0\x01\x12P\n\x0b\x41\x63knowledge\x12\x1f.tipstaff.v1.AcknowledgeRequest\x1a .tipstaff.v1.AcknowledgeResponse\x12S\n\x0cGetEpochKeys\x12 .tipstaff.v1.GetEpochKeysRequest\x1a!.tipstaff.v1.GetEpochKeysResponse\x12P\n\x0b\x46\x65tchBucket\x12\x1f.tipstaff.v1.FetchBucketRequest\x1a .tipstaff.v1.FetchBucketResponse\x12S\n\x0cListRemedies\x12 .tipstaff.v1.ListRemediesRequest\x1a!.tipstaff.v1.ListRemediesResponse\x12S\n\x0c\x41nswerRemedy\x12 .tipstaff.v1.AnswerRemedyRequest\x1a!.tipstaff.v1.AnswerRemedyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tipstaff.v1.distribution_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETMETADATAREQUEST']._serialized_start=80
-  _globals['_GETMETADATAREQUEST']._serialized_end=114
-  _globals['_GETMETADATARESPONSE']._serialized_start=116
-  _globals['_GETMETADATARESPONSE']._serialized_end=154
-  _globals['_GETARTEFACTREQUEST']._serialized_start=156
-  _globals['_GETARTEFACTREQUEST']._serialized_end=206
-  _globals['_GETARTEFACTRESPONSE']._serialized_start=208
-  _globals['_GETARTEFACTRESPONSE']._serialized_end=244
-  _globals['_STATEVERSION']._serialized_start=246
-  _globals['_STATEVERSION']._serialized_end=321
-  _globals['_WATCHREQUEST']._serialized_start=323
-  _globals['_WATCHREQUEST']._serialized_end=382
-  _globals['_METADATAFILE']._serialized_start=384
-  _globals['_METADATAFILE']._serialized_end=429
-  _globals['_ARTEFACTFILE']._serialized_start=431
-  _globals['_ARTEFACTFILE']._serialized_end=476
-  _globals['_BUNDLE']._serialized_start=478
-  _globals['_BUNDLE']._serialized_end=577
-  _globals['_WATCHRESPONSE']._serialized_start=580
-  _globals['_WATCHRESPONSE']._serialized_end=721
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=723
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=788
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=790
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=811
-  _globals['_GETEPOCHKEYSREQUEST']._serialized_start=813
-  _globals['_GETEPOCHKEYSREQUEST']._serialized_end=864
-  _globals['_SEALEDEPOCHKEY']._serialized_start=867
-  _globals['_SEALEDEPOCHKEY']._serialized_end=1011
-  _globals['_GETEPOCHKEYSRESPONSE']._serialized_start=1013
-  _globals['_GETEPOCHKEYSRESPONSE']._serialized_end=1078
-  _globals['_FETCHBUCKETREQUEST']._serialized_start=1080
-  _globals['_FETCHBUCKETREQUEST']._serialized_end=1157
-  _globals['_FETCHBUCKETRESPONSE']._serialized_start=1159
-  _globals['_FETCHBUCKETRESPONSE']._serialized_end=1210
-  _globals['_DISTRIBUTIONSERVICE']._serialized_start=1213
-  _globals['_DISTRIBUTIONSERVICE']._serialized_end=1715
+  _globals['_REMEDYSTATE']._serialized_start=2044
+  _globals['_REMEDYSTATE']._serialized_end=2165
+  _globals['_REMEDYOUTCOME']._serialized_start=2168
+  _globals['_REMEDYOUTCOME']._serialized_end=2368
+  _globals['_GETMETADATAREQUEST']._serialized_start=111
+  _globals['_GETMETADATAREQUEST']._serialized_end=145
+  _globals['_GETMETADATARESPONSE']._serialized_start=147
+  _globals['_GETMETADATARESPONSE']._serialized_end=185
+  _globals['_GETARTEFACTREQUEST']._serialized_start=187
+  _globals['_GETARTEFACTREQUEST']._serialized_end=237
+  _globals['_GETARTEFACTRESPONSE']._serialized_start=239
+  _globals['_GETARTEFACTRESPONSE']._serialized_end=275
+  _globals['_STATEVERSION']._serialized_start=277
+  _globals['_STATEVERSION']._serialized_end=352
+  _globals['_WATCHREQUEST']._serialized_start=354
+  _globals['_WATCHREQUEST']._serialized_end=413
+  _globals['_METADATAFILE']._serialized_start=415
+  _globals['_METADATAFILE']._serialized_end=460
+  _globals['_ARTEFACTFILE']._serialized_start=462
+  _globals['_ARTEFACTFILE']._serialized_end=507
+  _globals['_BUNDLE']._serialized_start=509
+  _globals['_BUNDLE']._serialized_end=608
+  _globals['_WATCHRESPONSE']._serialized_start=611
+  _globals['_WATCHRESPONSE']._serialized_end=752
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=754
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=819
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=821
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=842
+  _globals['_GETEPOCHKEYSREQUEST']._serialized_start=844
+  _globals['_GETEPOCHKEYSREQUEST']._serialized_end=895
+  _globals['_SEALEDEPOCHKEY']._serialized_start=898
+  _globals['_SEALEDEPOCHKEY']._serialized_end=1042
+  _globals['_GETEPOCHKEYSRESPONSE']._serialized_start=1044
+  _globals['_GETEPOCHKEYSRESPONSE']._serialized_end=1109
+  _globals['_FETCHBUCKETREQUEST']._serialized_start=1111
+  _globals['_FETCHBUCKETREQUEST']._serialized_end=1188
+  _globals['_FETCHBUCKETRESPONSE']._serialized_start=1190
+  _globals['_FETCHBUCKETRESPONSE']._serialized_end=1241
+  _globals['_AFFECTEDREPORT']._serialized_start=1244
+  _globals['_AFFECTEDREPORT']._serialized_end=1402
+  _globals['_REMEDY']._serialized_start=1405
+  _globals['_REMEDY']._serialized_end=1704
+  _globals['_LISTREMEDIESREQUEST']._serialized_start=1706
+  _globals['_LISTREMEDIESREQUEST']._serialized_end=1792
+  _globals['_LISTREMEDIESRESPONSE']._serialized_start=1794
+  _globals['_LISTREMEDIESRESPONSE']._serialized_end=1880
+  _globals['_ANSWERREMEDYREQUEST']._serialized_start=1882
+  _globals['_ANSWERREMEDYREQUEST']._serialized_end=1981
+  _globals['_ANSWERREMEDYRESPONSE']._serialized_start=1983
+  _globals['_ANSWERREMEDYRESPONSE']._serialized_end=2042
+  _globals['_DISTRIBUTIONSERVICE']._serialized_start=2371
+  _globals['_DISTRIBUTIONSERVICE']._serialized_end=3043
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tipstaff.v1 import enforcement_pb2 as _enforcement_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +22,70 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RemedyState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RemedyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RemedyState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMEDY_STATE_UNSPECIFIED: _RemedyState.ValueType  # 0
+    """Not said."""
+    REMEDY_STATE_OPEN: _RemedyState.ValueType  # 1
+    """The provider has not fetched it yet."""
+    REMEDY_STATE_DELIVERED: _RemedyState.ValueType  # 2
+    """The provider has it in hand."""
+    REMEDY_STATE_ANSWERED: _RemedyState.ValueType  # 3
+    """The provider said what it did."""
+
+class RemedyState(_RemedyState, metaclass=_RemedyStateEnumTypeWrapper):
+    """Where a remedy stands."""
+
+REMEDY_STATE_UNSPECIFIED: RemedyState.ValueType  # 0
+"""Not said."""
+REMEDY_STATE_OPEN: RemedyState.ValueType  # 1
+"""The provider has not fetched it yet."""
+REMEDY_STATE_DELIVERED: RemedyState.ValueType  # 2
+"""The provider has it in hand."""
+REMEDY_STATE_ANSWERED: RemedyState.ValueType  # 3
+"""The provider said what it did."""
+Global___RemedyState: _TypeAlias = RemedyState  # noqa: Y015
+
+class _RemedyOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RemedyOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RemedyOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMEDY_OUTCOME_UNSPECIFIED: _RemedyOutcome.ValueType  # 0
+    """Not said; refused."""
+    REMEDY_OUTCOME_RESTORED: _RemedyOutcome.ValueType  # 1
+    """Put back as if it had not happened: rebooked, price difference paid back, entry in its own files removed."""
+    REMEDY_OUTCOME_COMPENSATED: _RemedyOutcome.ValueType  # 2
+    """It could not be undone; the person was compensated otherwise."""
+    REMEDY_OUTCOME_DECLINED: _RemedyOutcome.ValueType  # 3
+    """The person was told, and wanted nothing."""
+    REMEDY_OUTCOME_NOT_FOUND: _RemedyOutcome.ValueType  # 4
+    """The person could not be found from what the provider still has."""
+    REMEDY_OUTCOME_NOTHING_DONE: _RemedyOutcome.ValueType  # 5
+    """Nothing had been done to the person after all."""
+
+class RemedyOutcome(_RemedyOutcome, metaclass=_RemedyOutcomeEnumTypeWrapper):
+    """What a provider did to make good."""
+
+REMEDY_OUTCOME_UNSPECIFIED: RemedyOutcome.ValueType  # 0
+"""Not said; refused."""
+REMEDY_OUTCOME_RESTORED: RemedyOutcome.ValueType  # 1
+"""Put back as if it had not happened: rebooked, price difference paid back, entry in its own files removed."""
+REMEDY_OUTCOME_COMPENSATED: RemedyOutcome.ValueType  # 2
+"""It could not be undone; the person was compensated otherwise."""
+REMEDY_OUTCOME_DECLINED: RemedyOutcome.ValueType  # 3
+"""The person was told, and wanted nothing."""
+REMEDY_OUTCOME_NOT_FOUND: RemedyOutcome.ValueType  # 4
+"""The person could not be found from what the provider still has."""
+REMEDY_OUTCOME_NOTHING_DONE: RemedyOutcome.ValueType  # 5
+"""Nothing had been done to the person after all."""
+Global___RemedyOutcome: _TypeAlias = RemedyOutcome  # noqa: Y015
 
 @_typing.final
 class GetMetadataRequest(_message.Message):
@@ -465,3 +531,211 @@ class FetchBucketResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchBucketResponse: _TypeAlias = FetchBucketResponse  # noqa: Y015
+
+@_typing.final
+class AffectedReport(_message.Message):
+    """One wrongful act, in the provider's own words: its ids lead it to the booking."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_ID_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    MEASURE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ACTED_AT_FIELD_NUMBER: _builtins.int
+    report_id: _builtins.bytes
+    """The report's id, 16 bytes."""
+    decision_id: _builtins.bytes
+    """The decision's id, 16 bytes."""
+    measure: _builtins.str
+    """Code of the measure."""
+    outcome: _enforcement_pb2.Outcome.ValueType
+    """What the provider did."""
+    @_builtins.property
+    def acted_at(self) -> _timestamp_pb2.Timestamp:
+        """When it did so."""
+
+    def __init__(
+        self,
+        *,
+        report_id: _builtins.bytes = ...,
+        decision_id: _builtins.bytes = ...,
+        measure: _builtins.str = ...,
+        outcome: _enforcement_pb2.Outcome.ValueType = ...,
+        acted_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acted_at", b"acted_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acted_at", b"acted_at", "decision_id", b"decision_id", "measure", b"measure", "outcome", b"outcome", "report_id", b"report_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AffectedReport: _TypeAlias = AffectedReport  # noqa: Y015
+
+@_typing.final
+class Remedy(_message.Message):
+    """A duty to make good: one for each revoked restriction and provider that acted on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMEDY_ID_FIELD_NUMBER: _builtins.int
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AFFECTED_FIELD_NUMBER: _builtins.int
+    AFFECTED_COUNT_FIELD_NUMBER: _builtins.int
+    OPENED_AT_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    remedy_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    restriction_id: _builtins.bytes
+    """The restriction that was wrong, 16 bytes."""
+    state: Global___RemedyState.ValueType
+    """Where it stands."""
+    affected_count: _builtins.int
+    """How many acts there are."""
+    outcome: Global___RemedyOutcome.ValueType
+    """What was answered, if it was."""
+    @_builtins.property
+    def affected(self) -> _containers.RepeatedCompositeFieldContainer[Global___AffectedReport]:
+        """The provider's acts, earliest first; at most 1,000 of them."""
+
+    @_builtins.property
+    def opened_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was opened."""
+
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is to be answered."""
+
+    def __init__(
+        self,
+        *,
+        remedy_id: _builtins.bytes = ...,
+        restriction_id: _builtins.bytes = ...,
+        state: Global___RemedyState.ValueType = ...,
+        affected: _abc.Iterable[Global___AffectedReport] | None = ...,
+        affected_count: _builtins.int = ...,
+        opened_at: _timestamp_pb2.Timestamp | None = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        outcome: Global___RemedyOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "opened_at", b"opened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affected", b"affected", "affected_count", b"affected_count", "due_at", b"due_at", "opened_at", b"opened_at", "outcome", b"outcome", "remedy_id", b"remedy_id", "restriction_id", b"restriction_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Remedy: _TypeAlias = Remedy  # noqa: Y015
+
+@_typing.final
+class ListRemediesRequest(_message.Message):
+    """Asks for remedies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCLUDE_ANSWERED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    include_answered: _builtins.bool
+    """Also those that are answered."""
+    page_size: _builtins.int
+    """At most so many, up to 100; 0: 100."""
+    page_token: _builtins.bytes
+    """From the answer before; empty: from the beginning."""
+    def __init__(
+        self,
+        *,
+        include_answered: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_answered", b"include_answered", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRemediesRequest: _TypeAlias = ListRemediesRequest  # noqa: Y015
+
+@_typing.final
+class ListRemediesResponse(_message.Message):
+    """Some remedies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMEDIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.bytes
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def remedies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Remedy]:
+        """In the order of their ids."""
+
+    def __init__(
+        self,
+        *,
+        remedies: _abc.Iterable[Global___Remedy] | None = ...,
+        next_page_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "remedies", b"remedies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRemediesResponse: _TypeAlias = ListRemediesResponse  # noqa: Y015
+
+@_typing.final
+class AnswerRemedyRequest(_message.Message):
+    """Answers a remedy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMEDY_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    remedy_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    outcome: Global___RemedyOutcome.ValueType
+    """What was done."""
+    note: _builtins.str
+    """For the authority, at most 500 characters; kept encrypted. No identifier or name is needed."""
+    def __init__(
+        self,
+        *,
+        remedy_id: _builtins.bytes = ...,
+        outcome: Global___RemedyOutcome.ValueType = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "outcome", b"outcome", "remedy_id", b"remedy_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRemedyRequest: _TypeAlias = AnswerRemedyRequest  # noqa: Y015
+
+@_typing.final
+class AnswerRemedyResponse(_message.Message):
+    """The remedy after its answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMEDY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def remedy(self) -> Global___Remedy:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        remedy: Global___Remedy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["remedy", b"remedy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remedy", b"remedy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRemedyResponse: _TypeAlias = AnswerRemedyResponse  # noqa: Y015

@@ -65,6 +65,16 @@ class DistributionServiceStub:
                 request_serializer=tipstaff_dot_v1_dot_distribution__pb2.FetchBucketRequest.SerializeToString,
                 response_deserializer=tipstaff_dot_v1_dot_distribution__pb2.FetchBucketResponse.FromString,
                 _registered_method=True)
+        self.ListRemedies = channel.unary_unary(
+                '/tipstaff.v1.DistributionService/ListRemedies',
+                request_serializer=tipstaff_dot_v1_dot_distribution__pb2.ListRemediesRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_distribution__pb2.ListRemediesResponse.FromString,
+                _registered_method=True)
+        self.AnswerRemedy = channel.unary_unary(
+                '/tipstaff.v1.DistributionService/AnswerRemedy',
+                request_serializer=tipstaff_dot_v1_dot_distribution__pb2.AnswerRemedyRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_distribution__pb2.AnswerRemedyResponse.FromString,
+                _registered_method=True)
 
 
 class DistributionServiceServicer:
@@ -117,6 +127,21 @@ class DistributionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRemedies(self, request, context):
+        """Remedies of this provider: restrictions that it acted on and that have been revoked as wrong. Unanswered ones, or all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerRemedy(self, request, context):
+        """Says what was done to make good. The same answer again changes nothing. NOT_FOUND: this provider has no such remedy.
+        FAILED_PRECONDITION: it was answered otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DistributionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +174,16 @@ def add_DistributionServiceServicer_to_server(servicer, server):
                     servicer.FetchBucket,
                     request_deserializer=tipstaff_dot_v1_dot_distribution__pb2.FetchBucketRequest.FromString,
                     response_serializer=tipstaff_dot_v1_dot_distribution__pb2.FetchBucketResponse.SerializeToString,
+            ),
+            'ListRemedies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRemedies,
+                    request_deserializer=tipstaff_dot_v1_dot_distribution__pb2.ListRemediesRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_distribution__pb2.ListRemediesResponse.SerializeToString,
+            ),
+            'AnswerRemedy': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerRemedy,
+                    request_deserializer=tipstaff_dot_v1_dot_distribution__pb2.AnswerRemedyRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_distribution__pb2.AnswerRemedyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -314,6 +349,60 @@ class DistributionService:
             '/tipstaff.v1.DistributionService/FetchBucket',
             tipstaff_dot_v1_dot_distribution__pb2.FetchBucketRequest.SerializeToString,
             tipstaff_dot_v1_dot_distribution__pb2.FetchBucketResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRemedies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.DistributionService/ListRemedies',
+            tipstaff_dot_v1_dot_distribution__pb2.ListRemediesRequest.SerializeToString,
+            tipstaff_dot_v1_dot_distribution__pb2.ListRemediesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerRemedy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.DistributionService/AnswerRemedy',
+            tipstaff_dot_v1_dot_distribution__pb2.AnswerRemedyRequest.SerializeToString,
+            tipstaff_dot_v1_dot_distribution__pb2.AnswerRemedyResponse.FromString,
             options,
             channel_credentials,
             insecure,

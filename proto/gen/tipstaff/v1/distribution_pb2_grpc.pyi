@@ -55,6 +55,12 @@ class DistributionServiceStub:
     """For the lean profile: one whole bucket of the listing's sealed records, so that the server learns one of many and not who.
     All answers of one listing have the same size. FAILED_PRECONDITION: another listing is published by now, refresh first.
     """
+    ListRemedies: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.ListRemediesRequest, _distribution_pb2.ListRemediesResponse]
+    """Remedies of this provider: restrictions that it acted on and that have been revoked as wrong. Unanswered ones, or all."""
+    AnswerRemedy: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.AnswerRemedyRequest, _distribution_pb2.AnswerRemedyResponse]
+    """Says what was done to make good. The same answer again changes nothing. NOT_FOUND: this provider has no such remedy.
+    FAILED_PRECONDITION: it was answered otherwise.
+    """
 
 @_typing.type_check_only
 class DistributionServiceAsyncStub(DistributionServiceStub):
@@ -80,6 +86,12 @@ class DistributionServiceAsyncStub(DistributionServiceStub):
     FetchBucket: _aio.UnaryUnaryMultiCallable[_distribution_pb2.FetchBucketRequest, _distribution_pb2.FetchBucketResponse]  # type: ignore[assignment]
     """For the lean profile: one whole bucket of the listing's sealed records, so that the server learns one of many and not who.
     All answers of one listing have the same size. FAILED_PRECONDITION: another listing is published by now, refresh first.
+    """
+    ListRemedies: _aio.UnaryUnaryMultiCallable[_distribution_pb2.ListRemediesRequest, _distribution_pb2.ListRemediesResponse]  # type: ignore[assignment]
+    """Remedies of this provider: restrictions that it acted on and that have been revoked as wrong. Unanswered ones, or all."""
+    AnswerRemedy: _aio.UnaryUnaryMultiCallable[_distribution_pb2.AnswerRemedyRequest, _distribution_pb2.AnswerRemedyResponse]  # type: ignore[assignment]
+    """Says what was done to make good. The same answer again changes nothing. NOT_FOUND: this provider has no such remedy.
+    FAILED_PRECONDITION: it was answered otherwise.
     """
 
 class DistributionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -139,6 +151,24 @@ class DistributionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_distribution_pb2.FetchBucketResponse, _abc.Awaitable[_distribution_pb2.FetchBucketResponse]]:
         """For the lean profile: one whole bucket of the listing's sealed records, so that the server learns one of many and not who.
         All answers of one listing have the same size. FAILED_PRECONDITION: another listing is published by now, refresh first.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRemedies(
+        self,
+        request: _distribution_pb2.ListRemediesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_distribution_pb2.ListRemediesResponse, _abc.Awaitable[_distribution_pb2.ListRemediesResponse]]:
+        """Remedies of this provider: restrictions that it acted on and that have been revoked as wrong. Unanswered ones, or all."""
+
+    @_abc_1.abstractmethod
+    def AnswerRemedy(
+        self,
+        request: _distribution_pb2.AnswerRemedyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_distribution_pb2.AnswerRemedyResponse, _abc.Awaitable[_distribution_pb2.AnswerRemedyResponse]]:
+        """Says what was done to make good. The same answer again changes nothing. NOT_FOUND: this provider has no such remedy.
+        FAILED_PRECONDITION: it was answered otherwise.
         """
 
 def add_DistributionServiceServicer_to_server(servicer: DistributionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
