@@ -76,8 +76,7 @@ def _measured(book: Path, size: int, fpr: float) -> dict[str, float]:
 
 
 def _screen(book: Path, size: int, fpr: float) -> dict[str, float]:
-    import resource  # noqa: PLC0415  only in the process that measures
-    import time  # noqa: PLC0415
+    import time  # noqa: PLC0415  only in the process that measures
 
     from tipstaff_sdk.book import Asked, Job, screen_book  # noqa: PLC0415  needs pyarrow
 
@@ -102,7 +101,6 @@ def _screen(book: Path, size: int, fpr: float) -> dict[str, float]:
         "parsing_share": summary.parsing / spent,
         "memory_before_mib": before,
         "memory_growth_mib": max(peak) - before,
-        "memory_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
