@@ -69,8 +69,8 @@ def test_rail_follows_article_3_of_the_courts_rule(train_class: str, seat: str, 
         catalogue.measure("RAIL_HIGH_CLASS").covers({"train_class": train_class})
 
 
-@pytest.mark.parametrize(("stars", "covered"), [(2, False), (3, True), (5, True)])
-def test_hotels_are_covered_from_three_stars(stars: int, *, covered: bool) -> None:
+@pytest.mark.parametrize(("stars", "covered"), [(0, False), (1, True), (5, True)])
+def test_hotels_are_covered_from_one_star(stars: int, *, covered: bool) -> None:
     catalogue = Catalogue.from_bytes(SHIPPED.catalogue(version=1, made_at=NOW).SerializeToString(deterministic=True))
     assert catalogue.measure("STAR_HOTEL").covers({"stars": stars}) is covered
 

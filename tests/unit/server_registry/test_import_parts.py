@@ -304,7 +304,7 @@ def test_a_title_with_a_separator_in_it() -> None:
 
 def test_the_list_s_policy_speaks_where_the_file_is_silent() -> None:
     made = convert("court-dishonest", 限制措施="", 期限="")
-    assert len(made.measures) == 8
+    assert len(made.measures) == 12
     assert made.expires_at == day(2026, 3, 5)
 
 
