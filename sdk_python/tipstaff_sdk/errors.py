@@ -148,7 +148,12 @@ class StaleListingError(TransportError):
 
 
 class UnavailableError(TransportError):
-    """The server cannot be reached, is busy or too slow; later may do."""
+    """The server cannot be reached, is busy or too slow; later may do.
+
+    `retry_after`: how many seconds the server asked to be left alone; 0 when it did not say.
+    """
+
+    retry_after: float = 0.0
 
 
 class ClosedError(TipstaffError):

@@ -4,7 +4,8 @@
 2. Apply what is pushed; when a push does not suffice, refresh.
 3. Every `flush_interval`, and soon after something was reported, send what waits and say what is enforced by now.
 4. A watch that is silent longer than `heartbeat_timeout` is cancelled.
-5. After a failure wait a time drawn from 0 to a doubling bound ("full jitter", Brooker, AWS Architecture Blog 2015), and start again.
+5. After a failure wait a time drawn from 0 to a doubling bound ("full jitter", Brooker, AWS Architecture Blog 2015), on top of what the
+   server advised, and start again.
 
 The threads are daemons and hold nothing that a killed process would lose.
 """
@@ -43,11 +44,12 @@ class Backoff:
         self._draw = draw
         self._failures = 0
 
-    def failed(self) -> float:
-        """Seconds to wait now."""
+    def failed(self, error: BaseException | None = None) -> float:
+        """Seconds to wait now: at least what the server advised in `error`, though nobody can ask for more than the maximum."""
         bound = min(self._maximum, self._initial * 2.0 ** min(self._failures, 60))
         self._failures += 1
-        return self._draw(0.0, bound)
+        advised = error.retry_after if isinstance(error, UnavailableError) else 0.0
+        return min(advised, self._maximum) + self._draw(0.0, bound)
 
     def succeeded(self) -> None:
         """Starts over."""
@@ -163,7 +165,7 @@ class Follower:
                 if self._stop.is_set():
                     return
                 self._record.failed(error, SyncState.RETRYING)
-                self._stop.wait(backoff.failed())
+                self._stop.wait(backoff.failed(error))
             except Exception as error:  # noqa: BLE001  a defect must not end the thread in silence; the next round may do better
                 _log.exception("sync failed unexpectedly; please report this")
                 self._record.failed(error, SyncState.RETRYING)
@@ -231,7 +233,7 @@ class Follower:
             if not isinstance(error, UnavailableError):
                 # An outage is the watch's to report; this is something else.
                 self._record.failed(error)
-            return backoff.failed()
+            return backoff.failed(error)
         except Exception:  # noqa: BLE001  as in the watch
             _log.exception("sending failed unexpectedly; please report this")
             return max(1.0, backoff.failed())

@@ -28,6 +28,16 @@ def test_backoff_draws_from_zero_to_a_doubling_bound() -> None:
     assert {low for low, _ in drawn} == {0.0}
 
 
+def test_backoff_waits_what_the_server_advised_and_a_drawn_time_on_top_but_not_for_ever() -> None:
+    backoff = Backoff(1.0, 60.0, draw=lambda _low, high: high)
+    error = UnavailableError("too many calls")
+    error.retry_after = 7.5
+    assert backoff.failed(error) == 8.5
+    assert backoff.failed(UnavailableError("not there")) == 2.0
+    error.retry_after = 1e9
+    assert backoff.failed(error) == 64.0
+
+
 def test_backoff_stays_at_its_maximum_for_ever() -> None:
     backoff = Backoff(0.5, 60.0, draw=lambda low, high: high)
     assert {backoff.failed() for _ in range(5_000)} >= {60.0}
