@@ -127,7 +127,10 @@ def _two_threads(members: BloomFilter, tokeniser: Tokeniser, numbers: NDArray[An
 
 
 def _against_peers(plan: Plan) -> dict[str, dict[str, float] | None]:
-    """Ours at the largest size, and each peer at the largest one within its limit, taking turns; None for those not installed."""
+    """Ours at the largest size, and each peer at the largest one within its limit, taking turns; None for those not installed.
+
+    Turns are of about equal time, so ours are of more numbers.
+    """
     numbers: Sequence[bytes] = resident_ids(min(_PEER_ASKED, plan.asked), seed=2).tolist()
     alone = numbers[: plan.asked_singly]
     found: dict[str, dict[str, float] | None] = {}
@@ -136,7 +139,7 @@ def _against_peers(plan: Plan) -> dict[str, dict[str, float] | None]:
     members = BloomFilter.build(random_tokens(plan.sizes[-1], seed=1), fpr=FPR)
     tokeniser = Tokeniser(bytes(range(16)))
     found[OURS] = {"size": float(plan.sizes[-1])}
-    many[OURS] = partial(batch_check, members, tokeniser, np.array(numbers))
+    many[OURS] = partial(batch_check, members, tokeniser, resident_ids(plan.asked, seed=2))
     single[OURS] = partial(_singly, members, tokeniser, [Identifier.resident_id(number.decode()) for number in alone])
     for peer in PEERS:
         found[peer.name] = None
@@ -148,11 +151,14 @@ def _against_peers(plan: Plan) -> dict[str, dict[str, float] | None]:
         found[peer.name] = {"size": float(size), "build_ns_per_key": (time.perf_counter() - begin) / size * 1e9}
         many[peer.name] = partial(peer.many(theirs), numbers)
         single[peer.name] = partial(_each, peer.one(theirs), alone)
-    for key, work, count in (("batch_check_ns", many, len(numbers)), ("scalar_check_ns", single, len(alone))):
+    for key, work, count, of_ours in (
+        ("batch_check_ns", many, len(numbers), plan.asked),
+        ("scalar_check_ns", single, len(alone), len(alone)),
+    ):
         for name, seconds in median_of_each(work, plan.repeats).items():
             figures = found[name]
             if figures is not None:
-                figures[key] = seconds / count * 1e9
+                figures[key] = seconds / (of_ours if name == OURS else count) * 1e9
     return found
 
 
