@@ -1,7 +1,7 @@
 """Answers to the lean profile: whole buckets of the published packs (docs/formats/buckets.md).
 
-A pack's hashes are made when its listing is first asked about: one reading of the pack, 64 bytes a bucket. The listing before stays
-answerable, so that terminals a moment behind a publication are not turned away.
+A pack's hashes are made when its listing is first asked about: one reading of the pack, 64 bytes a bucket. The listing asked about
+before stays answerable, so that terminals a moment behind a publication are not turned away.
 
 Nothing here is logged, counted or kept by bucket or caller: which bucket was asked for is all that the server learns, and it forgets it.
 """
