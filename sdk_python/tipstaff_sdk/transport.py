@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 # grpc reads this once, when it is imported. Without it a forked child's first call hangs; a program that imports grpc before it syncs, and
 # forks, has to set it itself.
@@ -28,7 +28,7 @@ from tipstaff_sdk.keystore import KEY_BYTES
 from tipstaff_signing import errors as signing_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from tipstaff_sdk.settings import Settings
 
@@ -41,6 +41,7 @@ _MEBIBYTE: Final = 1 << 20
 _MAX_MESSAGE: Final = 16 * _MEBIBYTE
 _MAX_KEYS: Final = 64
 _MAX_BREAKS: Final = 5
+_RETRY_KEY: Final = "grpc-retry-pushback-ms"
 _HPKE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 _CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
@@ -364,4 +365,17 @@ def _translate(error: grpc.RpcError) -> errors.TransportError:
         kind = _DeadlineError
     detail = (error.details() or "").strip()
     # Our server's messages say what to do and name nobody; they are worth more than the table's.
-    return kind(f"{advice} ({code.name}: {detail})" if detail else f"{advice} ({code.name})")
+    translated = kind(f"{advice} ({code.name}: {detail})" if detail else f"{advice} ({code.name})")
+    if isinstance(translated, errors.UnavailableError):
+        translated.retry_after = _advised_seconds(error)
+    return translated
+
+
+def _advised_seconds(error: grpc.RpcError) -> float:
+    """How long the server asked to be left alone (gRPC proposal A6); 0 when it said nothing that makes sense."""
+    # The stubs take it for something that cannot be iterated.
+    trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    for key, value in trailing:
+        if key == _RETRY_KEY and isinstance(value, str) and value.isascii() and value.isdigit():
+            return int(value[:9]) / 1_000
+    return 0.0
