@@ -15,6 +15,7 @@ class Plan:
     """sizes: subjects listed, ascending; the flat keys are of the last. repeats: of which the median counts. asked: checks in one repeat.
 
     peer_limits: the largest size at which a slow peer is measured, which favours it. book_rows: rows of the screened book.
+    watchers: providers that watch; lifts: restrictions that are lifted while they do.
     """
 
     sizes: tuple[int, ...] = _SIZES
@@ -23,6 +24,8 @@ class Plan:
     asked_singly: int = 100_000
     peer_sizes: tuple[int, ...] = _SIZES
     book_rows: int = 10_000_000
+    watchers: int = 1_000
+    lifts: int = 100
 
     @classmethod
     def quick(cls) -> Plan:
@@ -34,6 +37,7 @@ class Plan:
             sizes=(100_000, 10_000_000),
             peer_sizes=(100_000, 1_000_000),
             book_rows=2_000_000,
+            lifts=30,
         )
 
 

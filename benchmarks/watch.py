@@ -39,12 +39,7 @@ if TYPE_CHECKING:
     from benchmarks.plan import Plan
     from tipstaff_server.config import Config
 
-WATCHERS: Final = 1_000
 PROCESSES: Final = 2
-LIFTS: Final = 100
-QUICK_LIFTS: Final = 30
-# From so many repeats on, a plan is a full one.
-FULL_REPEATS: Final = 5
 WARM_UP: Final = 3
 PAUSE_SECONDS: Final = 0.25
 SECONDS: Final = 60
@@ -73,12 +68,11 @@ class Crowd:
         return line
 
 
-def run(plan: Plan, *, watchers: int = WATCHERS) -> Figures:
+def run(plan: Plan) -> Figures:
     """The suite."""
-    lifts = LIFTS if plan.repeats >= FULL_REPEATS else QUICK_LIFTS
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tipstaff-watch-")))
-        config, restrictions = _deployment(folder, watchers, lifts + WARM_UP)
+        config, restrictions = _deployment(folder, plan.watchers, plan.lifts + WARM_UP)
         address, server = stack.enter_context(_serving(config))
         idle = _memory(server, "VmRSS")
         crowd = stack.enter_context(_crowd(address, folder))
