@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from benchmarks.filter import median_of_each, median_seconds, random_tokens
 from benchmarks.machine import load
@@ -80,8 +81,35 @@ def _ours(size: int, plan: Plan) -> dict[str, float]:
         "tokens_ns": median_seconds(lambda: tokeniser.resident_column(numbers), plan.repeats) / once,
         "lookup_ns": median_seconds(lambda: members.contains_many(tokens), plan.repeats) / once,
         "scalar_check_ns": median_seconds(partial(_singly, members, tokeniser, identifiers), plan.repeats) / len(identifiers) * 1e9,
+        "load_ns": _load_ns(members, tokens, plan.repeats),
+        "aes_ns": _aes_ns(tokens, plan.repeats),
         "hits": float(hits),
     }
+
+
+def _load_ns(members: BloomFilter, tokens: NDArray[np.uint8], repeats: int) -> float:
+    """One load at a random place of the filter, and nothing else: what memory asks for at least."""
+    places = (tokens.view(np.uint64)[:, 0] % np.uint64(len(members.words))).astype(np.intp)
+    taken = np.empty(CHUNK, np.uint64)
+
+    def load_each() -> None:
+        for start in range(0, len(places) - CHUNK + 1, CHUNK):
+            np.take(members.words, places[start : start + CHUNK], out=taken, mode="clip")
+
+    return median_seconds(load_each, repeats) / (len(places) // CHUNK * CHUNK or 1) * 1e9
+
+
+def _aes_ns(blocks: NDArray[np.uint8], repeats: int) -> float:
+    """One AES-128 block, in chunks as tokens are made."""
+    cipher = Cipher(algorithms.AES(bytes(16)), modes.ECB()).encryptor()
+    out = np.empty(CHUNK * 16 + 15, np.uint8)
+
+    def encrypt() -> None:
+        for start in range(0, len(blocks), CHUNK):
+            part = blocks[start : start + CHUNK]
+            cipher.update_into(part.data.cast("B"), out[: part.nbytes + 15].data)
+
+    return median_seconds(encrypt, repeats) / len(blocks) * 1e9
 
 
 def _two_processes(work: Callable[[Any], object], numbers: NDArray[Any], repeats: int) -> float:
