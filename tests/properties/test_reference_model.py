@@ -155,7 +155,7 @@ class ReferenceMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data(), revoked=st.booleans())
     def answer(self, data: st.DataObject, *, revoked: bool) -> None:
-        which = data.draw(st.sampled_from(sorted(self.open)), label="which")
+        which = data.draw(st.sampled_from([one for one in self.ids if one in self.open]), label="which")
         number, model = self.open.pop(which), self.model.restrictions[which]
         outcome = DisputeState.REVOKED if revoked else DisputeState.REJECTED
         self.real.runtime.registry.answer_dispute(number, outcome, "示例", actor=OPERATOR)
@@ -237,9 +237,8 @@ class ReferenceMachine(RuleBasedStateMachine):
             self.real.clock.now += step
             self.model.pass_time(step)
             self.real.runtime.registry.expire_due(self.real.clock.now)
-            self.open = {which: case for which, case in self.open.items() if self.model.restrictions[which].state == "SUSPENDED"} | {
-                which: case for which, case in self.open.items() if self.model.restrictions[which].state == "IN_FORCE"
-            }
+            over = {"OVER", "EXPIRED"}  # whose disputes are closed with them
+            self.open = {which: case for which, case in self.open.items() if self.model.restrictions[which].state not in over}
 
     # ---- What all of it is for ----
 
