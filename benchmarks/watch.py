@@ -203,6 +203,9 @@ def _crowd(address: str, folder: Path) -> Iterator[Crowd]:
         for process in processes:
             process.kill()
             process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
 
 @contextmanager
