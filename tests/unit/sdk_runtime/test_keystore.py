@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tipstaff_sdk.errors import ConfigurationError
-from tipstaff_sdk.keystore import FileKeyStore, KeyStore, MemoryKeyStore
+from tipstaff_sdk.keystore import FileKeyStore, KeyringKeyStore, KeyStore, MemoryKeyStore, open_key_store
+from tipstaff_sdk.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +19,39 @@ if TYPE_CHECKING:
 KEYS = {1: bytes(range(32)), 7: bytes(32)}
 
 
-@pytest.fixture(params=["memory", "file"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> KeyStore:
-    return MemoryKeyStore() if request.param == "memory" else FileKeyStore(tmp_path / "keys.json")
+class Keyring:
+    """Stands in for the package `keyring`, which need not be installed."""
+
+    class KeyringError(Exception):
+        pass
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, str], str] = {}
+        self.locked = False
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise self.KeyringError("locked")
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        if self.locked:
+            raise self.KeyringError("locked")
+        self.entries[service, username] = password
+
+
+@pytest.fixture
+def keyring(monkeypatch: pytest.MonkeyPatch) -> Keyring:
+    made = Keyring()
+    monkeypatch.setitem(sys.modules, "keyring", made)
+    monkeypatch.setitem(sys.modules, "keyring.errors", made)
+    return made
+
+
+@pytest.fixture(params=["memory", "file", "keyring"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, keyring: Keyring) -> KeyStore:
+    values = {"audience": "aviation", "state_dir": tmp_path, "trusted_root_file": tmp_path, "key_store": request.param}
+    return open_key_store(Settings(**values))
 
 
 def test_empty_then_saved_then_replaced(store: KeyStore) -> None:
@@ -102,3 +134,39 @@ def test_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_unwritable_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot write the key file"):
         FileKeyStore(tmp_path / "missing" / "keys.json").save(KEYS)
+
+
+def test_keys_in_the_keyring_are_kept_by_audience_and_state_folder(keyring: Keyring, tmp_path: Path) -> None:
+    KeyringKeyStore("aviation", tmp_path / "a").save(KEYS)
+    assert KeyringKeyStore("aviation", tmp_path / "a").load() == KEYS
+    for audience, folder in (("rail", "a"), ("aviation", "b")):
+        assert KeyringKeyStore(audience, tmp_path / folder).load() == {}
+    assert not list(tmp_path.iterdir())
+    assert repr(KeyringKeyStore("aviation", tmp_path)) == "KeyringKeyStore('tipstaff epoch keys, aviation')"
+
+
+def test_a_keyring_that_refuses_or_holds_something_else_says_what_to_do(keyring: Keyring, tmp_path: Path) -> None:
+    store = KeyringKeyStore("aviation", tmp_path)
+    store.save(KEYS)
+    (entry,) = keyring.entries
+    for content in ("", "{}", "[]", '{"version": 1, "keys": {"1": "AAAA"}}', "\ud800"):
+        keyring.entries[entry] = content
+        with pytest.raises(ConfigurationError, match="delete it and sync again"):
+            store.load()
+    keyring.locked = True
+    for use in (store.load, lambda: store.save(KEYS)):
+        with pytest.raises(ConfigurationError, match="unlock it"):
+            use()
+
+
+def test_without_the_package_the_keyring_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(ConfigurationError, match="pip install keyring"):
+        KeyringKeyStore("aviation", tmp_path)
+
+
+def test_settings_choose_the_store(tmp_path: Path, keyring: Keyring) -> None:
+    values = {"audience": "aviation", "state_dir": tmp_path, "trusted_root_file": tmp_path}
+    kinds = {"memory": MemoryKeyStore, "file": FileKeyStore, "keyring": KeyringKeyStore}
+    for name, kind in kinds.items():
+        assert isinstance(open_key_store(Settings(**values, key_store=name)), kind)  # type: ignore[arg-type]

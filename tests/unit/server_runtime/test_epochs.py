@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.server import make
+from tipstaff_server import setup
+from tipstaff_server.actors import Actor
 from tipstaff_server.database import Database
 from tipstaff_server.epochs import EpochKeys
-from tipstaff_server.errors import InvalidRequestError, VaultDataError
+from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError, VaultDataError
 from tipstaff_server.models import EpochKeyRow
 from tipstaff_server.vault import Vault
+from tipstaff_server.wrapping import read_public, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,3 +132,71 @@ def test_keys_are_sealed_to_the_recipient_for_this_audience_and_epoch_alone(epoc
 def test_a_low_order_key_is_refused(epochs: EpochKeys):
     with pytest.raises(InvalidRequestError, match="make a new one"):
         epochs.sealed("aviation", bytes(32))
+
+
+def test_the_next_epoch_s_key_is_given_out_before_listings_use_it(epochs: EpochKeys, clock: Clock):
+    first = epochs.current("aviation")
+    lead, overlap = timedelta(hours=2), timedelta(days=7)
+    second = epochs.rotate("aviation", overlap, lead)
+    assert (second.number, second.valid_from, second.valid_until) == (2, NOW + lead, None)
+    assert epochs.current("aviation").number == first.number
+    given = epochs.sealed("aviation", X25519PrivateKey.generate().public_key().public_bytes_raw())
+    assert [key.epoch for key in given] == [1, 2]
+    assert given[1].valid_from.ToDatetime(UTC) == NOW + lead
+    clock.now = NOW + lead
+    assert epochs.current("aviation").number == 2
+    clock.now = NOW + lead + overlap - timedelta(seconds=1)
+    assert [epoch.number for epoch in epochs.in_use("aviation")] == [1, 2]
+    clock.now = NOW + lead + overlap
+    assert [epoch.number for epoch in epochs.in_use("aviation")] == [2]
+
+
+def test_a_rotation_at_once_overtakes_one_that_waits(epochs: EpochKeys, clock: Clock):
+    epochs.current("aviation")
+    epochs.rotate("aviation", timedelta(days=7), timedelta(hours=2))
+    assert epochs.rotate("aviation", timedelta(days=7)).number == 3
+    assert epochs.current("aviation").number == 3
+    clock.now = NOW + timedelta(hours=3)
+    assert epochs.current("aviation").number == 3
+
+
+def test_the_first_epoch_is_used_at_once_whatever_the_lead(epochs: EpochKeys):
+    assert epochs.rotate("banking", timedelta(days=7), timedelta(hours=2)).number == 1
+    assert epochs.current("banking").number == 1
+
+
+def test_keys_are_sealed_to_the_registered_key_only(epochs: EpochKeys, database: Database, tmp_path: Path):
+    own, thief = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    vault = Vault.open(tmp_path / "operator" / "registry.key")
+    public, actor = own.public_key().public_bytes_raw(), Actor.operator("test")
+    with pytest.raises(PermissionDeniedError, match="wrapping_key_file"):  # the kit's own is registered
+        epochs.sealed("aviation", public, provider="skyline-air")
+    for _ in range(2):
+        setup.register_wrapping_key(database, vault, "skyline-air", public, actor=actor, now=NOW)
+    (sealed,) = epochs.sealed("aviation", public, provider="skyline-air")
+    suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
+    assert suite.decrypt(sealed.sealed, own, info=b"tipstaff/v1/epoch-key\0aviation\x001") == epochs.current("aviation").key
+    with pytest.raises(PermissionDeniedError, match="wrapping_key_file"):
+        epochs.sealed("aviation", thief.public_key().public_bytes_raw(), provider="skyline-air")
+    kit = read_public((tmp_path / "operator" / "providers" / "skyline-air" / "wrapping_key.pem").read_bytes())
+    with pytest.raises(PermissionDeniedError):
+        epochs.sealed("aviation", kit, provider="skyline-air")
+    assert epochs.sealed("rail", thief.public_key().public_bytes_raw(), provider="somebody without a key")
+    with pytest.raises(NotFoundError, match="add it first"):
+        setup.register_wrapping_key(database, vault, "nobody", public, actor=actor, now=NOW)
+
+
+def test_a_wrapping_key_file_is_private_and_its_public_half_can_be_read(tmp_path: Path):
+    write_private(tmp_path / "key.pem")
+    assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
+    assert len(read_public((tmp_path / "key.pem").read_bytes())) == 32
+    with pytest.raises(FileExistsError):
+        write_private(tmp_path / "key.pem")
+    public = X25519PrivateKey.generate().public_key()
+    assert read_public(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)) == public.public_bytes_raw()
+    for wrong in (b"", b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"):
+        with pytest.raises(InvalidRequestError, match="no X25519 key"):
+            read_public(wrong)
+    other = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(InvalidRequestError, match="another kind of key"):
+        read_public(other)
