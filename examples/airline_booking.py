@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from examples.counter import Answer, Request, answer, dispute, run, timed_check
-from tipstaff_sdk import Outcome, Screener, Verdict
+from examples.counter import POLICY, Answer, Request, answer, dispute, run, timed_check
+from tipstaff_sdk import ActionKind, Outcome, Screener
 
 
 def sell(screener: Screener, request: Request) -> Answer:
     """Sell a seat, refuse it on proof, or let a person look."""
     decision, took = timed_check(screener, request, "AIR_TRAVEL")
-    if decision.verdict is Verdict.CLEAR:
+    action = POLICY.action(decision).kind
+    if action is ActionKind.ALLOW:
         return answer("ticket sold", decision, took)
-    if decision.verdict is Verdict.RESTRICTED:
+    if action is ActionKind.REFUSE:
         screener.report(decision, Outcome.DENIED)
         return dispute(screener, request, decision, answer("refused", decision, took))
-    # REVIEW and UNKNOWN refuse nobody: a colleague looks at the document.
+    # Nobody is refused without proof: a colleague looks at the document.
     return answer("supervisor called", decision, took)
 
 

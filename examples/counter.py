@@ -10,14 +10,18 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tipstaff_sdk import Screener, TipstaffError
+from tipstaff_sdk import Policy, Screener, TipstaffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tipstaff_sdk import Decision
+
+# From decision to action: read here, and never written out in a program.
+POLICY = Policy.load(Path(__file__).with_name("policy.toml"))
 
 
 @dataclass(frozen=True)

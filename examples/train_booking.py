@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from examples.counter import Answer, Request, answer, dispute, run, timed_check
-from tipstaff_sdk import Outcome, Screener, Verdict
+from examples.counter import POLICY, Answer, Request, answer, dispute, run, timed_check
+from tipstaff_sdk import ActionKind, Outcome, Screener, Verdict
 
 OFFER: dict[str, str | float] = {"train_class": "D", "seat": "SECOND"}
 
@@ -13,9 +13,10 @@ OFFER: dict[str, str | float] = {"train_class": "D", "seat": "SECOND"}
 def sell(screener: Screener, request: Request) -> Answer:
     """Sell the seat asked for, or offer the one that stays allowed."""
     decision, took = timed_check(screener, request, "RAIL_HIGH_CLASS", request.service)
-    if decision.verdict is Verdict.CLEAR:
+    action = POLICY.action(decision).kind
+    if action is ActionKind.ALLOW:
         return answer("seat sold", decision, took)
-    if decision.verdict is not Verdict.RESTRICTED:
+    if action is not ActionKind.OFFER_ALTERNATIVE:
         return answer("supervisor called", decision, took)
     said = answer("refused", decision, took)
     instead = screener.check(request.number, name=request.name, measure="RAIL_HIGH_CLASS", service=OFFER)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UntrustedError,
     )
     from tipstaff_sdk.identity import Identifier, IdentifierKind
+    from tipstaff_sdk.policy import Action, ActionKind, Policy
     from tipstaff_sdk.records import Capacity
     from tipstaff_sdk.remedying import Remedy, RemedyOutcome
     from tipstaff_sdk.screener import Screener
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from tipstaff_sdk.texts import Bilingual
 
 __all__ = [
+    "Action",
+    "ActionKind",
     "Availability",
     "Bilingual",
     "Capacity",
@@ -64,6 +67,7 @@ __all__ = [
     "OutboxError",
     "OutboxFullError",
     "Outcome",
+    "Policy",
     "Reason",
     "Remedy",
     "RemedyOutcome",
@@ -82,6 +86,8 @@ __all__ = [
 
 # Where each name that is not an error lives.
 _HOMES: Final = {
+    "Action": "policy",
+    "ActionKind": "policy",
     "Availability": "status",
     "Bilingual": "texts",
     "Capacity": "records",
@@ -93,6 +99,7 @@ _HOMES: Final = {
     "IdentifierKind": "identity",
     "Nature": "catalogue",
     "Outcome": "decision",
+    "Policy": "policy",
     "Reason": "decision",
     "Remedy": "remedying",
     "RemedyOutcome": "remedying",

@@ -13,6 +13,8 @@ import tipstaff_sdk
 from tipstaff_sdk import errors
 
 NAMES = [
+    "Action",
+    "ActionKind",
     "Availability",
     "Bilingual",
     "Capacity",
@@ -35,6 +37,7 @@ NAMES = [
     "OutboxError",
     "OutboxFullError",
     "Outcome",
+    "Policy",
     "Reason",
     "Remedy",
     "RemedyOutcome",
