@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from tipstaff_server.actors import SYSTEM, Actor, ActorKind
-from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
 from tipstaff_server.lifecycle import LIFTS, TERMINAL, Event, Moment, State, step
 from tipstaff_server.models import (
     DisputeRow,
@@ -20,6 +20,7 @@ from tipstaff_server.models import (
     RestrictionRow,
 )
 from tipstaff_server.remedies import open_remedies
+from tipstaff_server.repeating import ANY, Precondition, check_version, first_answer, remember
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,19 @@ if TYPE_CHECKING:
 
     from tipstaff_server.core import Core, Unit
 
-__all__ = ["Acting", "Due", "EndKind", "Ended", "RestrictionSummary", "apply", "check_id", "check_reason", "find"]
+__all__ = [
+    "Acting",
+    "Due",
+    "EndKind",
+    "Ended",
+    "RestrictionSummary",
+    "apply",
+    "check_id",
+    "check_reason",
+    "find",
+    "measures_of",
+    "summary_of",
+]
 
 ID_BYTES = 16
 MAX_REASON = 500
@@ -86,19 +99,27 @@ class Acting:
         """One restriction. Raises NotFoundError: no such restriction of this actor."""
         check_id(restriction_id)
         with self._core.database.read() as session:
-            return _summary(session, find(session, restriction_id, actor, self._core))
+            return summary_of(session, find(session, restriction_id, actor, self._core))
 
-    def end(self, restriction_id: bytes, kind: EndKind, reason: str, actor: Actor) -> Ended:
-        """Ends one. Raises NotFoundError, LifecycleError, InvalidRequestError (no reason), PermissionDeniedError."""
+    def end(self, restriction_id: bytes, kind: EndKind, reason: str, actor: Actor, given: Precondition = ANY) -> Ended:
+        """Ends one.
+
+        Raises NotFoundError, LifecycleError, StaleVersionError, InvalidRequestError (no reason, a used key), PermissionDeniedError.
+        """
         check_id(restriction_id)
         check_reason(reason)
         if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
             raise PermissionDeniedError("only the authority that decided, or the operator, ends a restriction")
         with self._core.act() as unit:
             row = find(unit.session, restriction_id, actor, self._core, lock=True)
+            request = [kind.value, restriction_id.hex(), reason]
+            if first_answer(unit, self._core.vault, actor, given, request) is not None:
+                return Ended(summary_of(unit.session, row), row.relief_sequence)
+            check_version(row, given)
             sequence = apply(unit, row, Event(kind.value), actor, reason)
+            remember(unit, self._core.vault, actor, given, request, row.id)
             unit.session.flush()
-            return Ended(_summary(unit.session, row), sequence)
+            return Ended(summary_of(unit.session, row), sequence)
 
     def exempt(
         self,
@@ -108,11 +129,12 @@ class Acting:
         valid: tuple[datetime, datetime],
         why: tuple[str, str],
         actor: Actor,
+        given: Precondition = ANY,
     ) -> bytes:
         """Permits something inside a restriction, from the next listing on; the exemption's id.
 
         `measures`: codes, none for all of them; `valid`: from, until (exclusive); `why`: for the counter, Chinese and English.
-        Raises NotFoundError, InvalidRequestError, PermissionDeniedError.
+        Raises NotFoundError, LifecycleError (it has ended), StaleVersionError, InvalidRequestError, PermissionDeniedError.
         """
         check_id(restriction_id)
         for text in why:
@@ -123,7 +145,13 @@ class Acting:
             raise InvalidRequestError("the exemption ends before it begins")
         with self._core.act() as unit:
             row = find(unit.session, restriction_id, actor, self._core, lock=True)
-            if not set(measures) <= set(_measures(unit.session, row)):
+            request = ["EXEMPT", restriction_id.hex(), sorted(measures), *valid, *why]
+            if (known := first_answer(unit, self._core.vault, actor, given, request)) is not None:
+                return known
+            check_version(row, given)
+            if row.state in TERMINAL:
+                raise LifecycleError(f"this restriction is {row.state} already: nothing needs to be permitted")
+            if not set(measures) <= set(measures_of(unit.session, row)):
                 raise InvalidRequestError("the restriction does not hold all of these measures; exempt from those that it holds")
             exemption = secrets.token_bytes(ID_BYTES)
             unit.session.add(
@@ -139,6 +167,7 @@ class Acting:
                 )
             )
             row.version += 1
+            remember(unit, self._core.vault, actor, given, request, exemption)
             unit.log.add(unit.now, actor, "EXEMPT", ("restriction", row.id), detail={"exemption": exemption.hex()}, reason=why[0])
         return exemption
 
@@ -183,7 +212,7 @@ def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: s
         row.activated_at = unit.now
     sequence = 0
     if event in LIFTS and before is not State.DRAFT:
-        sequence = row.relief_sequence = unit.lift(row.id, event.value)
+        sequence = row.relief_sequence = unit.lift(row.id, row.measure_set_id, event.value)
     if event is Event.REINSTATE:
         row.relief_floor = unit.relief_head()
     if row.state in TERMINAL:
@@ -229,22 +258,24 @@ def _may_know(session: Session, row: RestrictionRow, actor: Actor, core: Core) -
         return row.authority_id == actor.id
     if actor.kind is ActorKind.PROVIDER:
         enforced = core.policies.get(session).audiences.get(actor.audience, frozenset())
-        return row.state is not State.DRAFT and not enforced.isdisjoint(_measures(session, row))
+        return row.state is not State.DRAFT and not enforced.isdisjoint(measures_of(session, row))
     return True
 
 
-def _measures(session: Session, row: RestrictionRow) -> tuple[str, ...]:
+def measures_of(session: Session, row: RestrictionRow) -> tuple[str, ...]:
+    """Its codes, sorted."""
     codes: str = session.execute(select(MeasureSetRow.codes).where(MeasureSetRow.id == row.measure_set_id)).scalar_one()
     return tuple(codes.split())
 
 
-def _summary(session: Session, row: RestrictionRow) -> RestrictionSummary:
+def summary_of(session: Session, row: RestrictionRow) -> RestrictionSummary:
+    """A restriction without its subject."""
     return RestrictionSummary(
         restriction_id=row.id,
         state=row.state,
         authority_id=row.authority_id,
         list_id=row.list_id,
-        measures=_measures(session, row),
+        measures=measures_of(session, row),
         case_number=row.case_number,
         effective_at=row.effective_at,
         expires_at=row.expires_at,

@@ -38,7 +38,7 @@ class Unit:
     policies: Policies
     remedy_days: int
 
-    def lift(self, restriction_id: bytes, cause: str) -> int:
+    def lift(self, restriction_id: bytes, measure_set_id: int, cause: str) -> int:
         """Takes the next relief sequence. The row stays locked until the commit, so sequences commit in order."""
         sequence = self.session.execute(
             update(ReliefHeadRow)
@@ -47,7 +47,9 @@ class Unit:
             .returning(ReliefHeadRow.sequence)
             .execution_options(synchronize_session=False)
         ).scalar_one()
-        self.session.add(ReliefRow(sequence=sequence, restriction_id=restriction_id, at=self.now, cause=cause))
+        self.session.add(
+            ReliefRow(sequence=sequence, restriction_id=restriction_id, at=self.now, cause=cause, measure_set_id=measure_set_id)
+        )
         return sequence
 
     def relief_head(self) -> int:

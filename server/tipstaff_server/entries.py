@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.policies import Policies
 
-__all__ = ["Entry", "Party", "Responsible", "check"]
+__all__ = ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_term"]
 
 PERSON = int(identity_pb2.SUBJECT_TYPE_PERSON)
 ORGANISATION = int(identity_pb2.SUBJECT_TYPE_ORGANISATION)
@@ -121,9 +121,9 @@ def check(entry: Entry, authority_id: str, policies: Policies, max_term: timedel
     _check_responsible(entry)
     if entry.list_id not in policies.lists:
         raise EntryError(EntryCode.LIST_UNKNOWN, f"there is no list {entry.list_id[:64]!r}; lists: {', '.join(sorted(policies.lists))}")
-    _check_measures(entry, authority_id, policies)
+    check_measures(entry.measures, authority_id, policies)
     _check_text(entry.case_number, MAX_CASE_NUMBER, EntryCode.CASE_NUMBER, "case number")
-    _check_text(entry.legal_basis, MAX_LEGAL_BASIS, EntryCode.LEGAL_BASIS, "legal basis")
+    check_legal_basis(entry.legal_basis)
     if entry.decided_by:
         _check_text(entry.decided_by, MAX_DECIDED_BY, EntryCode.FIELD_TOO_LONG, "name of the deciding court")
     _check_term(entry, max_term)
@@ -183,17 +183,23 @@ def _check_responsible(entry: Entry) -> None:
         _check_party(person.party)
 
 
-def _check_measures(entry: Entry, authority_id: str, policies: Policies) -> None:
-    if not 1 <= len(entry.measures) <= MAX_MEASURES:
+def check_measures(measures: Sequence[str], authority_id: str, policies: Policies) -> None:
+    """Raises EntryError: none, too many, unknown, or not this authority's to impose."""
+    if not 1 <= len(measures) <= MAX_MEASURES:
         raise EntryError(EntryCode.MEASURE_MISSING, f"give between 1 and {MAX_MEASURES} measures")
-    if unknown := _missing(entry.measures, policies.measures):
+    if unknown := _missing(measures, policies.measures):
         raise EntryError(EntryCode.MEASURE_UNKNOWN, f"no such measure in the catalogue: {unknown}")
-    if refused := _missing(entry.measures, policies.authorities[authority_id].entitlements):
+    if refused := _missing(measures, policies.authorities[authority_id].entitlements):
         raise EntryError(EntryCode.MEASURE_NOT_ENTITLED, f"{authority_id} is not entitled to: {refused}")
 
 
 def _missing(codes: Sequence[str], known: Iterable[str]) -> str:
     return ", ".join(sorted(code[:64] for code in set(codes) - set(known)))
+
+
+def check_legal_basis(text: str) -> None:
+    """Raises EntryError: empty, too long, or with line breaks."""
+    _check_text(text, MAX_LEGAL_BASIS, EntryCode.LEGAL_BASIS, "legal basis")
 
 
 def _check_text(text: str, limit: int, code: EntryCode, what: str) -> None:
@@ -209,7 +215,14 @@ def _check_term(entry: Entry, max_term: timedelta) -> None:
     moments = (entry.effective_at, entry.expires_at, entry.case_opened_at, entry.published_at)
     if any(moment is not None and not EARLIEST <= moment <= LATEST for moment in moments):
         raise EntryError(EntryCode.DATE_INVALID, f"dates have to lie between {EARLIEST.year} and {LATEST.year}")
-    if entry.expires_at <= entry.effective_at:
+    check_term(entry.effective_at, entry.expires_at, max_term)
+
+
+def check_term(effective_at: datetime, expires_at: datetime, max_term: timedelta) -> None:
+    """Raises EntryError: inverted, too long, or beyond the calendar."""
+    if expires_at > LATEST:
+        raise EntryError(EntryCode.DATE_INVALID, f"dates have to lie between {EARLIEST.year} and {LATEST.year}")
+    if expires_at <= effective_at:
         raise EntryError(EntryCode.TERM_INVERTED, "the term ends before it begins")
-    if entry.expires_at - entry.effective_at > max_term:
+    if expires_at - effective_at > max_term:
         raise EntryError(EntryCode.TERM_TOO_LONG, f"the term is longer than {max_term.days} days")

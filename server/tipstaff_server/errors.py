@@ -15,6 +15,7 @@
     ├── PermissionDeniedError         this caller may not do that
     ├── NotFoundError                 no such thing, as far as this caller may know
     ├── StaleListingError             what is asked for belongs to a listing that is no longer the published one, or not yet
+    ├── StaleVersionError             somebody acted on the restriction since the caller looked at it
     ├── LifecycleError                the restriction is not in a state in which that can happen
     ├── AuditError                    the audit log has been tampered with
     ├── ImportFileError               a whole file is refused
@@ -144,6 +145,10 @@ class NotFoundError(ServerError):
 
 class StaleListingError(ServerError):
     """A caller asks about another listing than the published one."""
+
+
+class StaleVersionError(ServerError):
+    """Somebody acted on the restriction since the caller looked at it."""
 
 
 class LifecycleError(ServerError):

@@ -15,7 +15,7 @@ from sqlalchemy import insert, select
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
-from tipstaff_server.models import CoverageRow, ProviderRow, ReportRestrictionRow, ReportRow, RestrictionRow
+from tipstaff_server.models import CoverageRow, ProviderRow, ReliefRow, ReportRestrictionRow, ReportRow, RestrictionRow
 from tipstaff_server.policies import PolicyCache, visible_sets
 
 if TYPE_CHECKING:
@@ -176,13 +176,16 @@ def _count(count: enforcement_pb2.CoverageCount, measures: frozenset[str], now: 
 
 
 def _visible(session: Session, measures: frozenset[str], wanted: set[bytes]) -> set[bytes]:
-    """Those of `wanted` that exist and hold a measure of the audience."""
+    """Those of `wanted` that exist and hold, or held, a measure of the audience."""
     sets = list(visible_sets(session, measures))
     found: set[bytes] = set()
     ids = sorted(wanted)
     for start in range(0, len(ids), 5_000):
-        query = select(RestrictionRow.id).where(RestrictionRow.id.in_(ids[start : start + 5_000]), RestrictionRow.measure_set_id.in_(sets))
-        found.update(session.scalars(query))
+        some = ids[start : start + 5_000]
+        found.update(session.scalars(select(RestrictionRow.id).where(RestrictionRow.id.in_(some), RestrictionRow.measure_set_id.in_(sets))))
+        # A measure that was taken away may still be reported on: the provider acted before it knew.
+        had = select(ReliefRow.restriction_id).where(ReliefRow.restriction_id.in_(some), ReliefRow.measure_set_id.in_(sets))
+        found.update(session.scalars(had))
     return found
 
 

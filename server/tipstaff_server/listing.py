@@ -129,8 +129,7 @@ class Listing:
             sets = visible_sets(session, self._core.policies.get(session).audience(audience))
             found = session.execute(
                 select(ReliefRow.sequence, ReliefRow.restriction_id, ReliefRow.at)
-                .join(RestrictionRow, RestrictionRow.id == ReliefRow.restriction_id)
-                .where(ReliefRow.sequence > sequence, RestrictionRow.measure_set_id.in_(list(sets)))
+                .where(ReliefRow.sequence > sequence, ReliefRow.measure_set_id.in_(list(sets)))
                 .order_by(ReliefRow.sequence)
             )
             return [Lift(row.sequence, row.restriction_id, row.at) for row in found]

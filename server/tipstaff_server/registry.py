@@ -17,14 +17,17 @@ from sqlalchemy import select, update
 
 from tipstaff_server import audit
 from tipstaff_server.acts import Acting
+from tipstaff_server.amending import Amending
 from tipstaff_server.clock import utc_now
 from tipstaff_server.core import Core
 from tipstaff_server.database import Database
 from tipstaff_server.disputes import GENERAL, Disputing
 from tipstaff_server.errors import NotFoundError
 from tipstaff_server.listing import Listing
+from tipstaff_server.looking import Looking
 from tipstaff_server.models import ProviderRow
 from tipstaff_server.remedies import Remedies
+from tipstaff_server.repeating import ANY
 from tipstaff_server.setup import open_facts
 from tipstaff_server.stretching import Stretcher
 from tipstaff_server.submitting import Submitting
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from tipstaff_server.listing import Lift, ListingSubject
     from tipstaff_server.models import DisputeState
     from tipstaff_server.policies import Policies
+    from tipstaff_server.repeating import Precondition
     from tipstaff_server.submitting import Prepared, Submission
 
 __all__ = ["Registry"]
@@ -77,6 +81,8 @@ class Registry:
         self._disputing = Disputing(self._core)
         self._listing = Listing(self._core)
         self.remedies = Remedies(self._core)
+        self.amending = Amending(self._core)
+        self.looking = Looking(self._core)
 
     @classmethod
     def open(cls, config: Config, *, clock: Clock = utc_now) -> Registry:
@@ -146,15 +152,22 @@ class Registry:
         """One restriction without its subject. Raises NotFoundError: none that this actor may know of."""
         return self._acting.get(restriction_id, actor)
 
-    def end(self, restriction_id: bytes, kind: EndKind, reason: str, *, actor: Actor) -> Ended:
-        """Releases, repairs or revokes. Raises NotFoundError, LifecycleError, InvalidRequestError, PermissionDeniedError."""
-        return self._acting.end(restriction_id, kind, reason, actor)
+    def end(self, restriction_id: bytes, kind: EndKind, reason: str, *, actor: Actor, given: Precondition = ANY) -> Ended:
+        """Releases, repairs or revokes; see Acting.end."""
+        return self._acting.end(restriction_id, kind, reason, actor, given)
 
     def exempt(
-        self, restriction_id: bytes, *, measures: Sequence[str], valid: tuple[datetime, datetime], why: tuple[str, str], actor: Actor
+        self,
+        restriction_id: bytes,
+        *,
+        measures: Sequence[str],
+        valid: tuple[datetime, datetime],
+        why: tuple[str, str],
+        actor: Actor,
+        given: Precondition = ANY,
     ) -> bytes:
         """Permits something inside a restriction, from the next listing on; see Acting.exempt."""
-        return self._acting.exempt(restriction_id, measures=measures, valid=valid, why=why, actor=actor)
+        return self._acting.exempt(restriction_id, measures=measures, valid=valid, why=why, actor=actor, given=given)
 
     def expire_due(self, now: datetime) -> Due:
         """Lets restrictions enter into force and expire whose time has come."""

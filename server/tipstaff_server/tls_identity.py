@@ -74,6 +74,10 @@ MAY_CALL: Mapping[str, frozenset[Role]] = {
     "/tipstaff.v1.RegistryService/SubmitRestrictions": _A,
     "/tipstaff.v1.RegistryService/GetRestriction": _A,
     "/tipstaff.v1.RegistryService/EndRestriction": _A,
+    "/tipstaff.v1.RegistryService/AmendRestriction": _A,
+    "/tipstaff.v1.RegistryService/ExemptRestriction": _A,
+    "/tipstaff.v1.RegistryService/SearchRestrictions": _A,
+    "/tipstaff.v1.RegistryService/GetHistory": _A,
     "/tipstaff.v1.StatisticsService/GetStatistics": _O,
 }
 

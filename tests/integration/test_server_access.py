@@ -121,6 +121,18 @@ CALLS: dict[str, Callable[[grpc.Channel], object]] = {
     "EndRestriction": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).EndRestriction(
         registry_pb2.EndRestrictionRequest(), timeout=SECONDS
     ),
+    "AmendRestriction": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).AmendRestriction(
+        registry_pb2.AmendRestrictionRequest(), timeout=SECONDS
+    ),
+    "ExemptRestriction": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).ExemptRestriction(
+        registry_pb2.ExemptRestrictionRequest(), timeout=SECONDS
+    ),
+    "SearchRestrictions": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).SearchRestrictions(
+        registry_pb2.SearchRestrictionsRequest(), timeout=SECONDS
+    ),
+    "GetHistory": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).GetHistory(
+        registry_pb2.GetHistoryRequest(), timeout=SECONDS
+    ),
     "GetStatistics": lambda channel: statistics_pb2_grpc.StatisticsServiceStub(channel).GetStatistics(
         statistics_pb2.GetStatisticsRequest(), timeout=SECONDS
     ),
@@ -139,8 +151,28 @@ MAY = {
         "SubmitCoverage",
         "OpenDispute",
     },
-    COURT: {"OpenDispute", "GetDispute", "SubmitRestrictions", "GetRestriction", "EndRestriction"},
-    OPERATOR: {"OpenDispute", "GetDispute", "GetRestriction", "EndRestriction", "GetStatistics"},
+    COURT: {
+        "OpenDispute",
+        "GetDispute",
+        "SubmitRestrictions",
+        "GetRestriction",
+        "EndRestriction",
+        "AmendRestriction",
+        "ExemptRestriction",
+        "SearchRestrictions",
+        "GetHistory",
+    },
+    OPERATOR: {
+        "OpenDispute",
+        "GetDispute",
+        "GetRestriction",
+        "EndRestriction",
+        "AmendRestriction",
+        "ExemptRestriction",
+        "SearchRestrictions",
+        "GetHistory",
+        "GetStatistics",
+    },
 }
 
 

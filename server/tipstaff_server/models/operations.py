@@ -70,6 +70,7 @@ class AuditRow(Base):
     """One act. `reason` is encrypted: people write names into reasons. `digest` covers everything and the digest before."""
 
     __tablename__ = "audit_log"
+    __table_args__ = (Index(None, "object_kind", "object_id"),)
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     at: Mapped[When]
     actor: Mapped[str] = mapped_column(String(100))

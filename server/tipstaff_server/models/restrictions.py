@@ -82,13 +82,14 @@ class ReliefHeadRow(Base):
 
 
 class ReliefRow(Base):
-    """One lift."""
+    """One lift, and the measures that the restriction had until then: an amendment may take some away."""
 
     __tablename__ = "relief_log"
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     restriction_id: Mapped[Id] = mapped_column(ForeignKey("restrictions.id"), index=True)
     at: Mapped[When]
     cause: Mapped[str] = mapped_column(String(24))
+    measure_set_id: Mapped[int] = mapped_column(ForeignKey("measure_sets.id"))
 
 
 class DisputeRow(Base):

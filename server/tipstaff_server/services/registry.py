@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
+from tipstaff_sdk.identity import Identifier
 from tipstaff_server.acts import EndKind
+from tipstaff_server.amending import Amendment
 from tipstaff_server.entries import Entry
 from tipstaff_server.errors import EntryError, InvalidRequestError, PermissionDeniedError
 from tipstaff_server.gate import Context, actor_of, caller_of
+from tipstaff_server.lifecycle import State
+from tipstaff_server.looking import DEFAULT_PAGE, MAX_PAGE, Wanted
+from tipstaff_server.repeating import Precondition
 from tipstaff_server.submitting import SubmitStatus
 from tipstaff_server.tls_identity import Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from google.protobuf.timestamp_pb2 import Timestamp
 
     from tipstaff_server.actors import Actor
     from tipstaff_server.acts import RestrictionSummary
@@ -62,10 +70,63 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         if kind is None:
             raise InvalidRequestError("say how it ends: release, repair or revoke")
         actor = actor_of(caller_of(context))
-        ended = await asyncio.to_thread(self._registry.end, request.restriction_id, kind, request.reason, actor=actor)
+        given = Precondition(request.expected_version, request.idempotency_key)
+        ended = await asyncio.to_thread(self._registry.end, request.restriction_id, kind, request.reason, actor=actor, given=given)
         if ended.relief_sequence:
             self._lifted()
         return registry_pb2.EndRestrictionResponse(restriction=_summary(ended.restriction), relief_sequence=ended.relief_sequence)
+
+    async def AmendRestriction(  # noqa: N802  the contract's name
+        self, request: registry_pb2.AmendRestrictionRequest, context: Context
+    ) -> registry_pb2.AmendRestrictionResponse:
+        """Corrects one; what becomes less is relief at once."""
+        expires_at = moment_of(request.expires_at, "expires_at") if request.HasField("expires_at") else None
+        amendment = Amendment(tuple(request.measures), request.legal_basis, expires_at)
+        given = Precondition(request.expected_version, request.idempotency_key)
+        actor = actor_of(caller_of(context))
+        done = await asyncio.to_thread(self._registry.amending.amend, request.restriction_id, amendment, request.reason, actor, given)
+        if done.relief_sequence:
+            self._lifted()
+        return registry_pb2.AmendRestrictionResponse(restriction=_summary(done.restriction), relief_sequence=done.relief_sequence)
+
+    async def ExemptRestriction(  # noqa: N802  the contract's name
+        self, request: registry_pb2.ExemptRestrictionRequest, context: Context
+    ) -> registry_pb2.ExemptRestrictionResponse:
+        """Permits something inside one."""
+        exemption = await asyncio.to_thread(
+            self._registry.exempt,
+            request.restriction_id,
+            measures=list(request.measures),
+            valid=(moment_of(request.valid_from, "valid_from"), moment_of(request.valid_until, "valid_until")),
+            why=(request.reason.zh, request.reason.en),
+            actor=actor_of(caller_of(context)),
+            given=Precondition(request.expected_version, request.idempotency_key),
+        )
+        return registry_pb2.ExemptRestrictionResponse(exemption_id=exemption)
+
+    async def SearchRestrictions(  # noqa: N802  the contract's name
+        self, request: registry_pb2.SearchRestrictionsRequest, context: Context
+    ) -> registry_pb2.SearchRestrictionsResponse:
+        """A page of the caller's restrictions."""
+        wanted = Wanted(
+            identifier=Identifier.from_proto(request.identifier) if request.HasField("identifier") else None,
+            case_number=request.case_number,
+            state=_state(request.state),
+            after=request.page_token,
+            limit=min(request.page_size or DEFAULT_PAGE, MAX_PAGE),
+        )
+        found = await asyncio.to_thread(self._registry.looking.search, wanted, actor_of(caller_of(context)))
+        token = found[-1].restriction_id if len(found) == wanted.limit else b""
+        return registry_pb2.SearchRestrictionsResponse(restrictions=[_summary(item) for item in found], next_page_token=token)
+
+    async def GetHistory(self, request: registry_pb2.GetHistoryRequest, context: Context) -> registry_pb2.GetHistoryResponse:  # noqa: N802  the contract's name
+        """What was done with one."""
+        found = await asyncio.to_thread(self._registry.looking.history, request.restriction_id, actor_of(caller_of(context)))
+        response = registry_pb2.GetHistoryResponse()
+        for item in found:
+            entry = response.entries.add(sequence=item.sequence, actor=item.actor, act=item.act, detail=item.detail, reason=item.reason)
+            entry.at.FromDatetime(item.at)
+        return response
 
     def _submit(
         self, request: registry_pb2.SubmitRestrictionsRequest, authority: str, actor: Actor
@@ -91,6 +152,22 @@ def _authority(caller: Caller) -> str:
             "an entry belongs to the authority in the certificate; enter with the authority's own, or import a list"
         )
     return caller.name
+
+
+def moment_of(value: Timestamp, what: str) -> datetime:
+    """Aware, UTC. Raises InvalidRequestError."""
+    try:
+        return value.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequestError(f"{what} is not a moment between the years 1 and 9999") from None
+
+
+def _state(value: registry_pb2.RestrictionState.ValueType) -> State | None:
+    if not value:
+        return None
+    if value not in registry_pb2.RestrictionState.values():
+        raise InvalidRequestError("there is no such state; leave it out, or give one of the contract's")
+    return State(registry_pb2.RestrictionState.Name(value).removeprefix("RESTRICTION_STATE_"))
 
 
 def _summary(found: RestrictionSummary) -> registry_pb2.RestrictionSummary:

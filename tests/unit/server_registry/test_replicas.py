@@ -126,7 +126,7 @@ def test_a_database_that_goes_away_in_the_middle_leaves_nothing_and_the_next_cal
 
     def act() -> None:
         with world.registry._core.act() as unit:
-            unit.lift(restriction, "RELEASE")
+            unit.lift(restriction, 1, "RELEASE")
             cut(world)
 
     with pytest.raises(DatabaseUnavailableError):

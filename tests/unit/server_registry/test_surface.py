@@ -12,9 +12,21 @@ from tipstaff_server.errors import EntryCode, ServerError
 
 SURFACE = {
     actors: ["SYSTEM", "Actor", "ActorKind"],
-    acts: ["Acting", "Due", "EndKind", "Ended", "RestrictionSummary", "apply", "check_id", "check_reason", "find"],
+    acts: [
+        "Acting",
+        "Due",
+        "EndKind",
+        "Ended",
+        "RestrictionSummary",
+        "apply",
+        "check_id",
+        "check_reason",
+        "find",
+        "measures_of",
+        "summary_of",
+    ],
     disputes: ["Dispute", "Disputing", "OpenedDispute"],
-    entries: ["Entry", "Party", "Responsible", "check"],
+    entries: ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_term"],
     importing: ["ImportResult", "Importer"],
     listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],
     registry: ["Registry"],

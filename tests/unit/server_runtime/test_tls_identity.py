@@ -29,6 +29,10 @@ EXPECTED = {
     "RegistryService/SubmitRestrictions": "AO",
     "RegistryService/GetRestriction": "AO",
     "RegistryService/EndRestriction": "AO",
+    "RegistryService/AmendRestriction": "AO",
+    "RegistryService/ExemptRestriction": "AO",
+    "RegistryService/SearchRestrictions": "AO",
+    "RegistryService/GetHistory": "AO",
     "StatisticsService/GetStatistics": "O",
 }
 

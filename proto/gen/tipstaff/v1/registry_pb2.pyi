@@ -442,22 +442,30 @@ class EndRestrictionRequest(_message.Message):
     RESTRICTION_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     restriction_id: _builtins.bytes
     """Its id, 16 bytes."""
     kind: Global___EndKind.ValueType
     """How it ends."""
     reason: _builtins.str
     """Why, for the audit log; 1 to 500 characters."""
+    expected_version: _builtins.int
+    """The version that the caller has seen; 0: whatever it is now. ABORTED: it is another one by now."""
+    idempotency_key: _builtins.str
+    """Chosen by the caller, at most 64 characters; repeating it changes nothing."""
     def __init__(
         self,
         *,
         restriction_id: _builtins.bytes = ...,
         kind: Global___EndKind.ValueType = ...,
         reason: _builtins.str = ...,
+        expected_version: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "reason", b"reason", "restriction_id", b"restriction_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "idempotency_key", b"idempotency_key", "kind", b"kind", "reason", b"reason", "restriction_id", b"restriction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -490,3 +498,315 @@ class EndRestrictionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EndRestrictionResponse: _TypeAlias = EndRestrictionResponse  # noqa: Y015
+
+@_typing.final
+class AmendRestrictionRequest(_message.Message):
+    """Corrects one restriction; what is not given stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
+    LEGAL_BASIS_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    restriction_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    legal_basis: _builtins.str
+    """The provision that it then rests on; empty: as it is."""
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    expected_version: _builtins.int
+    """As in EndRestrictionRequest."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    @_builtins.property
+    def measures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Codes of all measures that it then has; none: as they are."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Its end, exclusive; absent: as it is."""
+
+    def __init__(
+        self,
+        *,
+        restriction_id: _builtins.bytes = ...,
+        measures: _abc.Iterable[_builtins.str] | None = ...,
+        legal_basis: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        expected_version: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "expires_at", b"expires_at", "idempotency_key", b"idempotency_key", "legal_basis", b"legal_basis", "measures", b"measures", "reason", b"reason", "restriction_id", b"restriction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendRestrictionRequest: _TypeAlias = AmendRestrictionRequest  # noqa: Y015
+
+@_typing.final
+class AmendRestrictionResponse(_message.Message):
+    """The restriction after its correction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    RELIEF_SEQUENCE_FIELD_NUMBER: _builtins.int
+    relief_sequence: _builtins.int
+    """Sequence under which relief takes the old one back; 0 when nothing became less, or nothing is enforced."""
+    @_builtins.property
+    def restriction(self) -> Global___RestrictionSummary:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        restriction: Global___RestrictionSummary | None = ...,
+        relief_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restriction", b"restriction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["relief_sequence", b"relief_sequence", "restriction", b"restriction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendRestrictionResponse: _TypeAlias = AmendRestrictionResponse  # noqa: Y015
+
+@_typing.final
+class ExemptRestrictionRequest(_message.Message):
+    """Permits something inside a restriction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    restriction_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    expected_version: _builtins.int
+    """As in EndRestrictionRequest."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    @_builtins.property
+    def measures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Codes of measures; none: all of its measures."""
+
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """First moment."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """End, exclusive."""
+
+    @_builtins.property
+    def reason(self) -> _identity_pb2.BilingualText:
+        """For the counter; both languages, 1 to 500 characters each."""
+
+    def __init__(
+        self,
+        *,
+        restriction_id: _builtins.bytes = ...,
+        measures: _abc.Iterable[_builtins.str] | None = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+        reason: _identity_pb2.BilingualText | None = ...,
+        expected_version: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "idempotency_key", b"idempotency_key", "measures", b"measures", "reason", b"reason", "restriction_id", b"restriction_id", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExemptRestrictionRequest: _TypeAlias = ExemptRestrictionRequest  # noqa: Y015
+
+@_typing.final
+class ExemptRestrictionResponse(_message.Message):
+    """The exemption."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXEMPTION_ID_FIELD_NUMBER: _builtins.int
+    exemption_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    def __init__(
+        self,
+        *,
+        exemption_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exemption_id", b"exemption_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExemptRestrictionResponse: _TypeAlias = ExemptRestrictionResponse  # noqa: Y015
+
+@_typing.final
+class SearchRestrictionsRequest(_message.Message):
+    """What to look for; what is not given does not matter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    CASE_NUMBER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    case_number: _builtins.str
+    """The authority's case number, exactly."""
+    state: Global___RestrictionState.ValueType
+    """Where it stands."""
+    page_size: _builtins.int
+    """At most so many, up to 500; 0: 100."""
+    page_token: _builtins.bytes
+    """From the answer before; empty: from the beginning."""
+    @_builtins.property
+    def identifier(self) -> _identity_pb2.Identifier:
+        """The subject's identifier."""
+
+    def __init__(
+        self,
+        *,
+        identifier: _identity_pb2.Identifier | None = ...,
+        case_number: _builtins.str = ...,
+        state: Global___RestrictionState.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_number", b"case_number", "identifier", b"identifier", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRestrictionsRequest: _TypeAlias = SearchRestrictionsRequest  # noqa: Y015
+
+@_typing.final
+class SearchRestrictionsResponse(_message.Message):
+    """A page of restrictions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.bytes
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def restrictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RestrictionSummary]:
+        """In the order of their ids."""
+
+    def __init__(
+        self,
+        *,
+        restrictions: _abc.Iterable[Global___RestrictionSummary] | None = ...,
+        next_page_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "restrictions", b"restrictions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRestrictionsResponse: _TypeAlias = SearchRestrictionsResponse  # noqa: Y015
+
+@_typing.final
+class GetHistoryRequest(_message.Message):
+    """Asks for the history of one restriction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    restriction_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    def __init__(
+        self,
+        *,
+        restriction_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["restriction_id", b"restriction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHistoryRequest: _TypeAlias = GetHistoryRequest  # noqa: Y015
+
+@_typing.final
+class HistoryEntry(_message.Message):
+    """One act."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ACT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Its place in the audit log."""
+    actor: _builtins.str
+    """Who: "authority:court", "operator:…", "provider:…", "system:clock"."""
+    act: _builtins.str
+    """What: "SUBMIT", "SUSPEND", "RELEASE", "AMEND", …"""
+    detail: _builtins.str
+    """Facts as JSON, without personal data."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        act: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "actor", b"actor", "at", b"at", "detail", b"detail", "reason", b"reason", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryEntry: _TypeAlias = HistoryEntry  # noqa: Y015
+
+@_typing.final
+class GetHistoryResponse(_message.Message):
+    """The history of one restriction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryEntry]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___HistoryEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHistoryResponse: _TypeAlias = GetHistoryResponse  # noqa: Y015

@@ -50,6 +50,26 @@ class RegistryServiceStub:
                 request_serializer=tipstaff_dot_v1_dot_registry__pb2.EndRestrictionRequest.SerializeToString,
                 response_deserializer=tipstaff_dot_v1_dot_registry__pb2.EndRestrictionResponse.FromString,
                 _registered_method=True)
+        self.AmendRestriction = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/AmendRestriction',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.AmendRestrictionRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.AmendRestrictionResponse.FromString,
+                _registered_method=True)
+        self.ExemptRestriction = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/ExemptRestriction',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.ExemptRestrictionRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.ExemptRestrictionResponse.FromString,
+                _registered_method=True)
+        self.SearchRestrictions = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/SearchRestrictions',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.SearchRestrictionsRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.SearchRestrictionsResponse.FromString,
+                _registered_method=True)
+        self.GetHistory = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/GetHistory',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -77,6 +97,35 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AmendRestriction(self, request, context):
+        """Corrects a restriction. Less of it (fewer measures, a shorter term) is relief at once; more of it waits for the next listing.
+        FAILED_PRECONDITION: it has ended. ABORTED: somebody acted on it meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExemptRestriction(self, request, context):
+        """Permits something inside a restriction, from the next listing on. ABORTED: somebody acted on it meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchRestrictions(self, request, context):
+        """Restrictions of this authority, a page at a time. A search by number stands in the audit log, without the number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """Everything that was done with one restriction, in order. NOT_FOUND: no such restriction here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +143,26 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.EndRestriction,
                     request_deserializer=tipstaff_dot_v1_dot_registry__pb2.EndRestrictionRequest.FromString,
                     response_serializer=tipstaff_dot_v1_dot_registry__pb2.EndRestrictionResponse.SerializeToString,
+            ),
+            'AmendRestriction': grpc.unary_unary_rpc_method_handler(
+                    servicer.AmendRestriction,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.AmendRestrictionRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.AmendRestrictionResponse.SerializeToString,
+            ),
+            'ExemptRestriction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExemptRestriction,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.ExemptRestrictionRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.ExemptRestrictionResponse.SerializeToString,
+            ),
+            'SearchRestrictions': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchRestrictions,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.SearchRestrictionsRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.SearchRestrictionsResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.GetHistoryRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.GetHistoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +247,114 @@ class RegistryService:
             '/tipstaff.v1.RegistryService/EndRestriction',
             tipstaff_dot_v1_dot_registry__pb2.EndRestrictionRequest.SerializeToString,
             tipstaff_dot_v1_dot_registry__pb2.EndRestrictionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AmendRestriction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/AmendRestriction',
+            tipstaff_dot_v1_dot_registry__pb2.AmendRestrictionRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.AmendRestrictionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExemptRestriction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/ExemptRestriction',
+            tipstaff_dot_v1_dot_registry__pb2.ExemptRestrictionRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.ExemptRestrictionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchRestrictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/SearchRestrictions',
+            tipstaff_dot_v1_dot_registry__pb2.SearchRestrictionsRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.SearchRestrictionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/GetHistory',
+            tipstaff_dot_v1_dot_registry__pb2.GetHistoryRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.GetHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

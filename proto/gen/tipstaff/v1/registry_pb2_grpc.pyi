@@ -39,6 +39,16 @@ class RegistryServiceStub:
     """One restriction of this authority. NOT_FOUND: no such restriction here."""
     EndRestriction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EndRestrictionRequest, _registry_pb2.EndRestrictionResponse]
     """Ends a restriction; relief follows at once. FAILED_PRECONDITION: it is not in a state that can end so."""
+    AmendRestriction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.AmendRestrictionRequest, _registry_pb2.AmendRestrictionResponse]
+    """Corrects a restriction. Less of it (fewer measures, a shorter term) is relief at once; more of it waits for the next listing.
+    FAILED_PRECONDITION: it has ended. ABORTED: somebody acted on it meanwhile.
+    """
+    ExemptRestriction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ExemptRestrictionRequest, _registry_pb2.ExemptRestrictionResponse]
+    """Permits something inside a restriction, from the next listing on. ABORTED: somebody acted on it meanwhile."""
+    SearchRestrictions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SearchRestrictionsRequest, _registry_pb2.SearchRestrictionsResponse]
+    """Restrictions of this authority, a page at a time. A search by number stands in the audit log, without the number."""
+    GetHistory: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetHistoryRequest, _registry_pb2.GetHistoryResponse]
+    """Everything that was done with one restriction, in order. NOT_FOUND: no such restriction here."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -51,6 +61,16 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """One restriction of this authority. NOT_FOUND: no such restriction here."""
     EndRestriction: _aio.UnaryUnaryMultiCallable[_registry_pb2.EndRestrictionRequest, _registry_pb2.EndRestrictionResponse]  # type: ignore[assignment]
     """Ends a restriction; relief follows at once. FAILED_PRECONDITION: it is not in a state that can end so."""
+    AmendRestriction: _aio.UnaryUnaryMultiCallable[_registry_pb2.AmendRestrictionRequest, _registry_pb2.AmendRestrictionResponse]  # type: ignore[assignment]
+    """Corrects a restriction. Less of it (fewer measures, a shorter term) is relief at once; more of it waits for the next listing.
+    FAILED_PRECONDITION: it has ended. ABORTED: somebody acted on it meanwhile.
+    """
+    ExemptRestriction: _aio.UnaryUnaryMultiCallable[_registry_pb2.ExemptRestrictionRequest, _registry_pb2.ExemptRestrictionResponse]  # type: ignore[assignment]
+    """Permits something inside a restriction, from the next listing on. ABORTED: somebody acted on it meanwhile."""
+    SearchRestrictions: _aio.UnaryUnaryMultiCallable[_registry_pb2.SearchRestrictionsRequest, _registry_pb2.SearchRestrictionsResponse]  # type: ignore[assignment]
+    """Restrictions of this authority, a page at a time. A search by number stands in the audit log, without the number."""
+    GetHistory: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetHistoryRequest, _registry_pb2.GetHistoryResponse]  # type: ignore[assignment]
+    """Everything that was done with one restriction, in order. NOT_FOUND: no such restriction here."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """For authorities. Which authority is meant comes from the certificate; the operator may act for any."""
@@ -78,5 +98,39 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.EndRestrictionResponse, _abc.Awaitable[_registry_pb2.EndRestrictionResponse]]:
         """Ends a restriction; relief follows at once. FAILED_PRECONDITION: it is not in a state that can end so."""
+
+    @_abc_1.abstractmethod
+    def AmendRestriction(
+        self,
+        request: _registry_pb2.AmendRestrictionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.AmendRestrictionResponse, _abc.Awaitable[_registry_pb2.AmendRestrictionResponse]]:
+        """Corrects a restriction. Less of it (fewer measures, a shorter term) is relief at once; more of it waits for the next listing.
+        FAILED_PRECONDITION: it has ended. ABORTED: somebody acted on it meanwhile.
+        """
+
+    @_abc_1.abstractmethod
+    def ExemptRestriction(
+        self,
+        request: _registry_pb2.ExemptRestrictionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ExemptRestrictionResponse, _abc.Awaitable[_registry_pb2.ExemptRestrictionResponse]]:
+        """Permits something inside a restriction, from the next listing on. ABORTED: somebody acted on it meanwhile."""
+
+    @_abc_1.abstractmethod
+    def SearchRestrictions(
+        self,
+        request: _registry_pb2.SearchRestrictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SearchRestrictionsResponse, _abc.Awaitable[_registry_pb2.SearchRestrictionsResponse]]:
+        """Restrictions of this authority, a page at a time. A search by number stands in the audit log, without the number."""
+
+    @_abc_1.abstractmethod
+    def GetHistory(
+        self,
+        request: _registry_pb2.GetHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetHistoryResponse, _abc.Awaitable[_registry_pb2.GetHistoryResponse]]:
+        """Everything that was done with one restriction, in order. NOT_FOUND: no such restriction here."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
