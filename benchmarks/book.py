@@ -1,7 +1,7 @@
 """Screening a book of bookings from CSV to CSV, end to end: rows a second, the share of reading CSV, memory, and what hits cost.
 
 Everybody in the book is somebody else, and nobody is listed, so every hit is a false positive and costs a stretch of about 10 ms. Their
-number is the filter's rate: at 1e-5 (24 bits a subject), the rate for audiences that screen whole books, 100 in 10 million; at 1e-3 10,000,
+number is the filter's rate: at 1e-5 (32 bits a subject), the rate for audiences that screen whole books, 100 in 10 million; at 1e-3 10,000,
 which is a hundred seconds of stretching and the whole cost. So both are measured, the second on a shorter book.
 """
 
