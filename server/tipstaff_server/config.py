@@ -92,6 +92,7 @@ class RegistrySection(_Section):
     listing_horizon_days: int = Field(default=7, ge=0, le=90)
     page_size: int = Field(default=1000, ge=10, le=20_000)
     remedy_days: int = Field(default=15, ge=1, le=365)
+    disputes_per_hour: int = Field(default=120, ge=1, le=1_000_000)
 
 
 class StretchSection(_Section):

@@ -61,7 +61,7 @@ class Unit:
 class Core:
     """Shared by the parts of `Registry`. `max_term`: longest term allowed; `horizon`: how far ahead a listing looks.
 
-    `remedy_days`: how long a provider may take to answer a remedy.
+    `remedy_days`: how long a provider may take to answer a remedy. `disputes_per_hour`: how many one provider may open.
     """
 
     database: Database
@@ -72,6 +72,7 @@ class Core:
     horizon: timedelta
     page_size: int
     remedy_days: int = 15
+    disputes_per_hour: int = 120
     policies: PolicyCache = field(default_factory=PolicyCache)
 
     @contextmanager

@@ -12,26 +12,29 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 
-from tipstaff_server.actors import Actor, ActorKind
+from tipstaff_server.actors import SYSTEM, Actor, ActorKind
 from tipstaff_server.acts import apply, check_id, check_reason, find
-from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import CallLimitError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
 from tipstaff_server.lifecycle import TERMINAL, Event, State
 from tipstaff_server.models import DisputeEffect, DisputeRow, DisputeState, RestrictionRow
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from tipstaff_server.core import Core, Unit
 
-__all__ = ["Dispute", "Disputing", "OpenedDispute"]
+__all__ = ["Chased", "Dispute", "Disputing", "OpenedDispute"]
 
 MAX_STATEMENT = 2_000
 STATEMENT = "disputes.statement"
 GENERAL = "GENERAL"
+HOUR = timedelta(hours=1)
+REMIND_BEFORE = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,14 @@ class OpenedDispute:
     relief_sequence: int
 
 
+@dataclass(frozen=True, slots=True)
+class Chased:
+    """What `follow_up` did: reminders, and deadlines found passed."""
+
+    reminded: int
+    overdue: int
+
+
 class Disputing:
     """The part of the registry that takes disputes."""
 
@@ -64,7 +75,8 @@ class Disputing:
     ) -> OpenedDispute:
         """Opens one; the same `request_id` (16 bytes) of the same actor again gives the first answer.
 
-        Raises NotFoundError: no such restriction for this actor; LifecycleError: it has ended; InvalidRequestError.
+        Raises NotFoundError: no such restriction for this actor; LifecycleError: it has ended; CallLimitError: a provider opens too
+        many; InvalidRequestError.
         """
         check_id(restriction_id)
         check_id(request_id)
@@ -79,6 +91,7 @@ class Disputing:
                 if before.restriction_id != restriction_id:
                     raise InvalidRequestError("this request id was used for another restriction; choose a new one")
                 return OpenedDispute(_view(before, restriction), before.relief_sequence)
+            self._bound(unit, actor)
             row = self._open(unit, restriction, actor, ground)
             row.request_id, row.decision_id = request_id, decision_id or None
             row.statement = self._core.vault.encrypt_text(STATEMENT, row.case_number.encode(), statement)
@@ -121,6 +134,33 @@ class Disputing:
                 if restriction.state is State.SUSPENDED and not _others_suspend(unit.session, restriction.id):
                     apply(unit, restriction, Event.REINSTATE, actor, reason)
             return _view(row, restriction)
+
+    def follow_up(self, now: datetime) -> Chased:
+        """Reminds of answers that are due soon, and notes those that are overdue, each once. Safe to run on several replicas."""
+        with self._core.database.read() as session:
+            if session.scalar(_near(now).limit(1)) is None:
+                return Chased(0, 0)
+        reminded = overdue = 0
+        with self._core.act() as unit:
+            for row in unit.session.scalars(_near(now).with_for_update()):
+                if row.answer_due_at <= now:
+                    row.escalated_at, act = now, "DISPUTE_OVERDUE"
+                    overdue += 1
+                else:
+                    row.reminded_at, act = now, "DISPUTE_REMIND"
+                    reminded += 1
+                unit.log.add(now, SYSTEM, act, ("dispute", row.case_number.encode()), detail={"restriction": row.restriction_id.hex()})
+        return Chased(reminded, overdue)
+
+    def _bound(self, unit: Unit, actor: Actor) -> None:
+        """Raises CallLimitError: a provider opened as many disputes within the last hour as it may."""
+        if actor.kind is not ActorKind.PROVIDER:
+            return
+        recent = (DisputeRow.opened_by == str(actor), DisputeRow.opened_at > unit.now - HOUR)
+        found = unit.session.execute(select(func.count(), func.min(DisputeRow.opened_at)).where(*recent)).one()
+        if found[0] >= self._core.disputes_per_hour:
+            wait = (found[1] + HOUR - unit.now).total_seconds()
+            raise CallLimitError(f"at most {self._core.disputes_per_hour} disputes of one provider within an hour are taken", wait)
 
     @staticmethod
     def _open(unit: Unit, restriction: RestrictionRow, actor: Actor, ground: str) -> DisputeRow:
@@ -186,6 +226,17 @@ def _others_suspend(session: Session, restriction_id: bytes) -> bool:
         .where(DisputeRow.restriction_id == restriction_id, DisputeRow.state == DisputeState.OPEN, DisputeRow.suspends.is_(True))
     )
     return bool(found)
+
+
+def _near(now: datetime) -> Select[DisputeRow]:
+    """Open disputes whose answer is due soon and was not reminded of, or is overdue and was not noted."""
+    return select(DisputeRow).where(
+        DisputeRow.state == DisputeState.OPEN,
+        or_(
+            and_(DisputeRow.answer_due_at <= now, DisputeRow.escalated_at.is_(None)),
+            and_(DisputeRow.answer_due_at > now, DisputeRow.answer_due_at <= now + REMIND_BEFORE, DisputeRow.reminded_at.is_(None)),
+        ),
+    )
 
 
 def _case_number() -> str:

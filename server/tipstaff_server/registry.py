@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tipstaff_server.acts import Due, Ended, EndKind, RestrictionSummary
     from tipstaff_server.clock import Clock
     from tipstaff_server.config import Config
-    from tipstaff_server.disputes import Dispute, OpenedDispute
+    from tipstaff_server.disputes import Chased, Dispute, OpenedDispute
     from tipstaff_server.entries import Entry
     from tipstaff_server.listing import Lift, ListingSubject
     from tipstaff_server.models import DisputeState
@@ -58,7 +58,7 @@ __all__ = ["Registry"]
 class Registry:
     """See the module. `database` and `vault` are also the builder's, for epoch keys and the history of builds."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one for each bound of the deployment, all by name
         self,
         database: Database,
         vault: Vault,
@@ -68,6 +68,7 @@ class Registry:
         horizon: timedelta = timedelta(days=7),
         page_size: int = 1_000,
         remedy_days: int = 15,
+        disputes_per_hour: int = 120,
         threads: int = 2,
     ) -> None:
         """Opens a registry that `setup.initialise` made. Raises SchemaVersionError, WrongVaultKeyError."""
@@ -75,7 +76,7 @@ class Registry:
         self.database = database
         self.vault = vault
         self.clock = clock
-        self._core = Core(database, vault, clock, stretcher, max_term, horizon, page_size, remedy_days)
+        self._core = Core(database, vault, clock, stretcher, max_term, horizon, page_size, remedy_days, disputes_per_hour)
         self._submitting = Submitting(self._core)
         self._acting = Acting(self._core)
         self._disputing = Disputing(self._core)
@@ -95,6 +96,7 @@ class Registry:
             horizon=timedelta(days=config.registry.listing_horizon_days),
             page_size=config.registry.page_size,
             remedy_days=config.registry.remedy_days,
+            disputes_per_hour=config.registry.disputes_per_hour,
             threads=config.stretch.threads,
         )
 
@@ -192,6 +194,10 @@ class Registry:
     ) -> Dispute:
         """Answers a dispute; see Disputing.answer_dispute."""
         return self._disputing.answer_dispute(case_number, outcome, reason, actor)
+
+    def chase_disputes(self, now: datetime) -> Chased:
+        """Reminds of disputes that are to be answered; see Disputing.follow_up."""
+        return self._disputing.follow_up(now)
 
     # Listing and relief
 

@@ -162,6 +162,9 @@ class _Server:
 
     async def _calendar_step(self) -> None:
         await self._run(self._runtime.registry.expire_due, self._runtime.clock())
+        chased = await self._run(self._runtime.registry.chase_disputes, self._runtime.clock())
+        if chased.reminded or chased.overdue:
+            log_warning("disputes", reminded=chased.reminded, overdue=chased.overdue)
         done = await self._run(self._runtime.registry.remedies.follow_up, self._runtime.clock())
         if done.opened or done.reminded or done.overdue:
             log_warning("remedies", opened=done.opened, reminded=done.reminded, overdue=done.overdue)

@@ -25,7 +25,7 @@ SURFACE = {
         "measures_of",
         "summary_of",
     ],
-    disputes: ["Dispute", "Disputing", "OpenedDispute"],
+    disputes: ["Chased", "Dispute", "Disputing", "OpenedDispute"],
     entries: ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_term"],
     importing: ["ImportResult", "Importer"],
     listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],
@@ -44,7 +44,19 @@ def test_exported_names(module: object) -> None:
 def test_what_may_be_asked_of_a_registry() -> None:
     public = {name for name, _ in inspect.getmembers(registry.Registry) if not name.startswith("_")}
     assert public == {
-        *("acknowledge", "answer_dispute", "catalogue", "close", "commit", "end", "exempt", "expire_due", "get", "get_dispute"),
+        *(
+            "acknowledge",
+            "answer_dispute",
+            "catalogue",
+            "chase_disputes",
+            "close",
+            "commit",
+            "end",
+            "exempt",
+            "expire_due",
+            "get",
+            "get_dispute",
+        ),
         *(
             "listing_subjects",
             "open",
