@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from tipstaff_sdk.errors import ConfigurationError
 from tipstaff_signing.files import write_atomic
@@ -121,7 +121,7 @@ class KeyringKeyStore:
     def __init__(self, audience: str, state_dir: Path) -> None:
         self._entry = (f"tipstaff epoch keys, {audience}", str(state_dir.absolute()))
         try:
-            self._keyring: _Keyring = import_module("keyring")
+            self._keyring = cast("_Keyring", import_module("keyring"))
             self._refusal: type[Exception] = import_module("keyring.errors").KeyringError
         except (ImportError, AttributeError) as error:
             raise ConfigurationError("key_store = keyring needs the package keyring: `pip install keyring`, or use memory") from error
