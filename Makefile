@@ -24,7 +24,7 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
-# The reference model and the large counts: half an hour on two cores.
+# The reference model at length, wrong steps that it has to notice, and the large counts: some hours on two cores.
 soak: $(READY)
 	$(BIN)/python -m pytest -n 2 -m soak
 
