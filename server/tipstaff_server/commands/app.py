@@ -8,7 +8,7 @@ import typer
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
-from tipstaff_server.commands import audit, end, generate, import_, init, keys, mirror, prune, publish, remedies, serve, stats
+from tipstaff_server.commands import audit, end, generate, import_, init, keys, mirror, prune, publish, remedies, restriction, serve, stats
 from tipstaff_server.errors import ServerError
 from tipstaff_signing.errors import SigningError
 
@@ -38,6 +38,7 @@ for commands in (
 app.add_typer(init.provider_app, name="provider")
 app.add_typer(keys.app, name="keys")
 app.add_typer(end.dispute_app, name="dispute")
+app.add_typer(restriction.app, name="restriction")
 app.add_typer(audit.app, name="audit")
 
 
