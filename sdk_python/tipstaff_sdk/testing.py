@@ -18,11 +18,22 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
+import numpy as np
+
+from tipstaff_sdk.bulk import CheckedColumns
 from tipstaff_sdk.decision import Decision, Outcome, Reason, Verdict
 from tipstaff_sdk.disputing import Dispute, dispute_request
-from tipstaff_sdk.errors import ClosedError, InvalidIdentifierError, InvalidNameError, NotFoundError, RequestRefusedError, TipstaffError
+from tipstaff_sdk.errors import (
+    ClosedError,
+    InvalidColumnError,
+    InvalidIdentifierError,
+    InvalidNameError,
+    NotFoundError,
+    RequestRefusedError,
+    TipstaffError,
+)
 from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.judgement import Finding
 from tipstaff_sdk.names import canonical_name
@@ -159,6 +170,17 @@ class FakeScreener:
             except (InvalidIdentifierError, InvalidNameError) as error:
                 entries.append(error)
         return entries
+
+    def check_columns(self, numbers: Any, names: Any, *, measure: str, service: Mapping[str, str | float] | None = None) -> CheckedColumns:
+        """`check` for each row of two columns."""
+        given, called = _texts(numbers), _texts(names)
+        if len(given) != len(called):
+            raise InvalidColumnError(f"{len(given)} numbers and {len(called)} names: give columns of one length")
+        entries = self.check_many(zip(given, called, strict=True), measure=measure, service=service)
+        decisions = {row: entry for row, entry in enumerate(entries) if isinstance(entry, Decision)}
+        reasons = np.array([entry.reason if isinstance(entry, Decision) else 0 for entry in entries], dtype=np.uint8)
+        proven = {row: decision for row, decision in decisions.items() if decision.reason is not Reason.NOT_LISTED}
+        return CheckedColumns(reasons, proven, {row: entry for row, entry in enumerate(entries) if not isinstance(entry, Decision)})
 
     def report(self, decision: Decision, outcome: Outcome, *, acted_at: datetime | None = None) -> bytes:
         """Keeps it in `reports`."""
@@ -302,3 +324,12 @@ if "pytest" in sys.modules:
         """A `FakeScreener`, closed after the test."""
         with FakeScreener() as screener:
             yield screener
+
+
+def _texts(column: Any) -> list[str]:
+    """A column's texts, whichever of the real one's kinds it is."""
+    for give in ("to_pylist", "to_list", "tolist"):
+        if hasattr(column, give):
+            column = getattr(column, give)()
+            break
+    return [value.decode("ascii") if isinstance(value, bytes) else value for value in column]
