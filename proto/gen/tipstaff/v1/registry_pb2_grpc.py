@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RegistryServiceStub:
-    """For authorities. Which authority is meant comes from the certificate; the operator may act for any.
+    """For authorities. Which authority is meant comes from the certificate. The operator may look up, amend and end, and enters nothing.
     """
 
     def __init__(self, channel):
@@ -73,7 +73,7 @@ class RegistryServiceStub:
 
 
 class RegistryServiceServicer:
-    """For authorities. Which authority is meant comes from the certificate; the operator may act for any.
+    """For authorities. Which authority is meant comes from the certificate. The operator may look up, amend and end, and enters nothing.
     """
 
     def SubmitRestrictions(self, request_iterator, context):
@@ -173,7 +173,7 @@ def add_RegistryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RegistryService:
-    """For authorities. Which authority is meant comes from the certificate; the operator may act for any.
+    """For authorities. Which authority is meant comes from the certificate. The operator may look up, amend and end, and enters nothing.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RegistryServiceStub:
-    """For authorities. Which authority is meant comes from the certificate; the operator may act for any."""
+    """For authorities. Which authority is meant comes from the certificate. The operator may look up, amend and end, and enters nothing."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -52,7 +52,7 @@ class RegistryServiceStub:
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
-    """For authorities. Which authority is meant comes from the certificate; the operator may act for any."""
+    """For authorities. Which authority is meant comes from the certificate. The operator may look up, amend and end, and enters nothing."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitRestrictions: _aio.StreamStreamMultiCallable[_registry_pb2.SubmitRestrictionsRequest, _registry_pb2.SubmitRestrictionsResponse]  # type: ignore[assignment]
@@ -73,7 +73,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Everything that was done with one restriction, in order. NOT_FOUND: no such restriction here."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For authorities. Which authority is meant comes from the certificate; the operator may act for any."""
+    """For authorities. Which authority is meant comes from the certificate. The operator may look up, amend and end, and enters nothing."""
 
     @_abc_1.abstractmethod
     def SubmitRestrictions(
