@@ -13,6 +13,7 @@ from benchmarks.chart import Bar, Panel, svg
 from benchmarks.machine import facts, load
 from benchmarks.plan import Plan
 from benchmarks.suites import SUITES
+from benchmarks.timing import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,13 +55,22 @@ def measure(names: Sequence[str], plan: Plan, *, quick: bool) -> dict[str, Any]:
     suites: dict[str, Any] = {}
     before = load()
     begin = time.monotonic()
+    PATIENCE.seconds, PATIENCE.repeats, PATIENCE.disturbed = plan.patience, 0, 0
     for name in names:
         sys.stderr.write(f"{name} ...\n")
         started = time.monotonic()
         figures = SUITES[name](plan)
         flat.update(figures.flat)
         suites[name] = {**figures.details, "took_seconds": round(time.monotonic() - started, 1)}
-    machine = {**facts(), "load_before": before, "quick": quick, "sizes": list(plan.sizes), "took_seconds": round(time.monotonic() - begin)}
+    quiet = {"repeats": PATIENCE.repeats, "disturbed_repeats": PATIENCE.disturbed}
+    machine = {
+        **facts(),
+        **quiet,
+        "load_before": before,
+        "quick": quick,
+        "sizes": list(plan.sizes),
+        "took_seconds": round(time.monotonic() - begin),
+    }
     return {**flat, "machine": machine, "suites": suites}
 
 

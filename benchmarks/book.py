@@ -18,6 +18,7 @@ from benchmarks.machine import load
 from benchmarks.people import resident_ids
 from benchmarks.plan import Figures, Plan
 from benchmarks.provider import MEASURE, open_screener
+from benchmarks.timing import quiet_seconds
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -37,7 +38,7 @@ def run(plan: Plan) -> Figures:
         book, short = Path(folder) / "bookings.csv", Path(folder) / "short.csv"
         write_book(book, plan.book_rows)
         write_book(short, max(1, plan.book_rows // _USUAL_SHARE))
-        runs = [_measured(book, plan.sizes[-1], _RATE) for _ in range(min(plan.repeats, 3))]
+        runs = [_undisturbed(book, plan.sizes[-1]) for _ in range(min(plan.repeats, 3))]
         quickest_first = sorted(runs, key=lambda one: one["seconds"])
         found = quickest_first[len(runs) // 2]
         details: dict[str, object] = {
@@ -66,6 +67,12 @@ def _write(file: BinaryIO, start: int, rows: int) -> None:
         f"B{start + row:09d},{number},{_NAMES[row % len(_NAMES)]},CA{row % 2000:04d},2026-07-01,Y\n" for row, number in enumerate(numbers)
     )
     file.write("".join(lines).encode())
+
+
+def _undisturbed(book: Path, size: int) -> dict[str, float]:
+    found: list[dict[str, float]] = []
+    quiet_seconds(lambda: found.append(_measured(book, size, _RATE)))
+    return found[-1]
 
 
 def _measured(book: Path, size: int, fpr: float) -> dict[str, float]:

@@ -11,12 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.filter import median_seconds
 from benchmarks.machine import load
 from benchmarks.peers import keyed
 from benchmarks.people import resident_ids
 from benchmarks.plan import Figures, Plan
 from benchmarks.provider import MEASURE, open_screener
+from benchmarks.timing import median_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ def _redis_ns(numbers: Sequence[str], repeats: int) -> float | None:
                 for number in asked:
                     client.sismember(_SET, keyed(number))
 
-            seconds = median_seconds(look_up, repeats)
+            seconds = median_seconds(look_up, repeats, alone=False)
             client.close()
         finally:
             server.terminate()

@@ -6,19 +6,15 @@ nanoseconds per token; run it on a quiet machine.
 
 from __future__ import annotations
 
-import gc
-import statistics
-import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from benchmarks.plan import Figures
+from benchmarks.timing import median_seconds
 from tipstaff_bloom import BloomFilter, diff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from numpy.typing import NDArray
 
     from benchmarks.plan import Plan
@@ -93,38 +89,6 @@ def delta_figures(listing: BloomFilter, tokens: NDArray[np.uint8], changes: int)
         "delta_make_ms": median_seconds(lambda: diff(listing, changed), 3) * 1e3,
         "delta_apply_ms": median_seconds(lambda: listing.apply(delta), 3) * 1e3,
     }
-
-
-def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median wall time of `work`, after one run to warm up, without the garbage collector."""
-    work()
-    gc.disable()
-    try:
-        times: list[float] = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - start)
-    finally:
-        gc.enable()
-    return statistics.median(times)
-
-
-def median_of_each(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median wall time of each, taking turns, so that what else the machine does falls on all of them alike."""
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for one in work.values():
-        one()
-    gc.disable()
-    try:
-        for _ in range(repeats):
-            for name, one in work.items():
-                start = time.perf_counter()
-                one()
-                times[name].append(time.perf_counter() - start)
-    finally:
-        gc.enable()
-    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def run(plan: Plan) -> Figures:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from benchmarks.filter import median_of_each, median_seconds, random_tokens
+from benchmarks.filter import random_tokens
 from benchmarks.machine import load
 from benchmarks.peers import PEERS
 from benchmarks.people import resident_ids
 from benchmarks.plan import Figures, Plan
+from benchmarks.timing import median_of_each, median_seconds
 from tipstaff_bloom import BloomFilter
 from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.tokens import Tokeniser
@@ -117,16 +118,13 @@ def _two_processes(work: Callable[[Any], object], numbers: NDArray[Any], repeats
     halves = np.array_split(numbers, 2)
     rounds = 4  # so that starting the processes weighs little
 
-    def both() -> float:
-        begin = time.perf_counter()
+    def both() -> None:
         children = [_forked(partial(_repeated, work, half, rounds)) for half in halves]
         for child in children:
             if os.waitpid(child, 0)[1]:
                 raise RuntimeError("a forked check failed")
-        return (time.perf_counter() - begin) / rounds
 
-    both()
-    return float(np.median([both() for _ in range(repeats)]))
+    return median_seconds(both, repeats) / rounds
 
 
 def _repeated(work: Callable[[Any], object], half: NDArray[Any], rounds: int) -> None:

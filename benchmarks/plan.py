@@ -14,7 +14,7 @@ _SIZES: Final = (100_000, 1_000_000, 10_000_000)
 class Plan:
     """sizes: subjects listed, ascending; the flat keys are of the last. repeats: of which the median counts. asked: checks in one repeat.
 
-    peer_limits: the largest size at which a slow peer is measured, which favours it. book_rows: rows of the screened book.
+    peer_sizes: of the peers' filters. book_rows: rows of the screened book. patience: seconds to wait in all for the machine to be quiet.
     watchers: providers that watch; lifts: restrictions that are lifted while they do.
     """
 
@@ -24,6 +24,7 @@ class Plan:
     asked_singly: int = 100_000
     peer_sizes: tuple[int, ...] = _SIZES
     book_rows: int = 10_000_000
+    patience: float = 300.0
     watchers: int = 1_000
     lifts: int = 100
 
@@ -32,6 +33,7 @@ class Plan:
         """Two minutes in all: the largest size for ourselves, a million for peers."""
         return cls(
             repeats=3,
+            patience=15.0,
             asked=1_000_000,
             asked_singly=30_000,
             sizes=(100_000, 10_000_000),

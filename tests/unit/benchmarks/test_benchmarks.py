@@ -40,7 +40,7 @@ FLAT = {
     "relief_clear_p99_ms",
     "watch_server_rss_mb",
 }
-TINY = Plan(sizes=(5_000, 10_000), repeats=1, asked=3_000, asked_singly=300, peer_sizes=(5_000,), book_rows=2_000, watchers=6, lifts=2)
+TINY = Plan(sizes=(5_000, 10_000), repeats=1, asked=3_000, asked_singly=300, peer_sizes=(5_000,), book_rows=2_000, watchers=6, lifts=2, patience=0.0)
 
 
 def test_a_tiny_run_gives_every_key_and_a_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
