@@ -116,7 +116,7 @@ def _aes_ns(blocks: NDArray[np.uint8], repeats: int) -> float:
 def _two_processes(work: Callable[[Any], object], numbers: NDArray[Any], repeats: int) -> float:
     """Median seconds of both halves at once, in two forked processes that share the filter's memory, as a pre-forking server's do."""
     halves = np.array_split(numbers, 2)
-    rounds = 4  # so that starting the processes weighs little
+    rounds = 10  # so that starting the processes weighs little
 
     def both() -> None:
         children = [_forked(partial(_repeated, work, half, rounds)) for half in halves]
