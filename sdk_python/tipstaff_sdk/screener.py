@@ -25,7 +25,7 @@ from tipstaff_sdk.bulk import CheckedColumns, check_columns, check_rows
 from tipstaff_sdk.decision import Decision, Outcome, decide
 from tipstaff_sdk.disputing import Dispute, dispute_from, dispute_request
 from tipstaff_sdk.errors import ClosedError, ConfigurationError, OutboxFullError, TipstaffError, UnavailableError
-from tipstaff_sdk.forking import ForkHooks, watch_forks
+from tipstaff_sdk.forking import ForkHooks, settle, watch_forks
 from tipstaff_sdk.outbox import Event, EventKind
 from tipstaff_sdk.screening import FalsePositives, Screening
 from tipstaff_sdk.session import Session
@@ -357,7 +357,8 @@ class Screener:
         self._pausing = follower is not None
         if follower is not None and not follower.stop(_FORK_SECONDS, send=False):
             _log.warning("background work did not end before a fork; the child may have to be started again")
-        self._session.disconnect()
+        if self._session.disconnect():
+            settle()
 
     def _after_fork_in_parent(self) -> None:
         """Background work again, a moment later, because forks come in rows."""

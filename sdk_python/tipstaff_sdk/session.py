@@ -213,12 +213,13 @@ class Session:
                 self._transport = connect(self.settings)
             return self._transport
 
-    def disconnect(self) -> None:
-        """Closes the connection; calls under way end at once. The next use makes a new one."""
+    def disconnect(self) -> bool:
+        """Closes the connection; calls under way end at once. The next use makes a new one. False when there was none."""
         with self._connecting:
             transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
+        return transport is not None
 
     def keep_coverage(self) -> None:
         """Brings the counts into the outbox. They fill at most half of it, so that reports always have room; the rest stays in memory."""
