@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 METHOD = "/tipstaff.v1.DistributionService/Watch"
 URI = "tipstaff://provider/aviation/air-1"
 NOW = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever level a test before this one left behind in this process."""
+    caplog.set_level(logging.WARNING, logger="tipstaff_server")
 
 
 @pytest.fixture(scope="module")
