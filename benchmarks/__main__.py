@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,25 +29,28 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and compare with others on this machine.")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; none: all of them")
     parser.add_argument("--quick", action="store_true", help="two minutes in all")
-    parser.add_argument("--output", type=Path, default=RESULT, help="[default: build/bench.json]")
-    parser.add_argument("--chart", type=Path, default=None, help="[default: docs/images/performance.svg; with --quick none]")
+    parser.add_argument("--output", type=Path, help="where to write [default: build/bench.json, for all suites; some are printed]")
+    parser.add_argument("--chart", type=Path, help="where to draw [default: docs/images/performance.svg, for all suites and not --quick]")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.suites) - set(SUITES))
     if unknown:
         parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join(SUITES)}")
     found = measure(options.suites or list(SUITES), Plan.quick() if options.quick else Plan(), quick=options.quick)
+    output, chart = options.output, options.chart
+    if not options.suites:
+        output, chart = output or RESULT, chart or (None if options.quick else CHART)
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-    if options.suites:
+    if output is None:
         sys.stdout.write(text)
-        return 0
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(text, encoding="utf-8")
-    chart = options.chart or (None if options.quick else CHART)
-    if chart is not None:
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+        sys.stdout.write("".join(f"{key:28} {_shown(value)}\n" for key, value in found.items() if not isinstance(value, dict)))
+        sys.stdout.write(f"all figures: {output}\n")
+    failed = [name for name, details in found["suites"].items() if "failed" in details]
+    if chart is not None and not failed:
         chart.write_text(draw(found), encoding="utf-8")
-    sys.stdout.write("".join(f"{key:28} {_shown(value)}\n" for key, value in found.items() if not isinstance(value, dict)))
-    sys.stdout.write(f"all figures: {options.output}\n")
-    return 0
+    return 1 if failed else 0
 
 
 def measure(names: Sequence[str], plan: Plan, *, quick: bool) -> dict[str, Any]:
@@ -59,7 +63,12 @@ def measure(names: Sequence[str], plan: Plan, *, quick: bool) -> dict[str, Any]:
     for name in names:
         sys.stderr.write(f"{name} ...\n")
         started = time.monotonic()
-        figures = SUITES[name](plan)
+        try:
+            figures = SUITES[name](plan)
+        except Exception:  # noqa: BLE001  one suite's failure must not cost the figures of the others
+            traceback.print_exc()
+            suites[name] = {"failed": traceback.format_exc(limit=-1)}
+            continue
         flat.update(figures.flat)
         suites[name] = {**figures.details, "took_seconds": round(time.monotonic() - started, 1)}
     quiet = {"repeats": PATIENCE.repeats, "disturbed_repeats": PATIENCE.disturbed}

@@ -40,7 +40,9 @@ FLAT = {
     "relief_clear_p99_ms",
     "watch_server_rss_mb",
 }
-TINY = Plan(sizes=(5_000, 10_000), repeats=1, asked=3_000, asked_singly=300, peer_sizes=(5_000,), book_rows=2_000, watchers=6, lifts=2, patience=0.0)
+TINY = Plan(
+    sizes=(5_000, 10_000), repeats=1, asked=3_000, asked_singly=300, peer_sizes=(5_000,), book_rows=2_000, watchers=6, lifts=2, patience=0.0
+)
 
 
 def test_a_tiny_run_gives_every_key_and_a_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,10 +67,22 @@ def test_some_suites_are_printed_and_write_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "SUITES", {"mine": lambda plan: Figures({"mine_ns": float(plan.repeats)}, {"more": [1]})})
-    assert main.main(["mine", "--quick", "--output", str(tmp_path / "bench.json")]) == 0
+    monkeypatch.setattr(main, "RESULT", tmp_path / "bench.json")
+    assert main.main(["mine", "--quick"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["mine_ns"], found["suites"]["mine"]["more"]) == (3.0, [1])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_suite_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suites = {"broken": lambda plan: Figures({"x": 1 / 0}), "mine": lambda plan: Figures({"mine_ns": 2.0})}
+    monkeypatch.setattr(main, "SUITES", suites)
+    output, chart = tmp_path / "bench.json", tmp_path / "chart.svg"
+    assert main.main(["--quick", "--output", str(output), "--chart", str(chart)]) == 1
+    found = json.loads(output.read_text("utf-8"))
+    assert found["mine_ns"] == 2.0
+    assert "ZeroDivisionError" in found["suites"]["broken"]["failed"]
+    assert not chart.exists()
 
 
 def test_an_unknown_suite_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
