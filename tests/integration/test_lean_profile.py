@@ -187,7 +187,7 @@ def test_another_listing_is_refused_by_name_and_the_client_goes_after_it(server:
             publish(server.config, "aviation")
             with counter(server, tmp_path / f"other-{newer}") as other:
                 wait_for(lambda other=other, newer=newer: other.sync().listing_version == version + newer)
-                assert said(other, 2).verdict is Verdict.RESTRICTED
+                wait_for(lambda other=other: said(other, 2).verdict is Verdict.RESTRICTED)  # REVIEW while the server takes it up
             loaded.buckets.cache._buckets.clear()
             assert said(screener, 2).reason is reason
         screener.sync()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -175,7 +176,12 @@ class ReferenceMachine(RuleBasedStateMachine):
         model = self.model.restrictions[which]
         measures = {min(model.measures)} if narrow else set()
         valid = self.model.now + starts, self.model.now + starts + lasts
-        self.real.runtime.registry.exempt(which, measures=sorted(measures), valid=valid, why=("奔丧", "a funeral"), actor=OPERATOR)
+        exempt = partial(self.real.runtime.registry.exempt, which, why=("奔丧", "a funeral"), actor=OPERATOR)
+        if model.state in {"OVER", "EXPIRED"}:
+            with pytest.raises(LifecycleError):
+                exempt(measures=sorted(measures), valid=valid)
+            return
+        exempt(measures=sorted(measures), valid=valid)
         model.exemptions.append((frozenset(measures), *valid))
         if publish:
             self.publish()
