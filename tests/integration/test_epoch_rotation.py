@@ -81,8 +81,9 @@ def test_the_key_comes_before_its_listing_and_every_check_is_answered(server: Se
             assert epoch(screener) == before
             time.sleep(max(0.0, begins - time.monotonic()) + 0.05)
             # No key is asked for any more: what is here has to do.
-            screener._session._fetch_keys = lambda: pytest.fail("a key was missing")  # type: ignore[method-assign]
-            screener._session._keys_due = float("inf")
+            with screener._session._updating:  # not in the middle of asking
+                screener._session._keys_due = float("inf")
+                screener._session._fetch_keys = lambda: pytest.fail("a key was missing")  # type: ignore[method-assign]
             publish(server.config, "aviation")
             wait_for(lambda: epoch(screener) == made.number)
         finally:
