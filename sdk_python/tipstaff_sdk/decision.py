@@ -64,7 +64,7 @@ def decide(
     """
     # 1. Canonical, or an error.
     if not isinstance(identifier, Identifier):
-        identifier = Identifier.resident_id(identifier)
+        identifier = Identifier.parse(identifier)
     name = canonical_name(name)
     if state is None:  # 3, before 2: without a listing nobody knows what the audience enforces
         return Decision(Finding(Reason.NO_DATA, measure), now, Verdict.UNKNOWN)
@@ -73,7 +73,7 @@ def decide(
     # 3. A listing to rely on, and the key to read it with.
     if state.key is None:
         return _decision(clear, now, Reason.NO_DATA)
-    if now >= state.expires_at or state.floor >= state.expires_at:  # `state.held(now)`, without the call
+    if state.held(now) >= state.expires_at:
         return _decision(clear, now, Reason.EXPIRED)
     # 4. What is not in the filter is not listed.
     if not state.filter.contains(state.key.tokeniser.token(identifier)):

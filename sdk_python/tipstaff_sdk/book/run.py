@@ -256,8 +256,7 @@ def _still_holds(screening: Screening, moment: datetime) -> bool:
         return True
     if not moment <= now <= moment + state.relief_max_age:
         return False
-    expired = state.held(now) >= state.expires_at
-    return state.relief_is_fresh(now) == state.relief_is_fresh(moment) and expired == (state.held(moment) >= state.expires_at)
+    return state.relief_is_fresh(now) == state.relief_is_fresh(moment) and (now < state.expires_at) == (moment < state.expires_at)
 
 
 def _digest(job: Job, source: Source, layout: Layout, screening: Screening) -> str:
