@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from struct import error as StructError  # noqa: N812  it is a class
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from tipstaff_bloom.tokens import check_tokens, token_chunks
 from tipstaff_bloom.wire import HEADER_BYTES, Header, decode_header, encode_header, require_same_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tipstaff_bloom.tokens import Tokens
 
 _ALIGNMENT: Final = 64
+Item = TypeVar("Item")
 
 
 class BloomFilter:
@@ -195,6 +196,30 @@ class BloomFilter:
             raise TokenError("a token is 16 bytes") from None
         except ValueError:  # what a released memoryview raises
             raise ClosedError("this filter was closed; open it again") from None
+
+    def asking(self, token_of: Callable[[Item], bytes]) -> Callable[[Item], bool]:
+        """`contains(token_of(item))` as one function of `item`, in about two thirds of the time of the two calls.
+
+        It may be kept and shared between threads, if `token_of` may; it raises what the two raise.
+        """
+        word_count, free_bits, word_view, bit_view = self._word_count, self._free_bits, self._word_view, self._bit_view
+        unpack, patterns = unpack_first, PATTERN_BY_TOP
+
+        def ask(item: Item) -> bool:
+            low: int
+            top: int
+            token = token_of(item)
+            try:
+                low, top = unpack(token)
+                word = low * word_count >> 32
+                pattern = patterns[top]
+                return (word_view[word] & pattern) == pattern and other_bits(token, word, bit_view, free_bits)
+            except (StructError, TypeError):
+                raise TokenError("a token is 16 bytes") from None
+            except ValueError:
+                raise ClosedError("this filter was closed; open it again") from None
+
+        return ask
 
     def contains_many(self, tokens: NDArray[np.uint8], *, threads: int = 1) -> NDArray[np.bool_]:
         """Whether each token may be in the set: dtype bool, shape (n,), for tokens of dtype uint8 and shape (n, 16).

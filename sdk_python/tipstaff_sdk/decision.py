@@ -23,6 +23,7 @@ a term. Step 10 goes by the clock itself, because held at the floor no relief wo
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import cast
 
 from tipstaff_sdk.errors import FormatError, SealError, TipstaffError
 from tipstaff_sdk.evidence import Filter, RecordSource, Service, State, Stretcher
@@ -30,6 +31,7 @@ from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.judgement import Decision, Finding, Outcome, Reason, Verdict
 from tipstaff_sdk.names import canonical_name
 from tipstaff_sdk.pack import SealedCopy
+from tipstaff_sdk.packing import resident_block
 from tipstaff_sdk.records import Exemption, Restriction, restrictions_of
 from tipstaff_sdk.sealing import EpochKey, SubjectKeys, open_sealed
 
@@ -63,21 +65,25 @@ def decide(
     and whoever it is about. Anything else that goes wrong is a verdict.
     """
     # 1. Canonical, or an error.
-    if not isinstance(identifier, Identifier):
-        identifier = Identifier.parse(identifier)
+    block = identifier.block if isinstance(identifier, Identifier) else resident_block(identifier)
+    if block is None:  # a text that is not canonical, if it is a number at all
+        identifier = Identifier.parse(cast("str", identifier))
+        block = identifier.block
     name = canonical_name(name)
     if state is None:  # 3, before 2: without a listing nobody knows what the audience enforces
         return Decision(Finding(Reason.NO_DATA, measure), now, Verdict.UNKNOWN)
     # 2. A measure of this audience, and a service described as it asks.
     clear = state.require_use(measure, service)
     # 3. A listing to rely on, and the key to read it with.
-    if state.key is None:
+    if state.key is None or state.may_list is None:
         return _decision(clear, now, Reason.NO_DATA)
-    if state.held(now) >= state.expires_at:
+    if now >= state.expires_at or state.floor >= state.expires_at:  # state.held(now), without the call
         return _decision(clear, now, Reason.EXPIRED)
     # 4. What is not in the filter is not listed.
-    if not state.filter.contains(state.key.tokeniser.token(identifier)):
+    if not state.may_list(block):
         return Decision(clear, now, Verdict.CLEAR)
+    if not isinstance(identifier, Identifier):  # made only for those few whom it does not let through
+        identifier = Identifier.parse(identifier)
     return _prove(state, state.key, now, identifier, name, clear, service)
 
 

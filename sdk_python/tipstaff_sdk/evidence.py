@@ -30,6 +30,10 @@ class Filter(Protocol):
         """Takes a token of 16 bytes; False is certain."""
         ...
 
+    def asking(self, token_of: Callable[[bytes], bytes]) -> Callable[[bytes], bool]:
+        """`contains(token_of(block))` as one function of the block."""
+        ...
+
     @property
     def epoch(self) -> int:
         """The epoch whose key made the tokens."""
@@ -63,7 +67,8 @@ class State:
 
     parameters: of the listing. filter, pack: of the same listing; pack is None where records cannot be had.
     relief: None when there is none yet, which is as stale as can be. epoch_keys: by epoch; a missing one makes every answer UNKNOWN.
-    The other fields follow from these. Raises ParametersError when they do not belong together.
+    The other fields follow from these. may_list: whether the filter holds a packed number (`Identifier.block`); None without the key.
+    Raises ParametersError when they do not belong together.
     """
 
     parameters: listing_pb2.ListingParameters
@@ -77,6 +82,7 @@ class State:
     floor: datetime = field(init=False)
     relief_max_age: timedelta = field(init=False)
     key: EpochKey | None = field(init=False)
+    may_list: Callable[[bytes], bool] | None = field(init=False, repr=False)
     clear: Mapping[str, Finding] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +98,7 @@ class State:
             "floor": built_at if self.relief is None else max(built_at, self.relief.signed_at),
             "relief_max_age": timedelta(seconds=parameters.relief_max_age_seconds),
             "key": key,
+            "may_list": None if key is None else self.filter.asking(key.tokeniser.encrypt),
             "clear": {code: self._clear(code, built_at) for code in parameters.measures},
         }
         for name, value in derived.items():

@@ -8,8 +8,8 @@ from typing import Final, NoReturn, cast, final
 
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.errors import InvalidIdentifierError
-from tipstaff_sdk.numbering import IdentifierKind, canonical_number, is_canonical_resident_id
-from tipstaff_sdk.packing import pack_number, pack_resident_id
+from tipstaff_sdk.numbering import IdentifierKind, canonical_number
+from tipstaff_sdk.packing import pack_number, resident_block
 
 __all__ = ["Identifier", "IdentifierKind"]
 
@@ -41,9 +41,8 @@ class Identifier:
     @classmethod
     def resident_id(cls, text: str) -> "Identifier":
         """A resident ID (GB 11643) as written or read from a document. About 1 µs when it is canonical already."""
-        if is_canonical_resident_id(text):
-            return _make(_RESIDENT_ID, text, pack_resident_id(text))
-        return cls(_RESIDENT_ID, text)
+        block = resident_block(text)
+        return cls(_RESIDENT_ID, text) if block is None else _make(_RESIDENT_ID, text, block)
 
     @classmethod
     def parse(cls, text: str) -> "Identifier":

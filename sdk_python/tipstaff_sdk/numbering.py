@@ -48,11 +48,12 @@ _DECORATION: Final = frozenset("-()\u058a\u1806\u2010\u2011\u2012\u2013\u2014\u2
 # A canonical resident ID but for its check character.
 _MONTH_AND_DAY: Final = "(?:(?:0[1-9]|1[0-2])(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])(?:29|30)|(?:0[13578]|1[02])31)"
 _LEAP_DAY: Final = "(?:(?:18|19|20)(?:0[48]|[2468][048]|[13579][26])|2000)0229"
-_resident_form = re.compile(f"[1-8][0-9]{{5}}(?:(?:18|19|20)[0-9]{{2}}{_MONTH_AND_DAY}|{_LEAP_DAY})[0-9]{{3}}[0-9X]").fullmatch
+resident_form = re.compile(f"[1-8][0-9]{{5}}(?:(?:18|19|20)[0-9]{{2}}{_MONTH_AND_DAY}|{_LEAP_DAY})[0-9]{{3}}[0-9X]").fullmatch
 
-# Check character by remainder of the 17 digits: read to base 13, which is 2 modulo 11, they give GB 11643's weighted sum but for its
-# last doubling, so the character is (1 - 2 r) mod 11.
-_CHECK_CHARACTERS: Final = "1X864209753"
+# GB 11643 weighs the characters by powers of two, from the right, and their sum is 1 modulo 11. Read to base 13, which is 2 modulo 11, 18
+# digits give that sum. An X counts 10, so the 17 digits before it, doubled, give 1 - 10, and by themselves 1, too.
+CHECK_BASE: Final = 13
+CHECK_MODULUS: Final = 11
 
 _OLD_ORGANISATION_CODE_LENGTH: Final = 9
 _seventeen_digits = re.compile("[0-9]{17}[0-9X]").fullmatch
@@ -69,7 +70,7 @@ def is_canonical_resident_id(text: str) -> bool:
 
     Says the same as the careful rules below, which rest on python-stdnum; a property test holds the two together.
     """
-    return _resident_form(text) is not None and _CHECK_CHARACTERS[int(text[:17], 13) % 11] == text[17]
+    return resident_form(text) is not None and int(text[:17] if text[17] == "X" else text, CHECK_BASE) % CHECK_MODULUS == 1
 
 
 def canonical_number(kind: IdentifierKind, text: str) -> str:

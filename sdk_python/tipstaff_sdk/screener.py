@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tipstaff.v1 import enforcement_pb2
@@ -69,7 +70,8 @@ class Screener:
             ConfigurationError: state_dir cannot be used, or the trusted root or key file cannot be read.
         """
         self._settings = settings
-        self._clock = clock
+        # The same clock without a frame of Python: every check asks it.
+        self._clock: Callable[[], datetime] = partial(datetime.now, UTC) if clock is utc_now else clock
         self._listeners: list[Callable[[Status], None]] = []
         self._condition = threading.Condition()
         self._follower: Follower | None = None

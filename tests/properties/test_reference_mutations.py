@@ -16,8 +16,8 @@ from tipstaff_sdk import decision, screener
 MUTATIONS = {
     "1 names are taken as they are written": ("name = canonical_name(name)", "name = str(name)"),
     "2 the service is not looked at": ("clear = state.require_use(measure, service)", "clear = state.clear[measure]"),
-    "3 an expired listing answers": ("if state.held(now) >= state.expires_at:", "if False:"),
-    "4 the filter is read the wrong way round": ("if not state.filter.contains(", "if state.filter.contains("),
+    "3 an expired listing answers": ("if now >= state.expires_at or state.floor >= state.expires_at:", "if False:"),
+    "4 the filter is read the wrong way round": ("if not state.may_list(", "if state.may_list("),
     "5 no record counts as a wrong name": ("Reason.FALSE_POSITIVE", "Reason.NAME_MISMATCH"),
     "6 any name opens a record": ("if not own:", "if not copies:"),
     "6 a wrong name is clear": ("Reason.NAME_MISMATCH", "Reason.FALSE_POSITIVE"),

@@ -19,7 +19,7 @@ from tipstaff_sdk.names import canonical_name
 from tipstaff_sdk.numbering import canonical_number, is_canonical_resident_id
 from tipstaff_sdk.pack import Pack, SealedCopy
 from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_sdk.packing import pack_number
+from tipstaff_sdk.packing import pack_number, pack_resident_id, resident_block
 from tipstaff_sdk.relief import Relief, Segment, encode_segment, parse_segment
 from tipstaff_sdk.resident_rows import ResidentKernel
 from tipstaff_sdk.sealing import EpochKey, Stretch, open_sealed, seal
@@ -80,6 +80,7 @@ def test_whatever_is_accepted_is_stable_and_ascii(kind: IdentifierKind, text: st
 def test_quick_careful_and_vectorised_checks_of_resident_ids_agree_with_the_plain_rules(text: str) -> None:
     plain = identities.is_resident_id(text)
     assert is_canonical_resident_id(text) == plain
+    assert resident_block(text) == (pack_resident_id(text) if plain else None)
     try:
         careful = canonical_number(KIND.RESIDENT_ID, text + " ") == text  # the space keeps it off the quick path
     except InvalidIdentifierError:

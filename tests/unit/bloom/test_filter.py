@@ -50,6 +50,26 @@ def test_one_and_many_agree_on_others(fpr: float) -> None:
     assert [built.contains(row.tobytes()) for row in asked] == built.contains_many(asked).tolist()
 
 
+def test_asking_is_contains_of_a_token_made_on_the_way() -> None:
+    listed, asked = random_tokens(3_000), random_tokens(30_000, seed=2)
+    built = BloomFilter.build(listed, fpr=5e-2)
+    rows = [row.tobytes() for row in (*listed, *asked)]
+    ask = built.asking(lambda number: rows[number])
+    assert [ask(number) for number in range(len(rows))] == [built.contains(row) for row in rows]
+
+
+def test_asking_refuses_what_is_no_token_and_a_closed_filter(tmp_path: Path) -> None:
+    BloomFilter.build(random_tokens(100)).write(tmp_path / "filter")
+    opened = BloomFilter.open(tmp_path / "filter")
+    ask = opened.asking(bytes)
+    for wrong in (b"", bytes(15), bytes(17)):
+        with pytest.raises(TokenError, match="16 bytes"):
+            ask(wrong)
+    opened.close()
+    with pytest.raises(ClosedError, match="open it again"):
+        ask(bytes(16))
+
+
 def test_one_and_many_agree_with_nine_free_bits() -> None:
     listed, asked = random_tokens(3_000), random_tokens(30_000, seed=2)
     geometry = Geometry(block_count=24, free_bits=9, capacity=3_000)  # crowded on purpose: many probes go deep

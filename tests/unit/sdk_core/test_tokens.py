@@ -104,6 +104,20 @@ def test_threads_share_a_tokeniser(tokeniser: Tokeniser) -> None:
         assert all(pool.map(work, range(4)))
 
 
+def test_without_an_interpreter_lock_each_thread_has_a_cipher_of_its_own(tokeniser: Tokeniser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_has_interpreter_lock", lambda: False)
+    free = Tokeniser(KEY)
+    blocks = [Identifier.parse(text).block for text in numbers(50)]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(free.encrypt, blocks)) == [tokeniser.encrypt(block) for block in blocks]
+    contexts: list[object] = []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: contexts.append(free._cipher.update))
+        thread.start()
+        thread.join()
+    assert contexts[0] is not contexts[1]
+
+
 COLUMNS = {
     "list": list,
     "tuple": tuple,
