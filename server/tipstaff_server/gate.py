@@ -48,7 +48,7 @@ def caller_of(context: Context) -> Caller:
 
 def actor_of(caller: Caller) -> Actor:
     """The caller as the registry and its audit log know it."""
-    return Actor(ActorKind(caller.role.value), caller.name, caller.audience)
+    return Actor(ActorKind(caller.role.value), caller.name, caller.audience, caller.officer)
 
 
 class Gate(grpc.aio.ServerInterceptor):
