@@ -139,7 +139,7 @@ class Endpoint:
             EnforcementService(Feedback(registry.database, clock=self._runtime.clock)), server
         )
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(registry, lifted), server)
-        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(registry, lifted), server)
+        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(registry, lifted, self._limits), server)
         statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(registry.database), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server

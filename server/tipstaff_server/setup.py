@@ -166,6 +166,7 @@ def _rewrite(session: Session, administration: Administration) -> None:
                 notice_days=item.notice_days,
                 default_term=item.default_term,
                 default_legal_basis=item.default_legal_basis,
+                approval=item.approval,
                 retired=False,
             )
         )
