@@ -337,4 +337,3 @@ def administer(world: World, change: Any) -> None:
     change(values)
     made = Administration.parse(json.dumps(values).encode())
     setup.set_administration(world.database, world.vault, made, actor=OPERATOR, now=NOW)
-
