@@ -157,7 +157,7 @@ class Authority(_Model):
 class List(_Model):
     """One list and its policies.
 
-    `answer_days`: how long an answer to a dispute may take. `approval`: with TWO_PERSONS an entry stays a draft until somebody else approves.
+    `answer_days`: how long an answer to a dispute may take. `approval`: with TWO_PERSONS an entry is a draft until another one approves.
     """
 
     id: Slug

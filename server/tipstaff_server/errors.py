@@ -219,6 +219,7 @@ class StreamEnd(StrEnum):
     STOPPING = "STOPPING"
     REVOKED = "REVOKED"
     EXPIRED = "EXPIRED"
+    REMOVED = "REMOVED"
     STALLED = "STALLED"
 
 

@@ -239,9 +239,10 @@ class Registry:
                 raise NotFoundError(f"there is no provider {provider_id!r}; add it first")
 
     def provider_audiences(self) -> dict[str, str]:
-        """Every provider that is known, and its audience."""
+        """Every provider that is known and not removed, and its audience."""
+        query = select(ProviderRow.id, ProviderRow.audience_id).where(ProviderRow.removed_at.is_(None))
         with self.database.read() as session:
-            return {row.id: row.audience_id for row in session.execute(select(ProviderRow.id, ProviderRow.audience_id))}
+            return {row.id: row.audience_id for row in session.execute(query)}
 
     def verify_audit(self) -> int:
         """Recomputes the audit log's chain; the number of its entries. Raises AuditError at the first wrong one."""

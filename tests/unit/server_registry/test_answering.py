@@ -12,7 +12,6 @@ from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, 
 from tipstaff_sdk.texts import LANGUAGES
 from tipstaff_server.acts import EndKind
 from tipstaff_server.amending import Amendment
-from tipstaff_server.answering import AnsweredDispute
 from tipstaff_server.errors import EntryError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError, StaleVersionError
 from tipstaff_server.following import DisputeCounts, WantedDisputes, dispute_counts
 from tipstaff_server.lifecycle import State
@@ -21,6 +20,7 @@ from tipstaff_server.repeating import Precondition
 
 if TYPE_CHECKING:
     from tipstaff_server.actors import Actor
+    from tipstaff_server.answering import AnsweredDispute
 
 CORRECTED, REJECTED, REVOKED = DisputeState.CORRECTED, DisputeState.REJECTED, DisputeState.REVOKED
 LESS = Amendment(("AIR_TRAVEL",))

@@ -145,7 +145,7 @@ def test_a_draft_on_a_new_subject_adds_one_number_and_no_name(world: World) -> N
     # Somebody else's entry on the second number is on that number alone.
     submit(world, entry(person(1), case_number="other"))
     assert set(listed(world)) == {person(1).identifiers[0]}
-    with pytest.raises(LifecycleError, match="cannot be put in force as it stands.*different subjects.*enter it anew"):
+    with pytest.raises(LifecycleError, match=r"cannot be put in force as it stands.*different subjects.*enter it anew"):
         approve(world, restriction)
     assert world.registry.get(restriction, actor=COURT).state is State.DRAFT
     assert set(listed(world)) == {person(1).identifiers[0]}
