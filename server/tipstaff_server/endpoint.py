@@ -26,6 +26,7 @@ from tipstaff_server.admission import Admission, Providers
 from tipstaff_server.errors import ConfigurationError, StorageError, StreamEnd
 from tipstaff_server.feedback import Feedback
 from tipstaff_server.gate import Gate
+from tipstaff_server.lagging import Allowed
 from tipstaff_server.limits import CallerLimits
 from tipstaff_server.logs import log_info
 from tipstaff_server.revocation import Revocations
@@ -145,7 +146,8 @@ class Endpoint:
         )
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(registry, lifted), server)
         dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(registry, lifted, self._limits), server)
-        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(registry.database), server)
+        allowed = Allowed.of(self._runtime.config.publication)
+        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(registry, allowed), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 
