@@ -181,7 +181,10 @@ class Submitting:
         known = batch.cases.get((subject, entry.case_number))
         if known is not None:
             if known[1] != digest:
-                raise EntryError(EntryCode.CASE_CONFLICT, "this case number is entered for this subject already, with other content")
+                raise EntryError(
+                    EntryCode.CASE_CONFLICT,
+                    "this case number is entered for this subject already, with other content; amend that one, or give another number",
+                )
             return Submission(SubmitStatus.UNCHANGED, known[0])
         row = self._restriction(batch, entry, subject, digest)
         if two_persons:
@@ -209,7 +212,7 @@ class Submitting:
         now = batch.unit.now
         effective = effective_after(entry.effective_at, entry.published_at, batch.unit.policies.lists[entry.list_id].notice_days, now)
         if entry.expires_at <= max(now, effective):
-            raise EntryError(EntryCode.TERM_OVER, "the term is over already, or would be before the notice period ends")
+            raise EntryError(EntryCode.TERM_OVER, "the term is over already, or would be before the notice period ends; correct expires_at")
         state = State.ACTIVE if effective <= now else State.NOTICED
         return {
             "id": secrets.token_bytes(ID_BYTES),
