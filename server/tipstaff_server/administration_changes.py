@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import select
 
@@ -77,9 +77,20 @@ def _of_kind(kind: str, key: str, before: list[dict[str, Any]], after: list[dict
 
 
 def _change(old: Any, new: Any) -> str:
-    if isinstance(old, list) and all(isinstance(item, str) for item in [*old, *new]):
-        return " ".join([*(f"+{item}" for item in new if item not in old), *(f"-{item}" for item in old if item not in new)]) or "order"
-    return f"{_short(old)} -> {_short(new)}"
+    before, after = _codes(old), _codes(new)
+    if before is None or after is None:
+        return f"{_short(old)} -> {_short(new)}"
+    return (
+        " ".join([*(f"+{item}" for item in after if item not in before), *(f"-{item}" for item in before if item not in after)]) or "order"
+    )
+
+
+def _codes(value: Any) -> list[str] | None:
+    """A list of codes; None for anything else."""
+    if not isinstance(value, list):
+        return None
+    codes = [item for item in cast("list[object]", value) if isinstance(item, str)]
+    return codes if len(codes) == len(cast("list[object]", value)) else None
 
 
 def _short(value: Any) -> str:
