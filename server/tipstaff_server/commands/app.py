@@ -11,6 +11,7 @@ from tipstaff_server import logs
 from tipstaff_server.commands import (
     administration,
     audit,
+    authority,
     dispute,
     drafts,
     end,
@@ -57,6 +58,7 @@ init.provider_app.add_typer(members.app)
 restriction.app.add_typer(drafts.app)
 app.add_typer(init.provider_app, name="provider")
 app.add_typer(administration.app, name="administration")
+app.add_typer(authority.app, name="authority")
 app.add_typer(keys.app, name="keys")
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(restriction.app, name="restriction")
