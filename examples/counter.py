@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tipstaff_sdk import Policy, Screener, TipstaffError
+from tipstaff_sdk import Policy, RemedyOutcome, Screener, TipstaffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,25 @@ def dispute(screener: Screener, request: Request, decision: Decision, said: Answ
     return said
 
 
+def make_good(screener: Screener) -> dict[str, object]:
+    """What was done here on restrictions that were wrong is put right, and answered. A real counter looks up its bookings."""
+    owed = screener.remedies()
+    for remedy in owed:
+        screener.answer_remedy(remedy, RemedyOutcome.RESTORED, "rebooked")
+    return {"remedies": [{"restriction_id": remedy.restriction_id.hex(), "acts": remedy.affected_count} for remedy in owed]}
+
+
+def serve(screener: Screener, line: str, sell: Callable[[Screener, Request], Answer]) -> dict[str, object]:
+    """One request: somebody buys, somebody follows a dispute by its case number, or the desk looks at what it has to make good."""
+    request = json.loads(line)
+    if request.get("make_good"):
+        return make_good(screener)
+    if case_number := request.get("follow"):
+        found = screener.follow_dispute(case_number)
+        return {"state": found.state.name, "text": found.explain("zh")}
+    return asdict(sell(screener, Request(**request)))
+
+
 def run(sell: Callable[[Screener, Request], Answer]) -> int:
     """Serve one counter: `python -m examples.<program> KIT/tipstaff.toml < requests > answers`."""
     with Screener.open(sys.argv[1]) as screener:
@@ -90,9 +109,9 @@ def run(sell: Callable[[Screener, Request], Answer]) -> int:
         print(json.dumps({"ready": True}), flush=True)
         for line in sys.stdin:
             try:
-                said = sell(screener, Request(**json.loads(line)))
-            except (TipstaffError, TypeError, ValueError) as error:
+                said = serve(screener, line, sell)
+            except (TipstaffError, AttributeError, TypeError, ValueError) as error:
                 # The message of a TipstaffError says what to do and never repeats what was typed.
-                said = Answer(action="ask again", text=str(error) if isinstance(error, TipstaffError) else "malformed request")
-            print(json.dumps(asdict(said), ensure_ascii=False), flush=True)
+                said = asdict(Answer(action="ask again", text=str(error) if isinstance(error, TipstaffError) else "malformed request"))
+            print(json.dumps(said, ensure_ascii=False), flush=True)
     return 0

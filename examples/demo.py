@@ -2,8 +2,8 @@
 
 `python -m examples.demo` (or `make demo`) generates a list of 20,000 made-up subjects, imports it, publishes for four sectors, starts the
 server as a process of its own, and runs four booking programs against it, each a process of its own. Somebody is refused, disputes it,
-and is cleared at another provider; somebody is released and clears everywhere. The last line is `demo: ok`, and the exit status 0, only
-if every expectation held.
+and is cleared at another provider; the court finds that it was wrong, and whoever refused has to make good; somebody is released and
+clears everywhere. The last line is `demo: ok`, and the exit status 0, only if every expectation held.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ REFUSED = {
     "hotel_checkin": "refused",
     "loan_quote": "quoted 4.65%",
 }
+# How often, at least, each counter acted on the restriction that the court revokes: each question before relief came is one more.
+ACTED = {"airline_booking": 2, "train_booking": 1, "hotel_checkin": 1, "loan_quote": 0}
 STRETCH_N = 64  # scrypt cost, low so that 20,000 subjects are entered in seconds; a deployment takes 4096
 
 
@@ -130,6 +132,7 @@ def story(stage: Stage, folder: Path, people: People, counters: dict[str, Counte
         stage.expect(
             cleared["reason"] == "LIFTED", f"train_booking: {cleared['action']}, {since(opened)} after the airline had its case number"
         )
+    make_good(stage, folder, counters, said)
     with stage.step("The court releases somebody, and every counter knows"):
         said = counters["airline_booking"].ask(people.released)
         stage.expect(said["verdict"] == "RESTRICTED", f"airline_booking: {said['action']}, before")
@@ -140,6 +143,29 @@ def story(stage: Stage, folder: Path, people: People, counters: dict[str, Counte
             stage.expect(
                 cleared["action"] == SOLD[program], f"{program}: {cleared['action']}, {since(released)} after the clerk's command ended"
             )
+
+
+def make_good(stage: Stage, folder: Path, counters: dict[str, Counter], disputed: dict[str, Any]) -> None:
+    """The court revokes what was wrong: each counter that acted on it is told, makes good, and answers."""
+    operator, log = ("--config", folder / "operator"), folder / "operator.log"
+    case_number, (restriction_id, *_) = disputed["case_number"], disputed["restriction_ids"]
+    with stage.step("The court finds that it was wrong: revoked, and whoever acted on it makes good"):
+        answering = ("dispute", "answer", *operator, case_number, "--outcome", "revoked", "--reason", "paid in March")
+        command("tipstaff_server", *answering, log=log)
+        revoked = time.perf_counter()
+        for program, acts in ACTED.items():
+            owed = counters[program].remedies_of(restriction_id) if acts else len(counters[program].send({"make_good": True})["remedies"])
+            in_hand = f"remedy in hand and answered, {since(revoked)} after the court's command ended" if acts else "nothing to make good"
+            stage.expect(owed >= acts if acts else owed == 0, f"{program}: {owed} wrong {'act' if owed == 1 else 'acts'}, {in_hand}")
+        followed = counters["hotel_checkin"].send({"follow": case_number})
+        stage.expect(
+            followed["state"] == "REVOKED", "hotel_checkin: the person follows the case by its number, at a counter that never saw it"
+        )
+        show(followed["text"])
+        remedies = json.loads(command("tipstaff_server", "remedies", *operator, "--json", log=log))
+        answered = [row for row in remedies if row["outcome"] == "RESTORED"]
+        acted = sum(1 for acts in ACTED.values() if acts)
+        stage.expect(len(answered) == len(remedies) == acted, f"the court sees {len(answered)} of {acted} providers' answers")
 
 
 def middle(answers: list[dict[str, Any]]) -> float:

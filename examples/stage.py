@@ -108,10 +108,23 @@ class Counter(Process):
 
     def ask(self, person: dict[str, str], service: dict[str, str | float] | None = None, dispute: str | None = None) -> dict[str, Any]:
         """Send one request and wait for its answer."""
-        request = {**person, "service": service or {}, "dispute": dispute}
+        return self.send({**person, "service": service or {}, "dispute": dispute})
+
+    def send(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Any request, and its answer."""
         self.requests.write(json.dumps(request, ensure_ascii=False) + "\n")
         self.requests.flush()
         return self.receive()
+
+    def remedies_of(self, restriction_id: str) -> int:
+        """How many acts this counter has to make good for one restriction; asks again and again until there are some, or patience ends."""
+        deadline = time.perf_counter() + PATIENCE_S
+        while True:
+            owed = self.send({"make_good": True})["remedies"]
+            acts = sum(remedy["acts"] for remedy in owed if remedy["restriction_id"] == restriction_id)
+            if acts or time.perf_counter() > deadline:
+                return acts
+            time.sleep(0.02)
 
     def ask_until(self, verdict: str, person: dict[str, str], service: dict[str, str | float] | None = None) -> dict[str, Any]:
         """Ask again and again until the verdict comes, or patience ends; the answer is the last one."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from tipstaff_sdk.catalogue import Force, Nature
     from tipstaff_sdk.decision import Decision, Exemption, Outcome, Reason, Restriction, Verdict
-    from tipstaff_sdk.disputing import Dispute
+    from tipstaff_sdk.disputing import Dispute, DisputeGround, DisputeProgress, DisputeState
     from tipstaff_sdk.errors import (
         ClosedError,
         ConfigurationError,
@@ -52,6 +52,9 @@ __all__ = [
     "ConfigurationError",
     "Decision",
     "Dispute",
+    "DisputeGround",
+    "DisputeProgress",
+    "DisputeState",
     "Exemption",
     "Force",
     "FormatError",
@@ -93,6 +96,9 @@ _HOMES: Final = {
     "Capacity": "records",
     "Decision": "decision",
     "Dispute": "disputing",
+    "DisputeGround": "disputing",
+    "DisputeProgress": "disputing",
+    "DisputeState": "disputing",
     "Exemption": "decision",
     "Force": "catalogue",
     "Identifier": "identity",

@@ -24,7 +24,7 @@ from tipstaff.v1 import enforcement_pb2
 from tipstaff_sdk import remedying
 from tipstaff_sdk.bulk import CheckedColumns, check_columns, check_rows
 from tipstaff_sdk.decision import Decision, Outcome, decide
-from tipstaff_sdk.disputing import Dispute, dispute_from, dispute_request
+from tipstaff_sdk.disputing import Dispute, DisputeGround, DisputeProgress, dispute_from, dispute_request, progress_from
 from tipstaff_sdk.errors import ClosedError, ConfigurationError, OutboxFullError, TipstaffError, UnavailableError
 from tipstaff_sdk.forking import ForkHooks, settle, watch_forks
 from tipstaff_sdk.outbox import Event, EventKind
@@ -191,10 +191,18 @@ class Screener:
         self._wake()
         return report.report_id
 
-    def dispute(self, decision: Decision, statement: str, *, restriction: Restriction | None = None) -> Dispute:
+    def dispute(
+        self,
+        decision: Decision,
+        statement: str,
+        *,
+        restriction: Restriction | None = None,
+        ground: DisputeGround = DisputeGround.OTHER,
+    ) -> Dispute:
         """Opens a dispute about the restriction that `decision` rests on, for the person at the counter. Needs the network.
 
-        With several restrictions, `restriction` says which. The same call again, after a failure, opens no second dispute.
+        With several restrictions, `restriction` says which; `ground` says why it is wrong, as the person puts it. The same call again,
+        after a failure, opens no second dispute.
 
         Raises:
             NotDisputableError: no restriction, several and none named, or no statement of 1 to 2,000 characters.
@@ -202,7 +210,18 @@ class Screener:
         """
         if self._closed:
             raise ClosedError("the screener is closed: open a new one")
-        return dispute_from(self._session.open_dispute(dispute_request(decision, statement, restriction)))
+        return dispute_from(self._session.open_dispute(dispute_request(decision, statement, restriction, DisputeGround(ground))))
+
+    def follow_dispute(self, case_number: str) -> DisputeProgress:
+        """Where a dispute stands, for whoever holds its case number, wherever it was opened. Needs the network.
+
+        Raises:
+            NotFoundError: there is no such number. UnavailableError: too many wrong numbers within an hour, or no network.
+            TransportError: the server refuses.
+        """
+        if self._closed:
+            raise ClosedError("the screener is closed: open a new one")
+        return progress_from(self._session.transport().follow_dispute(case_number))
 
     def remedies(self, *, include_answered: bool = False) -> list[Remedy]:
         """What this provider has to make good: restrictions that it acted on and that were revoked as wrong. Needs the network.

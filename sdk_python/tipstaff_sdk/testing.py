@@ -24,7 +24,7 @@ import numpy as np
 
 from tipstaff_sdk.bulk import CheckedColumns
 from tipstaff_sdk.decision import Decision, Outcome, Reason, Verdict
-from tipstaff_sdk.disputing import Dispute, dispute_request
+from tipstaff_sdk.disputing import Dispute, DisputeGround, DisputeProgress, DisputeState, dispute_request
 from tipstaff_sdk.errors import (
     ClosedError,
     InvalidColumnError,
@@ -39,7 +39,7 @@ from tipstaff_sdk.judgement import Finding
 from tipstaff_sdk.names import canonical_name
 from tipstaff_sdk.records import Restriction
 from tipstaff_sdk.status import Availability, Status, SyncState
-from tipstaff_sdk.texts import Bilingual
+from tipstaff_sdk.texts import Bilingual, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -189,16 +189,35 @@ class FakeScreener:
         self.reports.append(report)
         return report.report_id
 
-    def dispute(self, decision: Decision, statement: str, *, restriction: Restriction | None = None) -> Dispute:
+    def dispute(
+        self,
+        decision: Decision,
+        statement: str,
+        *,
+        restriction: Restriction | None = None,
+        ground: DisputeGround = DisputeGround.OTHER,
+    ) -> Dispute:
         """Opens one in `disputes`, or raises `failure`."""
         self._require_open()
-        dispute_request(decision, statement, restriction)
+        dispute_request(decision, statement, restriction, DisputeGround(ground))
         if self.failure is not None:
             raise self.failure
         now = self._clock()
         dispute = Dispute(f"TEST-{len(self.disputes) + 1}", suspended=True, opened_at=now, due=now + timedelta(days=15))
         self.disputes.append(dispute)
         return dispute
+
+    def follow_dispute(self, case_number: str) -> DisputeProgress:
+        """One of `disputes`, open; or raises `failure`."""
+        self._require_open()
+        if self.failure is not None:
+            raise self.failure
+        for dispute in self.disputes:
+            if dispute.case_number == case_number:
+                day = f"{dispute.due:%Y-%m-%d}"
+                said = Bilingual(text("dispute.OPEN", "zh", day=day), text("dispute.OPEN", "en", day=day))
+                return DisputeProgress(DisputeState.OPEN, dispute.opened_at, dispute.due, None, overdue=False, text=said)
+        raise NotFoundError("there is no such dispute here; check the case number")
 
     def remedies(self, *, include_answered: bool = False) -> list[Remedy]:
         """Those of `owed` that have no answer, or all; or raises `failure`."""

@@ -221,6 +221,10 @@ class GrpcTransport:
         """Opens a dispute; the same request id again gives the same answer."""
         return self._unary(self._disputes.OpenDispute, request).dispute
 
+    def follow_dispute(self, case_number: str) -> dispute_pb2.FollowDisputeResponse:
+        """Where a dispute stands."""
+        return self._unary(self._disputes.FollowDispute, dispute_pb2.FollowDisputeRequest(case_number=case_number))
+
     def remedies(self, request: distribution_pb2.ListRemediesRequest) -> distribution_pb2.ListRemediesResponse:
         """A page of what this provider has to make good."""
         return self._unary(self._distribution.ListRemedies, request)

@@ -19,19 +19,28 @@ class ActorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A kind, an id within it, and for a provider its audience. As text, and in the audit log: `authority:court`."""
+    """A kind, an id within it, for a provider its audience, for an authority perhaps the officer.
+
+    As text, and in the audit log: `authority:court`, `authority:court/clerk-7`.
+    """
 
     kind: ActorKind
     id: str
     audience: str = ""
+    officer: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.id}"
+        return f"{self.kind}:{self.id}/{self.officer}" if self.officer else f"{self.kind}:{self.id}"
+
+    @property
+    def is_person(self) -> bool:
+        """Whether it is known who of the authority or the operator acts: an authority's case system is nobody in particular."""
+        return self.kind is ActorKind.OPERATOR or bool(self.officer)
 
     @classmethod
-    def authority(cls, authority_id: str) -> Actor:
-        """An authority: acts on its own restrictions only."""
-        return cls(ActorKind.AUTHORITY, authority_id)
+    def authority(cls, authority_id: str, officer: str = "") -> Actor:
+        """An authority, and who of it if that is known: acts on its own restrictions only."""
+        return cls(ActorKind.AUTHORITY, authority_id, officer=officer)
 
     @classmethod
     def provider(cls, provider_id: str, audience: str) -> Actor:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from tipstaff_server.actors import SYSTEM, Actor, ActorKind
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
-from tipstaff_server.lifecycle import LIFTS, TERMINAL, Event, Moment, State, step
+from tipstaff_server.lifecycle import LIFTS, TERMINAL, Event, Moment, State, check_may, step
 from tipstaff_server.models import (
     DisputeRow,
     DisputeState,
+    DraftRow,
     ExemptionRow,
     MeasureSetRow,
     RestrictionRow,
@@ -203,11 +204,17 @@ def _due(event: Event, now: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: str) -> int:
-    """One event on one locked restriction: state, relief, disputes, remedies, audit; the relief sequence, or 0. Raises LifecycleError."""
+    """One event on one locked restriction: state, relief, disputes, remedies, audit; the relief sequence, or 0.
+
+    Raises LifecycleError, PermissionDeniedError.
+    """
+    check_may(event, actor.kind)
     before = row.state
     moment = Moment(now=unit.now, effective_at=row.effective_at, expires_at=row.expires_at, was_active=row.activated_at is not None)
     row.state = step(before, event, moment)
     row.version += 1
+    if before is State.DRAFT:
+        unit.session.execute(delete(DraftRow).where(DraftRow.restriction_id == row.id))
     if row.state is State.ACTIVE and row.activated_at is None:
         row.activated_at = unit.now
     sequence = 0

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from tipstaff.v1 import catalogue_pb2
 from tipstaff.v1.identity_pb2 import BilingualText
 from tipstaff_server.errors import AdministrationError
-from tipstaff_server.models import DisputeEffect
+from tipstaff_server.models import Approval, DisputeEffect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,7 +155,10 @@ class Authority(_Model):
 
 
 class List(_Model):
-    """One list and its policies. `answer_days`: how long an answer to a dispute may take."""
+    """One list and its policies.
+
+    `answer_days`: how long an answer to a dispute may take. `approval`: with TWO_PERSONS an entry is a draft until another one approves.
+    """
 
     id: Slug
     title: Bilingual
@@ -163,6 +166,7 @@ class List(_Model):
     dispute: Bilingual
     answer_days: int = Field(default=15, ge=1, le=365)
     notice_days: int = Field(default=0, ge=0, le=365)
+    approval: Approval = Approval.ONE_PERSON
     default_term: Duration = ""
     default_legal_basis: Annotated[str, StringConstraints(max_length=500)] = ""
     default_measures: list[MeasureCode] = []

@@ -62,6 +62,17 @@ class Providers:
                     await self._read()
         return (self._known or {}).get(provider)
 
+    async def refresh(self) -> None:
+        """Reads again what is older than a few seconds. Raises StorageError when it was never read."""
+        if self._older_than(self._fresh_seconds):
+            async with self._reading:
+                if self._older_than(self._fresh_seconds):
+                    await self._read()
+
+    def lost(self, caller: Caller) -> bool:
+        """Whether a provider was removed, or moved to another audience than its certificate names, as of the last reading."""
+        return self._known is not None and caller.role is Role.PROVIDER and self._known.get(caller.name) != caller.audience
+
     async def _read(self) -> None:
         try:
             self._known = await self._load()
@@ -116,6 +127,16 @@ class Admission:
         if self._limits is not None:
             self._limits.call(caller)
         return peer
+
+    async def refresh(self) -> None:
+        """Brings up to date what is known of providers. Raises StorageError when it was never read."""
+        if self._providers is not None:
+            await self._providers.refresh()
+
+    def over(self, peer: Peer) -> StreamEnd | None:
+        """Why a peer's streams end; None while they go on."""
+        lost = self._providers is not None and self._providers.lost(peer.caller)
+        return self.turned(peer) or (StreamEnd.REMOVED if lost else None)
 
     def turned(self, peer: Peer) -> StreamEnd | None:
         """Why a certificate that was good at the handshake no longer is; None while it is good."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tipstaff_server.actors import Actor, ActorKind
 from tipstaff_server.acts import Ended, check_id, check_reason, find, measures_of, summary_of
 from tipstaff_server.entries import check_legal_basis, check_measures, check_term
 from tipstaff_server.errors import EntryCode, EntryError, LifecycleError, PermissionDeniedError
-from tipstaff_server.lifecycle import LISTED, TERMINAL
-from tipstaff_server.models import MeasureSetRow
+from tipstaff_server.lifecycle import LISTED, TERMINAL, State
+from tipstaff_server.models import Approval, DraftRow, MeasureSetRow
 from tipstaff_server.repeating import ANY, Precondition, check_version, first_answer, remember
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Amending:
         check_measures(after, row.authority_id, unit.policies)
         check_legal_basis(legal_basis)
         check_term(row.effective_at, expires_at, self._core.max_term)
+        more = bool(set(after) - set(before)) or expires_at > row.expires_at
+        _check_two_persons(unit, row, actor, more=more)
         if expires_at <= unit.now:
             raise EntryError(EntryCode.TERM_OVER, "the term would be over already; release, repair or revoke it instead")
         sequence = 0
@@ -100,6 +102,18 @@ class Amending:
         unit.log.add(unit.now, actor, "AMEND", ("restriction", row.id), detail=detail, reason=reason)
         unit.session.flush()
         return sequence
+
+
+def _check_two_persons(unit: Unit, row: RestrictionRow, actor: Actor, *, more: bool) -> None:
+    """What a second person approved, no single one makes more of. A draft waits for another person than the one who amended it."""
+    if row.state is State.DRAFT:
+        if not actor.is_person:
+            raise PermissionDeniedError("amending a draft takes a person: use a certificate that names an officer (…/officer/…)")
+        unit.session.execute(update(DraftRow).where(DraftRow.restriction_id == row.id).values(entered_by=str(actor)))
+    elif more and unit.policies.lists[row.list_id].approval is Approval.TWO_PERSONS:
+        raise LifecycleError(
+            "on this list more takes two persons: enter what is added as a restriction of its own, with its own case number"
+        )
 
 
 def _measure_set(session: Session, measures: tuple[str, ...]) -> int:

@@ -63,6 +63,7 @@ class LimitsSection(_Section):
     artefact_bytes_per_second: int = Field(default=32 << 20, ge=1 << 10, le=1 << 40)
     artefact_burst_bytes: int = Field(default=1 << 30, ge=1 << 10, le=1 << 50)
     watches: int = Field(default=1_000, ge=1, le=1_000_000)
+    unknown_case_numbers_per_hour: int = Field(default=60, ge=1, le=1_000_000)
 
 
 class DatabaseSection(_Section):

@@ -1,7 +1,7 @@
 """Disputes (异议): somebody says that a restriction is wrong.
 
 What opening one does is the list's policy; by default enforcement is suspended until it is answered, and relief says so at once
-(核实期间暂不执行). One suspension for each ground: a ground that was examined and rejected does not suspend again.
+(核实期间暂不执行). One suspension for each ground: a ground that was examined while the restriction stayed does not suspend again.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import base64
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, func, or_, select
 
 from tipstaff_server.actors import SYSTEM, Actor, ActorKind
-from tipstaff_server.acts import apply, check_id, check_reason, find
-from tipstaff_server.errors import CallLimitError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.acts import apply, check_id, find
+from tipstaff_server.errors import CallLimitError, InvalidRequestError, LifecycleError, NotFoundError
 from tipstaff_server.lifecycle import TERMINAL, Event, State
-from tipstaff_server.models import DisputeEffect, DisputeRow, DisputeState, RestrictionRow
+from tipstaff_server.models import DisputeEffect, DisputeGround, DisputeRow, DisputeState, RestrictionRow
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,11 +28,10 @@ if TYPE_CHECKING:
 
     from tipstaff_server.core import Core, Unit
 
-__all__ = ["Chased", "Dispute", "Disputing", "OpenedDispute"]
+__all__ = ["STATEMENT", "Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"]
 
 MAX_STATEMENT = 2_000
 STATEMENT = "disputes.statement"
-GENERAL = "GENERAL"
 HOUR = timedelta(hours=1)
 REMIND_BEFORE = timedelta(days=3)
 
@@ -71,7 +70,14 @@ class Disputing:
         self._core = core
 
     def open_dispute(
-        self, restriction_id: bytes, statement: str, *, request_id: bytes, actor: Actor, decision_id: bytes = b"", ground: str = GENERAL
+        self,
+        restriction_id: bytes,
+        statement: str,
+        *,
+        request_id: bytes,
+        actor: Actor,
+        decision_id: bytes = b"",
+        ground: DisputeGround = DisputeGround.OTHER,
     ) -> OpenedDispute:
         """Opens one; the same `request_id` (16 bytes) of the same actor again gives the first answer.
 
@@ -90,13 +96,13 @@ class Disputing:
             if before is not None:
                 if before.restriction_id != restriction_id:
                     raise InvalidRequestError("this request id was used for another restriction; choose a new one")
-                return OpenedDispute(_view(before, restriction), before.relief_sequence)
+                return OpenedDispute(view_of(before, restriction), before.relief_sequence)
             self._bound(unit, actor)
             row = self._open(unit, restriction, actor, ground)
             row.request_id, row.decision_id = request_id, decision_id or None
             row.statement = self._core.vault.encrypt_text(STATEMENT, row.case_number.encode(), statement)
             unit.session.add(row)
-            return OpenedDispute(_view(row, restriction), row.relief_sequence)
+            return OpenedDispute(view_of(row, restriction), row.relief_sequence)
 
     def get_dispute(self, case_number: str, actor: Actor) -> Dispute:
         """One dispute, for who opened it, its authority or the operator. Raises NotFoundError."""
@@ -105,35 +111,7 @@ class Disputing:
             restriction = None if row is None else session.get(RestrictionRow, row.restriction_id)
             if row is None or restriction is None or not _may_follow(row, restriction, actor):
                 raise NotFoundError("there is no such dispute here; check the case number")
-            return _view(row, restriction)
-
-    def answer_dispute(
-        self, case_number: str, outcome: Literal[DisputeState.REJECTED, DisputeState.REVOKED], reason: str, actor: Actor
-    ) -> Dispute:
-        """Answers one: REJECTED puts a suspended restriction in force again, REVOKED ends it as wrong.
-
-        Raises NotFoundError, LifecycleError: it is answered already; PermissionDeniedError, InvalidRequestError.
-        """
-        check_reason(reason)
-        if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError("only the authority that decided, or the operator, answers a dispute")
-        with self._core.act() as unit:
-            row = unit.session.scalar(select(DisputeRow).where(DisputeRow.case_number == case_number).with_for_update())
-            if row is None:
-                raise NotFoundError("there is no such dispute here; check the case number")
-            restriction = find(unit.session, row.restriction_id, actor, self._core, lock=True)
-            if row.state is not DisputeState.OPEN:
-                raise LifecycleError(f"this dispute is {row.state} already")
-            unit.log.add(unit.now, actor, f"DISPUTE_{outcome}", ("dispute", case_number.encode()), reason=reason)
-            if outcome is DisputeState.REVOKED:
-                apply(unit, restriction, Event.REVOKE, actor, reason)
-                unit.session.refresh(row)
-            else:
-                row.state, row.answered_at = DisputeState.REJECTED, unit.now
-                unit.session.flush()
-                if restriction.state is State.SUSPENDED and not _others_suspend(unit.session, restriction.id):
-                    apply(unit, restriction, Event.REINSTATE, actor, reason)
-            return _view(row, restriction)
+            return view_of(row, restriction)
 
     def follow_up(self, now: datetime) -> Chased:
         """Reminds of answers that are due soon, and notes those that are overdue, each once. Safe to run on several replicas."""
@@ -163,11 +141,13 @@ class Disputing:
             raise CallLimitError(f"at most {self._core.disputes_per_hour} disputes of one provider within an hour are taken", wait)
 
     @staticmethod
-    def _open(unit: Unit, restriction: RestrictionRow, actor: Actor, ground: str) -> DisputeRow:
+    def _open(unit: Unit, restriction: RestrictionRow, actor: Actor, ground: DisputeGround) -> DisputeRow:
+        if restriction.state is State.DRAFT:
+            raise LifecycleError("a draft restricts nobody yet: withdraw it (revoke) or amend it")
         if restriction.state in TERMINAL:
             raise LifecycleError(f"this restriction is {restriction.state} already: there is nothing left to dispute at a counter")
         policy = unit.policies.lists[restriction.list_id]
-        suspends = policy.dispute_effect is DisputeEffect.SUSPEND and not _was_rejected(unit.session, restriction.id, ground)
+        suspends = policy.dispute_effect is DisputeEffect.SUSPEND and not _was_examined(unit.session, restriction.id, ground)
         case_number = _case_number()
         unit.log.add(
             unit.now,
@@ -194,7 +174,8 @@ class Disputing:
         )
 
 
-def _view(row: DisputeRow, restriction: RestrictionRow) -> Dispute:
+def view_of(row: DisputeRow, restriction: RestrictionRow) -> Dispute:
+    """A dispute as everybody who knows of its restriction may see it."""
     return Dispute(
         case_number=row.case_number,
         state=row.state,
@@ -210,20 +191,13 @@ def _may_follow(row: DisputeRow, restriction: RestrictionRow, actor: Actor) -> b
     return actor.kind is ActorKind.AUTHORITY and restriction.authority_id == actor.id
 
 
-def _was_rejected(session: Session, restriction_id: bytes, ground: str) -> bool:
+def _was_examined(session: Session, restriction_id: bytes, ground: DisputeGround) -> bool:
+    """Whether this ground was looked into, and the restriction stayed."""
+    answers = (DisputeState.REJECTED, DisputeState.CORRECTED)
     found = session.scalar(
         select(func.count())
         .select_from(DisputeRow)
-        .where(DisputeRow.restriction_id == restriction_id, DisputeRow.ground == ground, DisputeRow.state == DisputeState.REJECTED)
-    )
-    return bool(found)
-
-
-def _others_suspend(session: Session, restriction_id: bytes) -> bool:
-    found = session.scalar(
-        select(func.count())
-        .select_from(DisputeRow)
-        .where(DisputeRow.restriction_id == restriction_id, DisputeRow.state == DisputeState.OPEN, DisputeRow.suspends.is_(True))
+        .where(DisputeRow.restriction_id == restriction_id, DisputeRow.ground == ground, DisputeRow.state.in_(answers))
     )
     return bool(found)
 

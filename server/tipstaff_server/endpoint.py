@@ -6,6 +6,7 @@ No reflection: the contract is public, and who has no certificate has no busines
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,10 @@ from tipstaff.v1 import (
     statistics_pb2_grpc,
 )
 from tipstaff_server.admission import Admission, Providers
-from tipstaff_server.errors import ConfigurationError, StreamEnd
+from tipstaff_server.errors import ConfigurationError, StorageError, StreamEnd
 from tipstaff_server.feedback import Feedback
 from tipstaff_server.gate import Gate
+from tipstaff_server.lagging import Allowed
 from tipstaff_server.limits import CallerLimits
 from tipstaff_server.logs import log_info
 from tipstaff_server.revocation import Revocations
@@ -86,7 +88,9 @@ class Endpoint:
             if server.client_crl_file is None
             else Revocations(files.path(server.client_crl_file), files.path(server.client_ca_file), clock=runtime.clock)
         )
-        admission = Admission(revocations=self._revocations, providers=Providers(self._providers), limits=self._limits, clock=runtime.clock)
+        self._admission = admission = Admission(
+            revocations=self._revocations, providers=Providers(self._providers), limits=self._limits, clock=runtime.clock
+        )
         self._gate = Gate(admission, call_seconds=server.call_timeout_seconds, stall_seconds=server.stall_seconds)
         self._health = health.HealthServicer()
         self._server = self._build(heartbeat_seconds, lifted)
@@ -104,9 +108,11 @@ class Endpoint:
         return f"{listen.rpartition(':')[0]}:{port}"
 
     async def turn_away(self) -> None:
-        """Ends streams whose certificate was revoked or has run out since they were opened."""
+        """Ends streams whose certificate was revoked or has run out, or whose provider was removed, since they were opened."""
         if self._revocations is not None:
             await asyncio.get_running_loop().run_in_executor(self._threads, self._revocations.poll)
+        with contextlib.suppress(StorageError):  # what was read last holds
+            await self._admission.refresh()
         if ended := self._gate.turn_away():
             log_info("streams_turned_away", streams=ended)
 
@@ -139,8 +145,9 @@ class Endpoint:
             EnforcementService(Feedback(registry.database, clock=self._runtime.clock)), server
         )
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(registry, lifted), server)
-        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(registry, lifted), server)
-        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(registry.database), server)
+        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(registry, lifted, self._limits), server)
+        allowed = Allowed.of(self._runtime.config.publication)
+        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(registry, allowed), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 

@@ -142,7 +142,7 @@ def _canonical_party(party: Party) -> list[object]:
 
 def _moment(value: Timestamp, *, present: bool, what: str) -> datetime:
     if not present:
-        raise EntryError(EntryCode.DATE_MISSING, f"{what} is missing")
+        raise EntryError(EntryCode.DATE_MISSING, f"{what} is missing; give it")
     try:
         return value.ToDatetime(UTC)
     except (ValueError, OverflowError):
@@ -151,7 +151,7 @@ def _moment(value: Timestamp, *, present: bool, what: str) -> datetime:
 
 def _term(message: registry_pb2.RestrictionEntry) -> datetime:
     if not message.HasField("expires_at"):
-        raise EntryError(EntryCode.TERM_MISSING, "expires_at is missing: no restriction is open-ended")
+        raise EntryError(EntryCode.TERM_MISSING, "expires_at is missing: no restriction is open-ended, give its end")
     return _moment(message.expires_at, present=True, what="expires_at")
 
 
@@ -188,9 +188,12 @@ def check_measures(measures: Sequence[str], authority_id: str, policies: Policie
     if not 1 <= len(measures) <= MAX_MEASURES:
         raise EntryError(EntryCode.MEASURE_MISSING, f"give between 1 and {MAX_MEASURES} measures")
     if unknown := _missing(measures, policies.measures):
-        raise EntryError(EntryCode.MEASURE_UNKNOWN, f"no such measure in the catalogue: {unknown}")
+        raise EntryError(EntryCode.MEASURE_UNKNOWN, f"no such measure in the catalogue: {unknown}; give codes of the catalogue in force")
     if refused := _missing(measures, policies.authorities[authority_id].entitlements):
-        raise EntryError(EntryCode.MEASURE_NOT_ENTITLED, f"{authority_id} is not entitled to: {refused}")
+        raise EntryError(
+            EntryCode.MEASURE_NOT_ENTITLED,
+            f"{authority_id} is not entitled to: {refused}; leave it out, or have the operator add it to your entitlements",
+        )
 
 
 def _missing(codes: Sequence[str], known: Iterable[str]) -> str:
@@ -204,9 +207,9 @@ def check_legal_basis(text: str) -> None:
 
 def _check_text(text: str, limit: int, code: EntryCode, what: str) -> None:
     if not text.strip():
-        raise EntryError(code, f"the {what} is missing")
+        raise EntryError(code, f"the {what} is missing; give it")
     if len(text) > limit:
-        raise EntryError(code, f"the {what} is longer than {limit} characters")
+        raise EntryError(code, f"the {what} is longer than {limit} characters; shorten it")
     if not text.isprintable():
         raise EntryError(code, f"the {what} holds control characters or line breaks")
 
@@ -214,15 +217,17 @@ def _check_text(text: str, limit: int, code: EntryCode, what: str) -> None:
 def _check_term(entry: Entry, max_term: timedelta) -> None:
     moments = (entry.effective_at, entry.expires_at, entry.case_opened_at, entry.published_at)
     if any(moment is not None and not EARLIEST <= moment <= LATEST for moment in moments):
-        raise EntryError(EntryCode.DATE_INVALID, f"dates have to lie between {EARLIEST.year} and {LATEST.year}")
+        raise EntryError(EntryCode.DATE_INVALID, f"dates have to lie between {EARLIEST.year} and {LATEST.year}; correct them")
     check_term(entry.effective_at, entry.expires_at, max_term)
 
 
 def check_term(effective_at: datetime, expires_at: datetime, max_term: timedelta) -> None:
     """Raises EntryError: inverted, too long, or beyond the calendar."""
     if expires_at > LATEST:
-        raise EntryError(EntryCode.DATE_INVALID, f"dates have to lie between {EARLIEST.year} and {LATEST.year}")
+        raise EntryError(EntryCode.DATE_INVALID, f"dates have to lie between {EARLIEST.year} and {LATEST.year}; correct them")
     if expires_at <= effective_at:
-        raise EntryError(EntryCode.TERM_INVERTED, "the term ends before it begins")
+        raise EntryError(EntryCode.TERM_INVERTED, "the term ends before it begins; correct effective_at or expires_at")
     if expires_at - effective_at > max_term:
-        raise EntryError(EntryCode.TERM_TOO_LONG, f"the term is longer than {max_term.days} days")
+        raise EntryError(
+            EntryCode.TERM_TOO_LONG, f"the term is longer than {max_term.days} days; shorten it, and enter anew what goes on after it"
+        )

@@ -118,6 +118,7 @@ class EntryCode(StrEnum):
     TERM_TOO_LONG = "TERM_TOO_LONG"
     TERM_OVER = "TERM_OVER"
     IDEMPOTENCY_KEY = "IDEMPOTENCY_KEY"
+    OFFICER_MISSING = "OFFICER_MISSING"
 
 
 class EntryError(ServerError):
@@ -218,6 +219,7 @@ class StreamEnd(StrEnum):
     STOPPING = "STOPPING"
     REVOKED = "REVOKED"
     EXPIRED = "EXPIRED"
+    REMOVED = "REMOVED"
     STALLED = "STALLED"
 
 

@@ -48,7 +48,7 @@ def caller_of(context: Context) -> Caller:
 
 def actor_of(caller: Caller) -> Actor:
     """The caller as the registry and its audit log know it."""
-    return Actor(ActorKind(caller.role.value), caller.name, caller.audience)
+    return Actor(ActorKind(caller.role.value), caller.name, caller.audience, caller.officer)
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -73,8 +73,8 @@ class Gate(grpc.aio.ServerInterceptor):
         return None if handler is None else self._guard(handler, handler_call_details.method)
 
     def turn_away(self) -> int:
-        """Ends the streams whose certificate is no longer good; how many."""
-        return self.open_calls.end_where(lambda call: self._admission.turned(call.peer))
+        """Ends the streams whose certificate is no longer good, or whose provider was removed; how many."""
+        return self.open_calls.end_where(lambda call: self._admission.over(call.peer))
 
     def _guard(self, handler: Any, method: str) -> Any:
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream

@@ -1,4 +1,4 @@
-"""The life of a restriction: a table of state × event → state, with its guards (DESIGN §11).
+"""The life of a restriction: a table of state × event → state, with its guards and with who may (DESIGN §11).
 
     DRAFT ─ANNOUNCE─► NOTICED ─ENTER_FORCE─► ACTIVE ─SUSPEND─► SUSPENDED ─REINSTATE─► ACTIVE (or NOTICED, when too early)
     NOTICED, ACTIVE, SUSPENDED ─REPAIR─► REPAIRED   ─EXPIRE─► EXPIRED
@@ -6,6 +6,16 @@
     ACTIVE, SUSPENDED ─RELEASE─► RELEASED           (only what has been in force can be let go)
 
 Whatever is not in the table cannot happen. Nothing here touches the database: it is asked before every act.
+
+    event                      guard                                       who may
+    ANNOUNCE                   another person than the one who entered it  authority, operator (a person of theirs)
+    ENTER_FORCE                its first moment has come, its term runs    by itself
+    SUSPEND                    its term runs                               whoever opens a dispute: provider, authority, operator
+    REINSTATE                  its term runs, no other dispute suspends    authority, operator
+    RELEASE, REPAIR, REVOKE    RELEASE: it has been in force               authority, operator
+    EXPIRE                     its term is over                            by itself
+
+Of authorities only the one that decided. A list that asks for no second person has no drafts: an entry begins as NOTICED or ACTIVE.
 """
 
 from __future__ import annotations
@@ -14,12 +24,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tipstaff_server.errors import LifecycleError
+from tipstaff_server.actors import ActorKind
+from tipstaff_server.errors import LifecycleError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["LIFTS", "LISTED", "TERMINAL", "Event", "Moment", "State", "allowed", "step"]
+__all__ = ["LIFTS", "LISTED", "TERMINAL", "WHO", "Event", "Moment", "State", "allowed", "check_may", "step"]
 
 
 class State(StrEnum):
@@ -87,6 +98,25 @@ _TABLE: dict[tuple[State, Event], State] = {
     (State.SUSPENDED, Event.REVOKE): State.REVOKED,
     (State.SUSPENDED, Event.EXPIRE): State.EXPIRED,
 }
+
+_DECIDING = frozenset({ActorKind.AUTHORITY, ActorKind.OPERATOR})
+WHO: dict[Event, frozenset[ActorKind]] = {
+    Event.ANNOUNCE: _DECIDING,
+    Event.ENTER_FORCE: frozenset({ActorKind.SYSTEM}),
+    Event.SUSPEND: _DECIDING | {ActorKind.PROVIDER},
+    Event.REINSTATE: _DECIDING,
+    Event.RELEASE: _DECIDING,
+    Event.REPAIR: _DECIDING,
+    Event.REVOKE: _DECIDING,
+    Event.EXPIRE: frozenset({ActorKind.SYSTEM}),
+}
+"""Who may make an event happen."""
+
+
+def check_may(event: Event, kind: ActorKind) -> None:
+    """Raises PermissionDeniedError: this event is not for that kind of actor to make happen."""
+    if kind not in WHO[event]:
+        raise PermissionDeniedError(f"a {kind} does not {event}; that is for: {', '.join(sorted(WHO[event]))}")
 
 
 def allowed(state: State) -> frozenset[Event]:

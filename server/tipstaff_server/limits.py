@@ -1,4 +1,4 @@
-"""How much one caller may ask for: token buckets for calls and for artefact bytes, and a cap on open watches.
+"""How much one caller may ask for: token buckets for calls, artefact bytes and wrong case numbers, and a cap on open watches.
 
 A bucket holds at most `burst` tokens and gains `rate` a second. Whoever finds something in it may take what it needs, into debt if need be:
 a listing larger than a bucket can still be had, and the debt is waited off before the next one. Whoever finds nothing is told how long to
@@ -65,6 +65,9 @@ class CallerLimits:
         self._calls = Buckets(limits.calls_per_second, limits.calls_burst, monotonic=monotonic)
         self._bytes = Buckets(limits.artefact_bytes_per_second, limits.artefact_burst_bytes, monotonic=monotonic)
 
+        tries = limits.unknown_case_numbers_per_hour
+        self._case_numbers = Buckets(tries / 3_600, tries, monotonic=monotonic)
+
     @property
     def watches(self) -> int:
         """How many watches a caller may have open."""
@@ -80,6 +83,16 @@ class CallerLimits:
         if wait := self._bytes.take(caller.uri, size):
             rate = self._limits.artefact_bytes_per_second / (1 << 20)
             raise CallLimitError(f"too many downloads: {rate:.3g} MiB a second are allowed in the long run", wait)
+
+    def case_number(self, caller: Caller) -> None:
+        """Counts a dispute's number before it is looked up, as if it did not exist. Raises CallLimitError."""
+        if wait := self._case_numbers.take(caller.uri, 1):
+            allowed = self._limits.unknown_case_numbers_per_hour
+            raise CallLimitError(f"too many case numbers that do not exist: {allowed} an hour are allowed; read the number again", wait)
+
+    def case_number_known(self, caller: Caller) -> None:
+        """Takes that back: it existed."""
+        self._case_numbers.give_back(caller.uri, 1)
 
     def not_sent(self, caller: Caller, size: int) -> None:
         """Gives back what a download did not send after all."""

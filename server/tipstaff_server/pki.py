@@ -4,6 +4,7 @@ Who a client is stands in one URI among its certificate's subject alternative na
 
     tipstaff://provider/<audience>/<provider>
     tipstaff://authority/<authority>
+    tipstaff://authority/<authority>/officer/<officer>
     tipstaff://operator/<name>
 
 Keys are ECDSA P-256, which every TLS stack takes. A production deployment brings certificates of its own authority with the same URIs.

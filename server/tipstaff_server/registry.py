@@ -11,21 +11,24 @@ All calls are synchronous and thread-safe; services call them in threads. Each a
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import select, update
 
 from tipstaff_server import audit
 from tipstaff_server.acts import Acting
 from tipstaff_server.amending import Amending
+from tipstaff_server.answering import Answering
 from tipstaff_server.clock import utc_now
 from tipstaff_server.core import Core
 from tipstaff_server.database import Database
-from tipstaff_server.disputes import GENERAL, Disputing
+from tipstaff_server.disputes import Disputing
+from tipstaff_server.drafting import Drafting
 from tipstaff_server.errors import NotFoundError
+from tipstaff_server.following import Following
 from tipstaff_server.listing import Listing
 from tipstaff_server.looking import Looking
-from tipstaff_server.models import ProviderRow
+from tipstaff_server.models import DisputeGround, ProviderRow
 from tipstaff_server.remedies import Remedies
 from tipstaff_server.repeating import ANY
 from tipstaff_server.setup import open_facts
@@ -42,12 +45,12 @@ if TYPE_CHECKING:
     from tipstaff_sdk.sealing import Stretch
     from tipstaff_server.actors import Actor
     from tipstaff_server.acts import Due, Ended, EndKind, RestrictionSummary
+    from tipstaff_server.answering import Outcome
     from tipstaff_server.clock import Clock
     from tipstaff_server.config import Config
     from tipstaff_server.disputes import Chased, Dispute, OpenedDispute
     from tipstaff_server.entries import Entry
     from tipstaff_server.listing import Lift, ListingSubject
-    from tipstaff_server.models import DisputeState
     from tipstaff_server.policies import Policies
     from tipstaff_server.repeating import Precondition
     from tipstaff_server.submitting import Prepared, Submission
@@ -79,10 +82,13 @@ class Registry:
         self._core = Core(database, vault, clock, stretcher, max_term, horizon, page_size, remedy_days, disputes_per_hour)
         self._submitting = Submitting(self._core)
         self._acting = Acting(self._core)
-        self._disputing = Disputing(self._core)
         self._listing = Listing(self._core)
         self.remedies = Remedies(self._core)
         self.amending = Amending(self._core)
+        self.drafting = Drafting(self._core)
+        self.disputing = Disputing(self._core)
+        self.answering = Answering(self._core, self.amending)
+        self.following = Following(self._core)
         self.looking = Looking(self._core)
 
     @classmethod
@@ -178,26 +184,31 @@ class Registry:
     # Disputing
 
     def open_dispute(
-        self, restriction_id: bytes, statement: str, *, request_id: bytes, actor: Actor, decision_id: bytes = b"", ground: str = GENERAL
+        self,
+        restriction_id: bytes,
+        statement: str,
+        *,
+        request_id: bytes,
+        actor: Actor,
+        decision_id: bytes = b"",
+        ground: DisputeGround = DisputeGround.OTHER,
     ) -> OpenedDispute:
         """Opens a dispute; see Disputing.open_dispute."""
-        return self._disputing.open_dispute(
+        return self.disputing.open_dispute(
             restriction_id, statement, request_id=request_id, actor=actor, decision_id=decision_id, ground=ground
         )
 
     def get_dispute(self, case_number: str, *, actor: Actor) -> Dispute:
         """Where a dispute stands. Raises NotFoundError."""
-        return self._disputing.get_dispute(case_number, actor)
+        return self.disputing.get_dispute(case_number, actor)
 
-    def answer_dispute(
-        self, case_number: str, outcome: Literal[DisputeState.REJECTED, DisputeState.REVOKED], reason: str, *, actor: Actor
-    ) -> Dispute:
-        """Answers a dispute; see Disputing.answer_dispute."""
-        return self._disputing.answer_dispute(case_number, outcome, reason, actor)
+    def answer_dispute(self, case_number: str, outcome: Outcome, reason: str, *, actor: Actor) -> Dispute:
+        """Answers a dispute; see Answering.answer, which also corrects."""
+        return self.answering.answer(case_number, outcome, reason, actor).dispute
 
     def chase_disputes(self, now: datetime) -> Chased:
         """Reminds of disputes that are to be answered; see Disputing.follow_up."""
-        return self._disputing.follow_up(now)
+        return self.disputing.follow_up(now)
 
     # Listing and relief
 
@@ -228,9 +239,10 @@ class Registry:
                 raise NotFoundError(f"there is no provider {provider_id!r}; add it first")
 
     def provider_audiences(self) -> dict[str, str]:
-        """Every provider that is known, and its audience."""
+        """Every provider that is known and not removed, and its audience."""
+        query = select(ProviderRow.id, ProviderRow.audience_id).where(ProviderRow.removed_at.is_(None))
         with self.database.read() as session:
-            return {row.id: row.audience_id for row in session.execute(select(ProviderRow.id, ProviderRow.audience_id))}
+            return {row.id: row.audience_id for row in session.execute(query)}
 
     def verify_audit(self) -> int:
         """Recomputes the audit log's chain; the number of its entries. Raises AuditError at the first wrong one."""

@@ -1,4 +1,4 @@
-"""Revoking a provider's certificate with the development CA: the authority's list is written again, with one entry more.
+"""Revoking a provider's or an officer's certificate with the development CA: the authority's list is written again, with one entry more.
 
 A deployment with an authority of its own has that authority write the list, to the file named by `client_crl_file`.
 """
@@ -11,8 +11,10 @@ from cryptography import x509
 
 from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import WorkDirError
+from tipstaff_server.officers import officer_folder
 from tipstaff_server.peers import peer_identity
 from tipstaff_server.revocation import read_list, revoked_entries
+from tipstaff_server.tls_identity import Caller, Role
 from tipstaff_server.workdir import development_authority
 from tipstaff_signing.files import FileLock, write_atomic
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from tipstaff_server.clock import Clock
     from tipstaff_server.config import Config
 
-__all__ = ["revoke_provider"]
+__all__ = ["revoke_officer", "revoke_provider"]
 
 
 def revoke_provider(config: Config, provider: str, certificate: Path | None = None, *, clock: Clock = utc_now) -> int:
@@ -31,16 +33,33 @@ def revoke_provider(config: Config, provider: str, certificate: Path | None = No
     `certificate` is the PEM file, by default the one in the provider's kit. Revoking twice changes nothing.
     Raises WorkDirError: no such certificate, it names somebody else, no list is configured, or no development CA here.
     """
-    if config.server.client_crl_file is None:
-        raise WorkDirError('no revocation list is configured; set client_crl_file = "tls/ca.crl" in [server], and restart the server')
     file = certificate or config.folder / "providers" / provider / "certificate.pem"
-    try:
-        revoked = x509.load_pem_x509_certificate(file.read_bytes())
-        named = peer_identity(revoked)
-    except (OSError, ValueError) as error:
-        raise WorkDirError(f"{file} is no certificate that can be read; give the provider's with --certificate") from error
+    revoked, named = _read(file)
     if named.name != provider:
         raise WorkDirError(f"{file} names {named.name!r}, not {provider!r}; give the right certificate with --certificate")
+    return _revoke(config, file, revoked, clock)
+
+
+def revoke_officer(config: Config, authority: str, officer: str, certificate: Path | None = None, *, clock: Clock = utc_now) -> int:
+    """The same for an officer of an authority, who left it for example; `certificate` is by default the one that was issued here."""
+    file = certificate or officer_folder(config, authority, officer) / "certificate.pem"
+    revoked, named = _read(file)
+    if named != Caller(Role.AUTHORITY, authority, officer=officer):
+        raise WorkDirError(f"{file} names {named.uri}, not this officer; give the right certificate with --certificate")
+    return _revoke(config, file, revoked, clock)
+
+
+def _read(file: Path) -> tuple[x509.Certificate, Caller]:
+    try:
+        revoked = x509.load_pem_x509_certificate(file.read_bytes())
+        return revoked, peer_identity(revoked)
+    except (OSError, ValueError) as error:
+        raise WorkDirError(f"{file} is no certificate that can be read; give the right one with --certificate") from error
+
+
+def _revoke(config: Config, file: Path, revoked: x509.Certificate, clock: Clock) -> int:
+    if config.server.client_crl_file is None:
+        raise WorkDirError('no revocation list is configured; set client_crl_file = "tls/ca.crl" in [server], and restart the server')
     authority = development_authority(config)
     if revoked.issuer != x509.load_pem_x509_certificate(authority.certificate).subject:
         raise WorkDirError(f"{file} is not from the development CA; have it revoked by the authority that issued it")

@@ -65,6 +65,10 @@ _STREAM_ENDS = {
     StreamEnd.STOPPING: (grpc.StatusCode.UNAVAILABLE, "the server is stopping; open Watch again in a moment"),
     StreamEnd.REVOKED: (grpc.StatusCode.UNAUTHENTICATED, "this certificate is revoked; ask the operator for a new one"),
     StreamEnd.EXPIRED: (grpc.StatusCode.UNAUTHENTICATED, "this certificate has run out; ask the operator for a new one"),
+    StreamEnd.REMOVED: (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "this provider no longer belongs to the audience in its certificate; ask the operator",
+    ),
     StreamEnd.STALLED: (grpc.StatusCode.ABORTED, "nothing was read from this stream for too long; open it again"),
 }
 

@@ -2,7 +2,7 @@
 
     relief loop      lifts in the registry -> signed -> published -> pushed; also keeps relief fresh
     repository loop  whatever anybody published -> pushed
-    calendar loop    restrictions whose notice or term is over
+    calendar loop    what is due by itself (scheduler)
     certificate loop revoked certificates, and those that ran out -> their streams end
     listing loop     listings that are due again -> built, signed off and published by other processes
 
@@ -25,6 +25,7 @@ from tipstaff_server.endpoint import Endpoint
 from tipstaff_server.feed import AudienceFeed
 from tipstaff_server.logs import log_error, log_info, log_warning
 from tipstaff_server.rpc_errors import place_of
+from tipstaff_server.scheduler import Scheduler
 from tipstaff_server.services.distribution import HEARTBEAT_SECONDS
 from tipstaff_signing.files import write_atomic
 
@@ -74,6 +75,7 @@ class _Server:
         self._pushing = {audience: asyncio.Lock() for audience in self._feeds}
         self._lifted = asyncio.Event()
         self._seen_head = -1
+        self._scheduler = Scheduler(runtime.registry, runtime.clock)
 
     async def run(self, stopping: asyncio.Event, ready_file: Path | None) -> None:
         endpoint = Endpoint(
@@ -161,11 +163,12 @@ class _Server:
         await asyncio.sleep(self._pace.certificates)
 
     async def _calendar_step(self) -> None:
-        await self._run(self._runtime.registry.expire_due, self._runtime.clock())
-        chased = await self._run(self._runtime.registry.chase_disputes, self._runtime.clock())
-        if chased.reminded or chased.overdue:
-            log_warning("disputes", reminded=chased.reminded, overdue=chased.overdue)
-        done = await self._run(self._runtime.registry.remedies.follow_up, self._runtime.clock())
+        looked = await self._run(self._scheduler.look)
+        if looked.waiting:
+            log_error("clock_jumped")
+        if looked.disputes.reminded or looked.disputes.overdue:
+            log_warning("disputes", reminded=looked.disputes.reminded, overdue=looked.disputes.overdue)
+        done = looked.remedies
         if done.opened or done.reminded or done.overdue:
             log_warning("remedies", opened=done.opened, reminded=done.reminded, overdue=done.overdue)
         await asyncio.sleep(self._pace.calendar)

@@ -26,6 +26,7 @@ from tipstaff_server.models import (
     ProviderRow,
     ReliefHeadRow,
 )
+from tipstaff_server.retiring import refuse_in_use
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,7 +82,8 @@ def open_facts(database: Database, vault: Vault) -> Stretch:
 def set_administration(database: Database, vault: Vault, administration: Administration, *, actor: Actor, now: datetime) -> int:
     """Makes `administration` the current one; its version. The same one again changes nothing.
 
-    What is no longer in it is marked as retired, never deleted: restrictions and reports refer to it.
+    What is no longer in it is marked as retired, never deleted: restrictions and reports refer to it. Raises AdministrationError: a
+    restriction or a provider still rests on what is left out.
     """
     with database.write() as session:
         log = AuditLog(session, vault)
@@ -90,6 +92,7 @@ def set_administration(database: Database, vault: Vault, administration: Adminis
         ).first()
         if last is not None and last.digest == administration.digest():
             return int(last.version)
+        refuse_in_use(session, administration)
         version = 1 if last is None else int(last.version) + 1
         session.add(AdministrationRow(version=version, made_at=now, digest=administration.digest(), document=administration.document()))
         _rewrite(session, administration)
@@ -102,7 +105,10 @@ def set_administration(database: Database, vault: Vault, administration: Adminis
 
 
 def add_provider(database: Database, vault: Vault, provider_id: str, audience: str, *, actor: Actor, now: datetime) -> None:
-    """Makes a provider known. Repeating it changes nothing; raises AdministrationError when it is in another audience already."""
+    """Makes a provider known. Repeating it changes nothing.
+
+    Raises AdministrationError: it is in another audience already, or was removed; NotFoundError: no such audience.
+    """
     with database.write() as session:
         log = AuditLog(session, vault)
         if session.get(AudienceRow, audience) is None:
@@ -110,7 +116,11 @@ def add_provider(database: Database, vault: Vault, provider_id: str, audience: s
         known = session.get(ProviderRow, provider_id)
         if known is not None:
             if known.audience_id != audience:
-                raise AdministrationError(f"provider {provider_id!r} belongs to audience {known.audience_id!r} already")
+                raise AdministrationError(
+                    f"provider {provider_id!r} belongs to audience {known.audience_id!r} already; see `provider move`"
+                )
+            if known.removed_at is not None:
+                raise AdministrationError(f"provider {provider_id!r} was removed; `provider restore` lets it in again")
             return
         session.add(ProviderRow(id=provider_id, audience_id=audience, created_at=now, enforced_listing=0, enforced_relief_sequence=0))
         log.add(now, actor, "ADD_PROVIDER", ("provider", provider_id.encode()), detail={"audience": audience})
@@ -166,6 +176,7 @@ def _rewrite(session: Session, administration: Administration) -> None:
                 notice_days=item.notice_days,
                 default_term=item.default_term,
                 default_legal_basis=item.default_legal_basis,
+                approval=item.approval,
                 retired=False,
             )
         )

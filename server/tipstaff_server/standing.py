@@ -42,6 +42,7 @@ _COLUMNS = (
     RestrictionRow.effective_at,
     RestrictionRow.expires_at,
     RestrictionRow.entered_at,
+    RestrictionRow.approved_at,
     RestrictionRow.relief_floor,
     RestrictionRow.relief_sequence,
 )
@@ -118,7 +119,8 @@ def _page(
             case_number=row.case_number,
             effective_at=row.effective_at,
             expires_at=row.expires_at,
-            entered_at=row.entered_at,
+            # For a build it is there from the moment on that the second person approved it.
+            entered_at=row.approved_at or row.entered_at,
             relief_floor=row.relief_floor,
             relief_sequence=row.relief_sequence,
             exemptions=exemptions.get(row.id, ()),

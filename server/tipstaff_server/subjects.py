@@ -135,6 +135,22 @@ class Staged:
             self._add_name(subject, canonical, shown)
         return subject
 
+    def anchor(self, party: Party) -> bytes:
+        """Whom a draft is on: the subject that is known, as it is, or a new one with the first number and no name.
+
+        Nothing else of the entry counts before a second person has approved it: a name or a number more would widen what is in force.
+        Raises EntryError as `resolve` does.
+        """
+        Staged(self._resolver).resolve(party)  # what it adds is thrown away; that it could be added is what counts
+        owners = (self._owner(blind_of(self._resolver.vault, identifier)) for identifier in party.identifiers)
+        known = next((owner for owner in owners if owner is not None), None)
+        if known is not None:
+            return known
+        subject = self._create(party)
+        first = party.identifiers[0]
+        self._add_identifier(subject, blind_of(self._resolver.vault, first), first)
+        return subject
+
     def link(self, organisation: bytes, person: bytes, capacity: int) -> None:
         """The person answers for the organisation from now on; nothing when that is known."""
         link = (organisation, person, capacity)

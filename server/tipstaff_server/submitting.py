@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select
 
 from tipstaff_server.actors import ActorKind
+from tipstaff_server.drafting import draft_row, effective_after
 from tipstaff_server.entries import check
 from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError
 from tipstaff_server.lifecycle import State
 from tipstaff_server.models import (
+    Approval,
+    DraftRow,
     IdempotencyRow,
     IdentifierRow,
     MeasureSetRow,
@@ -34,7 +36,6 @@ from tipstaff_server.subjects import Resolver, blind_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Future
-    from datetime import datetime
 
     from tipstaff_server.actors import Actor
     from tipstaff_server.core import Core, Unit
@@ -171,15 +172,30 @@ class Submitting:
 
     def _enter(self, batch: _Batch, entry: Entry, digest: bytes) -> Submission:
         staged = batch.resolver.stage()
-        subject = staged.resolve(entry.party)
+        two_persons = batch.unit.policies.lists[entry.list_id].approval is Approval.TWO_PERSONS
+        if two_persons and not batch.work.actor.is_person:
+            raise EntryError(
+                EntryCode.OFFICER_MISSING, "this list needs two persons: enter with a certificate that names an officer (…/officer/…)"
+            )
+        subject = staged.anchor(entry.party) if two_persons else staged.resolve(entry.party)
         known = batch.cases.get((subject, entry.case_number))
         if known is not None:
             if known[1] != digest:
-                raise EntryError(EntryCode.CASE_CONFLICT, "this case number is entered for this subject already, with other content")
+                raise EntryError(
+                    EntryCode.CASE_CONFLICT,
+                    "this case number is entered for this subject already, with other content; amend that one, or give another number",
+                )
             return Submission(SubmitStatus.UNCHANGED, known[0])
         row = self._restriction(batch, entry, subject, digest)
-        for person in entry.responsible:
-            staged.link(subject, staged.resolve(person.party), person.capacity)
+        if two_persons:
+            trial = batch.resolver.stage()
+            for person in entry.responsible:
+                trial.resolve(person.party)
+            row |= {"state": State.DRAFT, "effective_at": entry.effective_at, "activated_at": None}
+            batch.put(DraftRow, draft_row(self._core.vault, row["id"], entry, batch.work.actor))
+        else:
+            for person in entry.responsible:
+                staged.link(subject, staged.resolve(person.party), person.capacity)
         staged.keep()
         batch.cases[subject, entry.case_number] = (row["id"], digest)
         batch.put(RestrictionRow, row)
@@ -194,9 +210,9 @@ class Submitting:
 
     def _restriction(self, batch: _Batch, entry: Entry, subject: bytes, digest: bytes) -> dict[str, Any]:
         now = batch.unit.now
-        effective = _effective(entry, batch.unit.policies.lists[entry.list_id].notice_days, now)
+        effective = effective_after(entry.effective_at, entry.published_at, batch.unit.policies.lists[entry.list_id].notice_days, now)
         if entry.expires_at <= max(now, effective):
-            raise EntryError(EntryCode.TERM_OVER, "the term is over already, or would be before the notice period ends")
+            raise EntryError(EntryCode.TERM_OVER, "the term is over already, or would be before the notice period ends; correct expires_at")
         state = State.ACTIVE if effective <= now else State.NOTICED
         return {
             "id": secrets.token_bytes(ID_BYTES),
@@ -213,6 +229,7 @@ class Submitting:
             "case_opened_at": entry.case_opened_at,
             "published_at": entry.published_at,
             "entered_at": now,
+            "approved_at": None,
             "activated_at": now if state is State.ACTIVE else None,
             "ended_at": None,
             "version": 1,
@@ -240,17 +257,9 @@ class Submitting:
     def _write(batch: _Batch) -> None:
         for table, rows in batch.resolver.rows().items():
             batch.rows.setdefault(table, []).extend(rows)
-        for table in (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, IdempotencyRow):
+        for table in (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, DraftRow, IdempotencyRow):
             if some := batch.rows.get(table):
                 batch.unit.session.execute(insert(table), some)
-
-
-def _effective(entry: Entry, notice_days: int, now: datetime) -> datetime:
-    """The first moment of enforcement: a list's notice period runs from the publication, or from now when there was none."""
-    if not notice_days:
-        return entry.effective_at
-    announced = min(entry.published_at or now, now)
-    return max(entry.effective_at, announced + timedelta(days=notice_days))
 
 
 def _measure_set(batch: _Batch, measures: Sequence[str]) -> int:

@@ -2,9 +2,10 @@
 
 Identity comes from the client certificate alone, from the one URI among its subject alternative names:
 
-    tipstaff://provider/<audience>/<provider>     a provider, and the audience it belongs to
-    tipstaff://authority/<authority>              an authority
-    tipstaff://operator/<name>                    the operator
+    tipstaff://provider/<audience>/<provider>            a provider, and the audience it belongs to
+    tipstaff://authority/<authority>                     an authority: its case system, nobody in particular
+    tipstaff://authority/<authority>/officer/<officer>   an authority, and who of it; give officers staff numbers, not their names
+    tipstaff://operator/<name>                           the operator, and who of it
 
 Nothing in a request says who somebody is. MAY_CALL is the whole authorisation table; a method that is not in it is nobody's.
 The operator is absent where a call belongs to an audience: it has none, and no business with a provider's keys.
@@ -26,7 +27,7 @@ __all__ = ["MAY_CALL", "Caller", "Role", "caller_from_uris", "may_call"]
 
 _WORD = r"[a-z0-9][a-z0-9-]{0,39}"
 _PROVIDER = re.compile(rf"tipstaff://provider/(?P<audience>{_WORD})/(?P<name>{_WORD})")
-_AUTHORITY = re.compile(rf"tipstaff://authority/(?P<name>{_WORD})")
+_AUTHORITY = re.compile(rf"tipstaff://authority/(?P<name>{_WORD})(?:/officer/(?P<officer>{_WORD}))?")
 _OPERATOR = re.compile(rf"tipstaff://operator/(?P<name>{_WORD})")
 
 
@@ -40,16 +41,19 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling: a role, a name within it, and for a provider its audience (empty otherwise)."""
+    """Who is calling: a role, a name within it, for a provider its audience, for an authority perhaps the officer (empty otherwise)."""
 
     role: Role
     name: str
     audience: str = ""
+    officer: str = ""
 
     @property
     def uri(self) -> str:
         """The identity as it stands in the certificate."""
         parts = (self.role.value, self.audience, self.name) if self.audience else (self.role.value, self.name)
+        if self.officer:
+            parts = (*parts, "officer", self.officer)
         return "tipstaff://" + "/".join(parts)
 
 
@@ -71,9 +75,15 @@ MAY_CALL: Mapping[str, frozenset[Role]] = {
     "/tipstaff.v1.EnforcementService/SubmitCoverage": _P,
     "/tipstaff.v1.DisputeService/OpenDispute": _ALL,
     "/tipstaff.v1.DisputeService/GetDispute": _A,
+    "/tipstaff.v1.DisputeService/FollowDispute": _ALL,
+    "/tipstaff.v1.DisputeService/ListDisputes": _A,
+    "/tipstaff.v1.DisputeService/AnswerDispute": _A,
     "/tipstaff.v1.RegistryService/SubmitRestrictions": _A,
     "/tipstaff.v1.RegistryService/GetRestriction": _A,
     "/tipstaff.v1.RegistryService/EndRestriction": _A,
+    "/tipstaff.v1.RegistryService/GetDraft": _A,
+    "/tipstaff.v1.RegistryService/ApproveRestriction": _A,
+    "/tipstaff.v1.RegistryService/ApproveRestrictions": _A,
     "/tipstaff.v1.RegistryService/AmendRestriction": _A,
     "/tipstaff.v1.RegistryService/ExemptRestriction": _A,
     "/tipstaff.v1.RegistryService/SearchRestrictions": _A,
@@ -104,10 +114,10 @@ def _parse(uri: str) -> Caller:
     if match := _PROVIDER.fullmatch(uri):
         return Caller(Role.PROVIDER, match["name"], match["audience"])
     if match := _AUTHORITY.fullmatch(uri):
-        return Caller(Role.AUTHORITY, match["name"])
+        return Caller(Role.AUTHORITY, match["name"], officer=match["officer"] or "")
     if match := _OPERATOR.fullmatch(uri):
         return Caller(Role.OPERATOR, match["name"])
     raise NotIdentifiedError(
         "the certificate's identity is none of tipstaff://provider/<audience>/<provider>, tipstaff://authority/<authority>, "
-        "tipstaff://operator/<name>; have it issued again"
+        "tipstaff://authority/<authority>/officer/<officer>, tipstaff://operator/<name>; have it issued again"
     )

@@ -6,7 +6,7 @@
     keys/                     signing keys; in production root, targets and sign-off keys live elsewhere
     repository/               the signed repository, one folder per audience
     providers/<id>/           a kit for each provider: tipstaff.toml for Screener.open, certificates, wrapping key, the trusted root
-    authorities/<id>/         a certificate for each authority
+    authorities/<id>/         a certificate for each authority, and in officers/<id>/ for those of its officers who have one
     operator/                 the operator's own certificate
 
 Everything is made in `.init/` first and moved up when it is whole, the configuration last. Killed at any point, `init` can be run again: a

@@ -6,12 +6,14 @@ import csv
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.provider_fixtures import NAME, operator, people, server
 from tests.support.provider_world import HOTEL, MEASURE, Operator, resident_id
+from tipstaff.v1 import dispute_pb2
 from tipstaff_sdk.cli.app import run
 
 if TYPE_CHECKING:
@@ -73,6 +75,20 @@ def test_number_and_name_come_over_standard_input(tipstaff: Command) -> None:
     assert (answer["verdict"], answer["reason"]) == ("RESTRICTED", "IN_FORCE")
     assert answer["restrictions"][0]["restriction_id"] == people()[0].restriction_ids[0].hex()
     assert tipstaff("check", "-", "--name", NAME, "--measure", MEASURE, stdin=f"{CLEAR_ID}\n") == 0
+
+
+def test_a_dispute_is_followed_by_its_case_number(tipstaff: Command, server: ProviderServer) -> None:
+    opened = datetime(2026, 5, 4, tzinfo=UTC)
+    known = dispute_pb2.Dispute(case_number="D-9", state=dispute_pb2.DISPUTE_STATE_OPEN)
+    known.opened_at.FromDatetime(opened)
+    known.answer_due_at.FromDatetime(opened + timedelta(days=15))
+    server.disputes[bytes(16)] = known
+    assert tipstaff("dispute", "D-9", "--lang", "en") == 0
+    assert tipstaff.out == "The dispute is being examined.\n"
+    assert tipstaff("dispute", "--json", stdin="D-9\n") == 0
+    assert (tipstaff.json()["state"], tipstaff.json()["due"]) == ("OPEN", "2026-05-19T00:00:00+00:00")
+    assert tipstaff("dispute", "D-10") == 1
+    assert "check the case number" in tipstaff.err
 
 
 def test_service_is_typed_by_the_catalogue(tipstaff: Command) -> None:

@@ -20,6 +20,7 @@ from tests.support.provider_fixtures import NAME, operator, people, server
 from tests.support.provider_server import ProviderServer, wait_for
 from tests.support.provider_world import AUDIENCE, HOTEL, MEASURE, Operator, resident_id, utc_now
 from tipstaff_sdk.decision import Decision, Outcome, Reason, Verdict
+from tipstaff_sdk.disputing import DisputeGround, DisputeState
 from tipstaff_sdk.errors import (
     ClosedError,
     ConfigurationError,
@@ -29,6 +30,7 @@ from tipstaff_sdk.errors import (
     InvalidServiceError,
     MeasureNotCoveredError,
     NotDisputableError,
+    NotFoundError,
     NotReadyError,
     OutboxFullError,
     StorageError,
@@ -199,8 +201,22 @@ def test_report_dispute_and_relief_on_the_way_round(follower: Screener, server: 
     assert dispute.suspended
     assert dispute.due - dispute.opened_at == timedelta(days=15)
     assert follower.dispute(decision, "不是我") == dispute
+    progress = follower.follow_dispute(dispute.case_number)
+    assert (progress.state, progress.due, progress.answered_at, progress.overdue) == (DisputeState.OPEN, dispute.due, None, False)
+    assert progress.explain("en") == "The dispute is being examined."
+    with pytest.raises(NotFoundError, match="check the case number"):
+        follower.follow_dispute("D-2")
     wait_for(lambda: verdict(follower) == (Verdict.CLEAR, Reason.LIFTED))
     wait_for(lambda: follower.status().outbox_pending == 0)
+
+
+def test_another_ground_is_another_dispute_and_travels_with_it(follower: Screener, server: ProviderServer) -> None:
+    decision = follower.check(LISTED_ID, name=NAME, measure=MEASURE)
+    plain = follower.dispute(decision, "不是我")
+    named = follower.dispute(decision, "不是我", ground=DisputeGround.IDENTITY)
+    assert plain.case_number != named.case_number
+    assert follower.dispute(decision, "不是我", ground=DisputeGround.IDENTITY) == named
+    assert server.grounds == ["OTHER", "IDENTITY", "IDENTITY"]
 
 
 def test_dispute_needs_a_restriction_a_statement_and_the_network(follower: Screener, server: ProviderServer) -> None:

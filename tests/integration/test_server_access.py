@@ -112,6 +112,15 @@ CALLS: dict[str, Callable[[grpc.Channel], object]] = {
         dispute_pb2.OpenDisputeRequest(), timeout=SECONDS
     ),
     "GetDispute": lambda channel: dispute_pb2_grpc.DisputeServiceStub(channel).GetDispute(dispute_pb2.GetDisputeRequest(), timeout=SECONDS),
+    "FollowDispute": lambda channel: dispute_pb2_grpc.DisputeServiceStub(channel).FollowDispute(
+        dispute_pb2.FollowDisputeRequest(), timeout=SECONDS
+    ),
+    "ListDisputes": lambda channel: dispute_pb2_grpc.DisputeServiceStub(channel).ListDisputes(
+        dispute_pb2.ListDisputesRequest(), timeout=SECONDS
+    ),
+    "AnswerDispute": lambda channel: dispute_pb2_grpc.DisputeServiceStub(channel).AnswerDispute(
+        dispute_pb2.AnswerDisputeRequest(), timeout=SECONDS
+    ),
     "SubmitRestrictions": lambda channel: list(
         registry_pb2_grpc.RegistryServiceStub(channel).SubmitRestrictions(iter([registry_pb2.SubmitRestrictionsRequest()]), timeout=SECONDS)
     ),
@@ -120,6 +129,13 @@ CALLS: dict[str, Callable[[grpc.Channel], object]] = {
     ),
     "EndRestriction": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).EndRestriction(
         registry_pb2.EndRestrictionRequest(), timeout=SECONDS
+    ),
+    "GetDraft": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).GetDraft(registry_pb2.GetDraftRequest(), timeout=SECONDS),
+    "ApproveRestriction": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).ApproveRestriction(
+        registry_pb2.ApproveRestrictionRequest(), timeout=SECONDS
+    ),
+    "ApproveRestrictions": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).ApproveRestrictions(
+        registry_pb2.ApproveRestrictionsRequest(), timeout=SECONDS
     ),
     "AmendRestriction": lambda channel: registry_pb2_grpc.RegistryServiceStub(channel).AmendRestriction(
         registry_pb2.AmendRestrictionRequest(), timeout=SECONDS
@@ -150,10 +166,17 @@ MAY = {
         "SubmitReports",
         "SubmitCoverage",
         "OpenDispute",
+        "FollowDispute",
     },
     COURT: {
         "OpenDispute",
         "GetDispute",
+        "FollowDispute",
+        "ListDisputes",
+        "AnswerDispute",
+        "GetDraft",
+        "ApproveRestriction",
+        "ApproveRestrictions",
         "SubmitRestrictions",
         "GetRestriction",
         "EndRestriction",
@@ -165,6 +188,12 @@ MAY = {
     OPERATOR: {
         "OpenDispute",
         "GetDispute",
+        "FollowDispute",
+        "ListDisputes",
+        "AnswerDispute",
+        "GetDraft",
+        "ApproveRestriction",
+        "ApproveRestrictions",
         "GetRestriction",
         "EndRestriction",
         "AmendRestriction",

@@ -140,6 +140,7 @@ class Disputes(dispute_pb2_grpc.DisputeServiceServicer):
 
     def OpenDispute(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         with self._server.lock:
+            self._server.grounds.append(dispute_pb2.DisputeGround.Name(request.ground).removeprefix("DISPUTE_GROUND_"))
             known = self._server.disputes.get(request.request_id)
             if known is None:
                 now = self._server.operator.clock()
@@ -151,6 +152,16 @@ class Disputes(dispute_pb2_grpc.DisputeServiceServicer):
                 self._server.disputes[request.request_id] = known
                 self._server.operator.lift(request.restriction_id)
         return dispute_pb2.OpenDisputeResponse(dispute=known, relief_sequence=len(self._server.operator.relief))
+
+    def FollowDispute(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
+        for known in self._server.disputes.values():
+            if known.case_number == request.case_number:
+                response = dispute_pb2.FollowDisputeResponse(
+                    state=known.state, opened_at=known.opened_at, answer_due_at=known.answer_due_at
+                )
+                response.text.zh, response.text.en = "异议已受理。", "The dispute is being examined."
+                return response
+        return context.abort(grpc.StatusCode.NOT_FOUND, "there is no such dispute here; check the case number")
 
 
 class ProviderServer:
@@ -175,6 +186,7 @@ class ProviderServer:
         self.reports: dict[bytes, Any] = {}
         self.counts: dict[bytes, Any] = {}
         self.disputes: dict[bytes, Any] = {}
+        self.grounds: list[str] = []
         self.duplicates = 0
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

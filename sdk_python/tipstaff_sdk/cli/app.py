@@ -142,6 +142,25 @@ def status(config: Config = None, lang: Lang = None, as_json: AsJson = False) ->
         render.status(screener.status(), chosen, as_json=as_json)
 
 
+@app.command()
+def dispute(
+    case_number: Annotated[
+        str | None,
+        typer.Argument(
+            help="The case number, as the person has it. Left out, it is asked for, or read from standard input.", show_default=False
+        ),
+    ] = None,
+    config: Config = None,
+    lang: Lang = None,
+    as_json: AsJson = False,  # noqa: FBT002  a flag
+) -> None:
+    """Show where a dispute stands, wherever it was opened. Whoever holds its case number may ask; best without arguments, as `check`."""
+    settings = _settings(config)
+    chosen = _language(lang, settings)
+    with Screener(settings) as screener:
+        render.progress(screener.follow_dispute(_ask(case_number, "cli.ask_case_number", chosen)), chosen, as_json=as_json)
+
+
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits; our errors become one line and an exit status."""
     try:

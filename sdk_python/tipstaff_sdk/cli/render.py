@@ -16,9 +16,10 @@ from tipstaff_sdk.texts import text
 if TYPE_CHECKING:
     from tipstaff_sdk.book.run import Summary
     from tipstaff_sdk.decision import Decision
+    from tipstaff_sdk.disputing import DisputeProgress
     from tipstaff_sdk.status import Status
 
-__all__ = ["decision", "decision_fields", "status", "status_fields", "summary", "summary_fields"]
+__all__ = ["decision", "decision_fields", "progress", "status", "status_fields", "summary", "summary_fields"]
 
 
 def decision(made: Decision, lang: str, *, as_json: bool) -> None:
@@ -27,6 +28,21 @@ def decision(made: Decision, lang: str, *, as_json: bool) -> None:
         _print_json({**decision_fields(made), "explanation": made.explain(lang)})
     else:
         _console().print(made.explain(lang), markup=False)
+
+
+def progress(found: DisputeProgress, lang: str, *, as_json: bool) -> None:
+    """Where a dispute stands: in words, or all its fields."""
+    if not as_json:
+        _console().print(found.explain(lang), markup=False)
+        return
+    fields: dict[str, object] = {
+        "state": found.state.name,
+        "opened_at": found.opened_at.isoformat(),
+        "due": found.due.isoformat(),
+        "answered_at": None if found.answered_at is None else found.answered_at.isoformat(),
+        "overdue": found.overdue,
+    }
+    _print_json({**fields, "explanation": found.explain(lang)})
 
 
 def decision_fields(made: Decision) -> dict[str, object]:

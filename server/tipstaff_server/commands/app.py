@@ -8,7 +8,26 @@ import typer
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
-from tipstaff_server.commands import audit, end, generate, import_, init, keys, mirror, prune, publish, remedies, restriction, serve, stats
+from tipstaff_server.commands import (
+    administration,
+    audit,
+    authority,
+    dispute,
+    drafts,
+    end,
+    generate,
+    import_,
+    init,
+    keys,
+    members,
+    mirror,
+    prune,
+    publish,
+    remedies,
+    restriction,
+    serve,
+    stats,
+)
 from tipstaff_server.errors import ServerError
 from tipstaff_signing.errors import SigningError
 
@@ -35,9 +54,13 @@ for commands in (
     audit.upkeep_app,
 ):
     app.add_typer(commands)
+init.provider_app.add_typer(members.app)
+restriction.app.add_typer(drafts.app)
 app.add_typer(init.provider_app, name="provider")
+app.add_typer(administration.app, name="administration")
+app.add_typer(authority.app, name="authority")
 app.add_typer(keys.app, name="keys")
-app.add_typer(end.dispute_app, name="dispute")
+app.add_typer(dispute.app, name="dispute")
 app.add_typer(restriction.app, name="restriction")
 app.add_typer(audit.app, name="audit")
 

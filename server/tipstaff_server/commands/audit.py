@@ -1,14 +1,10 @@
-"""`tipstaff-server audit verify`, and looking after the registry: `migrate`, `administration`."""
-
-from pathlib import Path
+"""`tipstaff-server audit verify`, and looking after the registry's schema: `migrate`."""
 
 import typer
 
-from tipstaff_server import migrations, setup
-from tipstaff_server.administration import Administration
-from tipstaff_server.clock import utc_now
+from tipstaff_server import migrations
 from tipstaff_server.commands.options import ConfigOption
-from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json, this_operator
+from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json
 from tipstaff_server.config import Config
 from tipstaff_server.database import Database
 
@@ -41,17 +37,3 @@ def migrate(config: ConfigOption = None) -> None:
     migrations.upgrade(database)
     database.close()
     typer.echo("the database has this program's schema")
-
-
-@upkeep_app.command()
-def administration(config: ConfigOption = None) -> None:
-    """Load the configured administration file: measures, authorities, lists, audiences. An unchanged file changes nothing."""
-    typer.echo(f"administration version {_load(config)}")
-
-
-def _load(config: Path | None) -> int:
-    settings = Config.load(config)
-    file = settings.administration.file
-    loaded = Administration.load(None if file is None else settings.path(file))
-    with open_registry(config) as registry:
-        return setup.set_administration(registry.database, registry.vault, loaded, actor=this_operator(), now=utc_now())

@@ -11,14 +11,16 @@ import typer
 
 from tipstaff_server.actors import Actor
 from tipstaff_server.config import Config
+from tipstaff_server.errors import InvalidRequestError
 from tipstaff_server.registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["JsonOption", "ReasonOption", "open_registry", "print_json", "this_operator"]
+__all__ = ["IdArgument", "JsonOption", "ReasonOption", "identity_of", "open_registry", "print_json", "this_operator"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+IdArgument = Annotated[str, typer.Argument(help="The restriction's id, 32 hexadecimal digits.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes into the audit log, encrypted.")]
 
 
@@ -40,3 +42,11 @@ def this_operator() -> Actor:
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def identity_of(text: str) -> bytes:
+    """A restriction's id. Raises InvalidRequestError."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise InvalidRequestError("a restriction's id has 32 hexadecimal digits, as decisions and reports show it") from None

@@ -1,8 +1,9 @@
 """`tipstaff-server stats`: what providers checked and did, and what is published for them."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -12,9 +13,14 @@ from rich.table import Table
 from tipstaff.v1 import enforcement_pb2, statistics_pb2
 from tipstaff_server.commands.options import ConfigOption
 from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json
+from tipstaff_server.config import Config
+from tipstaff_server.lagging import Allowed, supervise
 from tipstaff_server.statistics import PublishedListing, published_listings, statistics
 
-__all__ = ["app"]
+__all__ = ["LAGGING", "app"]
+
+LAGGING = 4
+"""Exit status of `--lagging` when somebody lags."""
 
 app = typer.Typer()
 COUNTS = ("checked", "clear", "filter_hits", "restricted", "review", "unknown")
@@ -29,20 +35,33 @@ def stats(
     since: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="First moment, UTC.", show_default="all")] = None,
     until: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="End, UTC, exclusive.", show_default="now")] = None,
     *,
+    lagging: Annotated[bool, typer.Option("--lagging", help="Only providers that lag. Exit status 4: there are such.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show checks, hits and outcomes per provider and measure, what each provider enforces, and how many share a bucket."""
+    """Show checks, hits and outcomes per provider and measure, what each provider enforces and who lags, disputes, published listings."""
     with open_registry(config) as registry:
         found = statistics(registry.database, since=_utc(since), until=_utc(until))
-        head = registry.relief_head()
+        supervise(found, registry, Allowed.of(Config.load(config).publication))
+        head, now = registry.relief_head(), registry.clock()
         listings = published_listings(registry.database)
-    if as_json:
+    if lagging:
+        _only_lagging(found, now, as_json=as_json)
+    elif as_json:
         print_json({"relief_head": head, **_document(found), "listings": [asdict(listing) for listing in listings]})
-        return
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(_measures(found))
-    console.print(_providers(found, head))
-    console.print(_listings(listings))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else WIDTH)
+        for table in (_measures(found), _providers(found.providers, now), _disputes(found), _listings(listings)):
+            console.print(table)
+
+
+def _only_lagging(found: statistics_pb2.GetStatisticsResponse, now: datetime, *, as_json: bool) -> None:
+    late = [row for row in found.providers if row.lagging]
+    if as_json:
+        print_json(_document(statistics_pb2.GetStatisticsResponse(providers=late))["providers"])
+    else:
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(_providers(late, now))
+    if late:
+        raise typer.Exit(LAGGING)
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -68,10 +87,17 @@ def _document(found: statistics_pb2.GetStatisticsResponse) -> dict[str, object]:
             "enforced_listing": row.enforced_listing,
             "enforced_relief_sequence": row.enforced_relief_sequence,
             "acknowledged_at": row.acknowledged_at.ToDatetime(UTC).isoformat() if row.HasField("acknowledged_at") else None,
+            "published_listing": row.published_listing,
+            "relief_sequence": row.relief_sequence,
+            "behind_since": row.behind_since.ToDatetime(UTC).isoformat() if row.HasField("behind_since") else None,
+            "lagging": row.lagging,
         }
         for row in found.providers
     ]
-    return {"measures": measures, "providers": providers}
+    disputes = [
+        {"authority_id": row.authority_id, "open": row.open, "overdue": row.overdue, "answered": row.answered} for row in found.disputes
+    ]
+    return {"measures": measures, "providers": providers, "disputes": disputes}
 
 
 def _measures(found: statistics_pb2.GetStatisticsResponse) -> Table:
@@ -92,18 +118,37 @@ def _outcomes(row: statistics_pb2.MeasureStatistics) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in names)
 
 
-def _providers(found: statistics_pb2.GetStatisticsResponse, head: int) -> Table:
-    table = Table(title=f"Enforced versions (relief is at {head:,})")
+def _providers(rows: Sequence[statistics_pb2.ProviderStatistics], now: datetime) -> Table:
+    table = Table(title=f"Enforced versions ({sum(row.lagging for row in rows)} lag)")
     for header in ("provider", "audience"):
         table.add_column(header)
-    for header in ("listing", "relief", "behind"):
+    for header in ("listing", "of", "relief", "of", "behind for"):
         table.add_column(header, justify="right")
-    table.add_column("said at (UTC)")
-    for row in found.providers:
+    for header in ("", "said at (UTC)"):
+        table.add_column(header)
+    for row in rows:
         said = row.HasField("acknowledged_at")
-        numbers = (row.enforced_listing, row.enforced_relief_sequence, max(0, head - row.enforced_relief_sequence))
+        enforced = (f"{row.enforced_listing:,}", f"{row.enforced_relief_sequence:,}") if said else ("-", "-")
+        behind = _age(now - row.behind_since.ToDatetime(UTC)) if row.HasField("behind_since") else ""
         at = f"{row.acknowledged_at.ToDatetime():%Y-%m-%d %H:%M:%S}" if said else "never"
-        table.add_row(row.provider_id, row.audience, *(f"{number:,}" if said else "-" for number in numbers), at)
+        numbers = (enforced[0], f"{row.published_listing:,}", enforced[1], f"{row.relief_sequence:,}")
+        table.add_row(row.provider_id, row.audience, *numbers, behind, "LAGS" if row.lagging else "", at)
+    return table
+
+
+def _age(age: timedelta) -> str:
+    """In days and hours, or hours and minutes."""
+    minutes = max(0, int(age.total_seconds())) // 60
+    return f"{age.days} d {minutes // 60 % 24} h" if age.days > 0 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _disputes(found: statistics_pb2.GetStatisticsResponse) -> Table:
+    table = Table(title="Disputes")
+    table.add_column("authority")
+    for header in ("open", "overdue", "answered"):
+        table.add_column(header, justify="right")
+    for row in found.disputes:
+        table.add_row(row.authority_id, f"{row.open:,}", f"{row.overdue:,}", f"{row.answered:,}")
     return table
 
 

@@ -2,6 +2,7 @@
 
 from tipstaff_server.models.administration import (
     AdministrationRow,
+    Approval,
     AudienceMeasureRow,
     AudienceRow,
     AuthorityRow,
@@ -26,8 +27,10 @@ from tipstaff_server.models.operations import (
 )
 from tipstaff_server.models.remedies import RemedyOutcome, RemedyRow, RemedyState
 from tipstaff_server.models.restrictions import (
+    DisputeGround,
     DisputeRow,
     DisputeState,
+    DraftRow,
     ExemptionRow,
     IdempotencyRow,
     ImportRow,
@@ -40,6 +43,7 @@ from tipstaff_server.models.subjects import IdentifierRow, NameRow, ResponsibleL
 
 __all__ = [
     "AdministrationRow",
+    "Approval",
     "AudienceMeasureRow",
     "AudienceRow",
     "AuditHeadRow",
@@ -49,8 +53,10 @@ __all__ = [
     "BuildState",
     "CoverageRow",
     "DisputeEffect",
+    "DisputeGround",
     "DisputeRow",
     "DisputeState",
+    "DraftRow",
     "EntitlementRow",
     "EpochKeyRow",
     "ExemptionRow",

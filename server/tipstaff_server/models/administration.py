@@ -17,6 +17,13 @@ class DisputeEffect(StrEnum):
     CONTINUE = "CONTINUE"
 
 
+class Approval(StrEnum):
+    """How many persons it takes to put an entry of a list in force."""
+
+    ONE_PERSON = "ONE_PERSON"
+    TWO_PERSONS = "TWO_PERSONS"
+
+
 class Meta(Base):
     """Facts of the deployment that never change: registry id, check value of the key, salt, cost of stretching."""
 
@@ -76,6 +83,7 @@ class ListRow(Base):
     notice_days: Mapped[int]
     default_term: Mapped[str] = mapped_column(String(32))
     default_legal_basis: Mapped[Text]
+    approval: Mapped[Approval] = mapped_column(word(Approval), default=Approval.ONE_PERSON)
     retired: Mapped[bool]
 
 
@@ -106,7 +114,10 @@ class AudienceMeasureRow(Base):
 
 
 class ProviderRow(Base):
-    """A provider (实施单位), and what it last said it enforces. `wrapping_key`: its X25519 public key, 32 bytes, once registered."""
+    """A provider (实施单位), and what it last said it enforces. `wrapping_key`: its X25519 public key, 32 bytes, once registered.
+
+    `removed_at`: since when it is turned away; its reports and remedies stay.
+    """
 
     __tablename__ = "providers"
     id: Mapped[Code] = mapped_column(primary_key=True)
@@ -116,3 +127,4 @@ class ProviderRow(Base):
     enforced_relief_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
     acknowledged_at: Mapped[datetime | None] = mapped_column(Moment)
     wrapping_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    removed_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -20,6 +20,16 @@ class DisputeState(StrEnum):
     CLOSED = "CLOSED"
 
 
+class DisputeGround(StrEnum):
+    """Why a restriction is said to be wrong; named as DisputeGround in the contract."""
+
+    IDENTITY = "IDENTITY"
+    FACTS = "FACTS"
+    PERFORMED = "PERFORMED"
+    PROCEDURE = "PROCEDURE"
+    OTHER = "OTHER"
+
+
 class MeasureSetRow(Base):
     """A set of measures that occurs: few exist, so a restriction names its set. `codes` is sorted, separated by spaces."""
 
@@ -29,7 +39,10 @@ class MeasureSetRow(Base):
 
 
 class RestrictionRow(Base):
-    """One restriction. `entry_digest` recognises the same entry again; `decided_by` is the deciding court's own name."""
+    """One restriction. `entry_digest` recognises the same entry again; `decided_by` is the deciding court's own name.
+
+    `approved_at`: when the second person approved it; empty for a draft, and where a list asks for one person only.
+    """
 
     __tablename__ = "restrictions"
     __table_args__ = (
@@ -51,12 +64,25 @@ class RestrictionRow(Base):
     case_opened_at: Mapped[datetime | None] = mapped_column(Moment)
     published_at: Mapped[datetime | None] = mapped_column(Moment)
     entered_at: Mapped[When]
+    approved_at: Mapped[datetime | None] = mapped_column(Moment)
     activated_at: Mapped[datetime | None] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     version: Mapped[int] = mapped_column(BigInteger)
     relief_floor: Mapped[int] = mapped_column(BigInteger)
     relief_sequence: Mapped[int] = mapped_column(BigInteger)
     entry_digest: Mapped[Digest]
+
+
+class DraftRow(Base):
+    """What a draft will add once it is approved: numbers, names, responsible persons. Until then it touches nobody's subject.
+
+    `entry` is encrypted, in the row of the restriction's id. The row goes when the restriction is a draft no longer.
+    """
+
+    __tablename__ = "drafts"
+    restriction_id: Mapped[Id] = mapped_column(ForeignKey("restrictions.id"), primary_key=True)
+    entered_by: Mapped[str] = mapped_column(String(100))
+    entry: Mapped[Sealed]
 
 
 class ExemptionRow(Base):
@@ -102,7 +128,7 @@ class DisputeRow(Base):
     request_id: Mapped[Id]
     restriction_id: Mapped[Id] = mapped_column(ForeignKey("restrictions.id"), index=True)
     decision_id: Mapped[bytes | None] = mapped_column(LargeBinary(16))
-    ground: Mapped[str] = mapped_column(String(24))
+    ground: Mapped[DisputeGround] = mapped_column(word(DisputeGround))
     statement: Mapped[Sealed]
     state: Mapped[DisputeState] = mapped_column(word(DisputeState))
     suspends: Mapped[bool]

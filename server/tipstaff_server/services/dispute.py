@@ -1,4 +1,4 @@
-"""Somebody says that a restriction is wrong."""
+"""Somebody says that a restriction is wrong, follows that, and is answered."""
 
 from __future__ import annotations
 
@@ -6,28 +6,54 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc
+from tipstaff.v1.identity_pb2 import BilingualText
+from tipstaff_server.actors import ActorKind
+from tipstaff_server.amending import Amendment
+from tipstaff_server.errors import InvalidRequestError
+from tipstaff_server.following import DEFAULT_PAGE, MAX_PAGE, WantedDisputes
 from tipstaff_server.gate import Context, actor_of, caller_of
+from tipstaff_server.models import DisputeGround, DisputeState
+from tipstaff_server.repeating import Precondition
+from tipstaff_server.services.drafts import summary_message
+from tipstaff_server.services.registry import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tipstaff_server.answering import Outcome
     from tipstaff_server.disputes import Dispute
+    from tipstaff_server.following import DisputeCase, Progress
+    from tipstaff_server.limits import CallerLimits
     from tipstaff_server.registry import Registry
 
 __all__ = ["DisputeService"]
 
+_GROUNDS = {
+    dispute_pb2.DISPUTE_GROUND_UNSPECIFIED: DisputeGround.OTHER,
+    **{dispute_pb2.DisputeGround.Value(f"DISPUTE_GROUND_{ground.value}"): ground for ground in DisputeGround},
+}
+_OUTCOMES: dict[int, Outcome] = {
+    dispute_pb2.DISPUTE_OUTCOME_UPHELD: DisputeState.REJECTED,
+    dispute_pb2.DISPUTE_OUTCOME_CORRECTED: DisputeState.CORRECTED,
+    dispute_pb2.DISPUTE_OUTCOME_REVOKED: DisputeState.REVOKED,
+}
+
 
 class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
-    """See dispute.proto. `lifted` is called when a dispute suspends, so that relief goes out at once."""
+    """See dispute.proto. `lifted` is called after an act that relief has to carry, so that it goes out at once."""
 
-    def __init__(self, registry: Registry, lifted: Callable[[], None]) -> None:
+    def __init__(self, registry: Registry, lifted: Callable[[], None], limits: CallerLimits) -> None:
         self._registry = registry
         self._lifted = lifted
+        self._limits = limits
 
     async def OpenDispute(  # noqa: N802  the contract's name
         self, request: dispute_pb2.OpenDisputeRequest, context: Context
     ) -> dispute_pb2.OpenDisputeResponse:
         """Opens one; a provider knows of its audience's restrictions only."""
+        ground = _GROUNDS.get(request.ground)
+        if ground is None:
+            raise InvalidRequestError("there is no such ground; leave it out, or give one of the contract's")
         opened = await asyncio.to_thread(
             self._registry.open_dispute,
             request.restriction_id,
@@ -35,6 +61,7 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
             request_id=request.request_id,
             actor=actor_of(caller_of(context)),
             decision_id=request.decision_id,
+            ground=ground,
         )
         if opened.relief_sequence:
             self._lifted()
@@ -43,9 +70,71 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
     async def GetDispute(  # noqa: N802  the contract's name
         self, request: dispute_pb2.GetDisputeRequest, context: Context
     ) -> dispute_pb2.GetDisputeResponse:
-        """Where one stands."""
-        found = await asyncio.to_thread(self._registry.get_dispute, request.case_number, actor=actor_of(caller_of(context)))
-        return dispute_pb2.GetDisputeResponse(dispute=_dispute(found))
+        """Where one stands, and for whoever answers it the whole case."""
+        actor = actor_of(caller_of(context))
+        found = await asyncio.to_thread(self._registry.get_dispute, request.case_number, actor=actor)
+        response = dispute_pb2.GetDisputeResponse(dispute=_dispute(found))
+        if actor.kind in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
+            response.case.CopyFrom(_case(await asyncio.to_thread(self._registry.following.case, request.case_number, actor)))
+        return response
+
+    async def FollowDispute(  # noqa: N802  the contract's name
+        self, request: dispute_pb2.FollowDisputeRequest, context: Context
+    ) -> dispute_pb2.FollowDisputeResponse:
+        """For whoever holds the number. Numbers that do not exist are counted, so that nobody guesses them."""
+        caller = caller_of(context)
+        self._limits.case_number(caller)
+        found = await asyncio.to_thread(self._registry.following.follow, request.case_number)
+        self._limits.case_number_known(caller)
+        return _progress(found)
+
+    async def ListDisputes(  # noqa: N802  the contract's name
+        self, request: dispute_pb2.ListDisputesRequest, context: Context
+    ) -> dispute_pb2.ListDisputesResponse:
+        """A page for whoever answers them."""
+        wanted = WantedDisputes(
+            state=_state(request.state),
+            overdue=request.overdue,
+            after=request.page_token,
+            limit=min(request.page_size or DEFAULT_PAGE, MAX_PAGE),
+        )
+        found, token = await asyncio.to_thread(self._registry.following.page, wanted, actor_of(caller_of(context)))
+        return dispute_pb2.ListDisputesResponse(disputes=[_case(item) for item in found], next_page_token=token)
+
+    async def AnswerDispute(  # noqa: N802  the contract's name
+        self, request: dispute_pb2.AnswerDisputeRequest, context: Context
+    ) -> dispute_pb2.AnswerDisputeResponse:
+        """Upheld, corrected or revoked; what became less goes out at once."""
+        outcome = _OUTCOMES.get(request.outcome)
+        if outcome is None:
+            raise InvalidRequestError("say how it is answered: upheld, corrected or revoked")
+        done = await asyncio.to_thread(
+            self._registry.answering.answer,
+            request.case_number,
+            outcome,
+            request.reason,
+            actor_of(caller_of(context)),
+            correction=_correction(request.correction),
+            given=Precondition(request.expected_version, request.idempotency_key),
+        )
+        if done.relief_sequence:
+            self._lifted()
+        return dispute_pb2.AnswerDisputeResponse(
+            dispute=_dispute(done.dispute), restriction=summary_message(done.restriction), relief_sequence=done.relief_sequence
+        )
+
+
+def _correction(message: dispute_pb2.DisputeCorrection) -> Amendment:
+    expires_at = moment_of(message.expires_at, "expires_at") if message.HasField("expires_at") else None
+    return Amendment(tuple(message.measures), message.legal_basis, expires_at)
+
+
+def _state(value: dispute_pb2.DisputeState.ValueType) -> DisputeState | None:
+    if not value:
+        return None
+    if value not in dispute_pb2.DisputeState.values():
+        raise InvalidRequestError("there is no such state; leave it out, or give one of the contract's")
+    return DisputeState(dispute_pb2.DisputeState.Name(value).removeprefix("DISPUTE_STATE_"))
 
 
 def _dispute(found: Dispute) -> dispute_pb2.Dispute:
@@ -56,4 +145,31 @@ def _dispute(found: Dispute) -> dispute_pb2.Dispute:
     )
     message.opened_at.FromDatetime(found.opened_at)
     message.answer_due_at.FromDatetime(found.answer_due_at)
+    return message
+
+
+def _case(found: DisputeCase) -> dispute_pb2.DisputeCase:
+    message = dispute_pb2.DisputeCase(
+        dispute=_dispute(found.dispute),
+        restriction_id=found.restriction_id,
+        authority_id=found.authority_id,
+        ground=dispute_pb2.DisputeGround.Value(f"DISPUTE_GROUND_{found.ground.value}"),
+        statement=found.statement,
+        overdue=found.overdue,
+    )
+    if found.answered_at is not None:
+        message.answered_at.FromDatetime(found.answered_at)
+    return message
+
+
+def _progress(found: Progress) -> dispute_pb2.FollowDisputeResponse:
+    message = dispute_pb2.FollowDisputeResponse(
+        state=dispute_pb2.DisputeState.Value(f"DISPUTE_STATE_{found.state.value}"),
+        overdue=found.overdue,
+        text=BilingualText(zh=found.text("zh"), en=found.text("en")),
+    )
+    message.opened_at.FromDatetime(found.opened_at)
+    message.answer_due_at.FromDatetime(found.answer_due_at)
+    if found.answered_at is not None:
+        message.answered_at.FromDatetime(found.answered_at)
     return message

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tipstaff.v1 import registry_pb2, registry_pb2_grpc
+from tipstaff.v1 import registry_pb2
 from tipstaff_sdk.identity import Identifier
 from tipstaff_server.acts import EndKind
 from tipstaff_server.amending import Amendment
@@ -16,6 +16,7 @@ from tipstaff_server.gate import Context, actor_of, caller_of
 from tipstaff_server.lifecycle import State
 from tipstaff_server.looking import DEFAULT_PAGE, MAX_PAGE, Wanted
 from tipstaff_server.repeating import Precondition
+from tipstaff_server.services.drafts import DraftCalls, summary_message
 from tipstaff_server.submitting import SubmitStatus
 from tipstaff_server.tls_identity import Role
 
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from tipstaff_server.actors import Actor
-    from tipstaff_server.acts import RestrictionSummary
     from tipstaff_server.registry import Registry
     from tipstaff_server.tls_identity import Caller
 
-__all__ = ["RegistryService"]
+__all__ = ["RegistryService", "moment_of"]
 
 _END_KINDS = {
     registry_pb2.END_KIND_RELEASE: EndKind.RELEASE,
@@ -39,10 +39,11 @@ _END_KINDS = {
 MAX_KEY = 64
 
 
-class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
+class RegistryService(DraftCalls):
     """See registry.proto. `lifted` is called after an act that relief has to carry."""
 
     def __init__(self, registry: Registry, lifted: Callable[[], None]) -> None:
+        super().__init__(registry.drafting)
         self._registry = registry
         self._lifted = lifted
 
@@ -60,7 +61,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
     ) -> registry_pb2.GetRestrictionResponse:
         """One restriction of the caller's."""
         found = await asyncio.to_thread(self._registry.get, request.restriction_id, actor=actor_of(caller_of(context)))
-        return registry_pb2.GetRestrictionResponse(restriction=_summary(found))
+        return registry_pb2.GetRestrictionResponse(restriction=summary_message(found))
 
     async def EndRestriction(  # noqa: N802  the contract's name
         self, request: registry_pb2.EndRestrictionRequest, context: Context
@@ -74,7 +75,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         ended = await asyncio.to_thread(self._registry.end, request.restriction_id, kind, request.reason, actor=actor, given=given)
         if ended.relief_sequence:
             self._lifted()
-        return registry_pb2.EndRestrictionResponse(restriction=_summary(ended.restriction), relief_sequence=ended.relief_sequence)
+        return registry_pb2.EndRestrictionResponse(restriction=summary_message(ended.restriction), relief_sequence=ended.relief_sequence)
 
     async def AmendRestriction(  # noqa: N802  the contract's name
         self, request: registry_pb2.AmendRestrictionRequest, context: Context
@@ -87,7 +88,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         done = await asyncio.to_thread(self._registry.amending.amend, request.restriction_id, amendment, request.reason, actor, given)
         if done.relief_sequence:
             self._lifted()
-        return registry_pb2.AmendRestrictionResponse(restriction=_summary(done.restriction), relief_sequence=done.relief_sequence)
+        return registry_pb2.AmendRestrictionResponse(restriction=summary_message(done.restriction), relief_sequence=done.relief_sequence)
 
     async def ExemptRestriction(  # noqa: N802  the contract's name
         self, request: registry_pb2.ExemptRestrictionRequest, context: Context
@@ -117,7 +118,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         )
         found = await asyncio.to_thread(self._registry.looking.search, wanted, actor_of(caller_of(context)))
         token = found[-1].restriction_id if len(found) == wanted.limit else b""
-        return registry_pb2.SearchRestrictionsResponse(restrictions=[_summary(item) for item in found], next_page_token=token)
+        return registry_pb2.SearchRestrictionsResponse(restrictions=[summary_message(item) for item in found], next_page_token=token)
 
     async def GetHistory(self, request: registry_pb2.GetHistoryRequest, context: Context) -> registry_pb2.GetHistoryResponse:  # noqa: N802  the contract's name
         """What was done with one."""
@@ -168,18 +169,3 @@ def _state(value: registry_pb2.RestrictionState.ValueType) -> State | None:
     if value not in registry_pb2.RestrictionState.values():
         raise InvalidRequestError("there is no such state; leave it out, or give one of the contract's")
     return State(registry_pb2.RestrictionState.Name(value).removeprefix("RESTRICTION_STATE_"))
-
-
-def _summary(found: RestrictionSummary) -> registry_pb2.RestrictionSummary:
-    summary = registry_pb2.RestrictionSummary(
-        restriction_id=found.restriction_id,
-        state=registry_pb2.RestrictionState.Value(f"RESTRICTION_STATE_{found.state.value}"),
-        authority_id=found.authority_id,
-        list_id=found.list_id,
-        measures=found.measures,
-        case_number=found.case_number,
-        version=found.version,
-    )
-    summary.effective_at.FromDatetime(found.effective_at)
-    summary.expires_at.FromDatetime(found.expires_at)
-    return summary

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from tipstaff.v1 import statistics_pb2, statistics_pb2_grpc
 from tipstaff_server.errors import InvalidRequestError
+from tipstaff_server.lagging import supervise
 from tipstaff_server.statistics import statistics
 
 if TYPE_CHECKING:
-    from tipstaff_server.database import Database
     from tipstaff_server.gate import Context
+    from tipstaff_server.lagging import Allowed
+    from tipstaff_server.registry import Registry
 
 __all__ = ["StatisticsService"]
 
@@ -20,16 +22,21 @@ __all__ = ["StatisticsService"]
 class StatisticsService(statistics_pb2_grpc.StatisticsServiceServicer):
     """See statistics.proto."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, registry: Registry, allowed: Allowed) -> None:
+        self._registry = registry
+        self._allowed = allowed
 
     async def GetStatistics(  # noqa: N802  the contract's name
         self, request: statistics_pb2.GetStatisticsRequest, context: Context
     ) -> statistics_pb2.GetStatisticsResponse:
-        """Counts of the hours asked for."""
+        """Counts of the hours asked for, and how things stand now."""
         del context  # the gate let only the operator through
-        since, until = _hour(request, "from"), _hour(request, "until")
-        return await asyncio.to_thread(statistics, self._database, since=since, until=until)
+        return await asyncio.to_thread(self._statistics, _hour(request, "from"), _hour(request, "until"))
+
+    def _statistics(self, since: datetime | None, until: datetime | None) -> statistics_pb2.GetStatisticsResponse:
+        response = statistics(self._registry.database, since=since, until=until)
+        supervise(response, self._registry, self._allowed)
+        return response
 
 
 def _hour(request: statistics_pb2.GetStatisticsRequest, name: str) -> datetime | None:

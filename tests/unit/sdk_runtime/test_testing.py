@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from tipstaff_sdk.decision import Outcome, Reason, Verdict
+from tipstaff_sdk.disputing import DisputeGround, DisputeState
 from tipstaff_sdk.errors import (
     ClosedError,
     InvalidColumnError,
@@ -89,11 +90,16 @@ def test_counter_can_be_tested_with_reports_disputes_and_failures() -> None:
     assert "Test Court" in decision.explain("en")
     report_id = fake.report(decision, Outcome.DENIED)
     assert [(report.report_id, report.outcome) for report in fake.reports] == [(report_id, Outcome.DENIED)]
-    assert fake.dispute(decision, "no") == fake.disputes[0]
+    dispute = fake.dispute(decision, "no", ground=DisputeGround.IDENTITY)
+    assert [dispute] == fake.disputes
+    assert fake.follow_dispute(dispute.case_number).due == dispute.due
+    assert fake.follow_dispute(dispute.case_number).state is DisputeState.OPEN
+    with pytest.raises(NotFoundError):
+        fake.follow_dispute("TEST-2")
     with pytest.raises(NotDisputableError):
         fake.dispute(fake.check(NUMBER, name="张三", measure="B"), "no")
     fake.failure = UnavailableError("down")
-    for call in (lambda: fake.dispute(decision, "no"), fake.sync):
+    for call in (lambda: fake.dispute(decision, "no"), lambda: fake.follow_dispute("TEST-1"), fake.sync):
         with pytest.raises(UnavailableError):
             call()
     assert fake.status().last_error == "down"

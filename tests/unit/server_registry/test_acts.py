@@ -14,7 +14,7 @@ from tipstaff_server.actors import SYSTEM
 from tipstaff_server.acts import EndKind
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
 from tipstaff_server.lifecycle import State
-from tipstaff_server.models import DisputeState
+from tipstaff_server.models import DisputeGround, DisputeState
 
 
 def dispute(world: World, restriction: bytes, **options: Any) -> Any:
@@ -125,13 +125,13 @@ def test_a_ground_that_was_rejected_does_not_suspend_again_another_does(world: W
     world.registry.answer_dispute(first.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT)
     again = dispute(world, restriction)
     assert (again.dispute.suspended, again.relief_sequence) == (False, 0)
-    other = dispute(world, restriction, ground="PAID")
+    other = dispute(world, restriction, ground=DisputeGround.PERFORMED)
     assert (other.dispute.suspended, other.relief_sequence) == (True, 2)
 
 
 def test_of_two_disputes_the_last_answer_puts_back_in_force(world: World) -> None:
     restriction = submit(world, entry())
-    one, two = dispute(world, restriction), dispute(world, restriction, ground="PAID")
+    one, two = dispute(world, restriction), dispute(world, restriction, ground=DisputeGround.PERFORMED)
     assert one.relief_sequence == two.relief_sequence == 1
     assert world.registry.answer_dispute(one.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT).suspended
     assert not world.registry.answer_dispute(two.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT).suspended
@@ -140,7 +140,7 @@ def test_of_two_disputes_the_last_answer_puts_back_in_force(world: World) -> Non
 
 def test_revoking_answers_every_open_dispute(world: World) -> None:
     restriction = submit(world, entry())
-    one, two = dispute(world, restriction), dispute(world, restriction, ground="PAID")
+    one, two = dispute(world, restriction), dispute(world, restriction, ground=DisputeGround.PERFORMED)
     answered = world.registry.answer_dispute(one.dispute.case_number, DisputeState.REVOKED, "wrong person", actor=COURT)
     assert answered.state is DisputeState.REVOKED
     assert world.registry.get_dispute(two.dispute.case_number, actor=AIRLINE).state is DisputeState.REVOKED

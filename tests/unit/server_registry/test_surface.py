@@ -7,7 +7,22 @@ import inspect
 import pytest
 
 from tipstaff_sdk.texts import text
-from tipstaff_server import actors, acts, disputes, entries, errors, importing, listing, registry, setup, submitting, vault
+from tipstaff_server import (
+    actors,
+    acts,
+    answering,
+    disputes,
+    drafting,
+    entries,
+    errors,
+    following,
+    importing,
+    listing,
+    registry,
+    setup,
+    submitting,
+    vault,
+)
 from tipstaff_server.errors import EntryCode, ServerError
 
 SURFACE = {
@@ -25,7 +40,10 @@ SURFACE = {
         "measures_of",
         "summary_of",
     ],
-    disputes: ["Chased", "Dispute", "Disputing", "OpenedDispute"],
+    answering: ["AnsweredDispute", "Answering", "Outcome"],
+    disputes: ["STATEMENT", "Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"],
+    drafting: ["Approval", "Approved", "Draft", "Drafting", "draft_row", "effective_after"],
+    following: ["DisputeCase", "DisputeCounts", "Following", "Progress", "WantedDisputes", "dispute_counts"],
     entries: ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_term"],
     importing: ["ImportResult", "Importer"],
     listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
+from typer.testing import CliRunner
 
 from tests.support.server import make
 from tests.support.server_tls import Tls
 from tipstaff_server.admission import Admission, Providers
+from tipstaff_server.commands import authority as commands
 from tipstaff_server.errors import (
     CertificateRefusedError,
     ConfigurationError,
@@ -22,9 +24,10 @@ from tipstaff_server.errors import (
     PermissionDeniedError,
     WorkDirError,
 )
-from tipstaff_server.peers import peer_of
+from tipstaff_server.officers import add_officer
+from tipstaff_server.peers import peer_identity, peer_of
 from tipstaff_server.revocation import Revocations, read_list, revoked_entries
-from tipstaff_server.revoking import revoke_provider
+from tipstaff_server.revoking import revoke_officer, revoke_provider
 from tipstaff_server.server_tls import ServerFiles
 from tipstaff_server.tls_identity import Caller, Role
 
@@ -245,6 +248,39 @@ def test_revoking_adds_to_the_list(tmp_path: Path):
     stranger.write_bytes(type(Tls().authority).create("Somebody else").issue_client("tipstaff://provider/aviation/skyline-air").certificate)
     with pytest.raises(WorkDirError, match="not from the development CA"):
         revoke_provider(config, "skyline-air", stranger)
+
+
+def said(*arguments: object) -> str:
+    """What `tipstaff-server authority` says."""
+    done = CliRunner().invoke(commands.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_an_officer_has_a_certificate_until_it_is_revoked(tmp_path: Path):
+    config = make(tmp_path / "operator")
+    folder = add_officer(config, "court", "clerk-7")
+    certificate = x509.load_pem_x509_certificate((folder / "certificate.pem").read_bytes())
+    assert peer_identity(certificate) == Caller(Role.AUTHORITY, "court", officer="clerk-7")
+    assert (folder / "private_key.pem").stat().st_mode & 0o077 == 0
+    for authority, officer, hint in (
+        ("court", "clerk-7", "not given twice"),
+        ("nobody", "a", "authorities are"),
+        ("court", "Li Si", "ids"),
+    ):
+        with pytest.raises(WorkDirError, match=hint):
+            add_officer(config, authority, officer)
+    assert "tax/officers/clerk-7" in said("add-officer", "tax", "clerk-7", "--config", config.folder)
+    other = config.folder / "authorities" / "tax" / "officers" / "clerk-7"
+    with pytest.raises(WorkDirError, match="not this officer"):
+        revoke_officer(config, "court", "clerk-7", other / "certificate.pem")
+    with pytest.raises(WorkDirError, match="can be read"):
+        revoke_officer(config, "court", "clerk-9")
+    assert f"{certificate.serial_number:x}" in said("revoke-officer", "court", "clerk-7", "--config", config.folder)
+    assert revoke_officer(config, "court", "clerk-7") == certificate.serial_number
+    revocations = Revocations(config.path(config.server.client_crl_file or tmp_path), config.path(config.server.client_ca_file))
+    issued = {"x509_pem_cert": [(folder / "certificate.pem").read_bytes()], "peer_uri": [b"tipstaff://authority/court/officer/clerk-7"]}
+    assert revocations.revoked(peer_of(issued))
 
 
 def test_certificate_files_are_read_again_when_they_belong_together(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -10,6 +10,7 @@ from tipstaff_server.tls_identity import MAY_CALL, Caller, Role, caller_from_uri
 
 PROVIDER = Caller(Role.PROVIDER, "air-1", "aviation")
 AUTHORITY = Caller(Role.AUTHORITY, "supreme-court")
+OFFICER = Caller(Role.AUTHORITY, "supreme-court", officer="clerk-7")
 OPERATOR = Caller(Role.OPERATOR, "ops")
 
 # Written out again by hand: a slip in the program's table must not be a slip here too.
@@ -26,9 +27,15 @@ EXPECTED = {
     "EnforcementService/SubmitCoverage": "P",
     "DisputeService/OpenDispute": "PAO",
     "DisputeService/GetDispute": "AO",
+    "DisputeService/FollowDispute": "PAO",
+    "DisputeService/ListDisputes": "AO",
+    "DisputeService/AnswerDispute": "AO",
     "RegistryService/SubmitRestrictions": "AO",
     "RegistryService/GetRestriction": "AO",
     "RegistryService/EndRestriction": "AO",
+    "RegistryService/GetDraft": "AO",
+    "RegistryService/ApproveRestriction": "AO",
+    "RegistryService/ApproveRestrictions": "AO",
     "RegistryService/AmendRestriction": "AO",
     "RegistryService/ExemptRestriction": "AO",
     "RegistryService/SearchRestrictions": "AO",
@@ -60,7 +67,9 @@ def test_whoever_has_a_certificate_may_ask_for_health(caller: Caller):
 
 @pytest.mark.parametrize("method", sorted(EXPECTED))
 @pytest.mark.parametrize(
-    ("letter", "caller"), [("P", PROVIDER), ("A", AUTHORITY), ("O", OPERATOR)], ids=["provider", "authority", "operator"]
+    ("letter", "caller"),
+    [("P", PROVIDER), ("A", AUTHORITY), ("A", OFFICER), ("O", OPERATOR)],
+    ids=["provider", "authority", "officer", "operator"],
 )
 def test_authorisation(method: str, letter: str, caller: Caller):
     assert may_call(caller, f"/tipstaff.v1.{method}") is (letter in EXPECTED[method])
@@ -79,7 +88,7 @@ def test_a_method_that_is_not_in_the_table_is_nobodys(method: str):
     assert not any(may_call(caller, method) for caller in (PROVIDER, AUTHORITY, OPERATOR))
 
 
-@pytest.mark.parametrize("caller", [PROVIDER, AUTHORITY, OPERATOR])
+@pytest.mark.parametrize("caller", [PROVIDER, AUTHORITY, OFFICER, OPERATOR])
 def test_a_callers_uri_names_it(caller: Caller):
     assert caller_from_uris([caller.uri.encode()]) == caller
 
@@ -99,6 +108,9 @@ def test_other_uris_beside_the_identity_are_ignored():
         "provider without audience": [b"tipstaff://provider/air-1"],
         "provider with one part too many": [b"tipstaff://provider/aviation/air-1/x"],
         "authority with a part too many": [b"tipstaff://authority/a/b"],
+        "authority with an empty officer": [b"tipstaff://authority/a/officer/"],
+        "officer within an officer": [b"tipstaff://authority/a/officer/b/officer/c"],
+        "provider with an officer": [b"tipstaff://provider/aviation/air-1/officer/b"],
         "empty name": [b"tipstaff://operator/"],
         "upper case": [b"tipstaff://operator/OPS"],
         "traversal": [b"tipstaff://provider/../air-1"],

@@ -23,27 +23,49 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tipstaff.v1 import identity_pb2 as tipstaff_dot_v1_dot_identity__pb2
+from tipstaff.v1 import registry_pb2 as tipstaff_dot_v1_dot_registry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tipstaff/v1/dispute.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"h\n\x12OpenDisputeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x16\n\x0erestriction_id\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x03 \x01(\x0c\x12\x11\n\tstatement\x18\x04 \x01(\t\"\xbd\x01\n\x07\x44ispute\x12\x13\n\x0b\x63\x61se_number\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.tipstaff.v1.DisputeState\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12-\n\topened_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ranswer_due_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x13OpenDisputeResponse\x12%\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x14.tipstaff.v1.Dispute\x12\x17\n\x0frelief_sequence\x18\x02 \x01(\x04\"(\n\x11GetDisputeRequest\x12\x13\n\x0b\x63\x61se_number\x18\x01 \x01(\t\";\n\x12GetDisputeResponse\x12%\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x14.tipstaff.v1.Dispute*\xb3\x01\n\x0c\x44isputeState\x12\x1d\n\x19\x44ISPUTE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPUTE_STATE_OPEN\x10\x01\x12\x1a\n\x16\x44ISPUTE_STATE_REJECTED\x10\x02\x12\x1b\n\x17\x44ISPUTE_STATE_CORRECTED\x10\x03\x12\x19\n\x15\x44ISPUTE_STATE_REVOKED\x10\x04\x12\x18\n\x14\x44ISPUTE_STATE_CLOSED\x10\x05\x32\xb1\x01\n\x0e\x44isputeService\x12P\n\x0bOpenDispute\x12\x1f.tipstaff.v1.OpenDisputeRequest\x1a .tipstaff.v1.OpenDisputeResponse\x12M\n\nGetDispute\x12\x1e.tipstaff.v1.GetDisputeRequest\x1a\x1f.tipstaff.v1.GetDisputeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tipstaff/v1/dispute.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atipstaff/v1/identity.proto\x1a\x1atipstaff/v1/registry.proto\"\x94\x01\n\x12OpenDisputeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x16\n\x0erestriction_id\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x03 \x01(\x0c\x12\x11\n\tstatement\x18\x04 \x01(\t\x12*\n\x06ground\x18\x05 \x01(\x0e\x32\x1a.tipstaff.v1.DisputeGround\"\xbd\x01\n\x07\x44ispute\x12\x13\n\x0b\x63\x61se_number\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.tipstaff.v1.DisputeState\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12-\n\topened_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ranswer_due_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x13OpenDisputeResponse\x12%\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x14.tipstaff.v1.Dispute\x12\x17\n\x0frelief_sequence\x18\x02 \x01(\x04\"(\n\x11GetDisputeRequest\x12\x13\n\x0b\x63\x61se_number\x18\x01 \x01(\t\"c\n\x12GetDisputeResponse\x12%\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x14.tipstaff.v1.Dispute\x12&\n\x04\x63\x61se\x18\x02 \x01(\x0b\x32\x18.tipstaff.v1.DisputeCase\"\xe3\x01\n\x0b\x44isputeCase\x12%\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x14.tipstaff.v1.Dispute\x12\x16\n\x0erestriction_id\x18\x02 \x01(\x0c\x12\x14\n\x0c\x61uthority_id\x18\x03 \x01(\t\x12*\n\x06ground\x18\x04 \x01(\x0e\x32\x1a.tipstaff.v1.DisputeGround\x12\x11\n\tstatement\x18\x05 \x01(\t\x12\x0f\n\x07overdue\x18\x06 \x01(\x08\x12/\n\x0b\x61nswered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x14\x46ollowDisputeRequest\x12\x13\n\x0b\x63\x61se_number\x18\x01 \x01(\t\"\x8f\x02\n\x15\x46ollowDisputeResponse\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.tipstaff.v1.DisputeState\x12-\n\topened_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ranswer_due_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61nswered_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07overdue\x18\x05 \x01(\x08\x12(\n\x04text\x18\x06 \x01(\x0b\x32\x1a.tipstaff.v1.BilingualText\"w\n\x13ListDisputesRequest\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.tipstaff.v1.DisputeState\x12\x0f\n\x07overdue\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\x0c\"[\n\x14ListDisputesResponse\x12*\n\x08\x64isputes\x18\x01 \x03(\x0b\x32\x18.tipstaff.v1.DisputeCase\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\x0c\"\xd0\x01\n\x14\x41nswerDisputeRequest\x12\x13\n\x0b\x63\x61se_number\x18\x01 \x01(\t\x12,\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.tipstaff.v1.DisputeOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x32\n\ncorrection\x18\x04 \x01(\x0b\x32\x1e.tipstaff.v1.DisputeCorrection\x12\x18\n\x10\x65xpected_version\x18\x05 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\"j\n\x11\x44isputeCorrection\x12\x10\n\x08measures\x18\x01 \x03(\t\x12\x13\n\x0blegal_basis\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x15\x41nswerDisputeResponse\x12%\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x14.tipstaff.v1.Dispute\x12\x34\n\x0brestriction\x18\x02 \x01(\x0b\x32\x1f.tipstaff.v1.RestrictionSummary\x12\x17\n\x0frelief_sequence\x18\x03 \x01(\x04*\xbc\x01\n\rDisputeGround\x12\x1e\n\x1a\x44ISPUTE_GROUND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44ISPUTE_GROUND_IDENTITY\x10\x01\x12\x18\n\x14\x44ISPUTE_GROUND_FACTS\x10\x02\x12\x1c\n\x18\x44ISPUTE_GROUND_PERFORMED\x10\x03\x12\x1c\n\x18\x44ISPUTE_GROUND_PROCEDURE\x10\x04\x12\x18\n\x14\x44ISPUTE_GROUND_OTHER\x10\x05*\x89\x01\n\x0e\x44isputeOutcome\x12\x1f\n\x1b\x44ISPUTE_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISPUTE_OUTCOME_UPHELD\x10\x01\x12\x1d\n\x19\x44ISPUTE_OUTCOME_CORRECTED\x10\x02\x12\x1b\n\x17\x44ISPUTE_OUTCOME_REVOKED\x10\x03*\xb3\x01\n\x0c\x44isputeState\x12\x1d\n\x19\x44ISPUTE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPUTE_STATE_OPEN\x10\x01\x12\x1a\n\x16\x44ISPUTE_STATE_REJECTED\x10\x02\x12\x1b\n\x17\x44ISPUTE_STATE_CORRECTED\x10\x03\x12\x19\n\x15\x44ISPUTE_STATE_REVOKED\x10\x04\x12\x18\n\x14\x44ISPUTE_STATE_CLOSED\x10\x05\x32\xb6\x03\n\x0e\x44isputeService\x12P\n\x0bOpenDispute\x12\x1f.tipstaff.v1.OpenDisputeRequest\x1a .tipstaff.v1.OpenDisputeResponse\x12M\n\nGetDispute\x12\x1e.tipstaff.v1.GetDisputeRequest\x1a\x1f.tipstaff.v1.GetDisputeResponse\x12V\n\rFollowDispute\x12!.tipstaff.v1.FollowDisputeRequest\x1a\".tipstaff.v1.FollowDisputeResponse\x12S\n\x0cListDisputes\x12 .tipstaff.v1.ListDisputesRequest\x1a!.tipstaff.v1.ListDisputesResponse\x12V\n\rAnswerDispute\x12!.tipstaff.v1.AnswerDisputeRequest\x1a\".tipstaff.v1.AnswerDisputeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tipstaff.v1.dispute_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DISPUTESTATE']._serialized_start=564
-  _globals['_DISPUTESTATE']._serialized_end=743
-  _globals['_OPENDISPUTEREQUEST']._serialized_start=75
-  _globals['_OPENDISPUTEREQUEST']._serialized_end=179
-  _globals['_DISPUTE']._serialized_start=182
-  _globals['_DISPUTE']._serialized_end=371
-  _globals['_OPENDISPUTERESPONSE']._serialized_start=373
-  _globals['_OPENDISPUTERESPONSE']._serialized_end=458
-  _globals['_GETDISPUTEREQUEST']._serialized_start=460
-  _globals['_GETDISPUTEREQUEST']._serialized_end=500
-  _globals['_GETDISPUTERESPONSE']._serialized_start=502
-  _globals['_GETDISPUTERESPONSE']._serialized_end=561
-  _globals['_DISPUTESERVICE']._serialized_start=746
-  _globals['_DISPUTESERVICE']._serialized_end=923
+  _globals['_DISPUTEGROUND']._serialized_start=1931
+  _globals['_DISPUTEGROUND']._serialized_end=2119
+  _globals['_DISPUTEOUTCOME']._serialized_start=2122
+  _globals['_DISPUTEOUTCOME']._serialized_end=2259
+  _globals['_DISPUTESTATE']._serialized_start=2262
+  _globals['_DISPUTESTATE']._serialized_end=2441
+  _globals['_OPENDISPUTEREQUEST']._serialized_start=132
+  _globals['_OPENDISPUTEREQUEST']._serialized_end=280
+  _globals['_DISPUTE']._serialized_start=283
+  _globals['_DISPUTE']._serialized_end=472
+  _globals['_OPENDISPUTERESPONSE']._serialized_start=474
+  _globals['_OPENDISPUTERESPONSE']._serialized_end=559
+  _globals['_GETDISPUTEREQUEST']._serialized_start=561
+  _globals['_GETDISPUTEREQUEST']._serialized_end=601
+  _globals['_GETDISPUTERESPONSE']._serialized_start=603
+  _globals['_GETDISPUTERESPONSE']._serialized_end=702
+  _globals['_DISPUTECASE']._serialized_start=705
+  _globals['_DISPUTECASE']._serialized_end=932
+  _globals['_FOLLOWDISPUTEREQUEST']._serialized_start=934
+  _globals['_FOLLOWDISPUTEREQUEST']._serialized_end=977
+  _globals['_FOLLOWDISPUTERESPONSE']._serialized_start=980
+  _globals['_FOLLOWDISPUTERESPONSE']._serialized_end=1251
+  _globals['_LISTDISPUTESREQUEST']._serialized_start=1253
+  _globals['_LISTDISPUTESREQUEST']._serialized_end=1372
+  _globals['_LISTDISPUTESRESPONSE']._serialized_start=1374
+  _globals['_LISTDISPUTESRESPONSE']._serialized_end=1465
+  _globals['_ANSWERDISPUTEREQUEST']._serialized_start=1468
+  _globals['_ANSWERDISPUTEREQUEST']._serialized_end=1676
+  _globals['_DISPUTECORRECTION']._serialized_start=1678
+  _globals['_DISPUTECORRECTION']._serialized_end=1784
+  _globals['_ANSWERDISPUTERESPONSE']._serialized_start=1787
+  _globals['_ANSWERDISPUTERESPONSE']._serialized_end=1928
+  _globals['_DISPUTESERVICE']._serialized_start=2444
+  _globals['_DISPUTESERVICE']._serialized_end=2882
 # @@protoc_insertion_point(module_scope)

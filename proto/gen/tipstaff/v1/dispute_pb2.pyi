@@ -3,10 +3,14 @@
 isort:skip_file
 How somebody says that a restriction is wrong (异议)."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tipstaff.v1 import identity_pb2 as _identity_pb2
+from tipstaff.v1 import registry_pb2 as _registry_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +21,70 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DisputeGround:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DisputeGroundEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DisputeGround.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISPUTE_GROUND_UNSPECIFIED: _DisputeGround.ValueType  # 0
+    """Not said; taken as other."""
+    DISPUTE_GROUND_IDENTITY: _DisputeGround.ValueType  # 1
+    """It is somebody else who is meant."""
+    DISPUTE_GROUND_FACTS: _DisputeGround.ValueType  # 2
+    """What it rests on did not happen so."""
+    DISPUTE_GROUND_PERFORMED: _DisputeGround.ValueType  # 3
+    """The obligation is performed already."""
+    DISPUTE_GROUND_PROCEDURE: _DisputeGround.ValueType  # 4
+    """It was not decided, announced or served as the law asks."""
+    DISPUTE_GROUND_OTHER: _DisputeGround.ValueType  # 5
+    """Anything else."""
+
+class DisputeGround(_DisputeGround, metaclass=_DisputeGroundEnumTypeWrapper):
+    """Why the restriction is said to be wrong. One ground suspends once: examined and found wrong, it does not suspend again."""
+
+DISPUTE_GROUND_UNSPECIFIED: DisputeGround.ValueType  # 0
+"""Not said; taken as other."""
+DISPUTE_GROUND_IDENTITY: DisputeGround.ValueType  # 1
+"""It is somebody else who is meant."""
+DISPUTE_GROUND_FACTS: DisputeGround.ValueType  # 2
+"""What it rests on did not happen so."""
+DISPUTE_GROUND_PERFORMED: DisputeGround.ValueType  # 3
+"""The obligation is performed already."""
+DISPUTE_GROUND_PROCEDURE: DisputeGround.ValueType  # 4
+"""It was not decided, announced or served as the law asks."""
+DISPUTE_GROUND_OTHER: DisputeGround.ValueType  # 5
+"""Anything else."""
+Global___DisputeGround: _TypeAlias = DisputeGround  # noqa: Y015
+
+class _DisputeOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DisputeOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DisputeOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISPUTE_OUTCOME_UNSPECIFIED: _DisputeOutcome.ValueType  # 0
+    """Not said; refused."""
+    DISPUTE_OUTCOME_UPHELD: _DisputeOutcome.ValueType  # 1
+    """The restriction was right; the dispute is rejected."""
+    DISPUTE_OUTCOME_CORRECTED: _DisputeOutcome.ValueType  # 2
+    """The restriction was right in part, and is corrected."""
+    DISPUTE_OUTCOME_REVOKED: _DisputeOutcome.ValueType  # 3
+    """The restriction was wrong, and ends; remedies follow."""
+
+class DisputeOutcome(_DisputeOutcome, metaclass=_DisputeOutcomeEnumTypeWrapper):
+    """How a dispute is answered."""
+
+DISPUTE_OUTCOME_UNSPECIFIED: DisputeOutcome.ValueType  # 0
+"""Not said; refused."""
+DISPUTE_OUTCOME_UPHELD: DisputeOutcome.ValueType  # 1
+"""The restriction was right; the dispute is rejected."""
+DISPUTE_OUTCOME_CORRECTED: DisputeOutcome.ValueType  # 2
+"""The restriction was right in part, and is corrected."""
+DISPUTE_OUTCOME_REVOKED: DisputeOutcome.ValueType  # 3
+"""The restriction was wrong, and ends; remedies follow."""
+Global___DisputeOutcome: _TypeAlias = DisputeOutcome  # noqa: Y015
 
 class _DisputeState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -64,6 +132,7 @@ class OpenDisputeRequest(_message.Message):
     RESTRICTION_ID_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     STATEMENT_FIELD_NUMBER: _builtins.int
+    GROUND_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
     """Chosen by the caller, 16 bytes; repeating it changes nothing and gives the first answer."""
     restriction_id: _builtins.bytes
@@ -72,6 +141,8 @@ class OpenDisputeRequest(_message.Message):
     """The decision it came up in, 16 bytes."""
     statement: _builtins.str
     """What the person says, 1 to 2,000 characters. Kept encrypted."""
+    ground: Global___DisputeGround.ValueType
+    """Why it is said to be wrong."""
     def __init__(
         self,
         *,
@@ -79,10 +150,11 @@ class OpenDisputeRequest(_message.Message):
         restriction_id: _builtins.bytes = ...,
         decision_id: _builtins.bytes = ...,
         statement: _builtins.str = ...,
+        ground: Global___DisputeGround.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "request_id", b"request_id", "restriction_id", b"restriction_id", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "ground", b"ground", "request_id", b"request_id", "restriction_id", b"restriction_id", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,19 +259,321 @@ class GetDisputeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DISPUTE_FIELD_NUMBER: _builtins.int
+    CASE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dispute(self) -> Global___Dispute:
         """It."""
+
+    @_builtins.property
+    def case(self) -> Global___DisputeCase:
+        """What whoever answers it has to know; only for the authority that decided and for the operator."""
 
     def __init__(
         self,
         *,
         dispute: Global___Dispute | None = ...,
+        case: Global___DisputeCase | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "dispute", b"dispute"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "dispute", b"dispute"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDisputeResponse: _TypeAlias = GetDisputeResponse  # noqa: Y015
+
+@_typing.final
+class DisputeCase(_message.Message):
+    """A dispute for whoever answers it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    AUTHORITY_ID_FIELD_NUMBER: _builtins.int
+    GROUND_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    restriction_id: _builtins.bytes
+    """The restriction that is said to be wrong, 16 bytes."""
+    authority_id: _builtins.str
+    """Who decided it."""
+    ground: Global___DisputeGround.ValueType
+    """Why it is said to be wrong."""
+    statement: _builtins.str
+    """What the person said; only in GetDispute."""
+    overdue: _builtins.bool
+    """True when the time to answer is over. From then on it is the operator's to follow, who may answer it."""
+    @_builtins.property
+    def dispute(self) -> Global___Dispute:
+        """It."""
+
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered; absent: not yet."""
+
+    def __init__(
+        self,
+        *,
+        dispute: Global___Dispute | None = ...,
+        restriction_id: _builtins.bytes = ...,
+        authority_id: _builtins.str = ...,
+        ground: Global___DisputeGround.ValueType = ...,
+        statement: _builtins.str = ...,
+        overdue: _builtins.bool = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "dispute", b"dispute"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "authority_id", b"authority_id", "dispute", b"dispute", "ground", b"ground", "overdue", b"overdue", "restriction_id", b"restriction_id", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeCase: _TypeAlias = DisputeCase  # noqa: Y015
+
+@_typing.final
+class FollowDisputeRequest(_message.Message):
+    """Asks where a dispute stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_NUMBER_FIELD_NUMBER: _builtins.int
+    case_number: _builtins.str
+    """Its case number, as the person has it; case and hyphens do not matter."""
+    def __init__(
+        self,
+        *,
+        case_number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_number", b"case_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowDisputeRequest: _TypeAlias = FollowDisputeRequest  # noqa: Y015
+
+@_typing.final
+class FollowDisputeResponse(_message.Message):
+    """Where a dispute stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    OPENED_AT_FIELD_NUMBER: _builtins.int
+    ANSWER_DUE_AT_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    state: Global___DisputeState.ValueType
+    """Where."""
+    overdue: _builtins.bool
+    """True when the time to answer is over."""
+    @_builtins.property
+    def opened_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was opened."""
+
+    @_builtins.property
+    def answer_due_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is to be answered."""
+
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered; absent: not yet."""
+
+    @_builtins.property
+    def text(self) -> _identity_pb2.BilingualText:
+        """The same in words, for the person."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___DisputeState.ValueType = ...,
+        opened_at: _timestamp_pb2.Timestamp | None = ...,
+        answer_due_at: _timestamp_pb2.Timestamp | None = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+        overdue: _builtins.bool = ...,
+        text: _identity_pb2.BilingualText | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_due_at", b"answer_due_at", "answered_at", b"answered_at", "opened_at", b"opened_at", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_due_at", b"answer_due_at", "answered_at", b"answered_at", "opened_at", b"opened_at", "overdue", b"overdue", "state", b"state", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowDisputeResponse: _TypeAlias = FollowDisputeResponse  # noqa: Y015
+
+@_typing.final
+class ListDisputesRequest(_message.Message):
+    """Which disputes to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    state: Global___DisputeState.ValueType
+    """Only those in this state; not said: in any."""
+    overdue: _builtins.bool
+    """Only those whose time to answer is over."""
+    page_size: _builtins.int
+    """At most so many, up to 500; 0: 100."""
+    page_token: _builtins.bytes
+    """From the answer before; empty: from the beginning."""
+    def __init__(
+        self,
+        *,
+        state: Global___DisputeState.ValueType = ...,
+        overdue: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDisputesRequest: _TypeAlias = ListDisputesRequest  # noqa: Y015
+
+@_typing.final
+class ListDisputesResponse(_message.Message):
+    """A page of disputes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.bytes
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def disputes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DisputeCase]:
+        """By the time that they are to be answered."""
+
+    def __init__(
+        self,
+        *,
+        disputes: _abc.Iterable[Global___DisputeCase] | None = ...,
+        next_page_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disputes", b"disputes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDisputesResponse: _TypeAlias = ListDisputesResponse  # noqa: Y015
+
+@_typing.final
+class AnswerDisputeRequest(_message.Message):
+    """Answers a dispute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_NUMBER_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CORRECTION_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    case_number: _builtins.str
+    """Its case number."""
+    outcome: Global___DisputeOutcome.ValueType
+    """How."""
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    expected_version: _builtins.int
+    """The version of the restriction that the caller has seen; 0: whatever it is now."""
+    idempotency_key: _builtins.str
+    """Chosen by the caller, at most 64 characters; repeating it changes nothing."""
+    @_builtins.property
+    def correction(self) -> Global___DisputeCorrection:
+        """What is corrected; required for corrected, and only for that."""
+
+    def __init__(
+        self,
+        *,
+        case_number: _builtins.str = ...,
+        outcome: Global___DisputeOutcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        correction: Global___DisputeCorrection | None = ...,
+        expected_version: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["correction", b"correction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_number", b"case_number", "correction", b"correction", "expected_version", b"expected_version", "idempotency_key", b"idempotency_key", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerDisputeRequest: _TypeAlias = AnswerDisputeRequest  # noqa: Y015
+
+@_typing.final
+class DisputeCorrection(_message.Message):
+    """What an answer corrects; what is not given stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURES_FIELD_NUMBER: _builtins.int
+    LEGAL_BASIS_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    legal_basis: _builtins.str
+    """The provision that it then rests on; empty: as it is."""
+    @_builtins.property
+    def measures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Codes of all measures that it then has; none: as they are."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Its end, exclusive; absent: as it is."""
+
+    def __init__(
+        self,
+        *,
+        measures: _abc.Iterable[_builtins.str] | None = ...,
+        legal_basis: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "legal_basis", b"legal_basis", "measures", b"measures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeCorrection: _TypeAlias = DisputeCorrection  # noqa: Y015
+
+@_typing.final
+class AnswerDisputeResponse(_message.Message):
+    """The dispute and its restriction after the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    RELIEF_SEQUENCE_FIELD_NUMBER: _builtins.int
+    relief_sequence: _builtins.int
+    """Sequence under which relief carries what became less; 0 when nothing did."""
+    @_builtins.property
+    def dispute(self) -> Global___Dispute:
+        """The dispute."""
+
+    @_builtins.property
+    def restriction(self) -> _registry_pb2.RestrictionSummary:
+        """The restriction."""
+
+    def __init__(
+        self,
+        *,
+        dispute: Global___Dispute | None = ...,
+        restriction: _registry_pb2.RestrictionSummary | None = ...,
+        relief_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute", "restriction", b"restriction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute", "relief_sequence", b"relief_sequence", "restriction", b"restriction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerDisputeResponse: _TypeAlias = AnswerDisputeResponse  # noqa: Y015

@@ -45,6 +45,21 @@ class DisputeServiceStub:
                 request_serializer=tipstaff_dot_v1_dot_dispute__pb2.GetDisputeRequest.SerializeToString,
                 response_deserializer=tipstaff_dot_v1_dot_dispute__pb2.GetDisputeResponse.FromString,
                 _registered_method=True)
+        self.FollowDispute = channel.unary_unary(
+                '/tipstaff.v1.DisputeService/FollowDispute',
+                request_serializer=tipstaff_dot_v1_dot_dispute__pb2.FollowDisputeRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_dispute__pb2.FollowDisputeResponse.FromString,
+                _registered_method=True)
+        self.ListDisputes = channel.unary_unary(
+                '/tipstaff.v1.DisputeService/ListDisputes',
+                request_serializer=tipstaff_dot_v1_dot_dispute__pb2.ListDisputesRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_dispute__pb2.ListDisputesResponse.FromString,
+                _registered_method=True)
+        self.AnswerDispute = channel.unary_unary(
+                '/tipstaff.v1.DisputeService/AnswerDispute',
+                request_serializer=tipstaff_dot_v1_dot_dispute__pb2.AnswerDisputeRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_dispute__pb2.AnswerDisputeResponse.FromString,
+                _registered_method=True)
 
 
 class DisputeServiceServicer:
@@ -65,6 +80,29 @@ class DisputeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FollowDispute(self, request, context):
+        """Where a dispute stands, for the person who holds its case number, at any counter or desk. Says nothing about anybody.
+        NOT_FOUND: no such case number, in the same words whatever is wrong with it. RESOURCE_EXHAUSTED: too many tries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDisputes(self, request, context):
+        """Disputes of this authority's restrictions, or all for the operator, by the time that they are to be answered; a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerDispute(self, request, context):
+        """Answers a dispute. Upheld puts a suspended restriction in force again with the next listing; corrected amends it in the same act;
+        revoked ends it as wrong. FAILED_PRECONDITION: it is answered already. ABORTED: somebody acted on the restriction meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DisputeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +115,21 @@ def add_DisputeServiceServicer_to_server(servicer, server):
                     servicer.GetDispute,
                     request_deserializer=tipstaff_dot_v1_dot_dispute__pb2.GetDisputeRequest.FromString,
                     response_serializer=tipstaff_dot_v1_dot_dispute__pb2.GetDisputeResponse.SerializeToString,
+            ),
+            'FollowDispute': grpc.unary_unary_rpc_method_handler(
+                    servicer.FollowDispute,
+                    request_deserializer=tipstaff_dot_v1_dot_dispute__pb2.FollowDisputeRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_dispute__pb2.FollowDisputeResponse.SerializeToString,
+            ),
+            'ListDisputes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDisputes,
+                    request_deserializer=tipstaff_dot_v1_dot_dispute__pb2.ListDisputesRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_dispute__pb2.ListDisputesResponse.SerializeToString,
+            ),
+            'AnswerDispute': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerDispute,
+                    request_deserializer=tipstaff_dot_v1_dot_dispute__pb2.AnswerDisputeRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_dispute__pb2.AnswerDisputeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +187,87 @@ class DisputeService:
             '/tipstaff.v1.DisputeService/GetDispute',
             tipstaff_dot_v1_dot_dispute__pb2.GetDisputeRequest.SerializeToString,
             tipstaff_dot_v1_dot_dispute__pb2.GetDisputeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowDispute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.DisputeService/FollowDispute',
+            tipstaff_dot_v1_dot_dispute__pb2.FollowDisputeRequest.SerializeToString,
+            tipstaff_dot_v1_dot_dispute__pb2.FollowDisputeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDisputes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.DisputeService/ListDisputes',
+            tipstaff_dot_v1_dot_dispute__pb2.ListDisputesRequest.SerializeToString,
+            tipstaff_dot_v1_dot_dispute__pb2.ListDisputesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerDispute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.DisputeService/AnswerDispute',
+            tipstaff_dot_v1_dot_dispute__pb2.AnswerDisputeRequest.SerializeToString,
+            tipstaff_dot_v1_dot_dispute__pb2.AnswerDisputeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,16 @@ class DisputeServiceStub:
     """Opens a dispute. What it does to enforcement is the list's policy. NOT_FOUND: this caller has no such restriction."""
     GetDispute: _grpc.UnaryUnaryMultiCallable[_dispute_pb2.GetDisputeRequest, _dispute_pb2.GetDisputeResponse]
     """Where a dispute stands, by its case number. NOT_FOUND: no such case for this caller."""
+    FollowDispute: _grpc.UnaryUnaryMultiCallable[_dispute_pb2.FollowDisputeRequest, _dispute_pb2.FollowDisputeResponse]
+    """Where a dispute stands, for the person who holds its case number, at any counter or desk. Says nothing about anybody.
+    NOT_FOUND: no such case number, in the same words whatever is wrong with it. RESOURCE_EXHAUSTED: too many tries.
+    """
+    ListDisputes: _grpc.UnaryUnaryMultiCallable[_dispute_pb2.ListDisputesRequest, _dispute_pb2.ListDisputesResponse]
+    """Disputes of this authority's restrictions, or all for the operator, by the time that they are to be answered; a page at a time."""
+    AnswerDispute: _grpc.UnaryUnaryMultiCallable[_dispute_pb2.AnswerDisputeRequest, _dispute_pb2.AnswerDisputeResponse]
+    """Answers a dispute. Upheld puts a suspended restriction in force again with the next listing; corrected amends it in the same act;
+    revoked ends it as wrong. FAILED_PRECONDITION: it is answered already. ABORTED: somebody acted on the restriction meanwhile.
+    """
 
 @_typing.type_check_only
 class DisputeServiceAsyncStub(DisputeServiceStub):
@@ -47,6 +57,16 @@ class DisputeServiceAsyncStub(DisputeServiceStub):
     """Opens a dispute. What it does to enforcement is the list's policy. NOT_FOUND: this caller has no such restriction."""
     GetDispute: _aio.UnaryUnaryMultiCallable[_dispute_pb2.GetDisputeRequest, _dispute_pb2.GetDisputeResponse]  # type: ignore[assignment]
     """Where a dispute stands, by its case number. NOT_FOUND: no such case for this caller."""
+    FollowDispute: _aio.UnaryUnaryMultiCallable[_dispute_pb2.FollowDisputeRequest, _dispute_pb2.FollowDisputeResponse]  # type: ignore[assignment]
+    """Where a dispute stands, for the person who holds its case number, at any counter or desk. Says nothing about anybody.
+    NOT_FOUND: no such case number, in the same words whatever is wrong with it. RESOURCE_EXHAUSTED: too many tries.
+    """
+    ListDisputes: _aio.UnaryUnaryMultiCallable[_dispute_pb2.ListDisputesRequest, _dispute_pb2.ListDisputesResponse]  # type: ignore[assignment]
+    """Disputes of this authority's restrictions, or all for the operator, by the time that they are to be answered; a page at a time."""
+    AnswerDispute: _aio.UnaryUnaryMultiCallable[_dispute_pb2.AnswerDisputeRequest, _dispute_pb2.AnswerDisputeResponse]  # type: ignore[assignment]
+    """Answers a dispute. Upheld puts a suspended restriction in force again with the next listing; corrected amends it in the same act;
+    revoked ends it as wrong. FAILED_PRECONDITION: it is answered already. ABORTED: somebody acted on the restriction meanwhile.
+    """
 
 class DisputeServiceServicer(metaclass=_abc_1.ABCMeta):
     """For providers, on behalf of the person at the counter, and for authorities."""
@@ -66,5 +86,33 @@ class DisputeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dispute_pb2.GetDisputeResponse, _abc.Awaitable[_dispute_pb2.GetDisputeResponse]]:
         """Where a dispute stands, by its case number. NOT_FOUND: no such case for this caller."""
+
+    @_abc_1.abstractmethod
+    def FollowDispute(
+        self,
+        request: _dispute_pb2.FollowDisputeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispute_pb2.FollowDisputeResponse, _abc.Awaitable[_dispute_pb2.FollowDisputeResponse]]:
+        """Where a dispute stands, for the person who holds its case number, at any counter or desk. Says nothing about anybody.
+        NOT_FOUND: no such case number, in the same words whatever is wrong with it. RESOURCE_EXHAUSTED: too many tries.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDisputes(
+        self,
+        request: _dispute_pb2.ListDisputesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispute_pb2.ListDisputesResponse, _abc.Awaitable[_dispute_pb2.ListDisputesResponse]]:
+        """Disputes of this authority's restrictions, or all for the operator, by the time that they are to be answered; a page at a time."""
+
+    @_abc_1.abstractmethod
+    def AnswerDispute(
+        self,
+        request: _dispute_pb2.AnswerDisputeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispute_pb2.AnswerDisputeResponse, _abc.Awaitable[_dispute_pb2.AnswerDisputeResponse]]:
+        """Answers a dispute. Upheld puts a suspended restriction in force again with the next listing; corrected amends it in the same act;
+        revoked ends it as wrong. FAILED_PRECONDITION: it is answered already. ABORTED: somebody acted on the restriction meanwhile.
+        """
 
 def add_DisputeServiceServicer_to_server(servicer: DisputeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

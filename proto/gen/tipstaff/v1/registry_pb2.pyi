@@ -30,7 +30,7 @@ class _RestrictionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rest
     RESTRICTION_STATE_UNSPECIFIED: _RestrictionState.ValueType  # 0
     """Not said."""
     RESTRICTION_STATE_DRAFT: _RestrictionState.ValueType  # 1
-    """Entered, not yet announced."""
+    """Entered, on a list that asks for two persons; the second has not approved it. Nobody outside the registry sees anything of it."""
     RESTRICTION_STATE_NOTICED: _RestrictionState.ValueType  # 2
     """公示: announced, the waiting period runs."""
     RESTRICTION_STATE_ACTIVE: _RestrictionState.ValueType  # 3
@@ -52,7 +52,7 @@ class RestrictionState(_RestrictionState, metaclass=_RestrictionStateEnumTypeWra
 RESTRICTION_STATE_UNSPECIFIED: RestrictionState.ValueType  # 0
 """Not said."""
 RESTRICTION_STATE_DRAFT: RestrictionState.ValueType  # 1
-"""Entered, not yet announced."""
+"""Entered, on a list that asks for two persons; the second has not approved it. Nobody outside the registry sees anything of it."""
 RESTRICTION_STATE_NOTICED: RestrictionState.ValueType  # 2
 """公示: announced, the waiting period runs."""
 RESTRICTION_STATE_ACTIVE: RestrictionState.ValueType  # 3
@@ -124,6 +124,30 @@ SUBMIT_STATUS_UNCHANGED: SubmitStatus.ValueType  # 2
 SUBMIT_STATUS_REJECTED: SubmitStatus.ValueType  # 3
 """Refused; see detail."""
 Global___SubmitStatus: _TypeAlias = SubmitStatus  # noqa: Y015
+
+class _ApproveStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApproveStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApproveStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    APPROVE_STATUS_UNSPECIFIED: _ApproveStatus.ValueType  # 0
+    """Not said."""
+    APPROVE_STATUS_APPROVED: _ApproveStatus.ValueType  # 1
+    """It is announced, or in force."""
+    APPROVE_STATUS_REFUSED: _ApproveStatus.ValueType  # 2
+    """Refused; see detail. Nothing changed."""
+
+class ApproveStatus(_ApproveStatus, metaclass=_ApproveStatusEnumTypeWrapper):
+    """How approving one draft fared."""
+
+APPROVE_STATUS_UNSPECIFIED: ApproveStatus.ValueType  # 0
+"""Not said."""
+APPROVE_STATUS_APPROVED: ApproveStatus.ValueType  # 1
+"""It is announced, or in force."""
+APPROVE_STATUS_REFUSED: ApproveStatus.ValueType  # 2
+"""Refused; see detail. Nothing changed."""
+Global___ApproveStatus: _TypeAlias = ApproveStatus  # noqa: Y015
 
 @_typing.final
 class ResponsiblePerson(_message.Message):
@@ -810,3 +834,207 @@ class GetHistoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetHistoryResponse: _TypeAlias = GetHistoryResponse  # noqa: Y015
+
+@_typing.final
+class GetDraftRequest(_message.Message):
+    """Asks for a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    restriction_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    def __init__(
+        self,
+        *,
+        restriction_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["restriction_id", b"restriction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDraftRequest: _TypeAlias = GetDraftRequest  # noqa: Y015
+
+@_typing.final
+class GetDraftResponse(_message.Message):
+    """A draft, with everything that it will put in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    ENTERED_BY_FIELD_NUMBER: _builtins.int
+    ENTERED_AT_FIELD_NUMBER: _builtins.int
+    entered_by: _builtins.str
+    """Who entered it: "authority:court/clerk-7", "operator:…"."""
+    @_builtins.property
+    def restriction(self) -> Global___RestrictionSummary:
+        """It."""
+
+    @_builtins.property
+    def entry(self) -> Global___RestrictionEntry:
+        """What was entered."""
+
+    @_builtins.property
+    def entered_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        restriction: Global___RestrictionSummary | None = ...,
+        entry: Global___RestrictionEntry | None = ...,
+        entered_by: _builtins.str = ...,
+        entered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entered_at", b"entered_at", "entry", b"entry", "restriction", b"restriction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entered_at", b"entered_at", "entered_by", b"entered_by", "entry", b"entry", "restriction", b"restriction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDraftResponse: _TypeAlias = GetDraftResponse  # noqa: Y015
+
+@_typing.final
+class ApproveRestrictionRequest(_message.Message):
+    """Approves one draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    restriction_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    expected_version: _builtins.int
+    """As in EndRestrictionRequest."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    def __init__(
+        self,
+        *,
+        restriction_id: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+        expected_version: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "idempotency_key", b"idempotency_key", "reason", b"reason", "restriction_id", b"restriction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRestrictionRequest: _TypeAlias = ApproveRestrictionRequest  # noqa: Y015
+
+@_typing.final
+class ApproveRestrictionResponse(_message.Message):
+    """The restriction after its approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def restriction(self) -> Global___RestrictionSummary:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        restriction: Global___RestrictionSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restriction", b"restriction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["restriction", b"restriction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRestrictionResponse: _TypeAlias = ApproveRestrictionResponse  # noqa: Y015
+
+@_typing.final
+class ApproveRestrictionsRequest(_message.Message):
+    """Approves several drafts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApproveRestrictionRequest]:
+        """At most 500."""
+
+    def __init__(
+        self,
+        *,
+        approvals: _abc.Iterable[Global___ApproveRestrictionRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRestrictionsRequest: _TypeAlias = ApproveRestrictionsRequest  # noqa: Y015
+
+@_typing.final
+class ApproveResult(_message.Message):
+    """Answer to one approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    restriction_id: _builtins.bytes
+    """The restriction's id, 16 bytes."""
+    status: Global___ApproveStatus.ValueType
+    """How it fared."""
+    detail: _builtins.str
+    """Why it was refused, and what to do. Never repeats an identifier or a name."""
+    @_builtins.property
+    def restriction(self) -> Global___RestrictionSummary:
+        """The restriction after its approval; absent when refused."""
+
+    def __init__(
+        self,
+        *,
+        restriction_id: _builtins.bytes = ...,
+        status: Global___ApproveStatus.ValueType = ...,
+        restriction: Global___RestrictionSummary | None = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restriction", b"restriction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "restriction", b"restriction", "restriction_id", b"restriction_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveResult: _TypeAlias = ApproveResult  # noqa: Y015
+
+@_typing.final
+class ApproveRestrictionsResponse(_message.Message):
+    """Answers, in the order of the approvals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApproveResult]:
+        """One for each."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ApproveResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRestrictionsResponse: _TypeAlias = ApproveRestrictionsResponse  # noqa: Y015

@@ -50,6 +50,21 @@ class RegistryServiceStub:
                 request_serializer=tipstaff_dot_v1_dot_registry__pb2.EndRestrictionRequest.SerializeToString,
                 response_deserializer=tipstaff_dot_v1_dot_registry__pb2.EndRestrictionResponse.FromString,
                 _registered_method=True)
+        self.GetDraft = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/GetDraft',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.GetDraftRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.GetDraftResponse.FromString,
+                _registered_method=True)
+        self.ApproveRestriction = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/ApproveRestriction',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionResponse.FromString,
+                _registered_method=True)
+        self.ApproveRestrictions = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/ApproveRestrictions',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionsRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionsResponse.FromString,
+                _registered_method=True)
         self.AmendRestriction = channel.unary_unary(
                 '/tipstaff.v1.RegistryService/AmendRestriction',
                 request_serializer=tipstaff_dot_v1_dot_registry__pb2.AmendRestrictionRequest.SerializeToString,
@@ -92,6 +107,28 @@ class RegistryServiceServicer:
 
     def EndRestriction(self, request, context):
         """Ends a restriction; relief follows at once. FAILED_PRECONDITION: it is not in a state that can end so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDraft(self, request, context):
+        """A draft as it was entered, for the second person to check before approving. Stands in the audit log. FAILED_PRECONDITION: it is no draft.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveRestriction(self, request, context):
+        """Puts a draft in force, after its list's notice: the second of two persons does, never the one who entered it (PERMISSION_DENIED).
+        FAILED_PRECONDITION: it is no draft, or cannot be entered as it stands. ABORTED: somebody acted on it meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveRestrictions(self, request, context):
+        """Up to 500 drafts, each answered for itself, in order; one that is refused does not hold up the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,6 +180,21 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.EndRestriction,
                     request_deserializer=tipstaff_dot_v1_dot_registry__pb2.EndRestrictionRequest.FromString,
                     response_serializer=tipstaff_dot_v1_dot_registry__pb2.EndRestrictionResponse.SerializeToString,
+            ),
+            'GetDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDraft,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.GetDraftRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.GetDraftResponse.SerializeToString,
+            ),
+            'ApproveRestriction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveRestriction,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionResponse.SerializeToString,
+            ),
+            'ApproveRestrictions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveRestrictions,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionsRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionsResponse.SerializeToString,
             ),
             'AmendRestriction': grpc.unary_unary_rpc_method_handler(
                     servicer.AmendRestriction,
@@ -247,6 +299,87 @@ class RegistryService:
             '/tipstaff.v1.RegistryService/EndRestriction',
             tipstaff_dot_v1_dot_registry__pb2.EndRestrictionRequest.SerializeToString,
             tipstaff_dot_v1_dot_registry__pb2.EndRestrictionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/GetDraft',
+            tipstaff_dot_v1_dot_registry__pb2.GetDraftRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.GetDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveRestriction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/ApproveRestriction',
+            tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveRestrictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/ApproveRestrictions',
+            tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionsRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.ApproveRestrictionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

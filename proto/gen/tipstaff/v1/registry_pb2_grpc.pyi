@@ -39,6 +39,14 @@ class RegistryServiceStub:
     """One restriction of this authority. NOT_FOUND: no such restriction here."""
     EndRestriction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EndRestrictionRequest, _registry_pb2.EndRestrictionResponse]
     """Ends a restriction; relief follows at once. FAILED_PRECONDITION: it is not in a state that can end so."""
+    GetDraft: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetDraftRequest, _registry_pb2.GetDraftResponse]
+    """A draft as it was entered, for the second person to check before approving. Stands in the audit log. FAILED_PRECONDITION: it is no draft."""
+    ApproveRestriction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ApproveRestrictionRequest, _registry_pb2.ApproveRestrictionResponse]
+    """Puts a draft in force, after its list's notice: the second of two persons does, never the one who entered it (PERMISSION_DENIED).
+    FAILED_PRECONDITION: it is no draft, or cannot be entered as it stands. ABORTED: somebody acted on it meanwhile.
+    """
+    ApproveRestrictions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ApproveRestrictionsRequest, _registry_pb2.ApproveRestrictionsResponse]
+    """Up to 500 drafts, each answered for itself, in order; one that is refused does not hold up the others."""
     AmendRestriction: _grpc.UnaryUnaryMultiCallable[_registry_pb2.AmendRestrictionRequest, _registry_pb2.AmendRestrictionResponse]
     """Corrects a restriction. Less of it (fewer measures, a shorter term) is relief at once; more of it waits for the next listing.
     FAILED_PRECONDITION: it has ended. ABORTED: somebody acted on it meanwhile.
@@ -61,6 +69,14 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """One restriction of this authority. NOT_FOUND: no such restriction here."""
     EndRestriction: _aio.UnaryUnaryMultiCallable[_registry_pb2.EndRestrictionRequest, _registry_pb2.EndRestrictionResponse]  # type: ignore[assignment]
     """Ends a restriction; relief follows at once. FAILED_PRECONDITION: it is not in a state that can end so."""
+    GetDraft: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetDraftRequest, _registry_pb2.GetDraftResponse]  # type: ignore[assignment]
+    """A draft as it was entered, for the second person to check before approving. Stands in the audit log. FAILED_PRECONDITION: it is no draft."""
+    ApproveRestriction: _aio.UnaryUnaryMultiCallable[_registry_pb2.ApproveRestrictionRequest, _registry_pb2.ApproveRestrictionResponse]  # type: ignore[assignment]
+    """Puts a draft in force, after its list's notice: the second of two persons does, never the one who entered it (PERMISSION_DENIED).
+    FAILED_PRECONDITION: it is no draft, or cannot be entered as it stands. ABORTED: somebody acted on it meanwhile.
+    """
+    ApproveRestrictions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ApproveRestrictionsRequest, _registry_pb2.ApproveRestrictionsResponse]  # type: ignore[assignment]
+    """Up to 500 drafts, each answered for itself, in order; one that is refused does not hold up the others."""
     AmendRestriction: _aio.UnaryUnaryMultiCallable[_registry_pb2.AmendRestrictionRequest, _registry_pb2.AmendRestrictionResponse]  # type: ignore[assignment]
     """Corrects a restriction. Less of it (fewer measures, a shorter term) is relief at once; more of it waits for the next listing.
     FAILED_PRECONDITION: it has ended. ABORTED: somebody acted on it meanwhile.
@@ -98,6 +114,32 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.EndRestrictionResponse, _abc.Awaitable[_registry_pb2.EndRestrictionResponse]]:
         """Ends a restriction; relief follows at once. FAILED_PRECONDITION: it is not in a state that can end so."""
+
+    @_abc_1.abstractmethod
+    def GetDraft(
+        self,
+        request: _registry_pb2.GetDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetDraftResponse, _abc.Awaitable[_registry_pb2.GetDraftResponse]]:
+        """A draft as it was entered, for the second person to check before approving. Stands in the audit log. FAILED_PRECONDITION: it is no draft."""
+
+    @_abc_1.abstractmethod
+    def ApproveRestriction(
+        self,
+        request: _registry_pb2.ApproveRestrictionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ApproveRestrictionResponse, _abc.Awaitable[_registry_pb2.ApproveRestrictionResponse]]:
+        """Puts a draft in force, after its list's notice: the second of two persons does, never the one who entered it (PERMISSION_DENIED).
+        FAILED_PRECONDITION: it is no draft, or cannot be entered as it stands. ABORTED: somebody acted on it meanwhile.
+        """
+
+    @_abc_1.abstractmethod
+    def ApproveRestrictions(
+        self,
+        request: _registry_pb2.ApproveRestrictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ApproveRestrictionsResponse, _abc.Awaitable[_registry_pb2.ApproveRestrictionsResponse]]:
+        """Up to 500 drafts, each answered for itself, in order; one that is refused does not hold up the others."""
 
     @_abc_1.abstractmethod
     def AmendRestriction(

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tipstaff.v1 import enforcement_pb2 as tipstaff_dot_v1_dot_enforcement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctipstaff/v1/statistics.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtipstaff/v1/enforcement.proto\"k\n\x14GetStatisticsRequest\x12(\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\x0cOutcomeCount\x12%\n\x07outcome\x18\x01 \x01(\x0e\x32\x14.tipstaff.v1.Outcome\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"\xe2\x01\n\x11MeasureStatistics\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x0f\n\x07measure\x18\x03 \x01(\t\x12\x0f\n\x07\x63hecked\x18\x04 \x01(\x04\x12\r\n\x05\x63lear\x18\x05 \x01(\x04\x12\x13\n\x0b\x66ilter_hits\x18\x06 \x01(\x04\x12\x12\n\nrestricted\x18\x07 \x01(\x04\x12\x0e\n\x06review\x18\x08 \x01(\x04\x12\x0f\n\x07unknown\x18\t \x01(\x04\x12+\n\x08outcomes\x18\n \x03(\x0b\x32\x19.tipstaff.v1.OutcomeCount\"\xac\x01\n\x12ProviderStatistics\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x18\n\x10\x65nforced_listing\x18\x03 \x01(\x04\x12 \n\x18\x65nforced_relief_sequence\x18\x04 \x01(\x04\x12\x33\n\x0f\x61\x63knowledged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x15GetStatisticsResponse\x12\x30\n\x08measures\x18\x01 \x03(\x0b\x32\x1e.tipstaff.v1.MeasureStatistics\x12\x32\n\tproviders\x18\x02 \x03(\x0b\x32\x1f.tipstaff.v1.ProviderStatistics2k\n\x11StatisticsService\x12V\n\rGetStatistics\x12!.tipstaff.v1.GetStatisticsRequest\x1a\".tipstaff.v1.GetStatisticsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctipstaff/v1/statistics.proto\x12\x0btipstaff.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtipstaff/v1/enforcement.proto\"k\n\x14GetStatisticsRequest\x12(\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\x0cOutcomeCount\x12%\n\x07outcome\x18\x01 \x01(\x0e\x32\x14.tipstaff.v1.Outcome\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"\xe2\x01\n\x11MeasureStatistics\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x0f\n\x07measure\x18\x03 \x01(\t\x12\x0f\n\x07\x63hecked\x18\x04 \x01(\x04\x12\r\n\x05\x63lear\x18\x05 \x01(\x04\x12\x13\n\x0b\x66ilter_hits\x18\x06 \x01(\x04\x12\x12\n\nrestricted\x18\x07 \x01(\x04\x12\x0e\n\x06review\x18\x08 \x01(\x04\x12\x0f\n\x07unknown\x18\t \x01(\x04\x12+\n\x08outcomes\x18\n \x03(\x0b\x32\x19.tipstaff.v1.OutcomeCount\"\xa3\x02\n\x12ProviderStatistics\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x18\n\x10\x65nforced_listing\x18\x03 \x01(\x04\x12 \n\x18\x65nforced_relief_sequence\x18\x04 \x01(\x04\x12\x33\n\x0f\x61\x63knowledged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11published_listing\x18\x06 \x01(\x04\x12\x17\n\x0frelief_sequence\x18\x07 \x01(\x04\x12\x0f\n\x07lagging\x18\x08 \x01(\x08\x12\x30\n\x0c\x62\x65hind_since\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x11\x44isputeStatistics\x12\x14\n\x0c\x61uthority_id\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x04\x12\x0f\n\x07overdue\x18\x03 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x04 \x01(\x04\"\xaf\x01\n\x15GetStatisticsResponse\x12\x30\n\x08measures\x18\x01 \x03(\x0b\x32\x1e.tipstaff.v1.MeasureStatistics\x12\x32\n\tproviders\x18\x02 \x03(\x0b\x32\x1f.tipstaff.v1.ProviderStatistics\x12\x30\n\x08\x64isputes\x18\x03 \x03(\x0b\x32\x1e.tipstaff.v1.DisputeStatistics2k\n\x11StatisticsService\x12V\n\rGetStatistics\x12!.tipstaff.v1.GetStatisticsRequest\x1a\".tipstaff.v1.GetStatisticsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,9 +40,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEASURESTATISTICS']._serialized_start=289
   _globals['_MEASURESTATISTICS']._serialized_end=515
   _globals['_PROVIDERSTATISTICS']._serialized_start=518
-  _globals['_PROVIDERSTATISTICS']._serialized_end=690
-  _globals['_GETSTATISTICSRESPONSE']._serialized_start=692
-  _globals['_GETSTATISTICSRESPONSE']._serialized_end=817
-  _globals['_STATISTICSSERVICE']._serialized_start=819
-  _globals['_STATISTICSSERVICE']._serialized_end=926
+  _globals['_PROVIDERSTATISTICS']._serialized_end=809
+  _globals['_DISPUTESTATISTICS']._serialized_start=811
+  _globals['_DISPUTESTATISTICS']._serialized_end=901
+  _globals['_GETSTATISTICSRESPONSE']._serialized_start=904
+  _globals['_GETSTATISTICSRESPONSE']._serialized_end=1079
+  _globals['_STATISTICSSERVICE']._serialized_start=1081
+  _globals['_STATISTICSSERVICE']._serialized_end=1188
 # @@protoc_insertion_point(module_scope)

@@ -142,6 +142,10 @@ class ProviderStatistics(_message.Message):
     ENFORCED_LISTING_FIELD_NUMBER: _builtins.int
     ENFORCED_RELIEF_SEQUENCE_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_AT_FIELD_NUMBER: _builtins.int
+    PUBLISHED_LISTING_FIELD_NUMBER: _builtins.int
+    RELIEF_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAGGING_FIELD_NUMBER: _builtins.int
+    BEHIND_SINCE_FIELD_NUMBER: _builtins.int
     provider_id: _builtins.str
     """The provider."""
     audience: _builtins.str
@@ -150,9 +154,19 @@ class ProviderStatistics(_message.Message):
     """Version of the listing that it last said it enforces."""
     enforced_relief_sequence: _builtins.int
     """Relief sequence that it last said it enforces."""
+    published_listing: _builtins.int
+    """Version of the listing that is published for its audience."""
+    relief_sequence: _builtins.int
+    """Last relief sequence that concerns its audience."""
+    lagging: _builtins.bool
+    """True when it lags: it never said anything, has not for a while, or has not taken for a while what is published."""
     @_builtins.property
     def acknowledged_at(self) -> _timestamp_pb2.Timestamp:
         """When it said so."""
+
+    @_builtins.property
+    def behind_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has been without something that is published; absent: it enforces all of it."""
 
     def __init__(
         self,
@@ -162,14 +176,52 @@ class ProviderStatistics(_message.Message):
         enforced_listing: _builtins.int = ...,
         enforced_relief_sequence: _builtins.int = ...,
         acknowledged_at: _timestamp_pb2.Timestamp | None = ...,
+        published_listing: _builtins.int = ...,
+        relief_sequence: _builtins.int = ...,
+        lagging: _builtins.bool = ...,
+        behind_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "behind_since", b"behind_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "audience", b"audience", "enforced_listing", b"enforced_listing", "enforced_relief_sequence", b"enforced_relief_sequence", "provider_id", b"provider_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "audience", b"audience", "behind_since", b"behind_since", "enforced_listing", b"enforced_listing", "enforced_relief_sequence", b"enforced_relief_sequence", "lagging", b"lagging", "provider_id", b"provider_id", "published_listing", b"published_listing", "relief_sequence", b"relief_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderStatistics: _TypeAlias = ProviderStatistics  # noqa: Y015
+
+@_typing.final
+class DisputeStatistics(_message.Message):
+    """Disputes of one authority's restrictions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_ID_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    authority_id: _builtins.str
+    """The authority."""
+    open: _builtins.int
+    """To be answered."""
+    overdue: _builtins.int
+    """Of these, those whose time to answer is over."""
+    answered: _builtins.int
+    """Answered with upheld, corrected, revoked, or closed because the restriction ended otherwise."""
+    def __init__(
+        self,
+        *,
+        authority_id: _builtins.str = ...,
+        open: _builtins.int = ...,
+        overdue: _builtins.int = ...,
+        answered: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "authority_id", b"authority_id", "open", b"open", "overdue", b"overdue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeStatistics: _TypeAlias = DisputeStatistics  # noqa: Y015
 
 @_typing.final
 class GetStatisticsResponse(_message.Message):
@@ -179,6 +231,7 @@ class GetStatisticsResponse(_message.Message):
 
     MEASURES_FIELD_NUMBER: _builtins.int
     PROVIDERS_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def measures(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeasureStatistics]:
         """Sorted by provider, then measure."""
@@ -187,15 +240,20 @@ class GetStatisticsResponse(_message.Message):
     def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderStatistics]:
         """Sorted by provider."""
 
+    @_builtins.property
+    def disputes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DisputeStatistics]:
+        """Sorted by authority; all times."""
+
     def __init__(
         self,
         *,
         measures: _abc.Iterable[Global___MeasureStatistics] | None = ...,
         providers: _abc.Iterable[Global___ProviderStatistics] | None = ...,
+        disputes: _abc.Iterable[Global___DisputeStatistics] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["measures", b"measures", "providers", b"providers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disputes", b"disputes", "measures", b"measures", "providers", b"providers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
