@@ -8,9 +8,10 @@ The root is in the listing's signed parameters, with the size that every answer 
 """
 
 import hashlib
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tipstaff.v1 import listing_pb2
 from tipstaff_sdk.errors import PackFormatError, ParametersError, UntrustedError
@@ -62,16 +63,16 @@ def survey(pack: Pack) -> listing_pb2.BucketParameters:
     number do not count. Raises PackFormatError for a damaged pack, and for a bucket that no answer can hold.
     """
     bits = pack.bucket_bits
-    numbers = np.zeros(1 << bits, np.uint32)
-    longest = 0
-    for prefix in range(1 << bits):
-        bucket = pack.bucket(prefix)
-        longest = max(longest, len(bucket))
-        numbers[prefix] = len({locator for locator, _ in parse_bucket(bucket, prefix, bits)})
+    counts = (len({locator for locator, _ in parse_bucket(pack.bucket(prefix), prefix, bits)}) for prefix in range(1 << bits))
+    return describe(pack, np.fromiter(counts, np.int64, 1 << bits))
+
+
+def describe(pack: Pack, numbers: NDArray[np.integer[Any]]) -> listing_pb2.BucketParameters:
+    """The same for whoever knows how many numbers are in each bucket, shape (2^bits,): it reads the pack once, and checks nothing."""
     return listing_pb2.BucketParameters(
-        bits=bits,
+        bits=pack.bucket_bits,
         root=BucketTree(pack).root,
-        answer_size=_answer_size(longest),
+        answer_size=_answer_size(int(np.diff(pack.offsets()).max())),
         least_numbers=int(numbers.min()),
         median_numbers=int(np.sort(numbers)[(len(numbers) - 1) // 2]),
     )

@@ -62,17 +62,7 @@ class PackBuilder:
             The bits. Numbers are counted, not records: what shares a bucket are people, and one may have several names.
         """
         locators = np.unique(np.frombuffer(self._entries, _ENTRY)["locator"])
-
-        def emptiest(bits: int) -> int:
-            if not bits:
-                return len(locators)
-            return int(np.bincount((locators >> np.uint64(8 * LOCATOR_SIZE - bits)).astype(np.int64), minlength=1 << bits).min())
-
-        most = self._bits(self.record_count)
-        if keep is not None and keep <= most and emptiest(keep) >= least and (keep == most or emptiest(keep + 1) < least + least // 2):
-            self._bucket_bits = keep
-        else:
-            self._bucket_bits = next((bits for bits in range(most, 0, -1) if emptiest(bits) >= least), 0)
+        self._bucket_bits = choose_bits(locators, self._bits(self.record_count), least=least, keep=keep)
         return self._bucket_bits
 
     def write(self, path: Path | str) -> None:
@@ -117,9 +107,7 @@ class PackBuilder:
         return entries
 
     def _bits(self, count: int) -> int:
-        if self._bucket_bits is not None:
-            return self._bucket_bits
-        return min(max(0, (count // RECORDS_A_BUCKET).bit_length() - 1), MAX_BUCKET_BITS)
+        return most_bits(count) if self._bucket_bits is None else self._bucket_bits
 
     def _record(self, entry: np.void) -> bytes:
         self._spool.seek(int(entry["offset"]))
@@ -136,6 +124,29 @@ class PackBuilder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def most_bits(records: int) -> int:
+    """The bucket bits that leave 16 to 32 records in each bucket."""
+    return min(max(0, (records // RECORDS_A_BUCKET).bit_length() - 1), MAX_BUCKET_BITS)
+
+
+def choose_bits(locators: NDArray[np.uint64], most: int, *, least: int, keep: int | None) -> int:
+    """Bucket bits up to `most`, as `PackBuilder.spread` describes them. locators: shape (n,), each once, in any order."""
+
+    def emptiest(bits: int) -> int:
+        return int(numbers_in_buckets(locators, bits).min())
+
+    if keep is not None and keep <= most and emptiest(keep) >= least and (keep == most or emptiest(keep + 1) < least + least // 2):
+        return keep
+    return next((bits for bits in range(most, 0, -1) if emptiest(bits) >= least), 0)
+
+
+def numbers_in_buckets(locators: NDArray[np.uint64], bits: int) -> NDArray[np.intp]:
+    """How many of these locators are in each bucket; shape (2^bits,)."""
+    if not bits:
+        return np.array([len(locators)])
+    return np.bincount((locators >> np.uint64(8 * LOCATOR_SIZE - bits)).astype(np.int64), minlength=1 << bits)
 
 
 def _fsync_folder(folder: Path) -> None:
