@@ -62,8 +62,13 @@ class PackBuilder:
             The bits. Numbers are counted, not records: what shares a bucket are people, and one may have several names.
         """
         locators = np.unique(np.frombuffer(self._entries, _ENTRY)["locator"])
-        self._bucket_bits = choose_bits(locators, self._bits(self.record_count), least=least, keep=keep)
-        return self._bucket_bits
+        bits = choose_bits(locators, self._bits(self.record_count), least=least, keep=keep)
+        self.settle(bits)
+        return bits
+
+    def settle(self, bucket_bits: int) -> None:
+        """Settles the bucket bits, for whoever chose them."""
+        self._bucket_bits = bucket_bits
 
     def write(self, path: Path | str) -> None:
         """Writes the pack beside `path` and puts it there at once and durably. Raises PackFormatError when two records are one's copy."""

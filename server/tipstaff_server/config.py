@@ -125,6 +125,7 @@ class PublicationSection(_Section):
     false_positive_rate: float = Field(default=1e-3, gt=1e-7, lt=0.5)
     listing_lifetime_seconds: int = Field(default=7 * 86_400, ge=60, le=90 * 86_400)
     listing_interval_seconds: int = Field(default=86_400, ge=1, le=30 * 86_400)
+    from_scratch_interval_seconds: int = Field(default=7 * 86_400, ge=0, le=90 * 86_400)
     relief_lifetime_seconds: int = Field(default=3_600, ge=60, le=7 * 86_400)
     relief_refresh_seconds: int = Field(default=300, ge=1, le=86_400)
     relief_max_age_seconds: int = Field(default=1_800, ge=10, le=7 * 86_400)

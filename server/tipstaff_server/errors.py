@@ -23,7 +23,8 @@
     │   └── FileHeaderError           no usable header line
     ├── WorkDirError                  a working directory cannot be made, or is not one
     ├── PublicationError              a listing cannot be built or published
-    │   └── SignOffRefusedError       the independent check refused it; `reasons` says why
+    │   ├── SignOffRefusedError       the independent check refused it; `reasons` says why
+    │   └── BuildStateError           what the last build kept cannot be worked from: build from scratch
     ├── NotIdentifiedError            a client certificate names nobody
     │   └── CertificateRefusedError   it names somebody, but is revoked or has run out
     ├── CallLimitError                a caller asks for too much; `wait` says when to ask again
@@ -190,6 +191,14 @@ class SignOffRefusedError(PublicationError):
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("; ".join(reasons))
         self.reasons = tuple(reasons)
+
+
+class BuildStateError(PublicationError):
+    """What the last build kept cannot be worked from. `damaged`: it is not what was written, which is worth a warning."""
+
+    def __init__(self, message: str, *, damaged: bool = True) -> None:
+        super().__init__(message)
+        self.damaged = damaged
 
 
 class NotIdentifiedError(ServerError):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import select
 from sqlalchemy.orm import aliased
@@ -37,17 +38,18 @@ from tipstaff_server.policies import Policies, visible_sets
 from tipstaff_server.subjects import NAME, NUMBER, STRETCHED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from tipstaff_server.core import Core
 
 __all__ = ["Lift", "Listing", "ListingIdentifier", "ListingSubject"]
 
 HEAD = 1
+_Holds: TypeAlias = "Callable[[InstrumentedAttribute[bytes]], ColumnElement[bool]]"
 # Columns rather than objects: an object for each row costs as much again as reading it.
 _RESTRICTION = (
     RestrictionRow.id,
@@ -76,6 +78,7 @@ class ListingIdentifier:
 class ListingSubject:
     """One subject as one audience may see it: identifiers and canonical names sorted, restrictions sorted by id."""
 
+    id: bytes
     subject_type: int
     identifiers: tuple[ListingIdentifier, ...] = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
@@ -102,9 +105,10 @@ class _Reach:
 
 @dataclass(slots=True)
 class _Page:
-    """What one transaction reads: subjects in (low, high], and what reaches them."""
+    """What one transaction reads: some subjects (`holds`: whether a column names one of them), and what reaches them."""
 
     session: Session
+    holds: _Holds
     policies: Policies
     sets: dict[int, tuple[str, ...]]
     types: dict[bytes, int]
@@ -139,25 +143,36 @@ class Listing:
         last = b""
         while True:
             with self._core.database.read() as session:
-                policies = self._core.policies.get(session)
-                sets = visible_sets(session, policies.audience(audience))
                 rows = session.execute(
                     select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id > last).order_by(SubjectRow.id).limit(self._core.page_size)
                 ).all()
-                page = _Page(session, policies, sets, {row.id: row.type for row in rows}, now)
-                found = self._read(page, last, rows[-1].id) if rows and sets else []
+                span = partial(_between, last, rows[-1].id if rows else last)
+                found = self._read(session, audience, now, {row.id: row.type for row in rows}, span)
             yield from found
             if not rows:
                 return
             last = rows[-1].id
 
-    def _read(self, page: _Page, low: bytes, high: bytes) -> list[ListingSubject]:
-        self._own(page, low, high)
-        self._through_organisations(page, low, high)
+    def chosen(self, audience: str, now: datetime, ids: Sequence[bytes]) -> Iterator[ListingSubject]:
+        """Those of some subjects (ids ascending) that have a visible restriction, as `subjects` gives them."""
+        for start in range(0, len(ids), self._core.page_size):
+            some = ids[start : start + self._core.page_size]
+            with self._core.database.read() as session:
+                rows = session.execute(select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id.in_(some)))
+                found = self._read(session, audience, now, {row.id: row.type for row in rows}, partial(_one_of, some))
+            yield from found
+
+    def _read(self, session: Session, audience: str, now: datetime, types: dict[bytes, int], holds: _Holds) -> list[ListingSubject]:
+        policies = self._core.policies.get(session)
+        sets = visible_sets(session, policies.audience(audience))
+        page = _Page(session, holds, policies, sets, types, now)
+        if types and sets:
+            self._own(page)
+            self._through_organisations(page)
         if not page.reaches:
             return []
-        identifiers = self._identifiers(page, low, high)
-        names = self._names(page, low, high)
+        identifiers = self._identifiers(page)
+        names = self._names(page)
         organisations = self._organisation_names(page)
         exemptions = self._exemptions(page)
         subjects: list[ListingSubject] = []
@@ -167,7 +182,9 @@ class Listing:
                 for _, reach in sorted(page.reaches[subject].items())
             ]
             canonical = sorted({canonical_name(name) for name in names[subject]})
-            subjects.append(ListingSubject(page.types[subject], tuple(identifiers[subject]), tuple(canonical), tuple(restrictions)))
+            subjects.append(
+                ListingSubject(subject, page.types[subject], tuple(identifiers[subject]), tuple(canonical), tuple(restrictions))
+            )
         return subjects
 
     def _visible(self, page: _Page) -> tuple[ColumnElement[bool], ...]:
@@ -178,17 +195,17 @@ class Listing:
             RestrictionRow.measure_set_id.in_(list(page.sets)),
         )
 
-    def _own(self, page: _Page, low: bytes, high: bytes) -> None:
-        query = select(*_RESTRICTION).where(RestrictionRow.subject_id > low, RestrictionRow.subject_id <= high, *self._visible(page))
+    def _own(self, page: _Page) -> None:
+        query = select(*_RESTRICTION).where(page.holds(RestrictionRow.subject_id), *self._visible(page))
         for row in page.session.execute(query):
             page.reaches[row.subject_id][row.id] = _Reach(row)
 
-    def _through_organisations(self, page: _Page, low: bytes, high: bytes) -> None:
+    def _through_organisations(self, page: _Page) -> None:
         link = aliased(ResponsibleLinkRow)
         query = (
             select(link.person_id, link.organisation_id, link.capacity, *_RESTRICTION)
             .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
-            .where(link.person_id > low, link.person_id <= high, link.valid_from <= page.now)
+            .where(page.holds(link.person_id), link.valid_from <= page.now)
             .where((link.valid_until.is_(None)) | (link.valid_until > page.now), *self._visible(page))
             .order_by(link.capacity.desc())
         )
@@ -196,11 +213,11 @@ class Listing:
         for row in page.session.execute(query):
             page.reaches[row.person_id][row.id] = _Reach(row, row.capacity, row.organisation_id)
 
-    def _identifiers(self, page: _Page, low: bytes, high: bytes) -> dict[bytes, list[ListingIdentifier]]:
+    def _identifiers(self, page: _Page) -> dict[bytes, list[ListingIdentifier]]:
         vault = self._core.vault
         found: dict[bytes, list[ListingIdentifier]] = defaultdict(list)
         columns = (IdentifierRow.subject_id, IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched)
-        query = select(*columns).where(IdentifierRow.subject_id > low, IdentifierRow.subject_id <= high)
+        query = select(*columns).where(page.holds(IdentifierRow.subject_id))
         for row in page.session.execute(query):
             if row.subject_id in page.reaches:
                 number = vault.decrypt(NUMBER, row.blind, row.value)
@@ -210,10 +227,10 @@ class Listing:
             items.sort(key=lambda item: (item.identifier.kind, item.identifier.number))
         return found
 
-    def _names(self, page: _Page, low: bytes, high: bytes) -> dict[bytes, list[str]]:
+    def _names(self, page: _Page) -> dict[bytes, list[str]]:
         found: dict[bytes, list[str]] = defaultdict(list)
         columns = (NameRow.subject_id, NameRow.blind, NameRow.value)
-        query = select(*columns).where(NameRow.subject_id > low, NameRow.subject_id <= high)
+        query = select(*columns).where(page.holds(NameRow.subject_id))
         for row in page.session.execute(query):
             if row.subject_id in page.reaches:
                 found[row.subject_id].append(self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value))
@@ -235,6 +252,14 @@ class Listing:
         for row in page.session.scalars(query.order_by(ExemptionRow.id)):
             found[row.restriction_id].append(row)
         return found
+
+
+def _between(low: bytes, high: bytes, column: InstrumentedAttribute[bytes]) -> ColumnElement[bool]:
+    return (column > low) & (column <= high)
+
+
+def _one_of(ids: Sequence[bytes], column: InstrumentedAttribute[bytes]) -> ColumnElement[bool]:
+    return column.in_(ids)
 
 
 def _record(page: _Page, reach: _Reach, exemptions: Sequence[ExemptionRow], organisation: str) -> listing_pb2.RecordRestriction:

@@ -216,6 +216,10 @@ class Registry:
         """Every subject that the audience may see, in order of random ids, in bounded memory. Read `relief_head` before."""
         return self._listing.subjects(audience, now)
 
+    def listing_chosen(self, audience: str, now: datetime, subjects: Sequence[bytes]) -> Iterator[ListingSubject]:
+        """Those of some subjects (ids ascending) that the audience may see, as `listing_subjects` gives them."""
+        return self._listing.chosen(audience, now, subjects)
+
     def relief_head(self) -> int:
         """The last relief sequence; 0 before the first."""
         return self._listing.relief_head()

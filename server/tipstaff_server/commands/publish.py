@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
+ScratchOption = Annotated[bool, typer.Option("--from-scratch", help="Read everybody, not only who changed since the last build.")]
 GrowthOption = Annotated[bool, typer.Option("--accept-growth", help="Set the churn guard aside, after somebody has looked.")]
 
 
 @app.command()
-def build(config: ConfigOption = None, audience: AudienceOption = None) -> None:
+def build(config: ConfigOption = None, audience: AudienceOption = None, *, from_scratch: ScratchOption = False) -> None:
     """Build listings and propose them, signed with the builder's key."""
     file = config_file(config)
-    _finish(_build(file, _audiences(file, audience)))
+    _finish(_build(file, _audiences(file, audience), from_scratch=from_scratch))
 
 
 @app.command("sign-off")
@@ -51,13 +52,14 @@ def publish(
     *,
     no_build: Annotated[bool, typer.Option("--no-build", help="Publish what waits, built and signed off before.")] = False,
     accept_growth: GrowthOption = False,
+    from_scratch: ScratchOption = False,
 ) -> None:
     """Build, let a second process sign off, and publish. Exit status 3: refused by the sign-off."""
     file = config_file(config)
     audiences = _audiences(file, audience)
     failed: list[Outcome[Any]] = []
     if not no_build:
-        built = _build(file, audiences)
+        built = _build(file, audiences, from_scratch=from_scratch)
         failed += [outcome for outcome in built if outcome.error]
         audiences = [outcome.audience for outcome in built if not outcome.error]
         refused = _sign_off_elsewhere(file, audiences, accept_growth=accept_growth) if audiences else False
@@ -77,8 +79,8 @@ def _audiences(file: Path, audiences: list[str] | None) -> list[str]:
         return chosen_audiences(runtime, audiences)
 
 
-def _build(file: Path, audiences: Sequence[str]) -> list[Outcome[Built]]:
-    outcomes = for_each(file, audiences, build_one)
+def _build(file: Path, audiences: Sequence[str], *, from_scratch: bool) -> list[Outcome[Built]]:
+    outcomes = for_each(file, audiences, partial(build_one, from_scratch=from_scratch))
     _tell(outcomes, _in_words)
     return outcomes
 
@@ -90,7 +92,7 @@ def _in_words(built: Built) -> str:
         text += f", {built.deltas} deltas"
     if built.change is not None:
         text += f"; identifiers since the last build: {built.change.added:,} more, {built.change.removed:,} gone"
-    return text
+    return text + (f"; from scratch: {built.why}" if built.touched is None else f"; {built.touched:,} subjects read")
 
 
 def _sign_off_elsewhere(file: Path, audiences: Sequence[str], *, accept_growth: bool) -> bool:

@@ -34,7 +34,9 @@ def merged(folder: Path, old: bytes, gone: list[Entry], come: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("before", "after"), [(4, 4), (0, 0), (4, 2), (4, 0), (2, 5), (0, 3)])
-@pytest.mark.parametrize(("drop", "alter", "add"), [(0, 0, 0), (7, 0, 0), (0, 9, 0), (0, 0, 5), (11, 8, 13), (200, 0, 0), (200, 0, 3), (199, 1, 0)])
+@pytest.mark.parametrize(
+    ("drop", "alter", "add"), [(0, 0, 0), (7, 0, 0), (0, 9, 0), (0, 0, 5), (11, 8, 13), (200, 0, 0), (200, 0, 3), (199, 1, 0)]
+)
 def test_it_is_what_a_fresh_build_writes(tmp_path: Path, before: int, after: int, drop: int, alter: int, add: int) -> None:
     records = entries(200)
     rng = Random(3)
