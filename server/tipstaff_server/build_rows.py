@@ -75,7 +75,8 @@ class RowWriter:
         self.count += len(rows)
         self.subjects += int(fresh.sum())
         self.copies += int(rows["copies"].sum(dtype=np.uint64))
-        content = rows.tobytes()
+        # NumPy joins arrays of rows into one with the machine's own byte order.
+        content = rows.astype(ROW, copy=False).tobytes()
         self._digest.update(content)
         self._file.write(content)
 

@@ -76,6 +76,7 @@ def test_what_may_be_asked_of_a_registry() -> None:
             "get_dispute",
         ),
         *(
+            "listing_chosen",
             "listing_subjects",
             "open",
             "open_dispute",

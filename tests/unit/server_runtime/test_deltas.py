@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import shutil
-import stat
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pytest
 
 from tests.support.server import COURT, enter, entry, make
 from tests.support.signing import FaultyDisk, KilledError
-from tipstaff_bloom import BloomFilter, TokenLedger
+from tipstaff_bloom import BloomFilter
 from tipstaff_sdk.assembly import assemble
 from tipstaff_sdk.pack import Pack, parse_bucket
 from tipstaff_sdk.pack_builder import PackBuilder
 from tipstaff_server import deltas, publishing
 from tipstaff_server.acts import EndKind
+from tipstaff_server.build_rows import Change
 from tipstaff_server.builder import Built, build
 from tipstaff_server.config import Config
 from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.runtime import Runtime
-from tipstaff_server.token_file import Change, TokenFile
 from tipstaff_signing import Delta, DirectoryFetcher, Reader, Repository
 from tipstaff_signing.files import sha256_file
 from tipstaff_signing.keys import builder_key
@@ -312,46 +310,16 @@ def test_a_first_listing_with_a_delta_is_refused(tmp_path: Path):
             publishing.sign_off(runtime, AUDIENCE)
 
 
-def token_file(runtime: Runtime) -> Path:
-    return runtime.config.folder / ".build" / f"{AUDIENCE}.tokens"
-
-
-def test_a_build_keeps_its_tokens_for_nobody_else_and_says_what_changed(runtime: Runtime):
-    assert stat.S_IMODE(token_file(runtime).stat().st_mode) == 0o600
-    assert len(TokenLedger.open(token_file(runtime))) == PEOPLE
+def test_a_build_says_what_changed(runtime: Runtime):
     (restriction,) = enter(runtime.registry, [entry(0)])
     runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
     assert more(runtime, PEOPLE, PEOPLE + 1).change == Change(added=2, removed=1)
-    with BloomFilter.open(published(runtime, FILTER)) as filter_:
-        assert filter_.contains_many(TokenLedger.open(token_file(runtime)).tokens).all()
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-1]), lambda file: file.write_bytes(b"")]
-)
-def test_tokens_that_are_missing_or_damaged_are_kept_anew_and_change_nothing(runtime: Runtime, damage: Callable[[Path], object]):
-    kept = token_file(runtime).read_bytes()
-    damage(token_file(runtime))
-    token_file(runtime).with_name(f".{AUDIENCE}.tokens.new").write_bytes(b"of a killed build")
-    before = published(runtime, FILTER).read_bytes()
-    assert publish(runtime).change is None
-    assert published(runtime, FILTER).read_bytes() == before
-    assert token_file(runtime).read_bytes() == kept
-    assert publish(runtime).change == Change(0, 0)
-
-
-def test_a_change_is_counted_both_ways(tmp_path: Path):
-    rows = np.arange(16 * 10, dtype=np.uint8).reshape(-1, 16)
-    file = TokenFile(tmp_path / "tokens")
-    assert file.replace(TokenLedger(rows[:5], epoch=1)) is None
-    assert file.replace(TokenLedger(rows[2:9], epoch=1)) == Change(added=4, removed=2)
-    assert file.replace(TokenLedger(epoch=1)) == Change(added=0, removed=7)
-    assert file.replace(TokenLedger(rows[:1], epoch=2)) is None
-    assert [path.name for path in tmp_path.iterdir()] == ["tokens"]
+    enter(runtime.registry, [entry(PEOPLE + 2)])
+    assert build(runtime, AUDIENCE, from_scratch=True).change == Change(added=1, removed=0)
 
 
 def test_killed_anywhere_the_published_listing_is_whole_and_the_next_one_too(runtime: Runtime, tmp_path: Path):
-    """Every seventh step that the repository takes to propose, sign and publish, and the one between proposal and tokens."""
+    """Every seventh step that the repository takes to propose, sign and publish, and the one between proposal and what is kept."""
     enter(runtime.registry, [entry(PEOPLE)])
     root, at, fired, fetched = runtime.repository.root_bytes(), 0, True, set[int]()
     reader = Reader(tmp_path / "state", view=AUDIENCE, trusted_root=root, roles=[f"listing-{AUDIENCE}"], assemble=assemble)
