@@ -45,6 +45,7 @@ class RowWriter:
         self.count = 0
         self.subjects = 0
         self.copies = 0
+        self.nameless = 0  # rows without a copy
 
     def __enter__(self) -> Self:
         self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
@@ -75,6 +76,7 @@ class RowWriter:
         self.count += len(rows)
         self.subjects += int(fresh.sum())
         self.copies += int(rows["copies"].sum(dtype=np.uint64))
+        self.nameless += int((rows["copies"] == 0).sum())
         # NumPy joins arrays of rows into one with the machine's own byte order.
         content = rows.astype(ROW, copy=False).tobytes()
         self._digest.update(content)

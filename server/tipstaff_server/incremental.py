@@ -90,7 +90,8 @@ class Sealed:
     @property
     def whole(self) -> bool:
         """Whether the rows say it all: nobody is without a number or a name."""
-        return self.rows.subjects == self.subjects and self.rows.copies == self.pack.record_count
+        rows = self.rows
+        return (rows.subjects, rows.copies, rows.nameless) == (self.subjects, self.pack.record_count, 0)
 
 
 @dataclass(frozen=True, slots=True)
