@@ -158,12 +158,12 @@ def _build(runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, 
     epoch = runtime.epochs.current(audience)
     key = EpochKey(audience, epoch.number, epoch.key)
     states = BuildStates(place.with_suffix(".kept"), disk=disk)
-    plan = incremental.plan(runtime, states, key, now, from_scratch=from_scratch)
-    plan, contents = _contents(runtime, key, plan, states, place)
-    _write_filter(runtime, audience, contents.rows, epoch.number, place / "filter")
     parameters = _parameters(runtime, audience, now)
     parameters.epoch = epoch.number
     parameters.relief_sequence = relief_sequence
+    plan = incremental.plan(runtime, states, key, parameters, now, from_scratch=from_scratch)
+    plan, contents = _contents(runtime, key, plan, states, place)
+    _write_filter(runtime, audience, contents.rows, epoch.number, place / "filter")
     parameters.subject_count, parameters.record_count = contents.subjects, contents.records
     parameters.buckets.CopyFrom(contents.buckets)
     proposal = _propose(runtime, audience, parameters, {f"listing/{audience}/{name}": place / name for name in ARTEFACTS})

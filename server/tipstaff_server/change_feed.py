@@ -2,7 +2,7 @@
 
 1. The entry of the log up to which that build worked acts in is the one it was; otherwise this is another database, or a restored one.
 2. The entries after it continue its chain up to the head, and each is an act that is known here, with what it may change (`ACTS`).
-3. Acts on a restriction touch its subject, and whoever answers or answered for that organisation.
+3. Acts on a restriction touch its subject, and acts on an organisation whoever answers or answered for it.
 4. Time has touched whom a restriction came within the horizon of or ran out for, whose exemption ended, whose link began or ended.
 
 Everything is read in one transaction, so it is one state of the registry. Who was touched is read again as a whole, so it does no harm to
@@ -40,20 +40,32 @@ MANY_ENTRIES: Final = 50_000
 
 
 class Touches(Enum):
-    """What an act may change in records."""
+    """What an act may change in records: nothing, those of the subject that a restriction is on, or those of a subject.
+
+    A subject's are also those of whoever answers or answered for it.
+    """
 
     NOTHING = auto()
-    RESTRICTION = auto()  # the object is a restriction; it, its subject, and the persons named with it
+    RESTRICTION = auto()
+    SUBJECT = auto()
 
 
-ACTS: Final[dict[tuple[str, str], Touches]] = {
-    **{("restriction", act): Touches.RESTRICTION for act in ("SUBMIT", "AMEND", "EXEMPT", *Event)},
-    **{("dispute", f"DISPUTE_{act}"): Touches.NOTHING for act in ("OPEN", "REJECTED", "REVOKED", "REMIND", "OVERDUE")},
-    **{("remedy", f"REMEDY_{act}"): Touches.NOTHING for act in ("OPEN", "REOPEN", "DELIVER", "ANSWER", "REMIND", "OVERDUE")},
-    ("registry", "SEARCH"): Touches.NOTHING,
-    ("provider", "ADD_PROVIDER"): Touches.NOTHING,
-    ("provider", "REGISTER_WRAPPING_KEY"): Touches.NOTHING,
-}
+_KNOWN: Final = (
+    (Touches.RESTRICTION, "restriction", ("SUBMIT", "AMEND", "EXEMPT", "MOVE", "SPLIT", "CORRECT", "ERASE", *Event)),
+    (Touches.NOTHING, "restriction", ("READ_DRAFT",)),
+    (Touches.SUBJECT, "subject", ("EXEMPT", "MERGE", "SPLIT", "CORRECT", "ERASE")),
+    (Touches.SUBJECT, "subject", ("POST_ADD", "POST_END", "POST_AMEND", "POST_BEGUN", "POST_LEFT")),
+    (Touches.NOTHING, "subject", ("SHOW", "REVEAL", "ACCESS")),
+    (Touches.NOTHING, "dispute", [f"DISPUTE_{act}" for act in ("OPEN", "REJECTED", "CORRECTED", "REVOKED", "REMIND", "OVERDUE")]),
+    (Touches.NOTHING, "remedy", [f"REMEDY_{act}" for act in ("OPEN", "REOPEN", "DELIVER", "ANSWER", "REMIND", "OVERDUE")]),
+    (Touches.NOTHING, "dispute", ("ERASE",)),
+    (Touches.NOTHING, "remedy", ("ERASE",)),
+    (Touches.NOTHING, "registry", ("SEARCH",)),
+    (Touches.NOTHING, "provider", ("ADD_PROVIDER", "REMOVE_PROVIDER", "RESTORE_PROVIDER", "MOVE_PROVIDER", "REGISTER_WRAPPING_KEY")),
+    (Touches.NOTHING, "vault", ("VAULT_REWRAP", "VAULT_ROTATE", "VAULT_RETIRE", "VAULT_REINDEX")),
+    (Touches.NOTHING, "stretch", ("BEGIN_STRETCH", "STRETCH_READY", "CANCEL_STRETCH")),
+)
+ACTS: Final = {(kind, act): touches for touches, kind, acts in _KNOWN for act in acts}
 """Kind of object and act → what it may change. Any other leads to a build from scratch."""
 
 
@@ -122,6 +134,8 @@ def _read_acts(session: Session, head: Head, since: Since, found: _Touched) -> N
             raise BuildStateError(f"{row['act']} on a {row['object_kind']} is an act that may change anything", damaged=False)
         if touches is Touches.RESTRICTION:
             found.restrictions.add(row["object_id"])
+        elif touches is Touches.SUBJECT:
+            found.subjects.add(row["object_id"])
     if digest != head.digest:
         raise BuildStateError("the audit log has a gap or an altered entry since the last build; run `tipstaff-server audit verify`")
 

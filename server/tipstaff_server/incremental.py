@@ -109,8 +109,13 @@ class Contents:
     whole: bool = True
 
 
-def plan(runtime: Runtime, states: BuildStates, key: EpochKey, now: datetime, *, from_scratch: bool = False) -> Plan:
-    """Step 1. `key`: of the epoch to build in; `from_scratch`: somebody asks for it. Raises DatabaseUnavailableError; OSError."""
+def plan(
+    runtime: Runtime, states: BuildStates, key: EpochKey, parameters: listing_pb2.ListingParameters, now: datetime, *, from_scratch: bool
+) -> Plan:
+    """Step 1. `key`, `parameters`: of the listing to build; `from_scratch`: somebody asks for it.
+
+    Raises DatabaseUnavailableError; OSError.
+    """
     kept, why = None, ""
     try:
         kept = states.load()
@@ -119,7 +124,8 @@ def plan(runtime: Runtime, states: BuildStates, key: EpochKey, now: datetime, *,
     states.sweep(kept)
     with runtime.registry.database.read() as session:
         head = head_of(session)
-        made = Plan(now, head, _grounds(runtime, key, head), kept, None, "it was asked for" if from_scratch else why)
+        grounds = _grounds(runtime, key, parameters, head)
+        made = Plan(now, head, grounds, kept, None, "it was asked for" if from_scratch else why)
         if made.why or kept is None:
             return made
         try:
@@ -202,15 +208,15 @@ def _check(runtime: Runtime, session: Session, made: Plan, kept: Kept, audience:
         raise BuildStateError("the sign-off refused the last listing", damaged=False)
 
 
-def _grounds(runtime: Runtime, key: EpochKey, head: Head) -> dict[str, str]:
+def _grounds(runtime: Runtime, key: EpochKey, parameters: listing_pb2.ListingParameters, head: Head) -> dict[str, str]:
     """What every record rests on beside the registry's entries. A name goes into a sentence: "the … is another one"."""
     libraries = f"protobuf {protobuf.__version__}, unicode {unicodedata.unidata_version}"
-    stretch = runtime.registry.stretch.to_proto().SerializeToString(deterministic=True)
     return {
         "program": f"tipstaff {version('tipstaff')}, rules {RULES}, {libraries}",
         "epoch": str(key.epoch),
         "epoch key": hashlib.sha256(b"tipstaff/v1/build-state\0" + key.token_key).hexdigest(),
-        "stretch": hashlib.sha256(stretch).hexdigest(),
+        "stretch": hashlib.sha256(parameters.stretch.SerializeToString(deterministic=True)).hexdigest(),
         "administration": str(head.administration),
+        "measures": " ".join(parameters.measures),
         "horizon": f"{runtime.config.registry.listing_horizon_days} days",
     }

@@ -24,7 +24,7 @@ from tipstaff_server.administration import Administration
 from tipstaff_server.audit import AuditLog
 from tipstaff_server.build_rows import Change
 from tipstaff_server.builder import build
-from tipstaff_server.change_feed import ACTS
+from tipstaff_server.change_feed import ACTS, Touches
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.lifecycle import Event
 from tipstaff_server.models import AuditRow, ListingBuildRow, NameRow, ResponsibleLinkRow
@@ -383,8 +383,21 @@ def test_what_is_not_certain_leads_to_a_build_from_scratch(
 
 
 def test_acts_without_effect_on_records_touch_nobody(world: World) -> None:
-    acted(world, *((act, (kind, b"x")) for kind, act in ACTS if kind != "restriction"))
+    acted(world, *((act, (kind, b"x")) for (kind, act), touches in ACTS.items() if touches is Touches.NOTHING))
     assert world.compare().touched == 0
+
+
+def test_acts_on_a_subject_touch_it_and_whoever_answers_or_answered_for_it(world: World) -> None:
+    enter(world, 0, party=organisation(0), responsible=(responsible(50), responsible(51)))
+    world.compare()
+    with world.runtime.registry.database.write() as session:
+        firm = session.scalars(select(ResponsibleLinkRow.organisation_id)).first() or b""
+        session.execute(update(ResponsibleLinkRow).values(valid_until=world.clock.now))
+    for act in (act for (kind, act), touches in ACTS.items() if (kind, touches) == ("subject", Touches.SUBJECT)):
+        acted(world, (act, ("subject", firm)))
+        built = build(world.runtime, AVIATION)
+        assert (built.touched, built.why) == (3, ""), act
+    world.compare()
 
 
 def test_every_event_of_a_restriction_is_understood() -> None:
@@ -452,9 +465,10 @@ def test_killed_between_its_steps_a_build_leaves_what_can_be_gone_on_from(world:
     def killed(*_: object, **__: object) -> None:
         raise KilledError
 
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    with monkeypatch.context() as patch:
         patch.setattr(builder, step, killed)
-        build(world.runtime, AVIATION)
+        with pytest.raises(KilledError):
+            build(world.runtime, AVIATION)
     enter(world, 51)
     assert world.compare().touched == 2
     world.publish()
