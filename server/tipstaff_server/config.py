@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -86,14 +86,34 @@ class DatabaseSection(_Section):
 
 
 class RegistrySection(_Section):
-    """Rules that hold for every authority, and the key that columns are encrypted with."""
+    """Rules that hold for every authority, and the key that wraps the registry's keys.
+
+    `key`: `file:…`, `env:…` or `command:…`; when it is not given, `key_file`. `other_keys`: keys that may still wrap some, while they change.
+    """
 
     key_file: Path = Path("registry.key")
+    key: str = Field(default="", repr=False)
+    other_keys: tuple[str, ...] = Field(default=(), repr=False)
     max_term_days: int = Field(default=30 * 366, ge=1, le=100 * 366)
     listing_horizon_days: int = Field(default=7, ge=0, le=90)
     page_size: int = Field(default=1000, ge=10, le=20_000)
     remedy_days: int = Field(default=15, ge=1, le=365)
     disputes_per_hour: int = Field(default=120, ge=1, le=1_000_000)
+
+
+class AuditSection(_Section):
+    """When the audit log is signed, and where copies of what was signed go: somebody else has to keep them."""
+
+    checkpoint_entries: int = Field(default=10_000, ge=1, le=10_000_000)
+    checkpoint_seconds: int = Field(default=3_600, ge=1, le=30 * 86_400)
+    checkpoint_folder: Path = Path("checkpoints")
+
+
+class RetentionSection(_Section):
+    """How many days after its end a restriction is kept: `days`, or the list's own number in `lists`."""
+
+    days: int = Field(default=5 * 366, ge=1, le=100 * 366)
+    lists: dict[str, Annotated[int, Field(ge=1, le=100 * 366)]] = {}
 
 
 class StretchSection(_Section):
@@ -157,6 +177,8 @@ class _Values(BaseSettings):
     limits: LimitsSection = LimitsSection()
     database: DatabaseSection = DatabaseSection()
     registry: RegistrySection = RegistrySection()
+    audit: AuditSection = AuditSection()
+    retention: RetentionSection = RetentionSection()
     stretch: StretchSection = StretchSection()
     repository: RepositorySection = RepositorySection()
     publication: PublicationSection = PublicationSection()

@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from tipstaff.v1 import distribution_pb2
+from tipstaff_server.audit import lock_head
 from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import InvalidRequestError, PermissionDeniedError
 from tipstaff_server.models import EpochKeyRow, ProviderRow
@@ -122,6 +123,7 @@ class EpochKeys:
         return list(session.scalars(select(EpochKeyRow).where(EpochKeyRow.audience_id == audience).order_by(EpochKeyRow.epoch)))
 
     def _make(self, session: Session, audience: str, number: int, begins: datetime) -> EpochKeyRow:
+        lock_head(session, self._vault)
         key = self._vault.encrypt(_COLUMN, _row(audience, number), secrets.token_bytes(KEY_BYTES))
         row = EpochKeyRow(audience_id=audience, epoch=number, key=key, created_at=begins, retired_at=None)
         session.add(row)

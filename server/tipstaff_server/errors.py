@@ -8,7 +8,9 @@
     │   └── SchemaVersionError        the database is older or newer than this program
     ├── VaultError
     │   ├── VaultKeyFileError         the registry key file is missing, damaged or readable by others
+    │   ├── KeyWrapperError           the key that wraps the registry's keys cannot be reached: no variable, a failing command
     │   ├── WrongVaultKeyError        the key is a valid one, but not this database's
+    │   ├── VaultDataKeyError         a wrapped key of the registry is lost or damaged
     │   └── VaultDataError            a stored value does not decrypt: altered, or moved to another row
     ├── EntryError                    one entry is refused; `code` says why in a fixed word
     ├── InvalidRequestError           a call is wrong in itself (empty reason, bad id length)
@@ -18,6 +20,8 @@
     ├── StaleVersionError             somebody acted on the restriction since the caller looked at it
     ├── LifecycleError                the restriction is not in a state in which that can happen
     ├── AuditError                    the audit log has been tampered with
+    │   └── CheckpointError           a checkpoint is damaged, not signed by a known key, or of another registry
+    ├── RetentionError                it may not be erased yet; `blocked` says why in a fixed word
     ├── ImportFileError               a whole file is refused
     │   ├── FileEncodingError         neither UTF-8 nor GB18030
     │   └── FileHeaderError           no usable header line
@@ -75,8 +79,16 @@ class VaultKeyFileError(VaultError):
     """The registry key file cannot be used."""
 
 
+class KeyWrapperError(VaultError):
+    """The key that wraps the registry's keys cannot be reached."""
+
+
 class WrongVaultKeyError(VaultError):
     """The registry key does not belong to this database."""
+
+
+class VaultDataKeyError(VaultError):
+    """A wrapped key of the registry is lost or damaged."""
 
 
 class VaultDataError(VaultError):
@@ -163,6 +175,30 @@ class AuditError(ServerError):
     def __init__(self, sequence: int, message: str) -> None:
         super().__init__(message)
         self.sequence = sequence
+
+
+class CheckpointError(AuditError):
+    """A checkpoint of the audit log cannot be used. `sequence` is the entry that it claims, 0 when it does not say."""
+
+
+class Blocked(StrEnum):
+    """Why something may not be erased."""
+
+    IN_FORCE = "IN_FORCE"
+    TERM = "TERM"
+    DISPUTED = "DISPUTED"
+    REMEDY = "REMEDY"
+    LISTED = "LISTED"
+    OLD_REASONS = "OLD_REASONS"
+    ERASED = "ERASED"
+
+
+class RetentionError(ServerError):
+    """It may not be erased yet."""
+
+    def __init__(self, blocked: Blocked, message: str) -> None:
+        super().__init__(message)
+        self.blocked = blocked
 
 
 class ImportFileError(ServerError):

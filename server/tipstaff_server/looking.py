@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from tipstaff_server import reasons
 from tipstaff_server.actors import Actor, ActorKind
 from tipstaff_server.acts import RestrictionSummary, check_id, find, summary_of
-from tipstaff_server.audit import REASON_COLUMN
 from tipstaff_server.errors import PermissionDeniedError
 from tipstaff_server.models import AuditRow, IdentifierRow, RestrictionRow
 from tipstaff_server.subjects import blind_of
@@ -93,10 +93,6 @@ class Looking:
                 select(AuditRow)
                 .where(AuditRow.object_kind == "restriction", AuditRow.object_id == restriction_id)
                 .order_by(AuditRow.sequence)
-            )
-            return [
-                HistoryEntry(row.sequence, row.at, row.actor, row.act, row.detail, self._reason(row.sequence, row.reason)) for row in rows
-            ]
-
-    def _reason(self, sequence: int, stored: bytes | None) -> str:
-        return "" if stored is None else self._core.vault.decrypt_text(REASON_COLUMN, sequence.to_bytes(8, "big"), stored)
+            ).all()
+            told = reasons.read(session, self._core.vault, rows)
+            return [HistoryEntry(row.sequence, row.at, row.actor, row.act, row.detail, told.get(row.sequence, "")) for row in rows]

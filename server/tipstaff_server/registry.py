@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tipstaff_server.actors import Actor
     from tipstaff_server.acts import Due, Ended, EndKind, RestrictionSummary
     from tipstaff_server.answering import Outcome
+    from tipstaff_server.checkpoints import Checkpoint
     from tipstaff_server.clock import Clock
     from tipstaff_server.config import Config
     from tipstaff_server.disputes import Chased, Dispute, OpenedDispute
@@ -93,10 +94,10 @@ class Registry:
 
     @classmethod
     def open(cls, config: Config, *, clock: Clock = utc_now) -> Registry:
-        """The configured registry. Raises VaultKeyFileError, WrongVaultKeyError, SchemaVersionError, DatabaseUnavailableError."""
+        """The configured registry. Raises VaultKeyFileError, KeyWrapperError, WrongVaultKeyError, SchemaVersionError, DatabaseUnavailableError."""
         return cls(
             Database.open(config),
-            Vault.open(config.path(config.registry.key_file)),
+            Vault.configured(config),
             clock=clock,
             max_term=timedelta(days=config.registry.max_term_days),
             horizon=timedelta(days=config.registry.listing_horizon_days),
@@ -248,6 +249,6 @@ class Registry:
         with self.database.read() as session:
             return {row.id: row.audience_id for row in session.execute(query)}
 
-    def verify_audit(self) -> int:
-        """Recomputes the audit log's chain; the number of its entries. Raises AuditError at the first wrong one."""
-        return audit.verify(self.database)
+    def verify_audit(self, checkpoints: Sequence[Checkpoint] = ()) -> int:
+        """Recomputes the audit log's chain; the number of its entries. Raises AuditError at the first wrong one, see audit.verify."""
+        return audit.verify(self.database, self.vault, checkpoints)

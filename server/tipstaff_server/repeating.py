@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ANY", "Precondition", "check_version", "first_answer", "remember"]
 
 MAX_KEY = 64
+_ACT = "restrictions.act"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def first_answer(unit: Unit, vault: Vault, actor: Actor, given: Precondition, re
     row = unit.session.scalar(select(IdempotencyRow).where(IdempotencyRow.scope == str(actor), IdempotencyRow.key == given.key))
     if row is None:
         return None
-    if row.entry_digest != _digest(vault, request):
+    if not vault.made(row.entry_digest, _ACT, _told(request)):
         raise InvalidRequestError("this idempotency key was used for another request; choose a new one")
     return row.restriction_id
 
@@ -69,4 +70,8 @@ def remember(unit: Unit, vault: Vault, actor: Actor, given: Precondition, reques
 
 def _digest(vault: Vault, request: Sequence[object]) -> bytes:
     """Keyed, because reasons may hold names."""
-    return vault.index("restrictions.act", json.dumps(request, default=str, ensure_ascii=False).encode())
+    return vault.index(_ACT, _told(request))
+
+
+def _told(request: Sequence[object]) -> bytes:
+    return json.dumps(request, default=str, ensure_ascii=False).encode()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, insert, select
 
 from tipstaff_sdk.sealing import Stretch
-from tipstaff_server import migrations
+from tipstaff_server import migrations, vault_keys
 from tipstaff_server.audit import START, AuditLog
+from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import AdministrationError, NotFoundError, SchemaVersionError
 from tipstaff_server.models import (
     AdministrationRow,
@@ -57,24 +58,24 @@ def initialise(database: Database, vault: Vault, stretch: StretchSection) -> Str
             cost = b"".join(value.to_bytes(4, "big") for value in (stretch.n, stretch.r, stretch.p))
             facts = {
                 "registry.id": registry_id,
-                "vault.check": vault.check_value(registry_id),
+                "vault.check": vault_keys.create(session, vault.wrappers[0], registry_id, utc_now()),
                 "stretch.salt": secrets.token_bytes(SALT_BYTES),
                 "stretch.cost": cost,
             }
             session.execute(insert(Meta), [{"name": name, "value": value} for name, value in facts.items()])
             session.add(ReliefHeadRow(id=_HEAD, sequence=0))
-            session.add(AuditHeadRow(id=_HEAD, sequence=0, digest=START))
+            session.add(AuditHeadRow(id=_HEAD, sequence=0, digest=START, vault_generation=0))
     return open_facts(database, vault)
 
 
 def open_facts(database: Database, vault: Vault) -> Stretch:
-    """Checks schema and key, and gives the deployment's stretch. Raises SchemaVersionError, WrongVaultKeyError."""
+    """Checks schema and key, and gives the deployment's stretch. Raises SchemaVersionError, WrongVaultKeyError, VaultDataKeyError."""
     migrations.check(database)
     with database.read() as session:
         facts = {row.name: row.value for row in session.scalars(select(Meta))}
     if "registry.id" not in facts:
         raise SchemaVersionError("the database holds no registry yet; run `tipstaff-server init`")
-    vault.verify(facts["registry.id"], facts["vault.check"])
+    vault.attach(database)
     n, r, p = (int.from_bytes(facts["stretch.cost"][i : i + 4], "big") for i in (0, 4, 8))
     return Stretch(salt=facts["stretch.salt"], n=n, r=r, p=p)
 

@@ -46,6 +46,7 @@ __all__ = ["Prepared", "Submission", "SubmitStatus", "Submitting"]
 MAX_KEY = 64
 CHUNK = 5_000
 ID_BYTES = 16
+ENTRY = "restrictions.entry"
 
 
 class SubmitStatus(StrEnum):
@@ -160,15 +161,21 @@ class Submitting:
         try:
             _check_key(key)
             check(entry, batch.work.authority_id, batch.unit.policies, self._core.max_term)
-            digest = self._core.vault.index("restrictions.entry", entry.canonical(batch.work.authority_id))
+            told = entry.canonical(batch.work.authority_id)
             if key is not None and key in batch.answered:
-                return _first_answer(batch.answered[key], digest)
+                return self._first_answer(batch.answered[key], told)
+            digest = self._core.vault.index(ENTRY, told)
             answer = self._enter(batch, entry, digest)
         except EntryError as error:
             return Submission.rejected(error)
         if key is not None:
             self._remember(batch, key, digest, answer)
         return answer
+
+    def _first_answer(self, answered: tuple[bytes, bytes, str], told: bytes) -> Submission:
+        if not self._core.vault.made(answered[0], ENTRY, told):
+            raise EntryError(EntryCode.IDEMPOTENCY_KEY, "this idempotency key was used for another entry; choose a new one")
+        return Submission(SubmitStatus(answered[2]), answered[1])
 
     def _enter(self, batch: _Batch, entry: Entry, digest: bytes) -> Submission:
         staged = batch.resolver.stage()
@@ -180,7 +187,7 @@ class Submitting:
         subject = staged.anchor(entry.party) if two_persons else staged.resolve(entry.party)
         known = batch.cases.get((subject, entry.case_number))
         if known is not None:
-            if known[1] != digest:
+            if known[1] != digest and not self._core.vault.made(known[1], ENTRY, entry.canonical(batch.work.authority_id)):
                 raise EntryError(
                     EntryCode.CASE_CONFLICT,
                     "this case number is entered for this subject already, with other content; amend that one, or give another number",
@@ -276,12 +283,6 @@ def _measure_set(batch: _Batch, measures: Sequence[str]) -> int:
 def _check_key(key: str | None) -> None:
     if key is not None and not 1 <= len(key) <= MAX_KEY:
         raise EntryError(EntryCode.IDEMPOTENCY_KEY, f"an idempotency key has 1 to {MAX_KEY} characters")
-
-
-def _first_answer(answered: tuple[bytes, bytes, str], digest: bytes) -> Submission:
-    if answered[0] != digest:
-        raise EntryError(EntryCode.IDEMPOTENCY_KEY, "this idempotency key was used for another entry; choose a new one")
-    return Submission(SubmitStatus(answered[2]), answered[1])
 
 
 def _chunks(items: list[Any]) -> list[list[Any]]:

@@ -4,83 +4,102 @@
     index      = HMAC-SHA256(index key, column || 0x00 || canonical value)                     32 bytes
 
 The column and the row are associated data, so a value neither opens in another column or row, nor shows that two rows hold
-the same. Both keys come by HKDF-SHA256 from one 32-byte registry key in a file of mode 0600. Without it a dump of the
+the same. The keys lie in the database, wrapped (vault_keys.py) by one that does not (wrappers.py). Without that one a dump of the
 database names nobody; with it, everything opens: keep the two apart, backups too.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
-import os
-import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from tipstaff_server.errors import VaultDataError, VaultKeyFileError, WrongVaultKeyError
+from tipstaff_server import vault_keys
+from tipstaff_server.errors import VaultDataError, VaultError, WrongVaultKeyError
+from tipstaff_server.vault_keys import Keys
+from tipstaff_server.wrappers import KEY_BYTES, LocalKey, create_key, wrapper_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from tipstaff_server.config import Config
+    from tipstaff_server.database import Database
+    from tipstaff_server.wrappers import KeyWrapper
 
 __all__ = ["KEY_BYTES", "Vault", "create_key_file"]
 
-KEY_BYTES = 32
-INDEX_BYTES = 32
-_VERSION = b"\x01"
-_LABEL = b"tipstaff/registry/v1/"
-_HEADER = "tipstaff registry key v1"
-
 
 class Vault:
-    """The keys of one registry. Its repr shows nothing; thread-safe."""
+    """The keys of one registry. Its repr shows nothing; thread-safe. Follows changes of keys by itself, once it is attached."""
 
-    __slots__ = ("_index", "_siv")
+    __slots__ = ("_database", "_keys", "wrappers")
 
     def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
-            raise VaultKeyFileError(f"a registry key has {KEY_BYTES} bytes")
-        self._siv = AESSIV(_expand(key, b"column", 64))
-        self._index = hmac.new(_expand(key, b"index", 32), digestmod="sha256")
+        """Of a bare root key and without a database, as registries began."""
+        self.wrappers: tuple[KeyWrapper, ...] = (LocalKey(key),)
+        self._keys: Keys | None = Keys.of_root(key)
+        self._database: Database | None = None
 
     def __repr__(self) -> str:
         return "Vault(…)"
 
     @classmethod
-    def open(cls, path: Path) -> Vault:
-        """From a key file. Raises VaultKeyFileError: missing, readable by others, or not a registry key."""
-        try:
-            mode = path.stat().st_mode
-            text = path.read_text("ascii")
-        except FileNotFoundError:
-            raise VaultKeyFileError(f"{path} does not exist; restore the registry key from its backup: nothing opens without it") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise VaultKeyFileError(f"{path} cannot be read ({type(error).__name__})") from None
-        if mode & 0o077:
-            raise VaultKeyFileError(f"{path} can be read by others; run chmod 600 on it, and think about who may have read it")
-        header, _, body = text.strip().partition("\n")
-        try:
-            key = base64.b64decode(body, validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if header != _HEADER or len(key) != KEY_BYTES:
-            raise VaultKeyFileError(f"{path} is not a registry key file; restore it from its backup")
-        return cls(key)
+    def of(cls, wrappers: Sequence[KeyWrapper]) -> Self:
+        """Whose keys the first of `wrappers` wraps, or is to wrap; the others may have wrapped them before. To be attached."""
+        made = cls.__new__(cls)
+        made.wrappers, made._keys, made._database = tuple(wrappers), None, None
+        return made
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """From a key file, to be attached. Raises VaultKeyFileError: missing, readable by others, or not a registry key."""
+        return cls.of([LocalKey.from_file(path)])
+
+    @classmethod
+    def configured(cls, config: Config) -> Self:
+        """The configured one, to be attached. Raises VaultKeyFileError, KeyWrapperError, ConfigurationError."""
+        registry = config.registry
+        sources = [registry.key or f"file:{registry.key_file}", *registry.other_keys]
+        return cls.of([wrapper_of(source, config.folder) for source in sources])
+
+    def attach(self, database: Database) -> None:
+        """Reads the keys, and looks there when they change. Raises WrongVaultKeyError, VaultDataKeyError, KeyWrapperError."""
+        with database.read() as session:
+            self._keys = vault_keys.load(session, self.wrappers)
+        self._database = database
+
+    def refresh(self, session: Session, generation: int) -> None:
+        """Makes sure that these are the keys of `generation`: to be called under the head's lock, before an act encrypts anything."""
+        if self._keys is None or self._keys.generation != generation:
+            self._keys = vault_keys.load(session, self.wrappers)
+
+    @property
+    def keys(self) -> Keys:
+        """The keys in use. Raises VaultError: not attached yet."""
+        if self._keys is None:
+            raise VaultError("the registry's keys have not been read from its database yet; attach the vault to it")
+        return self._keys
 
     def encrypt(self, column: str, row: bytes, plaintext: bytes) -> bytes:
         """A stored value, 17 bytes longer than `plaintext` (which must not be empty)."""
-        return _VERSION + self._siv.encrypt(plaintext, [column.encode(), row])
+        keys = self.keys
+        return bytes([keys.column]) + keys.columns[keys.column].encrypt(plaintext, [column.encode(), row])
 
     def decrypt(self, column: str, row: bytes, stored: bytes) -> bytes:
         """The plaintext. Raises VaultDataError when the value was altered or belongs elsewhere."""
-        if stored[:1] != _VERSION:
-            raise VaultDataError(f"a value of {column} was written by a newer program")
+        version = stored[0] if stored else 0
+        if version not in self.keys.columns and self._database is not None:
+            # Another program began a new key, and this one has not acted since.
+            self.attach(self._database)
+        siv = self.keys.columns.get(version)
+        if siv is None:
+            raise VaultDataError(f"a value of {column} was written under key {version}, which this database does not have: altered?")
         try:
-            return self._siv.decrypt(stored[1:], [column.encode(), row])
+            return siv.decrypt(stored[1:], [column.encode(), row])
         except (InvalidTag, ValueError):
             raise VaultDataError(f"a value of {column} does not decrypt: altered, moved to another row, or of another key") from None
 
@@ -94,9 +113,13 @@ class Vault:
 
     def index(self, column: str, value: bytes) -> bytes:
         """The blind index of a canonical value, 32 bytes: equal for equal values, and nothing without the key."""
-        digest = self._index.copy()
-        digest.update(column.encode() + b"\0" + value)
-        return digest.digest()
+        keys = self.keys
+        return keys.digest(keys.index, column, value)
+
+    def made(self, digest: bytes, column: str, value: bytes) -> bool:
+        """Whether `digest` is the blind index of a value, under the index key in use or one before it."""
+        keys = self.keys
+        return any(hmac.compare_digest(digest, keys.digest(version, column, value)) for version in keys.indices)
 
     def check_value(self, registry_id: bytes) -> bytes:
         """What a database keeps to recognise its key, 32 bytes."""
@@ -105,24 +128,9 @@ class Vault:
     def verify(self, registry_id: bytes, check_value: bytes) -> None:
         """Raises WrongVaultKeyError when `check_value` was made with another key."""
         if not hmac.compare_digest(self.check_value(registry_id), check_value):
-            raise WrongVaultKeyError("this registry key does not belong to this database; configure the key file that was made with it")
+            raise WrongVaultKeyError("this registry key does not belong to this database; configure the key that was made with it")
 
 
 def create_key_file(path: Path) -> Vault:
     """Makes a new random registry key, mode 0600, never over an existing file. Raises VaultKeyFileError."""
-    key = secrets.token_bytes(KEY_BYTES)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise VaultKeyFileError(f"{path} exists already; a registry key is never overwritten") from None
-    except OSError as error:
-        raise VaultKeyFileError(f"{path} cannot be written: {error.strerror}") from None
-    with os.fdopen(handle, "wb") as file:
-        file.write(f"{_HEADER}\n{base64.b64encode(key).decode()}\n".encode())
-        file.flush()
-        os.fsync(file.fileno())
-    return Vault(key)
-
-
-def _expand(key: bytes, purpose: bytes, length: int) -> bytes:
-    return HKDFExpand(algorithm=SHA256(), length=length, info=_LABEL + purpose).derive(key)
+    return Vault.of([create_key(path)])

@@ -162,7 +162,8 @@ def _fill(folder: Path, plan: Plan) -> None:
 
 def _registry(config: Config, plan: Plan) -> bytes:
     """The registry's key and database, with administration and providers; gives the catalogue to be signed."""
-    vault = create_key_file(config.path(config.registry.key_file))
+    # Where the environment names another key, that one is used; it has to be there.
+    vault = Vault.configured(config) if config.registry.key else create_key_file(config.path(config.registry.key_file))
     database = Database.open(config)
     actor, now = Actor.operator("init"), utc_now()
     administration = Administration.load()
@@ -196,7 +197,7 @@ def add_provider(config: Config, provider: Provider) -> Path:
     _kit(staging, provider, authority, repository.root_bytes(), config.server.listen)
     database = Database.open(config)
     try:
-        vault = Vault.open(config.path(config.registry.key_file))
+        vault = Vault.configured(config)
         setup.open_facts(database, vault)
         setup.add_provider(database, vault, provider.id, provider.audience, actor=Actor.operator("command"), now=utc_now())
     finally:
@@ -222,7 +223,7 @@ def _register(config: Config, kits: Mapping[str, Path]) -> None:
     """The public halves of the kits' wrapping keys, from now on the only ones that these providers' epoch keys are sealed to."""
     database = Database.open(config)
     try:
-        vault, actor, now = Vault.open(config.path(config.registry.key_file)), Actor.operator("kit"), utc_now()
+        vault, actor, now = Vault.configured(config), Actor.operator("kit"), utc_now()
         for provider, kit in kits.items():
             public = read_public((kit / "wrapping_key.pem").read_bytes())
             setup.register_wrapping_key(database, vault, provider, public, actor=actor, now=now)

@@ -40,13 +40,16 @@ from tipstaff_server.models.restrictions import (
     RestrictionRow,
 )
 from tipstaff_server.models.subjects import IdentifierRow, NameRow, ResponsibleLinkRow, SubjectRow
+from tipstaff_server.models.vault import AuditCheckpointRow, AuditReasonRow, KeyPurpose, VaultKeyRow
 
 __all__ = [
     "AdministrationRow",
     "Approval",
     "AudienceMeasureRow",
     "AudienceRow",
+    "AuditCheckpointRow",
     "AuditHeadRow",
+    "AuditReasonRow",
     "AuditRow",
     "AuthorityRow",
     "Base",
@@ -63,6 +66,7 @@ __all__ = [
     "IdempotencyRow",
     "IdentifierRow",
     "ImportRow",
+    "KeyPurpose",
     "ListMeasureRow",
     "ListRow",
     "ListingBuildRow",
@@ -81,4 +85,5 @@ __all__ = [
     "ResponsibleLinkRow",
     "RestrictionRow",
     "SubjectRow",
+    "VaultKeyRow",
 ]

@@ -67,7 +67,7 @@ class CoverageRow(Base):
 
 
 class AuditRow(Base):
-    """One act. `reason` is encrypted: people write names into reasons. `digest` covers everything and the digest before."""
+    """One act. `digest` covers everything else and the digest before. `reason`: a commitment to the reason, see reasons.py."""
 
     __tablename__ = "audit_log"
     __table_args__ = (Index(None, "object_kind", "object_id"),)
@@ -83,12 +83,16 @@ class AuditRow(Base):
 
 
 class AuditHeadRow(Base):
-    """The last entry of the audit log, in a single row that every act locks: a shortened log shows."""
+    """The last entry of the audit log, in a single row that every act locks: a shortened log shows.
+
+    `vault_generation` counts changes of the registry's keys, so that every act writes under the newest.
+    """
 
     __tablename__ = "audit_head"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     sequence: Mapped[int] = mapped_column(BigInteger)
     digest: Mapped[Digest]
+    vault_generation: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class EpochKeyRow(Base):

@@ -67,6 +67,7 @@ class RestrictionRow(Base):
     approved_at: Mapped[datetime | None] = mapped_column(Moment)
     activated_at: Mapped[datetime | None] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    erased_at: Mapped[datetime | None] = mapped_column(Moment)
     version: Mapped[int] = mapped_column(BigInteger)
     relief_floor: Mapped[int] = mapped_column(BigInteger)
     relief_sequence: Mapped[int] = mapped_column(BigInteger)
@@ -86,7 +87,10 @@ class DraftRow(Base):
 
 
 class ExemptionRow(Base):
-    """A narrow permission inside a restriction. `measures` is sorted, separated by spaces; empty: all of them."""
+    """A narrow permission inside a restriction. `measures` is sorted, separated by spaces; empty: all of them.
+
+    `reason` is encrypted, see exempting.py; the two texts hold it in clear only where an older program wrote it.
+    """
 
     __tablename__ = "exemptions"
     id: Mapped[Id] = mapped_column(primary_key=True)
@@ -96,6 +100,7 @@ class ExemptionRow(Base):
     valid_until: Mapped[When]
     reason_zh: Mapped[Text]
     reason_en: Mapped[Text]
+    reason: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[When]
 
 

@@ -15,6 +15,7 @@ class SubjectRow(Base):
     id: Mapped[Id] = mapped_column(primary_key=True)
     type: Mapped[int] = mapped_column(SmallInteger)
     created_at: Mapped[When]
+    erased_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class IdentifierRow(Base):
