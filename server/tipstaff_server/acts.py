@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select, update
 
+from tipstaff_server import exempting
 from tipstaff_server.actors import SYSTEM, Actor, ActorKind
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
 from tipstaff_server.lifecycle import LIFTS, TERMINAL, Event, Moment, State, check_may, step
@@ -162,8 +163,9 @@ class Acting:
                     measures=" ".join(sorted(set(measures))),
                     valid_from=valid[0],
                     valid_until=valid[1],
-                    reason_zh=why[0],
-                    reason_en=why[1],
+                    reason_zh="",
+                    reason_en="",
+                    reason=exempting.seal(self._core.vault, exemption, why),
                     created_at=unit.now,
                 )
             )

@@ -35,7 +35,7 @@ __all__ = ["Epoch", "EpochKeys"]
 
 KEY_BYTES = 32
 NO_TIME = timedelta(0)
-_COLUMN = "epoch_keys.key"
+KEY = "epoch_keys.key"
 # RFC 9180 base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-128-GCM, as distribution.proto says.
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 
@@ -124,18 +124,19 @@ class EpochKeys:
 
     def _make(self, session: Session, audience: str, number: int, begins: datetime) -> EpochKeyRow:
         lock_head(session, self._vault)
-        key = self._vault.encrypt(_COLUMN, _row(audience, number), secrets.token_bytes(KEY_BYTES))
+        key = self._vault.encrypt(KEY, row_of(audience, number), secrets.token_bytes(KEY_BYTES))
         row = EpochKeyRow(audience_id=audience, epoch=number, key=key, created_at=begins, retired_at=None)
         session.add(row)
         session.flush()
         return row
 
     def _open(self, row: EpochKeyRow) -> Epoch:
-        key = self._vault.decrypt(_COLUMN, _row(row.audience_id, row.epoch), row.key)
+        key = self._vault.decrypt(KEY, row_of(row.audience_id, row.epoch), row.key)
         return Epoch(row.audience_id, row.epoch, row.created_at, row.retired_at, key)
 
 
-def _row(audience: str, number: int) -> bytes:
+def row_of(audience: str, number: int) -> bytes:
+    """The vault's row of an epoch's key."""
     return audience.encode() + b"\0" + number.to_bytes(4, "big")
 
 

@@ -22,6 +22,7 @@ from tipstaff.v1 import identity_pb2, listing_pb2
 from tipstaff.v1.identity_pb2 import BilingualText
 from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.names import canonical_name
+from tipstaff_server import exempting
 from tipstaff_server.lifecycle import LISTED
 from tipstaff_server.models import (
     DisputeEffect,
@@ -101,6 +102,15 @@ class _Reach:
     row: Any
     capacity: int = 0
     organisation: bytes = b""
+
+
+@dataclass(slots=True)
+class _Exempted:
+    """An exemption with its reason, opened."""
+
+    row: ExemptionRow
+    zh: str = field(repr=False)
+    en: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -244,13 +254,12 @@ class Listing:
             for row in page.session.scalars(query)
         }
 
-    @staticmethod
-    def _exemptions(page: _Page) -> dict[bytes, list[ExemptionRow]]:
+    def _exemptions(self, page: _Page) -> dict[bytes, list[_Exempted]]:
         wanted = {restriction for reaches in page.reaches.values() for restriction in reaches}
-        found: dict[bytes, list[ExemptionRow]] = defaultdict(list)
+        found: dict[bytes, list[_Exempted]] = defaultdict(list)
         query = select(ExemptionRow).where(ExemptionRow.restriction_id.in_(sorted(wanted)), ExemptionRow.valid_until > page.now)
         for row in page.session.scalars(query.order_by(ExemptionRow.id)):
-            found[row.restriction_id].append(row)
+            found[row.restriction_id].append(_Exempted(row, *exempting.read(self._core.vault, row)))
         return found
 
 
@@ -262,7 +271,7 @@ def _one_of(ids: Sequence[bytes], column: InstrumentedAttribute[bytes]) -> Colum
     return column.in_(ids)
 
 
-def _record(page: _Page, reach: _Reach, exemptions: Sequence[ExemptionRow], organisation: str) -> listing_pb2.RecordRestriction:
+def _record(page: _Page, reach: _Reach, exemptions: Sequence[_Exempted], organisation: str) -> listing_pb2.RecordRestriction:
     row = reach.row
     shown = page.sets[row.measure_set_id]
     policy = page.policies.lists[row.list_id]
@@ -274,7 +283,9 @@ def _record(page: _Page, reach: _Reach, exemptions: Sequence[ExemptionRow], orga
         authority_name=BilingualText(zh=row.decided_by, en=f"{title.en}: {row.decided_by}") if row.decided_by else title,
         legal_basis=row.legal_basis,
         case_number=row.case_number,
-        exemptions=[_exemption(item, shown) for item in exemptions if not item.measures or set(item.measures.split()) & set(shown)],
+        exemptions=[
+            _exemption(item, shown) for item in exemptions if not item.row.measures or set(item.row.measures.split()) & set(shown)
+        ],
         dispute=listing_pb2.DisputeInstructions(text=policy.dispute.to_proto(), suspends=policy.dispute_effect is DisputeEffect.SUSPEND),
         capacity=identity_pb2.Capacity.ValueType(reach.capacity),
         organisation_name=organisation,
@@ -285,10 +296,11 @@ def _record(page: _Page, reach: _Reach, exemptions: Sequence[ExemptionRow], orga
     return message
 
 
-def _exemption(row: ExemptionRow, shown: tuple[str, ...]) -> listing_pb2.Exemption:
+def _exemption(item: _Exempted, shown: tuple[str, ...]) -> listing_pb2.Exemption:
     """An exemption with those of its measures that the audience enforces; none named means all."""
+    row = item.row
     measures = [code for code in row.measures.split() if code in shown]
-    message = listing_pb2.Exemption(exemption_id=row.id, measures=measures, reason=BilingualText(zh=row.reason_zh, en=row.reason_en))
+    message = listing_pb2.Exemption(exemption_id=row.id, measures=measures, reason=BilingualText(zh=item.zh, en=item.en))
     message.valid_from.FromDatetime(row.valid_from)
     message.valid_until.FromDatetime(row.valid_until)
     return message

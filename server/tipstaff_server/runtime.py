@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+from tipstaff_server.checkpointing import Checkpointing
 from tipstaff_server.clock import utc_now
 from tipstaff_server.epochs import EpochKeys
 from tipstaff_server.published import Published
@@ -56,6 +57,13 @@ class Runtime:
         return ReliefPublisher(
             self.registry, self.repository, self.keys, segment_size=self.config.publication.relief_segment_size, clock=self.clock
         )
+
+    @cached_property
+    def checkpointing(self) -> Checkpointing:
+        """Signs the audit log."""
+        config, registry = self.config, self.registry
+        keys, folder = config.path(config.repository.keys), config.path(config.audit.checkpoint_folder)
+        return Checkpointing(registry.database, registry.vault, keys, folder, clock=self.clock)
 
     def published(self, audience: str) -> Published:
         """What is published for an audience."""

@@ -3,6 +3,7 @@
     relief loop      lifts in the registry -> signed -> published -> pushed; also keeps relief fresh
     repository loop  whatever anybody published -> pushed
     calendar loop    what is due by itself (scheduler)
+    audit loop       checkpoints of the audit log, when they are due
     certificate loop revoked certificates, and those that ran out -> their streams end
     listing loop     listings that are due again -> built, signed off and published by other processes
 
@@ -47,6 +48,7 @@ class Pace:
     relief: float = 0.05
     repository: float = 0.1
     calendar: float = 30.0
+    audit: float = 30.0
     certificates: float = 0.5
     listing: float = 60.0
     heartbeat: float = HEARTBEAT_SECONDS
@@ -92,6 +94,7 @@ class _Server:
             asyncio.create_task(self._forever("refresh", self._refresh_step)),
             asyncio.create_task(self._forever("repository", self._repository_step)),
             asyncio.create_task(self._forever("calendar", self._calendar_step)),
+            asyncio.create_task(self._forever("audit", self._audit_step)),
             asyncio.create_task(self._forever("listing", self._listing_step)),
             asyncio.create_task(self._forever("certificates", partial(self._certificate_step, endpoint))),
         ]
@@ -172,6 +175,16 @@ class _Server:
         if done.opened or done.reminded or done.overdue:
             log_warning("remedies", opened=done.opened, reminded=done.reminded, overdue=done.overdue)
         await asyncio.sleep(self._pace.calendar)
+
+    async def _audit_step(self) -> None:
+        """Signs the audit log and puts the checkpoint where somebody else fetches it."""
+        checkpointing = self._runtime.checkpointing
+        if not await self._run(checkpointing.can_sign):
+            log_warning("audit_key_missing", remedy="tipstaff-server keys new audit --folder keys")
+            await asyncio.sleep(self._runtime.config.audit.checkpoint_seconds)
+        elif made := await self._run(checkpointing.make_due, self._runtime.config.audit):
+            log_info("audit_checkpoint", entries=made.sequence)
+        await asyncio.sleep(self._pace.audit)
 
     async def _listing_step(self) -> None:
         """Renews listings before they grow old. The first one of an audience is the operator's to publish."""

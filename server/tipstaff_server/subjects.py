@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tipstaff_server.entries import Party
     from tipstaff_server.vault import Vault
 
-__all__ = ["Resolver", "Staged", "blind_of", "number_bytes"]
+__all__ = ["Resolver", "Staged", "blind_of", "name_blind", "number_blind", "number_bytes"]
 
 NUMBER, STRETCHED, NAME = "identifiers.value", "identifiers.stretched", "names.value"
 CHUNK = 5_000
@@ -39,7 +39,17 @@ def number_bytes(identifier: Identifier) -> bytes:
 
 def blind_of(vault: Vault, identifier: Identifier) -> bytes:
     """The blind index of an identifier, 32 bytes."""
-    return vault.index("identifiers", number_bytes(identifier))
+    return number_blind(vault, number_bytes(identifier))
+
+
+def number_blind(vault: Vault, number: bytes) -> bytes:
+    """The same, of kind and number as `number_bytes` gives them."""
+    return vault.index("identifiers", number)
+
+
+def name_blind(vault: Vault, subject: bytes, canonical: str) -> bytes:
+    """The blind index of a subject's canonical name, 32 bytes."""
+    return vault.index("names", subject + canonical.encode())
 
 
 @dataclass(slots=True)
@@ -189,7 +199,7 @@ class Staged:
         if kind != party.type:
             raise EntryError(EntryCode.SUBJECT_TYPE, "this number is known as one of a person, or of an organisation: the other of the two")
         known = self._names(subject)
-        if known and not any(_name_index(self._resolver.vault, subject, name) in known for name in names):
+        if known and not any(name_blind(self._resolver.vault, subject, name) in known for name in names):
             raise EntryError(
                 EntryCode.NAME_CONFLICT,
                 "this number is known under another name; check both, and give a known name together with the new one",
@@ -216,7 +226,7 @@ class Staged:
         )
 
     def _add_name(self, subject: bytes, canonical: str, shown: str) -> None:
-        blind = _name_index(self._resolver.vault, subject, canonical)
+        blind = name_blind(self._resolver.vault, subject, canonical)
         known = self._names(subject)
         if blind in known:
             return
@@ -226,10 +236,6 @@ class Staged:
 
     def _put(self, table: type, row: dict[str, Any]) -> None:
         self._rows.setdefault(table, []).append(row)
-
-
-def _name_index(vault: Vault, subject: bytes, canonical: str) -> bytes:
-    return vault.index("names", subject + canonical.encode())
 
 
 def _chunks(items: Sequence[bytes]) -> list[Sequence[bytes]]:

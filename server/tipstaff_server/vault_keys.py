@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.wrappers import KeyWrapper
 
-__all__ = ["Keys", "adopt", "bump", "create", "generation_of", "load", "make", "registry_id_of", "rewrap"]
+__all__ = ["Keys", "adopt", "bump", "check_value", "create", "generation_of", "load", "make", "registry_id_of", "rewrap"]
 
 COLUMN_BYTES, INDEX_BYTES = 64, 32
 LAST_VERSION = 255
@@ -89,7 +89,8 @@ def load(session: Session, wrappers: Sequence[KeyWrapper]) -> Keys:
     found: dict[KeyPurpose, dict[int, bytes]] = {KeyPurpose.COLUMN: {}, KeyPurpose.INDEX: {}}
     for row in rows:
         found[row.purpose][row.version] = _unwrap(row, wrappers, registry_id)
-    if not all(found.values()):
+    writing = {row.purpose for row in rows if row.replaced_at is None}
+    if len(writing) < len(KeyPurpose):
         raise VaultDataKeyError(f"a key of this registry is lost; {_BACKUP}")
     columns = {version: AESSIV(key) for version, key in found[KeyPurpose.COLUMN].items()}
     keys = Keys(generation, columns, found[KeyPurpose.INDEX], bare=False)
@@ -138,7 +139,12 @@ def create(session: Session, wrapper: KeyWrapper, registry_id: bytes, now: datet
     """The first keys of a new registry; the check value to be kept beside them."""
     make(session, wrapper, registry_id, KeyPurpose.COLUMN, now)
     _, key = make(session, wrapper, registry_id, KeyPurpose.INDEX, now)
-    return Keys(0, {}, {1: key}, bare=False).digest(1, "vault.check", registry_id)
+    return check_value(key, registry_id)
+
+
+def check_value(index_key: bytes, registry_id: bytes) -> bytes:
+    """What a database keeps to recognise its index key, 32 bytes."""
+    return Keys(0, {}, {1: index_key}, bare=False).digest(1, "vault.check", registry_id)
 
 
 def make(session: Session, wrapper: KeyWrapper, registry_id: bytes, purpose: KeyPurpose, now: datetime) -> tuple[int, bytes]:

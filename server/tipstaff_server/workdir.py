@@ -26,6 +26,7 @@ from sqlalchemy import make_url
 from tipstaff_server import setup
 from tipstaff_server.actors import Actor
 from tipstaff_server.administration import Administration
+from tipstaff_server.checkpointing import KEY as AUDIT_KEY
 from tipstaff_server.clock import utc_now
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.database import Database
@@ -36,7 +37,7 @@ from tipstaff_server.tls_identity import Caller, Role
 from tipstaff_server.vault import Vault, create_key_file
 from tipstaff_server.wrapping import read_public, write_private
 from tipstaff_signing.files import FileLock, fsync_dir, write_atomic
-from tipstaff_signing.keys import create_key_files
+from tipstaff_signing.keys import create_key, create_key_files
 from tipstaff_signing.repository import Repository
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def _fill(folder: Path, plan: Plan) -> None:
     authority.issue_server(hosts).write(tls, "server.pem", "server.key")
     catalogue = _registry(config, plan)
     keys = create_key_files(config.path(config.repository.keys), audiences=plan.audiences)
+    create_key(config.path(config.repository.keys), AUDIT_KEY)
     repository = Repository.create(
         config.path(config.repository.path), keys, audiences=plan.audiences, catalogue=catalogue, lifetimes=lifetimes(config)
     )
@@ -163,7 +165,8 @@ def _fill(folder: Path, plan: Plan) -> None:
 def _registry(config: Config, plan: Plan) -> bytes:
     """The registry's key and database, with administration and providers; gives the catalogue to be signed."""
     # Where the environment names another key, that one is used; it has to be there.
-    vault = Vault.configured(config) if config.registry.key else create_key_file(config.path(config.registry.key_file))
+    own = config.path(Path("registry.key"))
+    vault = create_key_file(own) if config.registry.key == f"file:{own.name}" else Vault.configured(config)
     database = Database.open(config)
     actor, now = Actor.operator("init"), utc_now()
     administration = Administration.load()
@@ -298,7 +301,17 @@ watches = 1_000
 url = "sqlite:///registry.db"
 
 [registry]
-key_file = "registry.key"
+# What wraps the registry's keys: file:PATH, env:VARIABLE, or command:PROGRAM for a KMS or an HSM (docs/operations.md).
+key = "file:registry.key"
+
+[audit]
+# Signed checkpoints of the audit log. Have somebody who cannot write the database fetch this folder.
+checkpoint_folder = "checkpoints"
+checkpoint_seconds = 3_600
+
+[retention]
+# How many days after its end a restriction is kept, before `tipstaff-server retention erase` takes it. Lists may have their own.
+days = {5 * 366}
 
 [stretch]
 # Cost of stretching an identifier (scrypt). Fixed when the registry was made: it is part of every locator.

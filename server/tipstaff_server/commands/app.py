@@ -25,8 +25,10 @@ from tipstaff_server.commands import (
     publish,
     remedies,
     restriction,
+    retention,
     serve,
     stats,
+    vault,
 )
 from tipstaff_server.errors import ServerError
 from tipstaff_signing.errors import SigningError
@@ -63,6 +65,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(restriction.app, name="restriction")
 app.add_typer(audit.app, name="audit")
+app.add_typer(vault.app, name="vault")
+app.add_typer(retention.app, name="retention")
 
 
 def run() -> None:

@@ -1,4 +1,7 @@
-"""`tipstaff-server audit verify`, and looking after the registry's schema: `migrate`."""
+"""`tipstaff-server audit verify` and `checkpoint`, and looking after the registry's schema: `migrate`."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -7,6 +10,8 @@ from tipstaff_server.commands.options import ConfigOption
 from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json
 from tipstaff_server.config import Config
 from tipstaff_server.database import Database
+from tipstaff_server.keyring import public_of
+from tipstaff_server.runtime import Runtime
 
 __all__ = ["app", "upkeep_app"]
 
@@ -20,14 +25,43 @@ def group() -> None:
 
 
 @app.command()
-def verify(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Recompute the audit log's chain: finds any altered, missing or reordered entry. Exit status 1 when it does."""
-    with open_registry(config) as registry:
-        count = registry.verify_audit()
+def verify(
+    config: ConfigOption = None,
+    checkpoints: Annotated[
+        list[Path] | None, typer.Option("--checkpoints", help="A folder of checkpoints that somebody else kept; may be repeated.")
+    ] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="Public key (NAME.pub) that signed them; may be repeated.", show_default="audit, here")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute the audit log's chain: finds any altered, missing or reordered entry. Exit status 1 when it does.
+
+    With checkpoints that lay elsewhere it also finds a log that was written anew from the beginning, or shortened.
+    """
+    with Runtime(Config.load(config)) as runtime:
+        keys = [*map(public_of, key or []), *runtime.checkpointing.known_keys()]
+        given = runtime.checkpointing.read(checkpoints or [], keys) if keys or checkpoints else []
+        count = runtime.registry.verify_audit(given)
     if as_json:
-        print_json({"entries": count, "intact": True})
+        print_json({"entries": count, "checkpoints": len(given), "intact": True})
     else:
-        typer.echo(f"{count:,} audit entries, all in place")
+        typer.echo(f"{count:,} audit entries, all in place; {len(given):,} checkpoints fit them")
+
+
+@app.command()
+def checkpoint(
+    config: ConfigOption = None, *, show_key: Annotated[bool, typer.Option("--show-key", help="Only print the key that verifies.")] = False
+) -> None:
+    """Sign the audit log as it is, and write the checkpoint to its folder: copy it to somebody who cannot write the database."""
+    with Runtime(Config.load(config)) as runtime:
+        if show_key:
+            typer.echo(runtime.checkpointing.key_line())
+            return
+        made = runtime.checkpointing.make()
+        folder = runtime.checkpointing.folder
+    typer.echo(f"{folder}: checkpoint at entry {made.sequence:,}" if made else f"{folder}: the last entry has a checkpoint already")
 
 
 @upkeep_app.command()

@@ -63,7 +63,7 @@ def test_a_key_file_is_private_and_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "key"
     made = create_key_file(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert Vault.open(path).index("x", b"y") == made.index("x", b"y")
+    assert [item.id for item in Vault.open(path).wrappers] == [item.id for item in made.wrappers]
     with pytest.raises(VaultKeyFileError, match="never overwritten"):
         create_key_file(path)
 

@@ -53,7 +53,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def epochs(database: Database, tmp_path: Path, clock: Clock) -> EpochKeys:
-    return EpochKeys(database, Vault.open(tmp_path / "operator" / "registry.key"), clock=clock)
+    vault = Vault.open(tmp_path / "operator" / "registry.key")
+    vault.attach(database)
+    return EpochKeys(database, vault, clock=clock)
 
 
 def test_the_first_epoch_is_made_when_asked_for_and_stays(epochs: EpochKeys):

@@ -70,8 +70,8 @@ def downgrade() -> None:
     _put_aside()
     added = (("exemptions", "reason"), ("subjects", "erased_at"), ("restrictions", "erased_at"), ("audit_head", "vault_generation"))
     for table, column in added:
-        with op.batch_alter_table(table) as changed:
-            changed.drop_column(column)
+        # Not in a batch: SQLite would copy the table and drop the old one, which others refer to.
+        op.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     for table in ("audit_checkpoints", "audit_reasons", "vault_keys"):
         op.drop_table(table)
 
