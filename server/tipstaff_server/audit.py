@@ -127,7 +127,9 @@ def verify(database: Database, vault: Vault, checkpoints: Iterable[Checkpoint] =
     with database.read() as session:
         head = session.execute(select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)).one()
     if given and given[-1].sequence > head.sequence:
-        raise AuditError(head.sequence + 1, f"audit entries {head.sequence + 1} to {given[-1].sequence} are missing: a checkpoint names them")
+        raise AuditError(
+            head.sequence + 1, f"audit entries {head.sequence + 1} to {given[-1].sequence} are missing: a checkpoint names them"
+        )
     walk = _Walk(given)
     while walk.last < head.sequence:
         with database.read() as session:

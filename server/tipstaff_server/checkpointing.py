@@ -8,7 +8,7 @@ The key is `audit` in the key folder (or in a module that keys.toml names). Repl
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import select
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_server.clock import Clock
-    from tipstaff_server.config import AuditSection
+    from tipstaff_server.config import AuditSection, Config
     from tipstaff_server.database import Database
+    from tipstaff_server.registry import Registry
     from tipstaff_server.vault import Vault
     from tipstaff_signing.library import Key
 
@@ -46,6 +47,12 @@ class Checkpointing:
         self._keys = keys
         self.folder = folder
         self._clock = clock
+
+    @classmethod
+    def of(cls, config: Config, registry: Registry) -> Self:
+        """Those of the configured registry."""
+        keys, folder = config.path(config.repository.keys), config.path(config.audit.checkpoint_folder)
+        return cls(registry.database, registry.vault, keys, folder, clock=registry.clock)
 
     def can_sign(self) -> bool:
         """Whether the key is within reach."""

@@ -182,7 +182,7 @@ class CheckpointError(AuditError):
 
 
 class Blocked(StrEnum):
-    """Why something may not be erased."""
+    """Why something is not erased; ARCHIVE: what is to be kept cannot be written."""
 
     IN_FORCE = "IN_FORCE"
     TERM = "TERM"
@@ -191,6 +191,7 @@ class Blocked(StrEnum):
     LISTED = "LISTED"
     OLD_REASONS = "OLD_REASONS"
     ERASED = "ERASED"
+    ARCHIVE = "ARCHIVE"
 
 
 class RetentionError(ServerError):

@@ -283,9 +283,7 @@ def _record(page: _Page, reach: _Reach, exemptions: Sequence[_Exempted], organis
         authority_name=BilingualText(zh=row.decided_by, en=f"{title.en}: {row.decided_by}") if row.decided_by else title,
         legal_basis=row.legal_basis,
         case_number=row.case_number,
-        exemptions=[
-            _exemption(item, shown) for item in exemptions if not item.row.measures or set(item.row.measures.split()) & set(shown)
-        ],
+        exemptions=[_exemption(item, shown) for item in exemptions if not item.row.measures or set(item.row.measures.split()) & set(shown)],
         dispute=listing_pb2.DisputeInstructions(text=policy.dispute.to_proto(), suspends=policy.dispute_effect is DisputeEffect.SUSPEND),
         capacity=identity_pb2.Capacity.ValueType(reach.capacity),
         organisation_name=organisation,

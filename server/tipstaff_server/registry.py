@@ -11,7 +11,7 @@ All calls are synchronous and thread-safe; services call them in threads. Each a
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import select, update
 
@@ -26,11 +26,13 @@ from tipstaff_server.disputes import Disputing
 from tipstaff_server.drafting import Drafting
 from tipstaff_server.errors import NotFoundError
 from tipstaff_server.following import Following
+from tipstaff_server.holdings import Holdings
 from tipstaff_server.listing import Listing
 from tipstaff_server.looking import Looking
 from tipstaff_server.models import DisputeGround, ProviderRow
 from tipstaff_server.remedies import Remedies
 from tipstaff_server.repeating import ANY
+from tipstaff_server.retention import Retention
 from tipstaff_server.setup import open_facts
 from tipstaff_server.stretching import Stretcher
 from tipstaff_server.submitting import Submitting
@@ -42,13 +44,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tipstaff.v1 import catalogue_pb2
+    from tipstaff_sdk.identity import Identifier
     from tipstaff_sdk.sealing import Stretch
     from tipstaff_server.actors import Actor
     from tipstaff_server.acts import Due, Ended, EndKind, RestrictionSummary
     from tipstaff_server.answering import Outcome
     from tipstaff_server.checkpoints import Checkpoint
     from tipstaff_server.clock import Clock
-    from tipstaff_server.config import Config
+    from tipstaff_server.config import Config, RetentionSection
     from tipstaff_server.disputes import Chased, Dispute, OpenedDispute
     from tipstaff_server.entries import Entry
     from tipstaff_server.listing import Lift, ListingSubject
@@ -94,7 +97,7 @@ class Registry:
 
     @classmethod
     def open(cls, config: Config, *, clock: Clock = utc_now) -> Registry:
-        """The configured registry. Raises VaultKeyFileError, KeyWrapperError, WrongVaultKeyError, SchemaVersionError, DatabaseUnavailableError."""
+        """The configured registry. Raises VaultError (no key, a wrong one), SchemaVersionError, DatabaseUnavailableError."""
         return cls(
             Database.open(config),
             Vault.configured(config),
@@ -242,6 +245,14 @@ class Registry:
             ).first()
             if done is None:
                 raise NotFoundError(f"there is no provider {provider_id!r}; add it first")
+
+    def retention(self, rules: RetentionSection) -> Retention:
+        """Erasing what was kept for long enough."""
+        return Retention(self._core, rules)
+
+    def held_on(self, identifier: Identifier, *, actor: Actor) -> dict[str, Any]:
+        """Everything that is held on one person, for their right of access; see holdings. Raises NotFoundError."""
+        return Holdings.of_person(self._core, identifier, actor)
 
     def provider_audiences(self) -> dict[str, str]:
         """Every provider that is known and not removed, and its audience."""

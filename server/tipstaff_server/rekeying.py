@@ -132,7 +132,7 @@ def reindex(database: Database, vault: Vault, *, actor: Actor, now: datetime) ->
         version, key = vault_keys.make(session, vault.wrappers[0], registry_id, KeyPurpose.INDEX, now)
         vault_keys.bump(session)
         # Another vault: this one's other threads must not look up under a key that may yet be rolled back.
-        moving = type(vault).of(vault.wrappers)
+        moving = type(vault)(vault.wrappers)
         check = vault_keys.check_value(key, registry_id)
         session.execute(update(Meta).where(Meta.name == "vault.check").values(value=check))
         lock_head(session, moving)

@@ -61,9 +61,7 @@ class Runtime:
     @cached_property
     def checkpointing(self) -> Checkpointing:
         """Signs the audit log."""
-        config, registry = self.config, self.registry
-        keys, folder = config.path(config.repository.keys), config.path(config.audit.checkpoint_folder)
-        return Checkpointing(registry.database, registry.vault, keys, folder, clock=self.clock)
+        return Checkpointing.of(self.config, self.registry)
 
     def published(self, audience: str) -> Published:
         """What is published for an audience."""

@@ -133,7 +133,7 @@ def _page(
 
 def _reaching(session: Session, sets: dict[int, tuple[str, ...]], span: tuple[bytes, bytes], at: datetime) -> list[tuple[bytes, int, Any]]:
     """Subject, capacity and columns of each restriction that reaches a subject of the page, its own last: own ones win over capacities."""
-    seen = RestrictionRow.measure_set_id.in_(sets), RestrictionRow.state != State.DRAFT
+    seen = RestrictionRow.measure_set_id.in_(sets), RestrictionRow.state != State.DRAFT, RestrictionRow.erased_at.is_(None)
     link = ResponsibleLinkRow
     through = (
         select(link.person_id, link.capacity, *_COLUMNS)

@@ -38,33 +38,29 @@ class Vault:
 
     __slots__ = ("_database", "_keys", "wrappers")
 
-    def __init__(self, key: bytes) -> None:
-        """Of a bare root key and without a database, as registries began."""
-        self.wrappers: tuple[KeyWrapper, ...] = (LocalKey(key),)
-        self._keys: Keys | None = Keys.of_root(key)
+    def __init__(self, key: bytes | Sequence[KeyWrapper]) -> None:
+        """Whose keys the first of the wrappers wraps, or is to wrap; the others may have wrapped them before. To be attached.
+
+        Of bytes: with a bare root key and without a database, as registries began.
+        """
+        self.wrappers: tuple[KeyWrapper, ...] = (LocalKey(key),) if isinstance(key, bytes) else tuple(key)
+        self._keys: Keys | None = Keys.of_root(key) if isinstance(key, bytes) else None
         self._database: Database | None = None
 
     def __repr__(self) -> str:
         return "Vault(…)"
 
     @classmethod
-    def of(cls, wrappers: Sequence[KeyWrapper]) -> Self:
-        """Whose keys the first of `wrappers` wraps, or is to wrap; the others may have wrapped them before. To be attached."""
-        made = cls.__new__(cls)
-        made.wrappers, made._keys, made._database = tuple(wrappers), None, None
-        return made
-
-    @classmethod
     def open(cls, path: Path) -> Self:
         """From a key file, to be attached. Raises VaultKeyFileError: missing, readable by others, or not a registry key."""
-        return cls.of([LocalKey.from_file(path)])
+        return cls([LocalKey.from_file(path)])
 
     @classmethod
     def configured(cls, config: Config) -> Self:
         """The configured one, to be attached. Raises VaultKeyFileError, KeyWrapperError, ConfigurationError."""
         registry = config.registry
         sources = [registry.key or f"file:{registry.key_file}", *registry.other_keys]
-        return cls.of([wrapper_of(source, config.folder) for source in sources])
+        return cls([wrapper_of(source, config.folder) for source in sources])
 
     def attach(self, database: Database) -> None:
         """Reads the keys, and looks there when they change. Raises WrongVaultKeyError, VaultDataKeyError, KeyWrapperError."""
@@ -133,4 +129,4 @@ class Vault:
 
 def create_key_file(path: Path) -> Vault:
     """Makes a new random registry key, mode 0600, never over an existing file. Raises VaultKeyFileError."""
-    return Vault.of([create_key(path)])
+    return Vault([create_key(path)])

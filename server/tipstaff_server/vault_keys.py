@@ -160,9 +160,7 @@ def make(session: Session, wrapper: KeyWrapper, registry_id: bytes, purpose: Key
     return version, key
 
 
-def _put(
-    session: Session, wrapper: KeyWrapper, registry_id: bytes, purpose: KeyPurpose, version: int, key: bytes, now: datetime
-) -> None:
+def _put(session: Session, wrapper: KeyWrapper, registry_id: bytes, purpose: KeyPurpose, version: int, key: bytes, now: datetime) -> None:
     wrapped = wrapper.wrap(_header(purpose, version, registry_id) + key)
     session.add(VaultKeyRow(purpose=purpose, version=version, wrapper=wrapper.id, wrapped=wrapped, created_at=now))
     session.flush()

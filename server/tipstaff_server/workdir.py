@@ -165,8 +165,8 @@ def _fill(folder: Path, plan: Plan) -> None:
 def _registry(config: Config, plan: Plan) -> bytes:
     """The registry's key and database, with administration and providers; gives the catalogue to be signed."""
     # Where the environment names another key, that one is used; it has to be there.
-    own = config.path(Path("registry.key"))
-    vault = create_key_file(own) if config.registry.key == f"file:{own.name}" else Vault.configured(config)
+    # Where the environment names another key, that one is used; it has to be there.
+    vault = Vault.configured(config) if config.registry.key else create_key_file(config.path(config.registry.key_file))
     database = Database.open(config)
     actor, now = Actor.operator("init"), utc_now()
     administration = Administration.load()
@@ -301,8 +301,8 @@ watches = 1_000
 url = "sqlite:///registry.db"
 
 [registry]
-# What wraps the registry's keys: file:PATH, env:VARIABLE, or command:PROGRAM for a KMS or an HSM (docs/operations.md).
-key = "file:registry.key"
+# What wraps the registry's keys. Instead of a file: key = "env:VARIABLE", or "command:PROGRAM" for a KMS or an HSM.
+key_file = "registry.key"
 
 [audit]
 # Signed checkpoints of the audit log. Have somebody who cannot write the database fetch this folder.

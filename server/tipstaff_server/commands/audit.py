@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from tipstaff_server import migrations
+from tipstaff_server.checkpointing import Checkpointing
 from tipstaff_server.commands.options import ConfigOption
 from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json
 from tipstaff_server.config import Config
 from tipstaff_server.database import Database
 from tipstaff_server.keyring import public_of
-from tipstaff_server.runtime import Runtime
 
 __all__ = ["app", "upkeep_app"]
 
@@ -31,7 +31,8 @@ def verify(
         list[Path] | None, typer.Option("--checkpoints", help="A folder of checkpoints that somebody else kept; may be repeated.")
     ] = None,
     key: Annotated[
-        list[Path] | None, typer.Option("--key", help="Public key (NAME.pub) that signed them; may be repeated.", show_default="audit, here")
+        list[Path] | None,
+        typer.Option("--key", help="Public key (NAME.pub) that signed them; may be repeated.", show_default="audit, here"),
     ] = None,
     *,
     as_json: JsonOption = False,
@@ -40,10 +41,11 @@ def verify(
 
     With checkpoints that lay elsewhere it also finds a log that was written anew from the beginning, or shortened.
     """
-    with Runtime(Config.load(config)) as runtime:
-        keys = [*map(public_of, key or []), *runtime.checkpointing.known_keys()]
-        given = runtime.checkpointing.read(checkpoints or [], keys) if keys or checkpoints else []
-        count = runtime.registry.verify_audit(given)
+    with open_registry(config) as registry:
+        checkpointing = Checkpointing.of(Config.load(config), registry)
+        keys = [*map(public_of, key or []), *checkpointing.known_keys()]
+        given = checkpointing.read(checkpoints or [], keys) if keys or checkpoints else []
+        count = registry.verify_audit(given)
     if as_json:
         print_json({"entries": count, "checkpoints": len(given), "intact": True})
     else:
@@ -55,12 +57,13 @@ def checkpoint(
     config: ConfigOption = None, *, show_key: Annotated[bool, typer.Option("--show-key", help="Only print the key that verifies.")] = False
 ) -> None:
     """Sign the audit log as it is, and write the checkpoint to its folder: copy it to somebody who cannot write the database."""
-    with Runtime(Config.load(config)) as runtime:
+    with open_registry(config) as registry:
+        checkpointing = Checkpointing.of(Config.load(config), registry)
         if show_key:
-            typer.echo(runtime.checkpointing.key_line())
+            typer.echo(checkpointing.key_line())
             return
-        made = runtime.checkpointing.make()
-        folder = runtime.checkpointing.folder
+        made = checkpointing.make()
+        folder = checkpointing.folder
     typer.echo(f"{folder}: checkpoint at entry {made.sequence:,}" if made else f"{folder}: the last entry has a checkpoint already")
 
 

@@ -5,7 +5,6 @@ would open again. The older program refuses such a key and leaves the database a
 """
 
 from collections.abc import Sequence
-
 from datetime import datetime
 from typing import Any
 
