@@ -7,8 +7,8 @@
                                                           an empty line, then signatures
     — tipstaff.audit/0f1e2d3c4b5a69788796a5b4c3d2e1f0 HbLq3t…
 
-A signed note (c2sp.org/signed-note, Ed25519) in the shape of c2sp.org/tlog-checkpoint. The digest is that of a chain, not of a tree. Whoever
-can write the database can make a new chain from the beginning, but not a note that fits it in a folder that somebody else keeps.
+A signed note (c2sp.org/signed-note, Ed25519) in the shape of c2sp.org/tlog-checkpoint. The digest is that of a chain, not of a tree.
+Whoever can write the database can make a new chain from the beginning, but not a note that fits it in a folder that somebody else keeps.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class DatabaseSection(_Section):
 class RegistrySection(_Section):
     """Rules that hold for every authority, and the key that wraps the registry's keys.
 
-    `key`: `file:…`, `env:…` or `command:…`; when it is not given, `key_file`. `other_keys`: keys that may still wrap some, while they change.
+    `key`: `file:…`, `env:…` or `command:…`; when it is not given, `key_file`. `other_keys`: those that may still wrap some during a change.
     """
 
     key_file: Path = Path("registry.key")

@@ -81,7 +81,7 @@ def reencrypt(
 
 @app.command()
 def reindex(config: ConfigOption = None) -> None:
-    """Begin a new index key, in one transaction: acts wait until it ends, and time out on a large registry. Best while servers are stopped."""
+    """Begin a new index key, in one transaction that acts wait for, and on a large registry time out on: best while servers are stopped."""
     with open_registry(config) as registry:
         done = rekeying.reindex(registry.database, registry.vault, actor=this_operator(), now=utc_now())
     typer.echo(f"{done:,} identifiers and names are looked up under a new key")

@@ -1,0 +1,78 @@
+"""Registries as older programs left them, and the raw search for what must not be in a database's files."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import delete, update
+
+from tipstaff_server.audit import AuditLog
+from tipstaff_server.models import Meta, VaultKeyRow
+from tipstaff_server.vault import Vault
+from tipstaff_server.vault_keys import check_value, registry_id_of
+from tipstaff_server.wrappers import LocalKey, expand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pytest
+
+    from tests.support.registry import World
+
+PREFIX_BYTES = 3
+CHUNK = 1 << 24
+
+
+def make_bare(world: World) -> Vault:
+    """Makes an empty registry one of before there were wrapped keys, whose keys come from its root key; its vault."""
+    key = LocalKey.from_file(world.folder / "registry.key")
+    with world.database.write() as session:
+        session.execute(delete(VaultKeyRow))
+        check = check_value(expand(key.root, b"index", 32), registry_id_of(session))
+        session.execute(update(Meta).where(Meta.name == "vault.check").values(value=check))
+    return Vault.open(world.folder / "registry.key")
+
+
+def write_reasons_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on reasons go into the log itself, encrypted, as older programs wrote them."""
+
+    def reason(log: AuditLog, text: str) -> bytes:
+        return log._vault.encrypt_text("audit_log.reason", log._sequence.to_bytes(8, "big"), text)
+
+    monkeypatch.setattr(AuditLog, "_reason", reason)
+
+
+def spellings(text: str) -> set[bytes]:
+    """How a text might stand in a file: as it is, in other encodings, in hexadecimal digits, in the middle of base64."""
+    plain = {text.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be", "gb18030")}
+    utf8 = text.encode()
+    found = plain | {utf8.hex().encode(), utf8.hex().upper().encode()}
+    for shift in range(3):
+        # Only characters of base64 that depend on nothing but the text.
+        whole = base64.b64encode(bytes(shift) + utf8).rstrip(b"=")
+        start = -(-shift * 8 // 6)
+        found.add(whole[start : (shift + len(utf8)) * 8 // 6])
+    return {item for item in found if len(item) >= 2 * PREFIX_BYTES}
+
+
+def search(content: bytes, texts: Iterable[str]) -> set[str]:
+    """Those of the texts that stand anywhere in the content, in any spelling. One pass over the content, however many texts."""
+    meaning = {spelling: text for text in texts for spelling in spellings(text)}
+    lengths: dict[bytes, set[int]] = {}
+    for spelling in meaning:
+        lengths.setdefault(spelling[:PREFIX_BYTES], set()).add(len(spelling))
+    wanted = np.zeros(1 << 24, bool)
+    for prefix in lengths:
+        wanted[int.from_bytes(prefix, "big")] = True
+    raw = np.frombuffer(content, np.uint8)
+    found: set[str] = set()
+    for begin in range(0, max(0, len(raw) - PREFIX_BYTES + 1), CHUNK):
+        part = raw[begin : begin + CHUNK + PREFIX_BYTES - 1].astype(np.uint32)
+        windows = part[:-2] << 16 | part[1:-1] << 8 | part[2:]
+        for position in (np.flatnonzero(wanted[windows]) + begin).tolist():
+            for length in lengths[content[position : position + PREFIX_BYTES]]:
+                if (text := meaning.get(content[position : position + length])) is not None:
+                    found.add(text)
+    return found
