@@ -63,7 +63,7 @@ def read(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> dict[int, 
     for row in rows:
         if (sealed := kept.get(row.sequence)) is not None:
             found[row.sequence] = vault.decrypt(COLUMN, row_of(row.sequence), sealed)[SALT_BYTES:].decode()
-        elif row.reason is not None and not is_commitment(row.reason):
+        elif row.reason is not None and row.reason[0] in vault.keys.columns:
             found[row.sequence] = vault.decrypt_text(COLUMN, row_of(row.sequence), row.reason)
     return found
 

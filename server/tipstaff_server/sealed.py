@@ -23,8 +23,10 @@ from tipstaff_server.models import (
     EpochKeyRow,
     ExemptionRow,
     IdentifierRow,
+    KeyPurpose,
     NameRow,
     RemedyRow,
+    VaultKeyRow,
 )
 from tipstaff_server.remedies import NOTE
 from tipstaff_server.subjects import NAME, NUMBER, STRETCHED
@@ -74,7 +76,7 @@ def counts(session: Session) -> dict[int, int]:
         for version, count in session.execute(query):
             found[version[0]] = found.get(version[0], 0) + count
     first = func.substr(AuditRow.reason, 1, 1)
-    for version, count in session.execute(select(first, func.count()).where(*_old_reasons()).group_by(first)):
+    for version, count in session.execute(select(first, func.count()).where(*_old_reasons(session)).group_by(first)):
         found[version[0]] = found.get(version[0], 0) + count
     return found
 
@@ -121,10 +123,14 @@ def _rewrite(session: Session, vault: Vault, item: Sealed, rows: Any) -> None:
     session.connection().execute(change, values)
 
 
-def _old_reasons() -> tuple[ColumnElement[bool], ...]:
-    """Reasons that an older program wrote into the log itself, and that nobody has copied from there yet."""
+def _old_reasons(session: Session) -> tuple[ColumnElement[bool], ...]:
+    """Reasons that an older program wrote into the log itself, and that nobody has copied from there yet.
+
+    Those whose key is gone were copied, and erased since.
+    """
+    versions = session.scalars(select(VaultKeyRow.version).where(VaultKeyRow.purpose == KeyPurpose.COLUMN)).all() or [1]
     copied = select(AuditReasonRow.sequence).where(AuditReasonRow.sequence == AuditRow.sequence).exists()
-    return AuditRow.reason.is_not(None), func.substr(AuditRow.reason, 1, 1) != b"\x00", ~copied
+    return AuditRow.reason.is_not(None), func.substr(AuditRow.reason, 1, 1).in_([bytes([version]) for version in versions]), ~copied
 
 
 def _move_reasons(database: Database, vault: Vault, batch: int) -> Iterator[int]:
@@ -134,7 +140,7 @@ def _move_reasons(database: Database, vault: Vault, batch: int) -> Iterator[int]
     while True:
         with database.write() as session:
             lock_head(session, vault)
-            query = select(AuditRow.sequence, AuditRow.reason).where(*_old_reasons()).order_by(AuditRow.sequence).limit(batch)
+            query = select(AuditRow.sequence, AuditRow.reason).where(*_old_reasons(session)).order_by(AuditRow.sequence).limit(batch)
             rows = session.execute(query).all()
             made = list(starmap(_moved(vault), rows))
             if made:

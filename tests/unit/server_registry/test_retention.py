@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support.keeping import search, write_reasons_as_before
-from tests.support.registry import COURT, OPERATOR, World, entry, organisation, person, responsible, submit
+from tests.support.registry import AIRLINE, COURT, OPERATOR, World, entry, organisation, person, responsible, submit
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server import rekeying, sealed
 from tipstaff_server.acts import EndKind
@@ -29,7 +29,6 @@ from tipstaff_server.models import (
     RestrictionRow,
     SubjectRow,
 )
-from tests.support.registry import AIRLINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +44,7 @@ def retention(world: World) -> Retention:
 
 def ended(world: World, index: int, kind: EndKind = EndKind.RELEASE, **changes: object) -> bytes:
     """A restriction on made-up person `index` that ended now."""
-    restriction = submit(world, entry(changes.pop("party", None) or person(index), case_number=f"（2026）虚01执{index}号", **changes))  # type: ignore[arg-type]
+    restriction = submit(world, entry(person(index), case_number=f"（2026）虚01执{index}号", **changes))
     world.registry.end(restriction, kind, f"{person(index).names[0]} paid", actor=COURT)
     return restriction
 
@@ -72,7 +71,9 @@ def test_what_is_erased_leaves_nothing_of_the_person_and_a_whole_log(world: Worl
         assert row.erased_at == world.clock()
         assert session.get_one(SubjectRow, row.subject_id).erased_at == world.clock()
         assert session.scalars(select(IdentifierRow).where(IdentifierRow.subject_id == row.subject_id)).all() == []
-        told = session.execute(select(AuditRow.object_kind, AuditRow.object_id).where(AuditRow.act == "ERASE").order_by(AuditRow.sequence)).all()
+        told = session.execute(
+            select(AuditRow.object_kind, AuditRow.object_id).where(AuditRow.act == "ERASE").order_by(AuditRow.sequence)
+        ).all()
         assert [tuple(item) for item in told] == [("restriction", gone), ("subject", row.subject_id)]
     assert count(world, AuditReasonRow) == 0
     assert (count(world, IdentifierRow), count(world, NameRow)) == (1, 1)
@@ -250,6 +251,10 @@ def test_reasons_of_older_programs_go_with_their_key(world: World, monkeypatch: 
     assert world.registry.looking.history(restriction, OPERATOR)[-1].reason.endswith("paid")
     retention(world).erase_one(restriction, OPERATOR, None)
     assert world.registry.looking.history(restriction, OPERATOR)[1].reason == ""
+    rekeying.rotate(world.database, world.vault, actor=OPERATOR, now=world.clock())
+    sum(sealed.reencrypt(world.database, world.vault))
+    with world.database.read() as session:
+        assert sealed.counts(session).keys() <= {3}
     assert world.registry.verify_audit() > 0
 
 
