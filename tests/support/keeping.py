@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.registry import World
 
 PREFIX_BYTES = 3
-CHUNK = 1 << 24
+CHUNK = 1 << 22
 
 
 def make_bare(world: World) -> Vault:
@@ -57,22 +57,27 @@ def spellings(text: str) -> set[bytes]:
     return {item for item in found if len(item) >= 2 * PREFIX_BYTES}
 
 
-def search(content: bytes, texts: Iterable[str]) -> set[str]:
-    """Those of the texts that stand anywhere in the content, in any spelling. One pass over the content, however many texts."""
-    meaning = {spelling: text for text in texts for spelling in spellings(text)}
-    lengths: dict[bytes, set[int]] = {}
-    for spelling in meaning:
-        lengths.setdefault(spelling[:PREFIX_BYTES], set()).add(len(spelling))
-    wanted = np.zeros(1 << 24, bool)
-    for prefix in lengths:
-        wanted[int.from_bytes(prefix, "big")] = True
-    raw = np.frombuffer(content, np.uint8)
-    found: set[str] = set()
-    for begin in range(0, max(0, len(raw) - PREFIX_BYTES + 1), CHUNK):
-        part = raw[begin : begin + CHUNK + PREFIX_BYTES - 1].astype(np.uint32)
-        windows = part[:-2] << 16 | part[1:-1] << 8 | part[2:]
-        for position in (np.flatnonzero(wanted[windows]) + begin).tolist():
-            for length in lengths[content[position : position + PREFIX_BYTES]]:
-                if (text := meaning.get(content[position : position + length])) is not None:
-                    found.add(text)
-    return found
+class Search:
+    """Looks for many texts at once, in any spelling: one pass over the content, however many they are."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._meaning = {spelling: text for text in texts for spelling in spellings(text)}
+        # By the first three bytes, which a table of bits finds in bulk; then by whole spellings of each length.
+        self._lengths: dict[bytes, set[int]] = {}
+        self._wanted = np.zeros(1 << 24, bool)
+        for spelling in self._meaning:
+            self._lengths.setdefault(spelling[:PREFIX_BYTES], set()).add(len(spelling))
+        for prefix in self._lengths:
+            self._wanted[int.from_bytes(prefix, "big")] = True
+
+    def __call__(self, content: bytes) -> set[str]:
+        """Those of the texts that stand anywhere in the content."""
+        raw, found = np.frombuffer(content, np.uint8), set[str]()
+        for begin in range(0, max(0, len(raw) - PREFIX_BYTES + 1), CHUNK):
+            part = raw[begin : begin + CHUNK + PREFIX_BYTES - 1].astype(np.uint32)
+            windows = part[:-2] << 16 | part[1:-1] << 8 | part[2:]
+            for position in (np.flatnonzero(self._wanted[windows]) + begin).tolist():
+                for length in self._lengths[content[position : position + PREFIX_BYTES]]:
+                    if (text := self._meaning.get(content[position : position + length])) is not None:
+                        found.add(text)
+        return found

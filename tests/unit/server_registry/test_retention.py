@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import func, select
 
-from tests.support.keeping import search, write_reasons_as_before
+from tests.support.keeping import Search, write_reasons_as_before
 from tests.support.registry import AIRLINE, COURT, OPERATOR, World, entry, organisation, person, responsible, submit
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server import rekeying, sealed
@@ -83,7 +83,7 @@ def test_what_is_erased_leaves_nothing_of_the_person_and_a_whole_log(world: Worl
         world.registry.held_on(person(0).identifiers[0], actor=OPERATOR)
     assert retention(world).erase(OPERATOR, None).restrictions == 0
     world.registry.close()
-    assert search(world.raw(), [person(0).names[0], person(0).identifiers[0].number]) == set()
+    assert Search([person(0).names[0], person(0).identifiers[0].number])(world.raw()) == set()
 
 
 def test_whoever_comes_again_is_somebody_new(world: World) -> None:
