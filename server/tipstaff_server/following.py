@@ -108,7 +108,8 @@ class Following:
             row = session.execute(_cases(actor).where(DisputeRow.case_number == case_number)).first()
             if row is None:
                 raise NotFoundError(UNKNOWN)
-            statement = self._core.vault.decrypt_text(STATEMENT, case_number.encode(), row[0].statement)
+            kept = row[0].statement  # empty once it was erased
+            statement = self._core.vault.decrypt_text(STATEMENT, case_number.encode(), kept) if kept else ""
             return self._case(row[0], row[1], statement)
 
     def page(self, wanted: WantedDisputes, actor: Actor) -> tuple[list[DisputeCase], bytes]:

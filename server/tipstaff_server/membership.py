@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from tipstaff_server import reasons
 from tipstaff_server.acts import check_reason
-from tipstaff_server.audit import REASON_COLUMN, AuditLog
+from tipstaff_server.audit import AuditLog
 from tipstaff_server.errors import LifecycleError, NotFoundError
 from tipstaff_server.models import AudienceRow, AuditRow, ProviderRow
 
@@ -113,11 +114,9 @@ class Membership:
                 select(AuditRow)
                 .where(AuditRow.object_kind == "provider", AuditRow.object_id == provider_id.encode())
                 .order_by(AuditRow.sequence)
-            )
-            return [MemberAct(row.at, row.actor, row.act, row.detail, self._reason(row)) for row in rows]
-
-    def _reason(self, row: AuditRow) -> str:
-        return "" if row.reason is None else self._vault.decrypt_text(REASON_COLUMN, row.sequence.to_bytes(8, "big"), row.reason)
+            ).all()
+            told = reasons.read(session, self._vault, rows)
+            return [MemberAct(row.at, row.actor, row.act, row.detail, told.get(row.sequence, "")) for row in rows]
 
     @contextmanager
     def _changing(self, provider_id: str) -> Generator[tuple[Session, AuditLog, ProviderRow]]:

@@ -32,6 +32,7 @@ from tipstaff_server.models import (
     BuildState,
     DisputeRow,
     DisputeState,
+    DraftRow,
     ExemptionRow,
     IdempotencyRow,
     IdentifierRow,
@@ -205,6 +206,7 @@ def _erase_restriction(unit: Unit, row: RestrictionRow, actor: Actor) -> None:
     exemptions = session.scalars(select(ExemptionRow.id).where(ExemptionRow.restriction_id == row.id)).all()
     session.execute(update(DisputeRow).where(DisputeRow.restriction_id == row.id).values(statement=b""))
     session.execute(update(RemedyRow).where(RemedyRow.restriction_id == row.id).values(note=None))
+    session.execute(delete(DraftRow).where(DraftRow.restriction_id == row.id))
     session.execute(delete(ExemptionRow).where(ExemptionRow.restriction_id == row.id))
     session.execute(delete(IdempotencyRow).where(IdempotencyRow.restriction_id.in_([row.id, *exemptions])))
     row.case_number, row.legal_basis, row.decided_by = f"erased-{row.id.hex()}", "", None

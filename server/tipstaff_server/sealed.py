@@ -15,11 +15,13 @@ from sqlalchemy import and_, bindparam, func, insert, select, tuple_, update
 from tipstaff_server import exempting, reasons
 from tipstaff_server.audit import lock_head
 from tipstaff_server.disputes import STATEMENT
+from tipstaff_server.drafting import ENTRY
 from tipstaff_server.epochs import KEY, row_of
 from tipstaff_server.models import (
     AuditReasonRow,
     AuditRow,
     DisputeRow,
+    DraftRow,
     EpochKeyRow,
     ExemptionRow,
     IdentifierRow,
@@ -29,7 +31,7 @@ from tipstaff_server.models import (
     VaultKeyRow,
 )
 from tipstaff_server.remedies import NOTE
-from tipstaff_server.subjects import NAME, NUMBER, STRETCHED
+from tipstaff_server.subjects import NAME, NUMBER, STRETCHED, name_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,9 +60,10 @@ class Sealed:
 SEALED = (
     Sealed(NUMBER, IdentifierRow.value, (IdentifierRow.blind,), bytes),
     Sealed(STRETCHED, IdentifierRow.stretched, (IdentifierRow.blind,), bytes),
-    Sealed(NAME, NameRow.value, (NameRow.subject_id, NameRow.blind), lambda subject, blind: subject + blind),
+    Sealed(NAME, NameRow.value, (NameRow.subject_id, NameRow.blind), name_row),
     Sealed(STATEMENT, DisputeRow.statement, (DisputeRow.case_number,), str.encode),
     Sealed(exempting.COLUMN, ExemptionRow.reason, (ExemptionRow.id,), bytes),
+    Sealed(ENTRY, DraftRow.entry, (DraftRow.restriction_id,), bytes),
     Sealed(NOTE, RemedyRow.note, (RemedyRow.id,), bytes),
     Sealed(KEY, EpochKeyRow.key, (EpochKeyRow.audience_id, EpochKeyRow.epoch), row_of),
     Sealed(reasons.COLUMN, AuditReasonRow.sealed, (AuditReasonRow.sequence,), reasons.row_of),

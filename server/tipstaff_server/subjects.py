@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tipstaff_server.entries import Party
     from tipstaff_server.vault import Vault
 
-__all__ = ["Resolver", "Staged", "blind_of", "name_blind", "number_blind", "number_bytes"]
+__all__ = ["Resolver", "Staged", "blind_of", "name_blind", "name_row", "number_blind", "number_bytes"]
 
 NUMBER, STRETCHED, NAME = "identifiers.value", "identifiers.stretched", "names.value"
 CHUNK = 5_000
@@ -45,6 +45,11 @@ def blind_of(vault: Vault, identifier: Identifier) -> bytes:
 def number_blind(vault: Vault, number: bytes) -> bytes:
     """The same, of kind and number as `number_bytes` gives them."""
     return vault.index("identifiers", number)
+
+
+def name_row(subject: bytes, blind: bytes) -> bytes:
+    """The vault's row of a name."""
+    return subject + blind
 
 
 def name_blind(vault: Vault, subject: bytes, canonical: str) -> bytes:

@@ -119,9 +119,13 @@ class CommandKey:
     def __repr__(self) -> str:
         return f"CommandKey({self._command[0]!r})"
 
-    @cached_property
+    @property
     def id(self) -> str:
         """What the command says to `id`, on one line. Raises KeyWrapperError."""
+        return self._id
+
+    @cached_property
+    def _id(self) -> str:
         found = self._run("id", b"").decode("utf-8", "replace").strip()
         if not 1 <= len(found) <= MAX_ID or not found.isprintable():
             raise KeyWrapperError(f"{self._command[0]} id has to print the name of its key, 1 to {MAX_ID} characters on one line")
