@@ -14,7 +14,7 @@ from sqlalchemy import LargeBinary, select, text
 from tests.support.keeping import make_bare, write_reasons_as_before
 from tests.support.registry import COURT, NOW, OPERATOR, World, entry, listed, person
 from tipstaff_sdk.identity import Identifier
-from tipstaff_server import rekeying, sealed
+from tipstaff_server import migrations, rekeying, sealed
 from tipstaff_server.acts import EndKind
 from tipstaff_server.config import Config
 from tipstaff_server.database import Database
@@ -181,6 +181,19 @@ def test_there_are_255_keys_and_then_an_end(sqlite_world: World) -> None:
         session.execute(text("UPDATE vault_keys SET version = 255 WHERE purpose = 'COLUMN'"))
     with pytest.raises(VaultError, match="255"):
         rekeying.rotate(sqlite_world.database, sqlite_world.vault, actor=OPERATOR, now=NOW)
+
+
+def test_migrations_down_and_up_keep_keys_reasons_and_exemptions(world: World) -> None:
+    ids = fill(world, world.registry)
+    rotate(world)
+    rekeying.reindex(world.database, world.vault, actor=OPERATOR, now=NOW)
+    entries = world.registry.verify_audit()
+    migrations.downgrade(world.database, "0006")
+    migrations.upgrade(world.database)
+    fresh = Registry(Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1)
+    assert fresh.verify_audit() == entries
+    readable(fresh, ids)
+    fresh.close()
 
 
 # The index key

@@ -19,6 +19,8 @@ from tipstaff_server import (
     importing,
     listing,
     registry,
+    rekeying,
+    retention,
     setup,
     submitting,
     vault,
@@ -48,6 +50,8 @@ SURFACE = {
     importing: ["ImportResult", "Importer"],
     listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],
     registry: ["Registry"],
+    rekeying: ["KeyStatus", "reindex", "retire", "rewrap", "rotate", "status"],
+    retention: ["Erased", "Retention", "append"],
     setup: ["add_provider", "initialise", "open_facts", "register_wrapping_key", "set_administration"],
     submitting: ["Prepared", "Submission", "SubmitStatus", "Submitting"],
     vault: ["KEY_BYTES", "Vault", "create_key_file"],
@@ -88,7 +92,7 @@ def test_what_may_be_asked_of_a_registry() -> None:
             "stretch",
             "submit",
         ),
-        *("submit_many", "verify_audit"),
+        *("held_on", "retention", "submit_many", "verify_audit"),
     }
 
 
