@@ -22,6 +22,7 @@ from tipstaff_server.errors import (
     DatabaseUnavailableError,
     NotIdentifiedError,
     PermissionDeniedError,
+    StreamEnd,
     WorkDirError,
 )
 from tipstaff_server.officers import add_officer
@@ -139,6 +140,34 @@ def test_a_provider_is_admitted_in_its_own_audience_only(tls: Tls):
         asyncio.run(admit("tipstaff://provider/rail/air-1"))
     with pytest.raises(PermissionDeniedError, match="does not know provider 'air-2'"):
         asyncio.run(admit("tipstaff://provider/aviation/air-2"))
+
+
+def test_streams_of_a_removed_or_moved_provider_are_over_within_seconds(tls: Tls):
+    async def scenario() -> None:
+        time = [0.0]
+        registry = Registry(**{"air-1": "aviation"})
+        admission = Admission(providers=Providers(registry, monotonic=lambda: time[0]))
+        peer = await admission.admit(context(tls.authority.issue_client(URI)), METHOD)
+        court = peer_of(context(tls.authority.issue_client("tipstaff://authority/court"), "tipstaff://authority/court"))
+        del registry.known["air-1"]
+        await admission.refresh()
+        assert admission.over(peer) is None  # what was read holds for a few seconds
+        time[0] = 6.0
+        await admission.refresh()
+        assert (admission.over(peer), admission.over(court)) == (StreamEnd.REMOVED, None)
+        registry.known["air-1"] = "rail"
+        time[0] = 12.0
+        await admission.refresh()
+        assert admission.over(peer) is StreamEnd.REMOVED
+        registry.known["air-1"] = "aviation"
+        time[0], registry.down = 18.0, True
+        await admission.refresh()  # down: what was read last holds
+        assert admission.over(peer) is StreamEnd.REMOVED
+        registry.down, time[0] = False, 24.0
+        await admission.refresh()
+        assert admission.over(peer) is None
+
+    asyncio.run(scenario())
 
 
 def test_a_certificate_that_ran_out_since_the_handshake_is_refused(tls: Tls):
