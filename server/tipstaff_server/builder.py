@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Built", "Counts", "build", "fill"]
 
-RECORD_VERSION = 1
 TOKENS_AT_ONCE = 16_384
 LOCK_SECONDS = 1.0
 # The k of k-anonymity: how many listed numbers every bucket of a pack holds at least. A listing of fewer is one bucket.
@@ -120,7 +119,10 @@ def fill(subjects: Iterable[ListingSubject], key: EpochKey, pack: PackBuilder, c
     waiting: list[Identifier] = []
     for subject in subjects:
         record = listing_pb2.Record(
-            version=RECORD_VERSION, subject_type=identity_pb2.SubjectType.ValueType(subject.subject_type), restrictions=subject.restrictions
+            # What reaches through posts asks for software that knows how posts end.
+            version=2 if any(restriction.post_ids for restriction in subject.restrictions) else 1,
+            subject_type=identity_pb2.SubjectType.ValueType(subject.subject_type),
+            restrictions=subject.restrictions,
         )
         for item in subject.identifiers:
             keys = key.derive(item.stretched)

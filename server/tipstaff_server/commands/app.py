@@ -27,6 +27,7 @@ from tipstaff_server.commands import (
     restriction,
     serve,
     stats,
+    subject,
 )
 from tipstaff_server.errors import ServerError
 from tipstaff_signing.errors import SigningError
@@ -62,6 +63,7 @@ app.add_typer(authority.app, name="authority")
 app.add_typer(keys.app, name="keys")
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(restriction.app, name="restriction")
+app.add_typer(subject.app, name="subject")
 app.add_typer(audit.app, name="audit")
 
 

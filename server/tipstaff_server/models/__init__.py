@@ -39,7 +39,7 @@ from tipstaff_server.models.restrictions import (
     ReliefRow,
     RestrictionRow,
 )
-from tipstaff_server.models.subjects import IdentifierRow, NameRow, ResponsibleLinkRow, SubjectRow
+from tipstaff_server.models.subjects import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, SubjectRow
 
 __all__ = [
     "AdministrationRow",
@@ -70,6 +70,7 @@ __all__ = [
     "MeasureSetRow",
     "Meta",
     "NameRow",
+    "PostState",
     "ProviderRow",
     "ReliefHeadRow",
     "ReliefRow",
