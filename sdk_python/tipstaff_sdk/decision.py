@@ -162,8 +162,9 @@ def _judge(state: State, now: datetime, restrictions: Sequence[Restriction], cle
     exemptions = tuple(exemption for restriction in running for exemption in restriction.exemptions if exemption.permits(code, at))
     exempt = {exemption.restriction_id for exemption in exemptions}
     binding = [restriction for restriction in running if restriction.restriction_id not in exempt]
-    # 9. Less those that relief lifts.
-    standing = tuple(r for r in binding if relief is None or not relief.lifts(r.restriction_id, r.relief_floor))
+    # 9. Less those that relief lifts, for everybody or for this person, who has left the posts.
+    reaching = [r for r in binding if relief is None or not relief.ends(r.post_ids)]
+    standing = tuple(r for r in reaching if relief is None or not relief.lifts(r.restriction_id, r.relief_floor))
     if not standing:
         return _decision(clear, now, Reason.EXEMPT if exemptions else Reason.LIFTED, exemptions=exemptions)
     # 10. Could one have been lifted without our knowing?

@@ -53,6 +53,7 @@ class Restriction:
     capacity and organisation_name: how the subject is reached, when it is an organisation's restriction; otherwise None and "".
     dispute, dispute_suspends: how to say that it is wrong, and whether that suspends it meanwhile.
     relief_floor: lifts up to this sequence do not lift it, because it has been put in force again since.
+    post_ids: the posts through which it reaches the subject, with capacity; once relief names all of them, it no longer does.
     """
 
     restriction_id: bytes
@@ -69,6 +70,7 @@ class Restriction:
     capacity: Capacity | None
     organisation_name: str
     relief_floor: int
+    post_ids: frozenset[bytes] = frozenset()
 
     def __repr__(self) -> str:
         return f"Restriction({self.restriction_id.hex()})"
@@ -104,6 +106,7 @@ def _restriction(message: listing_pb2.RecordRestriction) -> Restriction:
         capacity=_capacity(message.capacity),
         organisation_name=message.organisation_name,
         relief_floor=message.relief_floor,
+        post_ids=_posts(message),
     )
 
 
@@ -121,8 +124,14 @@ def _exemption(message: listing_pb2.Exemption, restriction_id: bytes) -> Exempti
 
 def _id(value: bytes) -> bytes:
     if len(value) != _ID_SIZE:
-        raise RecordFormatError(f"A restriction's or exemption's id is {_ID_SIZE} bytes, not {len(value)}: tell the operator.")
+        raise RecordFormatError(f"An id in a record is {_ID_SIZE} bytes, not {len(value)}: tell the operator.")
     return value
+
+
+def _posts(message: listing_pb2.RecordRestriction) -> frozenset[bytes]:
+    if message.post_ids and not message.capacity:
+        raise RecordFormatError("A restriction names posts and no capacity: tell the operator.")
+    return frozenset(_id(post) for post in message.post_ids)
 
 
 def _capacity(value: int) -> Capacity | None:

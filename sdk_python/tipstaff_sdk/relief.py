@@ -83,7 +83,7 @@ class Relief:
     head: the last sequence spoken for without a gap after the listing's own; what comes after a gap lifts all the same.
     complete: False when a gap in the segments hides what may have been lifted.
     signed_at: when the relief role last signed, aware UTC.
-    last_lifts: by restriction id, the last sequence that lifts it.
+    last_lifts: by id of a restriction, or of a post that was left, the last sequence that lifts it.
     """
 
     head: int
@@ -108,3 +108,7 @@ class Relief:
     def lifts(self, restriction_id: bytes, floor: int) -> bool:
         """Whether a restriction is lifted; `floor` is its own, the sequence after which it was last put in force."""
         return self.last_lifts.get(restriction_id, 0) > floor
+
+    def ends(self, post_ids: frozenset[bytes]) -> bool:
+        """Whether all posts of these have been left. A post that was left never comes back under its id, so there is no floor."""
+        return bool(post_ids) and all(post in self.last_lifts for post in post_ids)

@@ -36,7 +36,7 @@ MASTER_SIZE: Final = 32
 STRETCHED_SIZE: Final = 32
 SALT_SIZE: Final = 16
 TAG_SIZE: Final = 16
-RECORD_VERSION: Final = 1
+RECORD_VERSIONS: Final = (1, 2)
 
 # Plaintext sizes that a record is padded to. A sealed record is TAG_SIZE longer.
 SIZE_CLASSES: Final = tuple(256 << i for i in range(9))
@@ -187,7 +187,7 @@ def seal(keys: NameKeys, record: listing_pb2.Record) -> bytes:
 def open_sealed(keys: NameKeys, sealed: bytes) -> listing_pb2.Record:
     """The record that was sealed.
 
-    Raises SealError when these keys do not open it, RecordFormatError when what is inside is not a record of version 1.
+    Raises SealError when these keys do not open it, RecordFormatError when what is inside is not a record of a known version.
     """
     if len(sealed) - TAG_SIZE not in SIZE_CLASSES:
         raise SealError("A sealed record has a size that none has: the pack is damaged, synchronise again.")
@@ -196,8 +196,8 @@ def open_sealed(keys: NameKeys, sealed: bytes) -> listing_pb2.Record:
     except InvalidTag:
         raise SealError("A sealed record does not open with the keys of this number and name.") from None
     record = _parse(padded)
-    if record.version != RECORD_VERSION:
-        raise RecordFormatError(f"A record has version {record.version}, and {RECORD_VERSION} is understood: update this software.")
+    if record.version not in RECORD_VERSIONS:
+        raise RecordFormatError(f"A record has version {record.version}, and {RECORD_VERSIONS[-1]} is understood: update this software.")
     return record
 
 

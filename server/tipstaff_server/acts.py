@@ -23,6 +23,7 @@ from tipstaff_server.models import (
 )
 from tipstaff_server.remedies import open_remedies
 from tipstaff_server.repeating import ANY, Precondition, check_version, first_answer, remember
+from tipstaff_server.subjects import blind_of, holder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
+    from tipstaff_sdk.identity import Identifier
     from tipstaff_server.core import Core, Unit
 
 __all__ = [
@@ -132,10 +134,12 @@ class Acting:
         why: tuple[str, str],
         actor: Actor,
         given: Precondition = ANY,
+        person: Identifier | None = None,
     ) -> bytes:
         """Permits something inside a restriction, from the next listing on; the exemption's id.
 
-        `measures`: codes, none for all of them; `valid`: from, until (exclusive); `why`: for the counter, Chinese and English.
+        `measures`: codes, none for all of them; `valid`: from, until (exclusive); `why`: for the counter, Chinese and English;
+        `person`: for this one alone, whom the restriction reaches through an organisation (因私消费); none: for everybody whom it reaches.
         Raises NotFoundError, LifecycleError (it has ended), StaleVersionError, InvalidRequestError, PermissionDeniedError.
         """
         check_id(restriction_id)
@@ -147,7 +151,8 @@ class Acting:
             raise InvalidRequestError("the exemption ends before it begins")
         with self._core.act() as unit:
             row = find(unit.session, restriction_id, actor, self._core, lock=True)
-            request = ["EXEMPT", restriction_id.hex(), sorted(measures), *valid, *why]
+            subject = None if person is None else _reached(unit, row, blind_of(self._core.vault, person))
+            request = ["EXEMPT", restriction_id.hex(), sorted(measures), *valid, *why, *([subject.hex()] if subject else [])]
             if (known := first_answer(unit, self._core.vault, actor, given, request)) is not None:
                 return known
             check_version(row, given)
@@ -167,10 +172,14 @@ class Acting:
                     reason_en="",
                     reason=exempting.seal(self._core.vault, exemption, why),
                     created_at=unit.now,
+                    subject_id=subject,
                 )
             )
             row.version += 1
             remember(unit, self._core.vault, actor, given, request, exemption)
+            if subject:
+                detail = {"exemption": exemption.hex(), "restriction": row.id.hex()}
+                unit.log.add(unit.now, actor, "EXEMPT", ("subject", subject), detail=detail, reason=why[0])
             unit.log.add(unit.now, actor, "EXEMPT", ("restriction", row.id), detail={"exemption": exemption.hex()}, reason=why[0])
         return exemption
 
@@ -239,6 +248,13 @@ def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: s
         unit.session.flush()
         open_remedies(unit, row.id)
     return sequence
+
+
+def _reached(unit: Unit, row: RestrictionRow, blind: bytes) -> bytes:
+    found = holder(unit.session, row.subject_id, blind)
+    if found is None:
+        raise InvalidRequestError("the restriction does not reach this person through a post: there is nothing to exempt from")
+    return found
 
 
 def find(session: Session, restriction_id: bytes, actor: Actor, core: Core, *, lock: bool = False) -> RestrictionRow:

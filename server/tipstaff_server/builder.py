@@ -58,7 +58,6 @@ __all__ = ["Built", "Counts", "build", "fill"]
 
 _Row = tuple[bytes, "Identifier", bytes, int]
 
-RECORD_VERSION = 1
 ARTEFACTS = ("parameters", "filter", "pack")
 TOKENS_AT_ONCE = 16_384
 LOCK_SECONDS = 1.0
@@ -130,7 +129,10 @@ def fill(subjects: Iterable[ListingSubject], key: EpochKey, pack: PackBuilder, r
     waiting: list[_Row] = []
     for subject in subjects:
         record = listing_pb2.Record(
-            version=RECORD_VERSION, subject_type=identity_pb2.SubjectType.ValueType(subject.subject_type), restrictions=subject.restrictions
+            # What reaches through posts asks for software that knows how posts end.
+            version=2 if any(restriction.post_ids for restriction in subject.restrictions) else 1,
+            subject_type=identity_pb2.SubjectType.ValueType(subject.subject_type),
+            restrictions=subject.restrictions,
         )
         for item in subject.identifiers:
             keys = key.derive(item.stretched)

@@ -38,8 +38,11 @@ class Unit:
     policies: Policies
     remedy_days: int
 
-    def lift(self, restriction_id: bytes, measure_set_id: int, cause: str) -> int:
-        """Takes the next relief sequence. The row stays locked until the commit, so sequences commit in order."""
+    def lift(self, restriction_id: bytes, measure_set_id: int, cause: str, post_id: bytes | None = None) -> int:
+        """Takes the next relief sequence. The row stays locked until the commit, so sequences commit in order.
+
+        With a `post_id` only what reaches somebody through that post is lifted.
+        """
         sequence = self.session.execute(
             update(ReliefHeadRow)
             .where(ReliefHeadRow.id == HEAD)
@@ -48,7 +51,9 @@ class Unit:
             .execution_options(synchronize_session=False)
         ).scalar_one()
         self.session.add(
-            ReliefRow(sequence=sequence, restriction_id=restriction_id, at=self.now, cause=cause, measure_set_id=measure_set_id)
+            ReliefRow(
+                sequence=sequence, restriction_id=restriction_id, at=self.now, cause=cause, measure_set_id=measure_set_id, post_id=post_id
+            )
         )
         return sequence
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.policies import Policies
 
-__all__ = ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_term"]
+__all__ = ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_party", "check_term"]
 
 PERSON = int(identity_pb2.SUBJECT_TYPE_PERSON)
 ORGANISATION = int(identity_pb2.SUBJECT_TYPE_ORGANISATION)
@@ -117,7 +117,7 @@ class Entry:
 
 def check(entry: Entry, authority_id: str, policies: Policies, max_term: timedelta) -> None:
     """Holds an entry against the rules that do not depend on the present moment. Raises EntryError."""
-    _check_party(entry.party)
+    check_party(entry.party)
     _check_responsible(entry)
     if entry.list_id not in policies.lists:
         raise EntryError(EntryCode.LIST_UNKNOWN, f"there is no list {entry.list_id[:64]!r}; lists: {', '.join(sorted(policies.lists))}")
@@ -159,7 +159,8 @@ def _optional(value: Timestamp, *, present: bool) -> datetime | None:
     return _moment(value, present=True, what="case_opened_at or published_at") if present else None
 
 
-def _check_party(party: Party) -> None:
+def check_party(party: Party) -> None:
+    """Raises EntryError: no number or name, too many of them, or one that does not fit the type."""
     if party.type not in {PERSON, ORGANISATION}:
         raise EntryError(EntryCode.SUBJECT_TYPE, "say whether the subject is a person or an organisation")
     if not 1 <= len(party.identifiers) <= MAX_IDENTIFIERS:
@@ -180,7 +181,7 @@ def _check_responsible(entry: Entry) -> None:
     for person in entry.responsible:
         if person.capacity not in identity_pb2.Capacity.values() or not person.capacity:
             raise EntryError(EntryCode.RESPONSIBLE_PERSON, "say in which capacity each responsible person answers")
-        _check_party(person.party)
+        check_party(person.party)
 
 
 def check_measures(measures: Sequence[str], authority_id: str, policies: Policies) -> None:

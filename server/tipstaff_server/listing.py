@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from tipstaff.v1 import identity_pb2, listing_pb2
@@ -29,6 +29,7 @@ from tipstaff_server.models import (
     ExemptionRow,
     IdentifierRow,
     NameRow,
+    PostState,
     ReliefHeadRow,
     ReliefRow,
     ResponsibleLinkRow,
@@ -88,7 +89,7 @@ class ListingSubject:
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """One entry of the relief log."""
+    """One entry of the relief log. `restriction_id`: what is lifted; the id of a post that was left, where only that one is."""
 
     sequence: int
     restriction_id: bytes
@@ -97,11 +98,16 @@ class Lift:
 
 @dataclass(slots=True)
 class _Reach:
-    """A restriction that reaches a subject: its own, or through an organisation, in a capacity. `row` has the columns of _RESTRICTION."""
+    """A restriction that reaches a subject: its own, or through posts. `row` has the columns of _RESTRICTION.
+
+    `capacity`: of several posts in the organisation the first in the contract's order. `until`: when the last post ends, None: no end.
+    """
 
     row: Any
     capacity: int = 0
     organisation: bytes = b""
+    posts: list[bytes] = field(default_factory=list[bytes])
+    until: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -142,11 +148,11 @@ class Listing:
         with self._core.database.read() as session:
             sets = visible_sets(session, self._core.policies.get(session).audience(audience))
             found = session.execute(
-                select(ReliefRow.sequence, ReliefRow.restriction_id, ReliefRow.at)
+                select(ReliefRow.sequence, func.coalesce(ReliefRow.post_id, ReliefRow.restriction_id).label("lifted"), ReliefRow.at)
                 .where(ReliefRow.sequence > sequence, ReliefRow.measure_set_id.in_(list(sets)))
                 .order_by(ReliefRow.sequence)
             )
-            return [Lift(row.sequence, row.restriction_id, row.at) for row in found]
+            return [Lift(row.sequence, row.lifted, row.at) for row in found]
 
     def subjects(self, audience: str, now: datetime) -> Iterator[ListingSubject]:
         """Every subject with a visible restriction. Raises NotFoundError: no such audience; VaultDataError."""
@@ -188,7 +194,7 @@ class Listing:
         subjects: list[ListingSubject] = []
         for subject in sorted(page.reaches):
             restrictions = [
-                _record(page, reach, exemptions.get(reach.row.id, []), organisations.get(reach.organisation, ""))
+                _record(page, reach, _for(subject, exemptions.get(reach.row.id, [])), organisations.get(reach.organisation, ""))
                 for _, reach in sorted(page.reaches[subject].items())
             ]
             canonical = sorted({canonical_name(name) for name in names[subject]})
@@ -213,15 +219,20 @@ class Listing:
     def _through_organisations(self, page: _Page) -> None:
         link = aliased(ResponsibleLinkRow)
         query = (
-            select(link.person_id, link.organisation_id, link.capacity, *_RESTRICTION)
+            select(link.person_id, link.organisation_id, link.capacity, link.id.label("post"), link.valid_until, *_RESTRICTION)
             .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
-            .where(page.holds(link.person_id), link.valid_from <= page.now)
+            .where(page.holds(link.person_id), link.state == PostState.HELD)
             .where((link.valid_until.is_(None)) | (link.valid_until > page.now), *self._visible(page))
-            .order_by(link.capacity.desc())
+            .order_by(link.capacity, link.id)
         )
-        # The last one stays: of several capacities the first in the contract's order.
         for row in page.session.execute(query):
-            page.reaches[row.person_id][row.id] = _Reach(row, row.capacity, row.organisation_id)
+            known = page.reaches[row.person_id].get(row.id)
+            if known is None:
+                reach = _Reach(row, row.capacity, row.organisation_id, [row.post], row.valid_until)
+                page.reaches[row.person_id][row.id] = reach
+            else:
+                known.posts.append(row.post)
+                known.until = _later(known.until, row.valid_until)
 
     def _identifiers(self, page: _Page) -> dict[bytes, list[ListingIdentifier]]:
         vault = self._core.vault
@@ -288,10 +299,21 @@ def _record(page: _Page, reach: _Reach, exemptions: Sequence[_Exempted], organis
         capacity=identity_pb2.Capacity.ValueType(reach.capacity),
         organisation_name=organisation,
         relief_floor=row.relief_floor,
+        post_ids=sorted(reach.posts),
     )
     message.effective_at.FromDatetime(row.effective_at)
-    message.expires_at.FromDatetime(row.expires_at)
+    message.expires_at.FromDatetime(row.expires_at if reach.until is None else min(row.expires_at, reach.until))
     return message
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    """The later end of two posts; None is no end."""
+    return None if one is None or other is None else max(one, other)
+
+
+def _for(subject: bytes, exemptions: Sequence[_Exempted]) -> list[_Exempted]:
+    """Those for everybody, and those for this subject alone."""
+    return [item for item in exemptions if item.row.subject_id in {None, subject}]
 
 
 def _exemption(item: _Exempted, shown: tuple[str, ...]) -> listing_pb2.Exemption:

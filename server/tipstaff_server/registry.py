@@ -29,11 +29,15 @@ from tipstaff_server.following import Following
 from tipstaff_server.holdings import Holdings
 from tipstaff_server.listing import Listing
 from tipstaff_server.looking import Looking
+from tipstaff_server.merging import Merging
 from tipstaff_server.models import DisputeGround, ProviderRow
+from tipstaff_server.posts import Posts
 from tipstaff_server.remedies import Remedies
 from tipstaff_server.repeating import ANY
 from tipstaff_server.retention import Retention
 from tipstaff_server.setup import open_facts
+from tipstaff_server.showing import Showing
+from tipstaff_server.splitting import Splitting
 from tipstaff_server.stretching import Stretcher
 from tipstaff_server.submitting import Submitting
 from tipstaff_server.vault import Vault
@@ -94,6 +98,10 @@ class Registry:
         self.answering = Answering(self._core, self.amending)
         self.following = Following(self._core)
         self.looking = Looking(self._core)
+        self.posts = Posts(self._core)
+        self.showing = Showing(self._core)
+        self.merging = Merging(self._core)
+        self.splitting = Splitting(self._core)
 
     @classmethod
     def open(cls, config: Config, *, clock: Clock = utc_now) -> Registry:
@@ -177,12 +185,14 @@ class Registry:
         why: tuple[str, str],
         actor: Actor,
         given: Precondition = ANY,
+        person: Identifier | None = None,
     ) -> bytes:
         """Permits something inside a restriction, from the next listing on; see Acting.exempt."""
-        return self._acting.exempt(restriction_id, measures=measures, valid=valid, why=why, actor=actor, given=given)
+        return self._acting.exempt(restriction_id, measures=measures, valid=valid, why=why, actor=actor, given=given, person=person)
 
     def expire_due(self, now: datetime) -> Due:
-        """Lets restrictions enter into force and expire whose time has come."""
+        """Lets restrictions enter into force and expire, and posts begin and end, whose time has come."""
+        self.posts.turn(now)
         return self._acting.expire_due(now)
 
     # Disputing

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tipstaff_sdk.identity import Identifier
     from tipstaff_sdk.sealing import SubjectKeys
     from tipstaff_server.runtime import Runtime
-    from tipstaff_server.standing import Reached, Standing
+    from tipstaff_server.standing import Held, Reached, Standing
     from tipstaff_signing.model import Proposal
 
 __all__ = ["Findings", "examine"]
@@ -166,7 +166,7 @@ class _Examination:
         key = EpochKey(epoch.audience, epoch.number, epoch.key)
         if {self._filter.epoch, self._pack.epoch} != {epoch.number}:
             self._findings.add("filter and pack are not of the epoch that the parameters name")
-        for reached in standing.read(self._runtime.registry, epoch.audience, self._built_at):
+        for reached in standing.read(self._runtime.registry, epoch.audience):
             self._subject(key, reached)
         self._check_counts()
 
@@ -242,7 +242,8 @@ class _Examination:
             "a restriction has no legal basis": not known.legal_basis.strip(),
             "a restriction's term is not running": not (known.effective_at < known.expires_at and known.expires_at > self._built_at),
             "a restriction begins beyond the horizon": known.effective_at > self._built_at + self._horizon,
-            "a record says something else than the registry": not _same(said, known),
+            "a record says something else than the registry": not _same(said, known, self._built_at),
+            "a record names a post that is not held, and no relief after this listing says so": not self._posts_covered(said, known),
             "a record would ignore lifts that it must not ignore": said.relief_floor > known.relief_floor,
             "an exemption is missing in a record": bool(self._exempted(known) - {item.exemption_id for item in said.exemptions}),
         }
@@ -257,8 +258,16 @@ class _Examination:
     def _must(self, known: Standing) -> bool:
         """Whether the build has to have seen it as in force: nothing that may have happened since put it in force."""
         in_force = known.state in LISTED and known.entered_at < self._built_at < known.expires_at
+        if known.posts and not any(post.was_held(self._built_at) for post in known.posts.values()):
+            return False
         unchanged = known.relief_floor == 0 or known.relief_floor < self._parameters.relief_sequence
         return in_force and unchanged and known.effective_at <= self._built_at + self._horizon
+
+    def _posts_covered(self, said: listing_pb2.RecordRestriction, known: Standing) -> bool:
+        """All are known, and held or left so late that relief carries it; what reaches through posts names at least one."""
+        posts = [known.posts.get(post) for post in said.post_ids]
+        covered = all(post is not None and post.is_covered(self._parameters.relief_sequence) for post in posts)
+        return covered and bool(posts) == bool(known.posts)
 
     def _exempted(self, known: Standing) -> set[bytes]:
         shown = set(known.measures)
@@ -266,16 +275,25 @@ class _Examination:
         return {item.id for item in concerning if item.created_at < self._built_at < item.valid_until}
 
 
-def _same(said: listing_pb2.RecordRestriction, known: Standing) -> bool:
+def _same(said: listing_pb2.RecordRestriction, known: Standing, built_at: datetime) -> bool:
+    posts = [known.posts[post] for post in said.post_ids if post in known.posts]
     return (
         tuple(said.measures) == known.measures
         and said.authority_id == known.authority_id
         and said.legal_basis == known.legal_basis
         and said.case_number == known.case_number
         and _moment(said.effective_at) == known.effective_at
-        and _moment(said.expires_at) == known.expires_at
-        and said.capacity == known.capacity
+        and _same_end(_moment(said.expires_at), known.expires_at, posts, built_at)
+        and said.capacity == min((post.capacity for post in posts), default=0)
     )
+
+
+def _same_end(said: datetime, expires_at: datetime, posts: list[Held], built_at: datetime) -> bool:
+    """Through posts it ends with the last of them; what was said of their ends since the build, the build could not know."""
+    if any(post.changed_at >= built_at for post in posts):
+        return said <= expires_at
+    ends = [post.valid_until for post in posts if post.valid_until is not None]
+    return said == (min(expires_at, max(ends)) if posts and len(ends) == len(posts) else expires_at)
 
 
 def _moment(value: Timestamp) -> datetime:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.names import canonical_name
 from tipstaff_server.lifecycle import State
-from tipstaff_server.models import ExemptionRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, SubjectRow
+from tipstaff_server.models import ExemptionRow, IdentifierRow, NameRow, PostState, ResponsibleLinkRow, RestrictionRow, SubjectRow
 from tipstaff_server.policies import visible_sets
 from tipstaff_server.subjects import NAME, NUMBER, STRETCHED
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.registry import Registry
 
-__all__ = ["Exempted", "Reached", "Standing", "read"]
+__all__ = ["Exempted", "Held", "Reached", "Standing", "read"]
 
 PAGE = 1_000
 _COLUMNS = (
@@ -56,11 +56,32 @@ class Exempted:
     measures: str
     valid_until: datetime
     created_at: datetime
+    subject_id: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A post through which a restriction reaches somebody: columns as in ResponsibleLinkRow."""
+
+    capacity: int
+    state: PostState
+    valid_until: datetime | None
+    changed_at: datetime
+    relief_sequence: int
+
+    def was_held(self, moment: datetime) -> bool:
+        """Whether it was held already at a moment before now, and still is."""
+        ends = self.valid_until is not None and self.valid_until <= moment
+        return self.state is PostState.HELD and self.changed_at < moment and not ends
+
+    def is_covered(self, relief_sequence: int) -> bool:
+        """Held, or left so late that relief after this sequence carries it."""
+        return self.state is PostState.HELD or self.relief_sequence > relief_sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One restriction as it stands now. `measures`: those that the audience enforces, sorted; `capacity`: 0 for the subject's own."""
+    """One restriction as it stands now. `measures`: those that the audience enforces, sorted; `posts`: by id, none for its own."""
 
     id: bytes
     state: State
@@ -74,7 +95,7 @@ class Standing:
     relief_floor: int
     relief_sequence: int
     exemptions: tuple[Exempted, ...]
-    capacity: int = 0
+    posts: dict[bytes, Held]
 
 
 @dataclass(slots=True)
@@ -87,8 +108,8 @@ class Reached:
     restrictions: dict[bytes, Standing] = field(default_factory=dict[bytes, Standing], repr=False)
 
 
-def read(registry: Registry, audience: str, at: datetime) -> Iterator[Reached]:
-    """Every subject that a restriction with a measure of the audience reaches; links of responsible persons as of `at`."""
+def read(registry: Registry, audience: str) -> Iterator[Reached]:
+    """Every subject that a restriction with a measure of the audience reaches, also through posts that were left or are to come."""
     measures = registry.policies().audience(audience)
     last = b""
     while True:
@@ -99,17 +120,17 @@ def read(registry: Registry, audience: str, at: datetime) -> Iterator[Reached]:
                 return
             low, last = last, max(types)
             sets = visible_sets(session, measures)
-            found = _page(session, registry, sets, types, (low, last), at)
+            found = _page(session, registry, sets, types, (low, last))
         yield from found
 
 
 def _page(
-    session: Session, registry: Registry, sets: dict[int, tuple[str, ...]], types: dict[bytes, int], span: tuple[bytes, bytes], at: datetime
+    session: Session, registry: Registry, sets: dict[int, tuple[str, ...]], types: dict[bytes, int], span: tuple[bytes, bytes]
 ) -> list[Reached]:
     reached: dict[bytes, Reached] = {}
-    reaching = _reaching(session, sets, span, at)
-    exemptions = _exemptions(session, {row.id for _, _, row in reaching})
-    for subject, capacity, row in reaching:
+    reaching = _reaching(session, sets, span)
+    exemptions = _exemptions(session, {row.id for row, _ in reaching.values()})
+    for (subject, _), (row, posts) in reaching.items():
         standing = Standing(
             id=row.id,
             state=row.state,
@@ -123,35 +144,44 @@ def _page(
             entered_at=row.approved_at or row.entered_at,
             relief_floor=row.relief_floor,
             relief_sequence=row.relief_sequence,
-            exemptions=exemptions.get(row.id, ()),
-            capacity=capacity,
+            exemptions=tuple(item for item in exemptions.get(row.id, ()) if item.subject_id in {None, subject}),
+            posts=posts,
         )
         reached.setdefault(subject, Reached(types[subject])).restrictions[row.id] = standing
     _identify(session, registry, reached, span)
     return list(reached.values())
 
 
-def _reaching(session: Session, sets: dict[int, tuple[str, ...]], span: tuple[bytes, bytes], at: datetime) -> list[tuple[bytes, int, Any]]:
-    """Subject, capacity and columns of each restriction that reaches a subject of the page, its own last: own ones win over capacities."""
+def _reaching(
+    session: Session, sets: dict[int, tuple[str, ...]], span: tuple[bytes, bytes]
+) -> dict[tuple[bytes, bytes], tuple[Any, dict[bytes, Held]]]:
+    """By subject of the page and restriction: the restriction's columns, and the posts through which it reaches (none: their own)."""
     seen = RestrictionRow.measure_set_id.in_(sets), RestrictionRow.state != State.DRAFT, RestrictionRow.erased_at.is_(None)
     link = ResponsibleLinkRow
-    through = (
-        select(link.person_id, link.capacity, *_COLUMNS)
-        .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
-        .where(_within(link.person_id, span), link.valid_from <= at, (link.valid_until.is_(None)) | (link.valid_until > at), *seen)
-        .order_by(link.capacity.desc())
+    held: tuple[Any, ...] = tuple(
+        column.label(f"post_{column.key}")
+        for column in (link.capacity, link.state, link.valid_until, link.changed_at, link.relief_sequence)
     )
-    found: list[tuple[bytes, int, Any]] = [(row.person_id, row.capacity, row) for row in session.execute(through)]
-    own = select(*_COLUMNS).where(_within(RestrictionRow.subject_id, span), *seen)
-    found += [(row.subject_id, 0, row) for row in session.execute(own)]
+    through = (
+        select(link.person_id, link.id.label("post"), *held, *_COLUMNS)
+        .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
+        .where(_within(link.person_id, span), *seen)
+    )
+    found: dict[tuple[bytes, bytes], tuple[Any, dict[bytes, Held]]] = {}
+    for row in session.execute(through):
+        post = Held(row.post_capacity, row.post_state, row.post_valid_until, row.post_changed_at, row.post_relief_sequence)
+        found.setdefault((row.person_id, row.id), (row, {}))[1][row.post] = post
+    for row in session.execute(select(*_COLUMNS).where(_within(RestrictionRow.subject_id, span), *seen)):
+        found[row.subject_id, row.id] = (row, {})
     return found
 
 
 def _exemptions(session: Session, restrictions: set[bytes]) -> dict[bytes, tuple[Exempted, ...]]:
     found: dict[bytes, list[Exempted]] = defaultdict(list)
     query = select(ExemptionRow.id, ExemptionRow.restriction_id, ExemptionRow.measures, ExemptionRow.valid_until, ExemptionRow.created_at)
+    query = query.add_columns(ExemptionRow.subject_id)
     for row in session.execute(query.where(ExemptionRow.restriction_id.in_(sorted(restrictions)))):
-        found[row.restriction_id].append(Exempted(row.id, row.measures, row.valid_until, row.created_at))
+        found[row.restriction_id].append(Exempted(row.id, row.measures, row.valid_until, row.created_at, row.subject_id))
     return {restriction: tuple(items) for restriction, items in found.items()}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from tipstaff_server.errors import EntryCode, EntryError
-from tipstaff_server.models import IdentifierRow, NameRow, ResponsibleLinkRow, SubjectRow
+from tipstaff_server.models import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, SubjectRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,10 +22,22 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tipstaff_sdk.identity import Identifier
+    from tipstaff_server.core import Core
     from tipstaff_server.entries import Party
     from tipstaff_server.vault import Vault
 
-__all__ = ["Resolver", "Staged", "blind_of", "name_blind", "name_row", "number_blind", "number_bytes"]
+__all__ = [
+    "Resolver",
+    "Staged",
+    "blind_of",
+    "holder",
+    "identifier_row",
+    "name_blind",
+    "name_row",
+    "number_blind",
+    "number_bytes",
+    "stretch_unknown",
+]
 
 NUMBER, STRETCHED, NAME = "identifiers.value", "identifiers.stretched", "names.value"
 CHUNK = 5_000
@@ -57,6 +69,15 @@ def name_blind(vault: Vault, subject: bytes, canonical: str) -> bytes:
     return vault.index("names", subject + canonical.encode())
 
 
+def stretch_unknown(core: Core, identifiers: Iterable[Identifier]) -> dict[bytes, bytes]:
+    """Stretches those that the registry does not know, by blind index: before a transaction, which holds locks."""
+    wanted = {blind_of(core.vault, identifier): identifier for identifier in identifiers}
+    with core.database.read() as session:
+        known = set(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))))
+    started = {blind: core.stretcher.submit(identifier) for blind, identifier in wanted.items() if blind not in known}
+    return {blind: future.result() for blind, future in started.items()}
+
+
 @dataclass(slots=True)
 class _Known:
     """What is known of subjects: by identifier, their type, the indices of their names, their links."""
@@ -65,6 +86,7 @@ class _Known:
     types: dict[bytes, int] = field(default_factory=dict)
     names: dict[bytes, set[bytes]] = field(default_factory=dict)
     links: set[tuple[bytes, bytes, int]] = field(default_factory=set)
+    left: set[tuple[bytes, bytes, int]] = field(default_factory=set)
 
 
 class Resolver:
@@ -97,10 +119,11 @@ class Resolver:
         for some in _chunks(subjects):
             for name in self.session.execute(select(NameRow.subject_id, NameRow.blind).where(NameRow.subject_id.in_(some))):
                 self.known.names.setdefault(name.subject_id, set()).add(name.blind)
-            query = select(ResponsibleLinkRow.organisation_id, ResponsibleLinkRow.person_id, ResponsibleLinkRow.capacity).where(
-                ResponsibleLinkRow.organisation_id.in_(some), ResponsibleLinkRow.valid_until.is_(None)
-            )
-            self.known.links.update((link.organisation_id, link.person_id, link.capacity) for link in self.session.execute(query))
+            link = ResponsibleLinkRow
+            query = select(link.organisation_id, link.person_id, link.capacity, link.state).where(link.organisation_id.in_(some))
+            for post in self.session.execute(query):
+                known = self.known.left if post.state is PostState.LEFT else self.known.links
+                known.add((post.organisation_id, post.person_id, post.capacity))
 
     def known_subjects(self) -> Iterable[bytes]:
         """Ids of the subjects that the database knows."""
@@ -166,11 +189,16 @@ class Staged:
         self._add_identifier(subject, blind_of(self._resolver.vault, first), first)
         return subject
 
-    def link(self, organisation: bytes, person: bytes, capacity: int) -> None:
-        """The person answers for the organisation from now on; nothing when that is known."""
+    def link(self, organisation: bytes, person: bytes, capacity: int) -> bool:
+        """The person answers for the organisation from now on; nothing when that is known. False: they have left that post.
+
+        Lists name people long after they left: only `Posts.add` puts somebody back.
+        """
         link = (organisation, person, capacity)
         if link in self._known.links or link in self._new.links:
-            return
+            return True
+        if link in self._known.left:
+            return False
         self._new.links.add(link)
         self._put(
             ResponsibleLinkRow,
@@ -181,8 +209,12 @@ class Staged:
                 "capacity": capacity,
                 "valid_from": self._resolver.now,
                 "valid_until": None,
+                "state": PostState.HELD,
+                "changed_at": self._resolver.now,
+                "relief_sequence": 0,
             },
         )
+        return True
 
     def keep(self) -> None:
         """The entry was accepted: what it adds counts from here on."""
@@ -217,18 +249,9 @@ class Staged:
         return subject
 
     def _add_identifier(self, subject: bytes, blind: bytes, identifier: Identifier) -> None:
-        vault = self._resolver.vault
         self._new.owners[blind] = subject
-        self._put(
-            IdentifierRow,
-            {
-                "blind": blind,
-                "kind": int(identifier.kind),
-                "subject_id": subject,
-                "value": vault.encrypt(NUMBER, blind, number_bytes(identifier)),
-                "stretched": vault.encrypt(STRETCHED, blind, self._resolver.stretched(blind, identifier)),
-            },
-        )
+        stretched = self._resolver.stretched(blind, identifier)
+        self._put(IdentifierRow, identifier_row(self._resolver.vault, subject, identifier, stretched))
 
     def _add_name(self, subject: bytes, canonical: str, shown: str) -> None:
         blind = name_blind(self._resolver.vault, subject, canonical)
@@ -241,6 +264,25 @@ class Staged:
 
     def _put(self, table: type, row: dict[str, Any]) -> None:
         self._rows.setdefault(table, []).append(row)
+
+
+def identifier_row(vault: Vault, subject: bytes, identifier: Identifier, stretched: bytes) -> dict[str, Any]:
+    """An identifier as it is stored."""
+    blind = blind_of(vault, identifier)
+    return {
+        "blind": blind,
+        "kind": int(identifier.kind),
+        "subject_id": subject,
+        "value": vault.encrypt(NUMBER, blind, number_bytes(identifier)),
+        "stretched": vault.encrypt(STRETCHED, blind, stretched),
+    }
+
+
+def holder(session: Session, organisation: bytes, blind: bytes) -> bytes | None:
+    """Whoever has this number and holds a post in the organisation, or is to; None: nobody."""
+    link = ResponsibleLinkRow
+    posts = select(link.person_id).join(IdentifierRow, IdentifierRow.subject_id == link.person_id).where(IdentifierRow.blind == blind)
+    return session.scalar(posts.where(link.organisation_id == organisation, link.state != PostState.LEFT).limit(1))
 
 
 def _chunks(items: Sequence[bytes]) -> list[Sequence[bytes]]:

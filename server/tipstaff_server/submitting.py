@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.actors import Actor
     from tipstaff_server.core import Core, Unit
-    from tipstaff_server.entries import Entry
+    from tipstaff_server.entries import Entry, Responsible
 
 __all__ = ["Prepared", "Submission", "SubmitStatus", "Submitting"]
 
@@ -194,6 +194,7 @@ class Submitting:
                 )
             return Submission(SubmitStatus.UNCHANGED, known[0])
         row = self._restriction(batch, entry, subject, digest)
+        left: list[Responsible] = []
         if two_persons:
             trial = batch.resolver.stage()
             for person in entry.responsible:
@@ -201,8 +202,7 @@ class Submitting:
             row |= {"state": State.DRAFT, "effective_at": entry.effective_at, "activated_at": None}
             batch.put(DraftRow, draft_row(self._core.vault, row["id"], entry, batch.work.actor))
         else:
-            for person in entry.responsible:
-                staged.link(subject, staged.resolve(person.party), person.capacity)
+            left = [person for person in entry.responsible if not staged.link(subject, staged.resolve(person.party), person.capacity)]
         staged.keep()
         batch.cases[subject, entry.case_number] = (row["id"], digest)
         batch.put(RestrictionRow, row)
@@ -211,7 +211,8 @@ class Submitting:
             batch.work.actor,
             "SUBMIT",
             ("restriction", row["id"]),
-            detail={"authority": batch.work.authority_id, "list": entry.list_id, "measures": entry.measures, "state": row["state"]},
+            detail={"authority": batch.work.authority_id, "list": entry.list_id, "measures": entry.measures, "state": row["state"]}
+            | ({"posts_left_before": len(left)} if left else {}),
         )
         return Submission(SubmitStatus.CREATED, row["id"])
 

@@ -88,6 +88,13 @@ MAY_CALL: Mapping[str, frozenset[Role]] = {
     "/tipstaff.v1.RegistryService/ExemptRestriction": _A,
     "/tipstaff.v1.RegistryService/SearchRestrictions": _A,
     "/tipstaff.v1.RegistryService/GetHistory": _A,
+    "/tipstaff.v1.RegistryService/GetSubject": _A,
+    "/tipstaff.v1.RegistryService/AddPost": _A,
+    "/tipstaff.v1.RegistryService/EndPost": _A,
+    "/tipstaff.v1.RegistryService/AmendPost": _A,
+    "/tipstaff.v1.RegistryService/MergeSubjects": _O,
+    "/tipstaff.v1.RegistryService/SplitSubject": _O,
+    "/tipstaff.v1.RegistryService/CorrectSubject": _O,
     "/tipstaff.v1.StatisticsService/GetStatistics": _O,
 }
 

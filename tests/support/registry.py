@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tests.support.postgres import postgres
+from tipstaff_sdk.relief import Relief, Segment
 from tipstaff_server import setup
 from tipstaff_server.actors import Actor
 from tipstaff_server.administration import Administration
@@ -167,3 +168,23 @@ def listed(world: World, audience: str = "aviation") -> dict[Identifier, Any]:
     """What the audience's listing would hold: identifier → subject."""
     found = world.registry.listing_subjects(audience, world.clock())
     return {item.identifier: subject for subject in found for item in subject.identifiers}
+
+
+def relief(world: World, audience: str, since: int = 0) -> Relief:
+    """Relief as a provider of the audience with a listing of that sequence has it."""
+    lifts = tuple((lift.sequence, lift.restriction_id) for lift in world.registry.relief_since(audience, since))
+    head = max(world.registry.relief_head(), 1)
+    return Relief.from_segments([Segment(1, head, lifts)], since, NOW)
+
+
+def enforced(world: World, before: dict[Any, Any], audience: str = "aviation") -> set[Any]:
+    """Who of a listing made earlier is still restricted, after relief."""
+    now = relief(world, audience)
+    return {
+        number
+        for number, subject in before.items()
+        if any(
+            not now.lifts(item.restriction_id, item.relief_floor) and not now.ends(frozenset(item.post_ids))
+            for item in subject.restrictions
+        )
+    }

@@ -28,6 +28,7 @@ from tipstaff_server.commands import (
     retention,
     serve,
     stats,
+    subject,
     vault,
 )
 from tipstaff_server.errors import ServerError
@@ -64,6 +65,7 @@ app.add_typer(authority.app, name="authority")
 app.add_typer(keys.app, name="keys")
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(restriction.app, name="restriction")
+app.add_typer(subject.app, name="subject")
 app.add_typer(audit.app, name="audit")
 app.add_typer(vault.app, name="vault")
 app.add_typer(retention.app, name="retention")

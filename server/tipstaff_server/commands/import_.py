@@ -22,7 +22,7 @@ app = typer.Typer()
 
 @app.command("import")
 def import_list(
-    file: Annotated[Path, typer.Argument(help="A CSV file in UTF-8 or GB18030 (docs/formats/import.md).")],
+    file: Annotated[Path, typer.Argument(help="A list as CSV, JSON Lines or Parquet (docs/formats/import.md).")],
     authority: Annotated[str, typer.Option(help="The authority whose restrictions these are.")],
     list_id: Annotated[str, typer.Option("--list", help="The list that they belong to; its policies apply.")],
     rejects: Annotated[Path | None, typer.Option(help="Where refused rows go.", show_default="FILE.rejects.csv")] = None,

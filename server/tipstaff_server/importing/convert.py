@@ -17,18 +17,21 @@ from tipstaff_server.entries import ORGANISATION, PERSON, Entry, Party, Responsi
 from tipstaff_server.errors import EntryCode, EntryError
 from tipstaff_server.importing.dates import add_duration, parse_moment, parse_term
 from tipstaff_server.importing.headers import Columns, Field, kind_of, subject_type_of
+from tipstaff_server.importing.values import Item, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from tipstaff_server.administration import List
+    from tipstaff_server.importing.values import Cell
     from tipstaff_server.policies import Policies
 
 __all__ = ["Converter", "RowError"]
 
 MAX_FIELD = 2_000
 _SEPARATORS = re.compile(r"[;；、,，|\s]+")
+_NO_TEXT = re.compile("[\0\ufffd\ud800-\udfff]")
 _MASKED = re.compile(r"[*＊×]|[xX]{3,}")
 _CAPACITIES = (
     (
@@ -67,12 +70,30 @@ class _Cells:
     """One row's cells; remembers the one looked at last, so that an error knows where it is."""
 
     columns: Columns
-    fields: Sequence[str]
+    fields: Sequence[Cell]
     last: Field | None = None
 
     def value(self, field: Field) -> str:
+        """The one text in it; empty when there is none."""
+        found = self.all(field)
+        if len(found) > 1 or not all(isinstance(item, str) for item in found):
+            raise EntryError(EntryCode.FIELD_TYPE, "one text belongs here")
+        return str(found[0]) if found else ""
+
+    def all(self, field: Field) -> tuple[str | Item, ...]:
+        """Everything in it."""
         self.last = field
-        return self.columns.value(self.fields, field)
+        cell = self.columns.cell(self.fields, field)
+        if isinstance(cell, str):
+            return (cell,) if cell else ()
+        return tuple(item for item in cell if item != "")
+
+    def texts(self, field: Field) -> tuple[str, ...]:
+        """All texts in it, where nothing else belongs."""
+        found = self.all(field)
+        if not all(isinstance(item, str) for item in found):
+            raise EntryError(EntryCode.FIELD_TYPE, "texts belong here")
+        return tuple(str(item) for item in found)
 
 
 class Converter:
@@ -85,10 +106,11 @@ class Converter:
         self._codes |= {item.title.zh: item.code for item in policies.administration.measures}
         self.without_number = 0
 
-    def entry(self, fields: Sequence[str]) -> Entry:
-        """One entry. Raises RowError."""
-        _check_shape(fields, self._columns)
-        cells = _Cells(self._columns, fields)
+    def entry(self, fields: Sequence[Cell], columns: Columns | None = None) -> Entry:
+        """One entry; `columns`: where a row has its own. Raises RowError."""
+        columns = columns or self._columns
+        _check_shape(fields, columns)
+        cells = _Cells(columns, fields)
         try:
             return self._entry(cells)
         except EntryError as error:
@@ -120,6 +142,9 @@ class Converter:
         )
 
     def _measures(self, cells: _Cells) -> tuple[str, ...]:
+        several = cells.texts(Field.MEASURES)
+        if len(several) > 1:
+            return tuple(sorted({self._measure(item) for item in several}))
         text = cells.value(Field.MEASURES)
         parts = [part for part in _SEPARATORS.split(text) if part]
         if text in self._codes:  # a title may hold a separator: 限制旅游、度假
@@ -128,6 +153,12 @@ class Converter:
         if None in codes:
             codes = self._titles(text)
         return tuple(sorted(code for code in codes if code)) or tuple(sorted(self._list.default_measures))
+
+    def _measure(self, text: str) -> str:
+        code = self._codes.get(text, self._codes.get(text.upper()))
+        if code is None:
+            raise EntryError(EntryCode.MEASURE_UNKNOWN, "a measure is not in the catalogue")
+        return code
 
     def _titles(self, text: str) -> set[str | None]:
         """Several titles of which one holds a separator: the longest are taken out first, and nothing may remain."""
@@ -168,21 +199,39 @@ class Converter:
             except EntryError:
                 raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong") from None
             found.append(Responsible(int(capacity), Party(PERSON, (identifier,), (name,))))
+        for item in cells.all(Field.RESPONSIBLE_PERSONS):
+            if isinstance(item, str) or not item.numbers:
+                self.without_number += 1
+            else:
+                found.append(_person(item))
         return tuple(found)
 
 
-def _check_shape(fields: Sequence[str], columns: Columns) -> None:
-    extra = [text for text in fields[columns.width :] if text.strip()]
+def _person(item: Item) -> Responsible:
+    if not item.capacity or not item.names:
+        raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's capacity or name is missing")
+    kind = kind_of(item.kind) if item.kind else IdentifierKind.RESIDENT_ID
+    if kind is None:
+        raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of a responsible person's number is not known")
+    try:
+        identifiers = tuple(dict.fromkeys(_identifier(number, kind) for number in item.numbers))
+    except EntryError:
+        raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong") from None
+    return Responsible(item.capacity, Party(PERSON, identifiers, item.names))
+
+
+def _check_shape(fields: Sequence[Cell], columns: Columns) -> None:
+    extra = [cell for cell in fields[columns.width :] if not isinstance(cell, str) or cell.strip()]
     if extra:
         raise RowError(EntryError(EntryCode.TOO_MANY_FIELDS, "more fields than columns"), None)
     if len(fields) < columns.width:
         raise RowError(EntryError(EntryCode.TOO_FEW_FIELDS, "fewer fields than columns"), None)
     for field, index in columns.of.items():
-        text = fields[index]
-        if len(text) > MAX_FIELD:
-            raise RowError(EntryError(EntryCode.FIELD_TOO_LONG, "too long"), field)
-        if "\0" in text or "\ufffd" in text:
-            raise RowError(EntryError(EntryCode.CONTROL_CHARACTER, "a NUL or a replacement character"), field)
+        for text in texts_of(fields[index]):
+            if len(text) > MAX_FIELD:
+                raise RowError(EntryError(EntryCode.FIELD_TOO_LONG, "too long"), field)
+            if _NO_TEXT.search(text):
+                raise RowError(EntryError(EntryCode.CONTROL_CHARACTER, "a NUL, a replacement character, or half of a pair"), field)
 
 
 def _party(cells: _Cells) -> Party:
@@ -191,25 +240,37 @@ def _party(cells: _Cells) -> Party:
     if said and expected is None:
         raise EntryError(EntryCode.SUBJECT_TYPE, "the type of subject is neither a person nor an organisation")
     kind = _kind(cells, Field.KIND) or (IdentifierKind.ORGANISATION_CODE if expected == ORGANISATION else None)
-    given = [(text, hint, field) for field, hint in _NUMBERS if (text := cells.value(field))]
+    given = [(item, hint, field) for field, hint in _NUMBERS for item in cells.all(field)]
     if not given:
-        cells.last = next(field for field, _ in _NUMBERS if field in cells.columns.of)
+        cells.last = next((field for field, _ in _NUMBERS if field in cells.columns.of), None)
         raise EntryError(EntryCode.IDENTIFIER_MISSING, "the number is missing")
     identifiers: list[Identifier] = []
-    for text, hint, field in given:
+    for item, hint, field in given:
         cells.last = field
-        if kind is not None and hint is not None and kind is not hint:
-            raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of number does not fit its column")
-        identifiers.append(_identifier(text, hint or kind))
+        identifiers += _numbers(item, hint, kind)
     types = {ORGANISATION if item.kind is IdentifierKind.ORGANISATION_CODE else PERSON for item in identifiers}
     if len(types) > 1 or (expected is not None and types != {expected}):
         raise EntryError(EntryCode.SUBJECT_TYPE, "the type of subject does not fit the number")
-    name = cells.value(Field.NAME)
-    if not name:
+    names = cells.texts(Field.NAME)
+    if not names:
         raise EntryError(EntryCode.NAME_MISSING, "the name is missing")
-    party = Party(types.pop(), tuple(dict.fromkeys(identifiers)), (name,))
+    party = Party(types.pop(), tuple(dict.fromkeys(identifiers)), names)
     party.canonical_names()
     return party
+
+
+def _numbers(item: str | Item, hint: IdentifierKind | None, kind: IdentifierKind | None) -> list[Identifier]:
+    """The numbers of one element: of the column's kind, of the row's, or of their own where an object names it."""
+    if isinstance(item, Item):
+        own = kind_of(item.kind) if item.kind else kind
+        if item.kind and own is None:
+            raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of number is not known")
+        if not item.numbers:
+            raise EntryError(EntryCode.IDENTIFIER_MISSING, "the number is missing")
+        return [number for text in item.numbers for number in _numbers(text, hint, own)]
+    if kind is not None and hint is not None and kind is not hint:
+        raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of number does not fit its column")
+    return [_identifier(item, hint or kind)]
 
 
 def _kind(cells: _Cells, field: Field) -> IdentifierKind | None:

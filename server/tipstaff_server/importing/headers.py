@@ -18,7 +18,9 @@ from tipstaff_server.errors import FileHeaderError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Columns", "Field", "kind_of", "subject_type_of"]
+    from tipstaff_server.importing.values import Cell
+
+__all__ = ["Columns", "Field", "capacity_of", "field_of", "is_capacity", "kind_of", "subject_type_of"]
 
 MAX_COLUMNS = 100
 
@@ -53,6 +55,7 @@ class Field(StrEnum):
     ACTUAL_CONTROLLER = "ACTUAL_CONTROLLER"
     ACTUAL_CONTROLLER_NUMBER = "ACTUAL_CONTROLLER_NUMBER"
     ACTUAL_CONTROLLER_KIND = "ACTUAL_CONTROLLER_KIND"
+    RESPONSIBLE_PERSONS = "RESPONSIBLE_PERSONS"
 
 
 _ALIASES = {
@@ -99,9 +102,18 @@ _ALIASES = {
     ),
     Field.ACTUAL_CONTROLLER: "实际控制人 实际控制人姓名 actualcontroller",
     Field.ACTUAL_CONTROLLER_KIND: "实际控制人证件类型 actualcontrolleridtype",
+    Field.RESPONSIBLE_PERSONS: "责任人 责任人员 相关责任人 相关责任人员 responsiblepersons responsible",
     Field.ACTUAL_CONTROLLER_NUMBER: "实际控制人证件号码 实际控制人身份证号码 actualcontrollerid actualcontrolleridnumber",
 }
 _FIELDS = {alias: field for field, aliases in _ALIASES.items() for alias in aliases.split()}
+
+_CAPACITY_KEYS = frozenset(["身份", "职务", "任职", "责任人类型", "capacity", "position"])
+_CAPACITIES = {
+    Field.LEGAL_REPRESENTATIVE: 1,
+    Field.PRINCIPAL: 2,
+    Field.DIRECTLY_RESPONSIBLE: 3,
+    Field.ACTUAL_CONTROLLER: 4,
+}
 
 _KINDS = {
     IdentifierKind.RESIDENT_ID: "居民身份证 身份证 二代身份证 第二代居民身份证 公民身份号码 residentid idcard residentidentitycard 01",
@@ -134,7 +146,16 @@ class Columns:
     @classmethod
     def read(cls, headers: Sequence[str]) -> Columns:
         """Understands a header line. Raises FileHeaderError: a column is missing or given twice."""
-        if not headers or len(headers) > MAX_COLUMNS:
+        if not headers:
+            raise FileHeaderError("the first line is no header line")
+        columns = cls.of_keys(headers)
+        _require(columns.of)
+        return columns
+
+    @classmethod
+    def of_keys(cls, headers: Sequence[str]) -> Columns:
+        """The same where a row may lack what it wants: it is then refused by itself. Raises FileHeaderError: one is given twice."""
+        if len(headers) > MAX_COLUMNS:
             raise FileHeaderError(f"the first line is no header line of at most {MAX_COLUMNS} columns")
         found: dict[Field, int] = {}
         ignored: list[str] = []
@@ -146,7 +167,6 @@ class Columns:
                 raise FileHeaderError(f"columns {found[field] + 1} and {index + 1} both hold {field}; leave one of them out")
             else:
                 found[field] = index
-        _require(found)
         return cls(tuple(headers), found, tuple(ignored))
 
     @property
@@ -159,10 +179,27 @@ class Columns:
         index = None if field is None else self.of.get(field)
         return "" if index is None else self.headers[index].strip()
 
-    def value(self, fields: Sequence[str], field: Field) -> str:
+    def cell(self, fields: Sequence[Cell], field: Field) -> Cell:
         """A row's value, without the spaces around it; empty when there is no such column."""
         index = self.of.get(field)
-        return "" if index is None else fields[index].strip()
+        cell = "" if index is None else fields[index]
+        return cell.strip() if isinstance(cell, str) else cell
+
+
+def field_of(header: str) -> Field | None:
+    """What a column or key of this name holds; None when it is not known."""
+    return _FIELDS.get(_key(header))
+
+
+def is_capacity(key: str) -> bool:
+    """Whether a key of a responsible person says in which capacity."""
+    return _key(key) in _CAPACITY_KEYS
+
+
+def capacity_of(text: str) -> int | None:
+    """The capacity that a text names, as in the contract; None when it is not known."""
+    field = _FIELDS.get(_key(text))
+    return None if field is None else _CAPACITIES.get(field)
 
 
 def kind_of(text: str) -> IdentifierKind | None:

@@ -11,13 +11,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tipstaff_server.errors import EntryCode
+from tipstaff_server.errors import EntryCode, FileHeaderError
+from tipstaff_server.importing.headers import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-__all__ = ["BrokenRow", "Row", "read_rows", "split_header"]
+    from tipstaff_server.importing.values import Cell
+
+__all__ = ["BrokenRow", "Row", "open_csv", "read_line", "read_rows", "split_header"]
 
 MAX_LINE = 64 << 10
 MAX_LINES_IN_ROW = 16
@@ -26,18 +29,20 @@ DELIMITERS = ",\t;"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record: the line that it begins on, and its fields."""
+    """One record: the line that it begins on, its fields, and what they are where each record says so itself."""
 
     line: int
-    fields: list[str] = field(repr=False)
+    fields: list[Cell] = field(repr=False)
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenRow:
-    """A record that is not one."""
+    """A record that is not one; `column`: which field it is about, when it is about one."""
 
     line: int
     code: EntryCode
+    column: str = ""
 
 
 class _RunawayError(Exception):
@@ -76,12 +81,30 @@ class _Feed:
         self._waiting.extendleft(reversed(self.taken[1:]))
 
     def _read(self) -> tuple[int, str]:
-        line = self._file.readline(MAX_LINE + 1)
         self._number += 1
-        rest = line
-        while len(rest) > MAX_LINE and not rest.endswith(("\n", "\r")):
-            rest = self._file.readline(MAX_LINE + 1)
-        return self._number, line
+        return self._number, read_line(self._file)
+
+
+def read_line(file: TextIO) -> str:
+    """The next line, of a longer one the first MAX_LINE + 1 characters; empty at the end."""
+    rest = line = file.readline(MAX_LINE + 1)
+    while len(rest) > MAX_LINE and not rest.endswith(("\n", "\r")):
+        rest = file.readline(MAX_LINE + 1)
+    return line
+
+
+def open_csv(file: TextIO) -> tuple[Columns, Iterator[Row | BrokenRow]]:
+    """Columns, and the rows behind the header: the first line that is not empty. Raises FileHeaderError."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            break
+        if line.strip():
+            delimiter, headers = split_header(line)
+            columns = Columns.read(headers)
+            return columns, read_rows(file, delimiter, width=columns.width, after=number)
+    raise FileHeaderError("the file is empty, or its first line is longer than any header")
 
 
 def split_header(line: str) -> tuple[str, list[str]]:
@@ -115,7 +138,7 @@ def read_rows(file: TextIO, delimiter: str, *, width: int, after: int = 0) -> It
             yield BrokenRow(line, _what_is_wrong(text, several=len(feed.taken) > 1))
             continue
         if any(text.strip() for text in fields):
-            yield Row(feed.taken[0][0], fields)
+            yield Row(feed.taken[0][0], list["Cell"](fields))
 
 
 def _what_is_wrong(text: str, *, several: bool) -> EntryCode:

@@ -1,7 +1,7 @@
 """Importing one file, from encoding to report.
 
-1. The encoding is found (encodings) and the header understood (headers).
-2. Rows are read (rows) and turned into entries (convert), a batch at a time.
+1. Format and encoding are found (sheets, encodings), and the header is understood (headers).
+2. Rows are read (rows, json_lines, parquet) and turned into entries (convert), a batch at a time.
 3. While one batch is written, the next one's new identifiers are being stretched in threads.
 4. Each batch is one transaction. A run that is cut off is simply run again: what is there already is unchanged.
 5. Refused rows go to the rejects file, with line, column and reason, and nothing personal.
@@ -9,30 +9,30 @@
 
 from __future__ import annotations
 
-import io
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, update
 
-from tipstaff_server.errors import EntryCode, FileHeaderError, NotFoundError
+from tipstaff_server.errors import EntryCode, NotFoundError
 from tipstaff_server.importing.convert import Converter, RowError
-from tipstaff_server.importing.encodings import inspect
-from tipstaff_server.importing.headers import Columns, Field
+from tipstaff_server.importing.headers import Field
 from tipstaff_server.importing.rejects import Rejects
-from tipstaff_server.importing.rows import MAX_LINE, BrokenRow, Row, read_rows, split_header
+from tipstaff_server.importing.rows import BrokenRow
+from tipstaff_server.importing.sheets import inspect_sheet, open_sheet
 from tipstaff_server.models import ImportRow
 from tipstaff_server.submitting import SubmitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from typing import TextIO
 
     from tipstaff_server.actors import Actor
     from tipstaff_server.entries import Entry
     from tipstaff_server.importing.encodings import Source
+    from tipstaff_server.importing.headers import Columns
+    from tipstaff_server.importing.sheets import Sheet
     from tipstaff_server.registry import Registry
     from tipstaff_server.submitting import Prepared
 
@@ -73,9 +73,9 @@ class ImportResult:
 
 @dataclass(slots=True)
 class _Batch:
-    """Entries with the lines that they began on."""
+    """Entries with the lines that they began on, and what their fields are called."""
 
-    lines: list[int]
+    places: list[tuple[int, Columns]]
     entries: list[Entry]
 
 
@@ -98,22 +98,22 @@ class Importer:
 
         Raises FileEncodingError, FileHeaderError, ImportFileError, DatabaseUnavailableError (run it again).
         """
-        source = inspect(path)
+        source = inspect_sheet(path)
         run_id = self._begin(source)
         counts = dict.fromkeys(SubmitStatus, 0)
-        with Rejects(rejects) as refused, path.open("rb") as raw, io.TextIOWrapper(raw, source.encoding, newline="") as file:
-            columns, rows = _open(file)
-            converter = Converter(columns, self._list_id, self._policies)
+        with Rejects(rejects) as refused, open_sheet(source) as sheet:
+            converter = Converter(sheet.columns, self._list_id, self._policies)
             waiting: tuple[_Batch, Prepared] | None = None
-            for batch in self._batches(rows, converter, columns, refused):
+            for batch in self._batches(sheet, converter, refused):
                 prepared = self._registry.prepare(batch.entries, authority=self._authority, actor=self._actor)
                 if waiting is not None:
-                    self._commit(*waiting, counts, columns, refused)
+                    self._commit(*waiting, counts, refused)
                 waiting = (batch, prepared)
-                progress(raw.tell(), source.size)
+                progress(sheet.position(), source.size)
             if waiting is not None:
-                self._commit(*waiting, counts, columns, refused)
+                self._commit(*waiting, counts, refused)
             progress(source.size, source.size)
+            ignored = sheet.ignored()
         self._finish(run_id, counts, refused.count)
         return ImportResult(
             encoding=source.encoding,
@@ -122,22 +122,23 @@ class Importer:
             unchanged=counts[SubmitStatus.UNCHANGED],
             rejected=refused.count,
             without_number=converter.without_number,
-            ignored_columns=columns.ignored,
+            ignored_columns=ignored,
             rejects=rejects if refused.count else None,
         )
 
-    def _batches(self, rows: Iterator[Row | BrokenRow], converter: Converter, columns: Columns, refused: Rejects) -> Iterator[_Batch]:
+    def _batches(self, sheet: Sheet, converter: Converter, refused: Rejects) -> Iterator[_Batch]:
         batch = _Batch([], [])
-        for row in rows:
+        for row in sheet.rows:
             if isinstance(row, BrokenRow):
-                refused.add(row.line, "", row.code)
+                refused.add(row.line, row.column, row.code)
                 continue
+            columns = row.columns or sheet.columns
             try:
-                entry = converter.entry(row.fields)
+                entry = converter.entry(row.fields, columns)
             except RowError as error:
                 refused.add(row.line, columns.header(error.field), error.error.code)
                 continue
-            batch.lines.append(row.line)
+            batch.places.append((row.line, columns))
             batch.entries.append(entry)
             if len(batch.entries) >= self._batch:
                 yield batch
@@ -145,8 +146,8 @@ class Importer:
         if batch.entries:
             yield batch
 
-    def _commit(self, batch: _Batch, prepared: Prepared, counts: dict[SubmitStatus, int], columns: Columns, refused: Rejects) -> None:
-        for line, answer in zip(batch.lines, self._registry.commit(prepared), strict=True):
+    def _commit(self, batch: _Batch, prepared: Prepared, counts: dict[SubmitStatus, int], refused: Rejects) -> None:
+        for (line, columns), answer in zip(batch.places, self._registry.commit(prepared), strict=True):
             counts[answer.status] += 1
             if answer.code is not None:
                 refused.add(line, columns.header(FIELD_OF.get(answer.code)), answer.code)
@@ -180,17 +181,3 @@ class Importer:
                     rejected=rejected,
                 )
             )
-
-
-def _open(file: TextIO) -> tuple[Columns, Iterator[Row | BrokenRow]]:
-    """Columns, and the rows behind the header: the first line that is not empty."""
-    number = 0
-    while line := file.readline(MAX_LINE + 1):
-        number += 1
-        if len(line) > MAX_LINE:
-            break
-        if line.strip():
-            delimiter, headers = split_header(line)
-            columns = Columns.read(headers)
-            return columns, read_rows(file, delimiter, width=columns.width, after=number)
-    raise FileHeaderError("the file is empty, or its first line is longer than any header")

@@ -39,7 +39,7 @@ from tipstaff_server.models.restrictions import (
     ReliefRow,
     RestrictionRow,
 )
-from tipstaff_server.models.subjects import IdentifierRow, NameRow, ResponsibleLinkRow, SubjectRow
+from tipstaff_server.models.subjects import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, SubjectRow
 from tipstaff_server.models.vault import AuditCheckpointRow, AuditReasonRow, KeyPurpose, VaultKeyRow
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "MeasureSetRow",
     "Meta",
     "NameRow",
+    "PostState",
     "ProviderRow",
     "ReliefHeadRow",
     "ReliefRow",

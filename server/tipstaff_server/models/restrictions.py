@@ -90,6 +90,7 @@ class ExemptionRow(Base):
     """A narrow permission inside a restriction. `measures` is sorted, separated by spaces; empty: all of them.
 
     `reason` is encrypted, see exempting.py; the two texts hold it in clear only where an older program wrote it.
+    `subject_id`: for one person alone, whom it reaches through an organisation; none: for everybody whom it reaches.
     """
 
     __tablename__ = "exemptions"
@@ -102,6 +103,7 @@ class ExemptionRow(Base):
     reason_en: Mapped[Text]
     reason: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[When]
+    subject_id: Mapped[bytes | None] = mapped_column(LargeBinary(16), ForeignKey("subjects.id"), index=True)
 
 
 class ReliefHeadRow(Base):
@@ -113,7 +115,10 @@ class ReliefHeadRow(Base):
 
 
 class ReliefRow(Base):
-    """One lift, and the measures that the restriction had until then: an amendment may take some away."""
+    """One lift, and the measures that the restriction had until then: an amendment may take some away.
+
+    `post_id`: only what reaches somebody through this post is lifted; the restriction is one of the organisation's with these measures.
+    """
 
     __tablename__ = "relief_log"
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -121,6 +126,7 @@ class ReliefRow(Base):
     at: Mapped[When]
     cause: Mapped[str] = mapped_column(String(24))
     measure_set_id: Mapped[int] = mapped_column(ForeignKey("measure_sets.id"))
+    post_id: Mapped[bytes | None] = mapped_column(LargeBinary(16))
 
 
 class DisputeRow(Base):

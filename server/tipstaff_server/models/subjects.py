@@ -1,11 +1,20 @@
 """Whom restrictions are on. Numbers, names and stretched values are encrypted; look-up goes through the blind index."""
 
 from datetime import datetime
+from enum import StrEnum
 
-from sqlalchemy import ForeignKey, SmallInteger, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, SmallInteger, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tipstaff_server.models.base import Base, Digest, Id, Moment, Sealed, When
+from tipstaff_server.models.base import Base, Digest, Id, Moment, Sealed, When, word
+
+
+class PostState(StrEnum):
+    """Whether a post is held; named as PostState in the contract."""
+
+    COMING = "COMING"
+    HELD = "HELD"
+    LEFT = "LEFT"
 
 
 class SubjectRow(Base):
@@ -40,7 +49,10 @@ class NameRow(Base):
 
 
 class ResponsibleLinkRow(Base):
-    """A person answers for an organisation, in a capacity (as in the contract), from and until."""
+    """A post: a person answers for an organisation, in a capacity (as in the contract), from and until.
+
+    `state` is what a listing goes by, since `changed_at`; `relief_sequence` is the last one that carries the leaving (0: none).
+    """
 
     __tablename__ = "responsible_links"
     __table_args__ = (UniqueConstraint("organisation_id", "person_id", "capacity", "valid_from"),)
@@ -50,3 +62,6 @@ class ResponsibleLinkRow(Base):
     capacity: Mapped[int] = mapped_column(SmallInteger)
     valid_from: Mapped[When]
     valid_until: Mapped[datetime | None] = mapped_column(Moment)
+    state: Mapped[PostState] = mapped_column(word(PostState), index=True)
+    changed_at: Mapped[When]
+    relief_sequence: Mapped[int] = mapped_column(BigInteger)

@@ -15,7 +15,7 @@ from tipstaff_server.gate import Context, actor_of, caller_of
 from tipstaff_server.models import DisputeGround, DisputeState
 from tipstaff_server.repeating import Precondition
 from tipstaff_server.services.drafts import summary_message
-from tipstaff_server.services.registry import moment_of
+from tipstaff_server.services.moments import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import registry_pb2
@@ -17,13 +16,13 @@ from tipstaff_server.lifecycle import State
 from tipstaff_server.looking import DEFAULT_PAGE, MAX_PAGE, Wanted
 from tipstaff_server.repeating import Precondition
 from tipstaff_server.services.drafts import DraftCalls, summary_message
+from tipstaff_server.services.moments import moment_of
+from tipstaff_server.services.subjects import SubjectCalls
 from tipstaff_server.submitting import SubmitStatus
 from tipstaff_server.tls_identity import Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from google.protobuf.timestamp_pb2 import Timestamp
 
     from tipstaff_server.actors import Actor
     from tipstaff_server.registry import Registry
@@ -39,7 +38,7 @@ _END_KINDS = {
 MAX_KEY = 64
 
 
-class RegistryService(DraftCalls):
+class RegistryService(SubjectCalls, DraftCalls):
     """See registry.proto. `lifted` is called after an act that relief has to carry."""
 
     def __init__(self, registry: Registry, lifted: Callable[[], None]) -> None:
@@ -102,6 +101,7 @@ class RegistryService(DraftCalls):
             why=(request.reason.zh, request.reason.en),
             actor=actor_of(caller_of(context)),
             given=Precondition(request.expected_version, request.idempotency_key),
+            person=Identifier.from_proto(request.person) if request.HasField("person") else None,
         )
         return registry_pb2.ExemptRestrictionResponse(exemption_id=exemption)
 
@@ -153,14 +153,6 @@ def _authority(caller: Caller) -> str:
             "an entry belongs to the authority in the certificate; enter with the authority's own, or import a list"
         )
     return caller.name
-
-
-def moment_of(value: Timestamp, what: str) -> datetime:
-    """Aware, UTC. Raises InvalidRequestError."""
-    try:
-        return value.ToDatetime(UTC)
-    except (ValueError, OverflowError):
-        raise InvalidRequestError(f"{what} is not a moment between the years 1 and 9999") from None
 
 
 def _state(value: registry_pb2.RestrictionState.ValueType) -> State | None:

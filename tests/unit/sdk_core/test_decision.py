@@ -274,11 +274,38 @@ def malformed(**changes: Any) -> Any:
     return made
 
 
+def through_posts(*numbers: int, **options: Any) -> Any:
+    """A record of version 2: an organisation's restriction that reaches a person through these posts."""
+    made = restriction(capacity=1, **options)
+    made.post_ids[:] = [bytes([number]) * 16 for number in numbers]
+    found = record(made)
+    found.version = 2
+    return found
+
+
+def test_9_whoever_has_left_every_post_is_not_reached_and_the_restriction_stands(world: SealedWorld) -> None:
+    world.list_record(PERSON, NAME, through_posts(7, 8))
+    other = Identifier.resident_id(identities.resident_id(200))
+    world.list(other, NAME, restriction())
+    assert answer(world.state()) == RESTRICTED
+    world.lift(7)
+    assert answer(world.state()) == RESTRICTED, "the second post is held"
+    world.lift(8)
+    assert answer(world.state()) == (Verdict.CLEAR, Reason.LIFTED)
+    assert answer(world.state(), person=other) == RESTRICTED
+
+
+def test_9_a_floor_does_not_bring_a_post_back(world: SealedWorld) -> None:
+    world.list_record(PERSON, NAME, through_posts(7, floor=1 << 40))
+    world.lift(7)
+    assert answer(world.state()) == (Verdict.CLEAR, Reason.LIFTED)
+
+
 def test_6_a_record_that_opens_and_is_malformed_asks_for_a_person(world: SealedWorld) -> None:
     for number, name in enumerate(("expires_at", "effective_at", "legal_basis", "case_number", "dispute", "authority_name", "measures")):
         world.list(Identifier.resident_id(identities.resident_id(100 + number)), NAME, malformed(**{name: None}))
     newer = record(restriction())
-    newer.version = 2
+    newer.version = 3
     world.list_record(PERSON, NAME, newer)
     state = world.state()
     assert answer(state) == UNCONFIRMED

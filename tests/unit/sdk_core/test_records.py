@@ -33,6 +33,14 @@ def test_unknown_fields_are_left_alone() -> None:
     assert len(restrictions_of(listing_pb2.Record.FromString(data))) == 1
 
 
+def _set(message: Any, name: str, value: Any) -> None:
+    message.ClearField(name)
+    if isinstance(value, list):
+        getattr(message, name).extend(value)
+    elif value is not None:
+        setattr(message, name, value)
+
+
 def broken(**changes: Any) -> listing_pb2.Record:
     made = restriction(1, exemptions=[exemption()])
     for path, value in changes.items():
@@ -40,11 +48,13 @@ def broken(**changes: Any) -> listing_pb2.Record:
         message: Any = made
         for parent in parents:
             message = message.exemptions[0] if parent == "exemption" else getattr(message, parent)
-        message.ClearField(name) if value is None else setattr(message, name, value)
+        _set(message, name, value)
     return record(made)
 
 
 BAD: dict[str, tuple[Any, str]] = {
+    "a post and no capacity": (broken(post_ids=[bytes(16)]), "no capacity"),
+    "a post's id of 15": (broken(capacity=1, post_ids=[bytes(15)]), "not 15"),
     "no id": (broken(restriction_id=None), "not 0"),
     "id of 15": (broken(restriction_id=bytes(15)), "not 15"),
     "no measures": (broken(measures=None), "lacks measures"),

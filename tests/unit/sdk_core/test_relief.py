@@ -104,6 +104,14 @@ def test_a_lift_counts_from_the_restrictions_floor_on() -> None:
     assert not relief.lifts(C, 0)
 
 
+def test_posts_end_once_all_of_them_were_left() -> None:
+    relief = Relief.from_segments([Segment(11, 20, ((12, A), (15, B)))], 10, SIGNED)
+    assert relief.ends(frozenset({A}))
+    assert relief.ends(frozenset({A, B}))
+    assert not relief.ends(frozenset({A, C})), "the other one still reaches"
+    assert not relief.ends(frozenset()), "nothing reaches through posts"
+
+
 def test_the_last_lift_of_a_restriction_counts() -> None:
     relief = Relief.from_segments([Segment(11, 20, ((12, A), (18, A))), Segment(21, 30, ((21, B),))], 10, SIGNED)
     assert relief.lifts(A, 17)

@@ -130,7 +130,7 @@ MALFORMED = {
     "padding is not zeros": (b"\x00\x00\x00\x02\x08\x01" + bytes(249) + b"\x01", "padded"),
     "larger class than needed": (b"\x00\x00\x00\x02\x08\x01" + bytes(506), "padded"),
     "not a protobuf": (b"\x00\x00\x00\x03\xff\xff\xff" + bytes(249), "does not parse"),
-    "a record of version 2": (b"\x00\x00\x00\x02\x08\x02" + bytes(250), "version 2"),
+    "a record of version 3": (b"\x00\x00\x00\x02\x08\x03" + bytes(250), "version 3"),
     "an empty record": (bytes(256), "version 0"),
 }
 

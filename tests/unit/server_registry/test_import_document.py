@@ -16,7 +16,7 @@ REQUIRED = {Field.NAME: "name", Field.NUMBER: "id_number", Field.CASE_NUMBER: "c
 
 
 def example(name: str) -> str:
-    found = re.search(rf"<!-- example: {name} -->\n```csv\n(.*?)```", PAGE, re.DOTALL)
+    found = re.search(rf"<!-- example: {name} -->\n```(?:csv|json)\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -35,8 +35,20 @@ def test_the_example_goes_in_as_the_page_says(world: World, tmp_path: Path) -> N
     assert (second.created, second.unchanged, second.rejected) == (0, 2, 1)
 
 
+def test_the_lines_go_in_as_the_page_says(world: World, tmp_path: Path) -> None:
+    (tmp_path / "LIST.jsonl").write_text(example("lines"), encoding="utf-8")
+    world.clock.now = datetime(2026, 5, 4, tzinfo=UTC)
+    importer = Importer(world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR)
+    first = importer.run(tmp_path / "LIST.jsonl", tmp_path / "rejects.csv")
+    assert (first.created, first.rejected, first.without_number) == (2, 1, 0)
+    assert (tmp_path / "rejects.csv").read_text("utf-8-sig") == example("lines-rejects")
+    found = {identifier.number: subject for identifier, subject in listed(world).items()}
+    assert set(found) == {"91350100M000100Y43", "110105194912310046", "E00000019", "11010519491231002X", "E00000020"}
+    assert (found["E00000019"].restrictions[0].capacity, len(found["91350100M000100Y43"].names)) == (4, 2)
+
+
 def test_every_header_on_the_page_is_understood_as_the_page_says() -> None:
-    lines = re.findall(r"^\| ([A-Z_]+) \| (`.*`) \|$", PAGE, re.MULTILINE)
+    lines = re.findall(r"^\| ([A-Z_]+) \| (`.*`)(?: \(.*\))? \|$", PAGE, re.MULTILINE)
     assert {name for name, _ in lines} >= {field.value for field in Field} - {
         f"{x}_KIND" for x in ("PRINCIPAL", "DIRECTLY_RESPONSIBLE", "ACTUAL_CONTROLLER")
     }

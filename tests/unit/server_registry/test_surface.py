@@ -46,7 +46,7 @@ SURFACE = {
     disputes: ["STATEMENT", "Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"],
     drafting: ["Approval", "Approved", "Draft", "Drafting", "draft_row", "effective_after"],
     following: ["DisputeCase", "DisputeCounts", "Following", "Progress", "WantedDisputes", "dispute_counts"],
-    entries: ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_term"],
+    entries: ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_party", "check_term"],
     importing: ["ImportResult", "Importer"],
     listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],
     registry: ["Registry"],

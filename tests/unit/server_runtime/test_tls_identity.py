@@ -40,6 +40,13 @@ EXPECTED = {
     "RegistryService/ExemptRestriction": "AO",
     "RegistryService/SearchRestrictions": "AO",
     "RegistryService/GetHistory": "AO",
+    "RegistryService/GetSubject": "AO",
+    "RegistryService/AddPost": "AO",
+    "RegistryService/EndPost": "AO",
+    "RegistryService/AmendPost": "AO",
+    "RegistryService/MergeSubjects": "O",
+    "RegistryService/SplitSubject": "O",
+    "RegistryService/CorrectSubject": "O",
     "StatisticsService/GetStatistics": "O",
 }
 

@@ -265,6 +265,7 @@ class RecordRestriction(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     ORGANISATION_NAME_FIELD_NUMBER: _builtins.int
     RELIEF_FLOOR_FIELD_NUMBER: _builtins.int
+    POST_IDS_FIELD_NUMBER: _builtins.int
     restriction_id: _builtins.bytes
     """Its id, 16 bytes, random; the same in relief, decisions and reports."""
     authority_id: _builtins.str
@@ -303,6 +304,12 @@ class RecordRestriction(_message.Message):
     def dispute(self) -> Global___DisputeInstructions:
         """How to dispute it."""
 
+    @_builtins.property
+    def post_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The posts through which it reaches the subject, 16 random bytes each, sorted; none: it is the subject's own. Relief that names all
+        of them lifts it for this subject alone: the person has left them. Only in records of version 2.
+        """
+
     def __init__(
         self,
         *,
@@ -319,10 +326,11 @@ class RecordRestriction(_message.Message):
         capacity: _identity_pb2.Capacity.ValueType = ...,
         organisation_name: _builtins.str = ...,
         relief_floor: _builtins.int = ...,
+        post_ids: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["authority_name", b"authority_name", "dispute", b"dispute", "effective_at", b"effective_at", "expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority_id", b"authority_id", "authority_name", b"authority_name", "capacity", b"capacity", "case_number", b"case_number", "dispute", b"dispute", "effective_at", b"effective_at", "exemptions", b"exemptions", "expires_at", b"expires_at", "legal_basis", b"legal_basis", "measures", b"measures", "organisation_name", b"organisation_name", "relief_floor", b"relief_floor", "restriction_id", b"restriction_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority_id", b"authority_id", "authority_name", b"authority_name", "capacity", b"capacity", "case_number", b"case_number", "dispute", b"dispute", "effective_at", b"effective_at", "exemptions", b"exemptions", "expires_at", b"expires_at", "legal_basis", b"legal_basis", "measures", b"measures", "organisation_name", b"organisation_name", "post_ids", b"post_ids", "relief_floor", b"relief_floor", "restriction_id", b"restriction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,7 +346,7 @@ class Record(_message.Message):
     SUBJECT_TYPE_FIELD_NUMBER: _builtins.int
     RESTRICTIONS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Version of this layout, 1."""
+    """Version of this layout: 2 when a restriction reaches the subject through posts, otherwise 1."""
     subject_type: _identity_pb2.SubjectType.ValueType
     """Person or organisation."""
     @_builtins.property

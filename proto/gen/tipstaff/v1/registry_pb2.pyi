@@ -149,6 +149,34 @@ APPROVE_STATUS_REFUSED: ApproveStatus.ValueType  # 2
 """Refused; see detail. Nothing changed."""
 Global___ApproveStatus: _TypeAlias = ApproveStatus  # noqa: Y015
 
+class _PostState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PostStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PostState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POST_STATE_UNSPECIFIED: _PostState.ValueType  # 0
+    """Not said."""
+    POST_STATE_COMING: _PostState.ValueType  # 1
+    """It begins later."""
+    POST_STATE_HELD: _PostState.ValueType  # 2
+    """It is held."""
+    POST_STATE_LEFT: _PostState.ValueType  # 3
+    """It has been left."""
+
+class PostState(_PostState, metaclass=_PostStateEnumTypeWrapper):
+    """Whether a post is held."""
+
+POST_STATE_UNSPECIFIED: PostState.ValueType  # 0
+"""Not said."""
+POST_STATE_COMING: PostState.ValueType  # 1
+"""It begins later."""
+POST_STATE_HELD: PostState.ValueType  # 2
+"""It is held."""
+POST_STATE_LEFT: PostState.ValueType  # 3
+"""It has been left."""
+Global___PostState: _TypeAlias = PostState  # noqa: Y015
+
 @_typing.final
 class ResponsiblePerson(_message.Message):
     """A person who answers for an organisation."""
@@ -614,6 +642,7 @@ class ExemptRestrictionRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
     restriction_id: _builtins.bytes
     """Its id, 16 bytes."""
     expected_version: _builtins.int
@@ -636,6 +665,10 @@ class ExemptRestrictionRequest(_message.Message):
     def reason(self) -> _identity_pb2.BilingualText:
         """For the counter; both languages, 1 to 500 characters each."""
 
+    @_builtins.property
+    def person(self) -> _identity_pb2.Identifier:
+        """For this person alone, whom the restriction reaches through an organisation (因私消费); absent: for everybody whom it reaches."""
+
     def __init__(
         self,
         *,
@@ -646,10 +679,11 @@ class ExemptRestrictionRequest(_message.Message):
         reason: _identity_pb2.BilingualText | None = ...,
         expected_version: _builtins.int = ...,
         idempotency_key: _builtins.str = ...,
+        person: _identity_pb2.Identifier | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["person", b"person", "reason", b"reason", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "idempotency_key", b"idempotency_key", "measures", b"measures", "reason", b"reason", "restriction_id", b"restriction_id", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "idempotency_key", b"idempotency_key", "measures", b"measures", "person", b"person", "reason", b"reason", "restriction_id", b"restriction_id", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1038,3 +1072,683 @@ class ApproveRestrictionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApproveRestrictionsResponse: _TypeAlias = ApproveRestrictionsResponse  # noqa: Y015
+
+@_typing.final
+class SubjectReference(_message.Message):
+    """Which subject is meant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    RESTRICTION_ID_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.bytes
+    """By its id, 16 bytes."""
+    restriction_id: _builtins.bytes
+    """By a restriction that it has itself, 16 bytes."""
+    @_builtins.property
+    def identifier(self) -> _identity_pb2.Identifier:
+        """By one of its numbers."""
+
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.bytes = ...,
+        identifier: _identity_pb2.Identifier | None = ...,
+        restriction_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "restriction_id", b"restriction_id", "subject", b"subject", "subject_id", b"subject_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "restriction_id", b"restriction_id", "subject", b"subject", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["subject_id", "identifier", "restriction_id"]  # noqa: Y015
+    _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
+
+Global___SubjectReference: _TypeAlias = SubjectReference  # noqa: Y015
+
+@_typing.final
+class Post(_message.Message):
+    """In which capacity a person answers for an organisation, from and until."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_ID_FIELD_NUMBER: _builtins.int
+    ORGANISATION_ID_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    post_id: _builtins.bytes
+    """Its id, 16 bytes, random; the same in records and relief."""
+    organisation_id: _builtins.bytes
+    """The organisation's id, 16 bytes."""
+    person_id: _builtins.bytes
+    """The person's id, 16 bytes."""
+    capacity: _identity_pb2.Capacity.ValueType
+    """In which capacity."""
+    state: Global___PostState.ValueType
+    """Whether it is held."""
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """Its first moment."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """Its end, exclusive; absent: none is known."""
+
+    def __init__(
+        self,
+        *,
+        post_id: _builtins.bytes = ...,
+        organisation_id: _builtins.bytes = ...,
+        person_id: _builtins.bytes = ...,
+        capacity: _identity_pb2.Capacity.ValueType = ...,
+        state: Global___PostState.ValueType = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "organisation_id", b"organisation_id", "person_id", b"person_id", "post_id", b"post_id", "state", b"state", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Post: _TypeAlias = Post  # noqa: Y015
+
+@_typing.final
+class IdentifierCount(_message.Message):
+    """How many numbers of one kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    kind: _identity_pb2.IdentifierKind.ValueType
+    """The kind."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        kind: _identity_pb2.IdentifierKind.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentifierCount: _TypeAlias = IdentifierCount  # noqa: Y015
+
+@_typing.final
+class SubjectSummary(_message.Message):
+    """A subject without its numbers and names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    RESTRICTION_IDS_FIELD_NUMBER: _builtins.int
+    POSTS_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    type: _identity_pb2.SubjectType.ValueType
+    """Person or organisation."""
+    names: _builtins.int
+    """How many names it has."""
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentifierCount]:
+        """Its numbers, counted by kind."""
+
+    @_builtins.property
+    def restriction_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Its own restrictions, as far as the caller may know of them, sorted."""
+
+    @_builtins.property
+    def posts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Post]:
+        """Posts that it holds, has held or will hold, or that others do in it, by their beginning."""
+
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.bytes = ...,
+        type: _identity_pb2.SubjectType.ValueType = ...,
+        identifiers: _abc.Iterable[Global___IdentifierCount] | None = ...,
+        names: _builtins.int = ...,
+        restriction_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        posts: _abc.Iterable[Global___Post] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifiers", b"identifiers", "names", b"names", "posts", b"posts", "restriction_ids", b"restriction_ids", "subject_id", b"subject_id", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubjectSummary: _TypeAlias = SubjectSummary  # noqa: Y015
+
+@_typing.final
+class GetSubjectRequest(_message.Message):
+    """Asks for a subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REVEAL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reveal: _builtins.bool
+    """True to be told numbers and names. For the operator."""
+    reason: _builtins.str
+    """Why they have to be told, for the audit log; 1 to 500 characters."""
+    @_builtins.property
+    def subject(self) -> Global___SubjectReference:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___SubjectReference | None = ...,
+        reveal: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "reveal", b"reveal", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubjectRequest: _TypeAlias = GetSubjectRequest  # noqa: Y015
+
+@_typing.final
+class GetSubjectResponse(_message.Message):
+    """A subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subject(self) -> Global___SubjectSummary:
+        """It."""
+
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_identity_pb2.Identifier]:
+        """Its numbers, when they were asked for."""
+
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its names, when they were asked for, the current one first."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___SubjectSummary | None = ...,
+        identifiers: _abc.Iterable[_identity_pb2.Identifier] | None = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifiers", b"identifiers", "names", b"names", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubjectResponse: _TypeAlias = GetSubjectResponse  # noqa: Y015
+
+@_typing.final
+class AddPostRequest(_message.Message):
+    """Somebody takes a post."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    @_builtins.property
+    def organisation(self) -> Global___SubjectReference:
+        """In which organisation."""
+
+    @_builtins.property
+    def person(self) -> Global___ResponsiblePerson:
+        """Who, and in which capacity. A number that is known has to come with a name that is known for it."""
+
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """First moment; absent: now."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """End, exclusive; absent: none is known."""
+
+    def __init__(
+        self,
+        *,
+        organisation: Global___SubjectReference | None = ...,
+        person: Global___ResponsiblePerson | None = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["organisation", b"organisation", "person", b"person", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "organisation", b"organisation", "person", b"person", "reason", b"reason", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddPostRequest: _TypeAlias = AddPostRequest  # noqa: Y015
+
+@_typing.final
+class AddPostResponse(_message.Message):
+    """The post."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def post(self) -> Global___Post:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        post: Global___Post | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddPostResponse: _TypeAlias = AddPostResponse  # noqa: Y015
+
+@_typing.final
+class EndPostRequest(_message.Message):
+    """Somebody leaves a post."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_ID_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    post_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """End, exclusive; absent: now."""
+
+    def __init__(
+        self,
+        *,
+        post_id: _builtins.bytes = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "post_id", b"post_id", "reason", b"reason", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndPostRequest: _TypeAlias = EndPostRequest  # noqa: Y015
+
+@_typing.final
+class EndPostResponse(_message.Message):
+    """The post after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_FIELD_NUMBER: _builtins.int
+    RELIEF_SEQUENCE_FIELD_NUMBER: _builtins.int
+    relief_sequence: _builtins.int
+    """Sequence under which relief carries it to providers; 0 when nothing has reached anybody through it, or its end lies ahead."""
+    @_builtins.property
+    def post(self) -> Global___Post:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        post: Global___Post | None = ...,
+        relief_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "relief_sequence", b"relief_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndPostResponse: _TypeAlias = EndPostResponse  # noqa: Y015
+
+@_typing.final
+class AmendPostRequest(_message.Message):
+    """Corrects the dates of a post; what is not given stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_ID_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    WITHOUT_END_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    post_id: _builtins.bytes
+    """Its id, 16 bytes."""
+    without_end: _builtins.bool
+    """True when no end is known after all."""
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """First moment; absent: as it is."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """End, exclusive; absent: as it is."""
+
+    def __init__(
+        self,
+        *,
+        post_id: _builtins.bytes = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+        without_end: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "post_id", b"post_id", "reason", b"reason", "valid_from", b"valid_from", "valid_until", b"valid_until", "without_end", b"without_end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendPostRequest: _TypeAlias = AmendPostRequest  # noqa: Y015
+
+@_typing.final
+class AmendPostResponse(_message.Message):
+    """The post after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_FIELD_NUMBER: _builtins.int
+    RELIEF_SEQUENCE_FIELD_NUMBER: _builtins.int
+    relief_sequence: _builtins.int
+    """As in EndPostResponse."""
+    @_builtins.property
+    def post(self) -> Global___Post:
+        """It. A post that turns out to begin later has another id from here on."""
+
+    def __init__(
+        self,
+        *,
+        post: Global___Post | None = ...,
+        relief_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "relief_sequence", b"relief_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendPostResponse: _TypeAlias = AmendPostResponse  # noqa: Y015
+
+@_typing.final
+class MergeSubjectsRequest(_message.Message):
+    """Two subjects are one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SURVIVING_FIELD_NUMBER: _builtins.int
+    ABSORBED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    @_builtins.property
+    def surviving(self) -> Global___SubjectReference:
+        """The one that stays."""
+
+    @_builtins.property
+    def absorbed(self) -> Global___SubjectReference:
+        """The one whose numbers, names, restrictions, posts and exemptions go over to it."""
+
+    def __init__(
+        self,
+        *,
+        surviving: Global___SubjectReference | None = ...,
+        absorbed: Global___SubjectReference | None = ...,
+        reason: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absorbed", b"absorbed", "surviving", b"surviving"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absorbed", b"absorbed", "idempotency_key", b"idempotency_key", "reason", b"reason", "surviving", b"surviving"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeSubjectsRequest: _TypeAlias = MergeSubjectsRequest  # noqa: Y015
+
+@_typing.final
+class MergeSubjectsResponse(_message.Message):
+    """The one that stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subject(self) -> Global___SubjectSummary:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___SubjectSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeSubjectsResponse: _TypeAlias = MergeSubjectsResponse  # noqa: Y015
+
+@_typing.final
+class SplitSubjectRequest(_message.Message):
+    """One subject is two."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    SHARED_NAMES_FIELD_NUMBER: _builtins.int
+    RESTRICTION_IDS_FIELD_NUMBER: _builtins.int
+    POST_IDS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    @_builtins.property
+    def subject(self) -> Global___SubjectReference:
+        """Which."""
+
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_identity_pb2.Identifier]:
+        """Numbers that are the new one's; at least one, and one has to stay."""
+
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that are the new one's alone."""
+
+    @_builtins.property
+    def shared_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that both have."""
+
+    @_builtins.property
+    def restriction_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Restrictions that are on the new one, 16 bytes each."""
+
+    @_builtins.property
+    def post_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Posts that are the new one's, 16 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___SubjectReference | None = ...,
+        identifiers: _abc.Iterable[_identity_pb2.Identifier] | None = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        shared_names: _abc.Iterable[_builtins.str] | None = ...,
+        restriction_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        post_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        reason: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "identifiers", b"identifiers", "names", b"names", "post_ids", b"post_ids", "reason", b"reason", "restriction_ids", b"restriction_ids", "shared_names", b"shared_names", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitSubjectRequest: _TypeAlias = SplitSubjectRequest  # noqa: Y015
+
+@_typing.final
+class SplitSubjectResponse(_message.Message):
+    """Both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SPLIT_OFF_FIELD_NUMBER: _builtins.int
+    RELIEF_SEQUENCE_FIELD_NUMBER: _builtins.int
+    relief_sequence: _builtins.int
+    """The last sequence under which relief carries it to providers; 0 when nothing was in a listing."""
+    @_builtins.property
+    def subject(self) -> Global___SubjectSummary:
+        """The one that it was."""
+
+    @_builtins.property
+    def split_off(self) -> Global___SubjectSummary:
+        """The new one."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___SubjectSummary | None = ...,
+        split_off: Global___SubjectSummary | None = ...,
+        relief_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["split_off", b"split_off", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["relief_sequence", b"relief_sequence", "split_off", b"split_off", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitSubjectResponse: _TypeAlias = SplitSubjectResponse  # noqa: Y015
+
+@_typing.final
+class CorrectSubjectRequest(_message.Message):
+    """Corrects numbers and names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REMOVE_IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    REMOVE_NAMES_FIELD_NUMBER: _builtins.int
+    ADD_IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    ADD_NAMES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for the audit log; 1 to 500 characters."""
+    idempotency_key: _builtins.str
+    """As in EndRestrictionRequest."""
+    @_builtins.property
+    def subject(self) -> Global___SubjectReference:
+        """Which."""
+
+    @_builtins.property
+    def remove_identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_identity_pb2.Identifier]:
+        """Numbers that are not its own."""
+
+    @_builtins.property
+    def remove_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that are not its own."""
+
+    @_builtins.property
+    def add_identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_identity_pb2.Identifier]:
+        """Numbers that are its own; nobody else may have them here."""
+
+    @_builtins.property
+    def add_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that are its own."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___SubjectReference | None = ...,
+        remove_identifiers: _abc.Iterable[_identity_pb2.Identifier] | None = ...,
+        remove_names: _abc.Iterable[_builtins.str] | None = ...,
+        add_identifiers: _abc.Iterable[_identity_pb2.Identifier] | None = ...,
+        add_names: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_identifiers", b"add_identifiers", "add_names", b"add_names", "idempotency_key", b"idempotency_key", "reason", b"reason", "remove_identifiers", b"remove_identifiers", "remove_names", b"remove_names", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectSubjectRequest: _TypeAlias = CorrectSubjectRequest  # noqa: Y015
+
+@_typing.final
+class CorrectSubjectResponse(_message.Message):
+    """The subject after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RELIEF_SEQUENCE_FIELD_NUMBER: _builtins.int
+    relief_sequence: _builtins.int
+    """As in SplitSubjectResponse."""
+    @_builtins.property
+    def subject(self) -> Global___SubjectSummary:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___SubjectSummary | None = ...,
+        relief_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["relief_sequence", b"relief_sequence", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectSubjectResponse: _TypeAlias = CorrectSubjectResponse  # noqa: Y015

@@ -85,6 +85,41 @@ class RegistryServiceStub:
                 request_serializer=tipstaff_dot_v1_dot_registry__pb2.GetHistoryRequest.SerializeToString,
                 response_deserializer=tipstaff_dot_v1_dot_registry__pb2.GetHistoryResponse.FromString,
                 _registered_method=True)
+        self.GetSubject = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/GetSubject',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.GetSubjectRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.GetSubjectResponse.FromString,
+                _registered_method=True)
+        self.AddPost = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/AddPost',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.AddPostRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.AddPostResponse.FromString,
+                _registered_method=True)
+        self.EndPost = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/EndPost',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.EndPostRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.EndPostResponse.FromString,
+                _registered_method=True)
+        self.AmendPost = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/AmendPost',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.AmendPostRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.AmendPostResponse.FromString,
+                _registered_method=True)
+        self.MergeSubjects = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/MergeSubjects',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.MergeSubjectsRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.MergeSubjectsResponse.FromString,
+                _registered_method=True)
+        self.SplitSubject = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/SplitSubject',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.SplitSubjectRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.SplitSubjectResponse.FromString,
+                _registered_method=True)
+        self.CorrectSubject = channel.unary_unary(
+                '/tipstaff.v1.RegistryService/CorrectSubject',
+                request_serializer=tipstaff_dot_v1_dot_registry__pb2.CorrectSubjectRequest.SerializeToString,
+                response_deserializer=tipstaff_dot_v1_dot_registry__pb2.CorrectSubjectResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -163,6 +198,55 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSubject(self, request, context):
+        """Whom a restriction is on, in figures. Numbers and names are for the operator alone, and with a reason. NOT_FOUND: no such subject here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddPost(self, request, context):
+        """Somebody takes a post in an organisation; its restrictions reach the person from the next listing on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndPost(self, request, context):
+        """Somebody leaves a post, now or at a date. What has reached the person through it alone is lifted for that person at that moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AmendPost(self, request, context):
+        """Corrects the dates of a post. FAILED_PRECONDITION: it has been left, so it cannot be held again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeSubjects(self, request, context):
+        """Two subjects are one. For the operator. FAILED_PRECONDITION: they cannot be, and nothing was changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SplitSubject(self, request, context):
+        """One subject is two. For the operator. What no longer reaches a number or a name is lifted at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CorrectSubject(self, request, context):
+        """Takes wrong numbers and names away, and adds right ones. For the operator. What no longer reaches a number or a name is lifted at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -215,6 +299,41 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.GetHistory,
                     request_deserializer=tipstaff_dot_v1_dot_registry__pb2.GetHistoryRequest.FromString,
                     response_serializer=tipstaff_dot_v1_dot_registry__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'GetSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubject,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.GetSubjectRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.GetSubjectResponse.SerializeToString,
+            ),
+            'AddPost': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddPost,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.AddPostRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.AddPostResponse.SerializeToString,
+            ),
+            'EndPost': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndPost,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.EndPostRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.EndPostResponse.SerializeToString,
+            ),
+            'AmendPost': grpc.unary_unary_rpc_method_handler(
+                    servicer.AmendPost,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.AmendPostRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.AmendPostResponse.SerializeToString,
+            ),
+            'MergeSubjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeSubjects,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.MergeSubjectsRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.MergeSubjectsResponse.SerializeToString,
+            ),
+            'SplitSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.SplitSubject,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.SplitSubjectRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.SplitSubjectResponse.SerializeToString,
+            ),
+            'CorrectSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.CorrectSubject,
+                    request_deserializer=tipstaff_dot_v1_dot_registry__pb2.CorrectSubjectRequest.FromString,
+                    response_serializer=tipstaff_dot_v1_dot_registry__pb2.CorrectSubjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -488,6 +607,195 @@ class RegistryService:
             '/tipstaff.v1.RegistryService/GetHistory',
             tipstaff_dot_v1_dot_registry__pb2.GetHistoryRequest.SerializeToString,
             tipstaff_dot_v1_dot_registry__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/GetSubject',
+            tipstaff_dot_v1_dot_registry__pb2.GetSubjectRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.GetSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddPost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/AddPost',
+            tipstaff_dot_v1_dot_registry__pb2.AddPostRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.AddPostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndPost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/EndPost',
+            tipstaff_dot_v1_dot_registry__pb2.EndPostRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.EndPostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AmendPost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/AmendPost',
+            tipstaff_dot_v1_dot_registry__pb2.AmendPostRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.AmendPostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeSubjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/MergeSubjects',
+            tipstaff_dot_v1_dot_registry__pb2.MergeSubjectsRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.MergeSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SplitSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/SplitSubject',
+            tipstaff_dot_v1_dot_registry__pb2.SplitSubjectRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.SplitSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CorrectSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tipstaff.v1.RegistryService/CorrectSubject',
+            tipstaff_dot_v1_dot_registry__pb2.CorrectSubjectRequest.SerializeToString,
+            tipstaff_dot_v1_dot_registry__pb2.CorrectSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,20 @@ class RegistryServiceStub:
     """Restrictions of this authority, a page at a time. A search by number stands in the audit log, without the number."""
     GetHistory: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetHistoryRequest, _registry_pb2.GetHistoryResponse]
     """Everything that was done with one restriction, in order. NOT_FOUND: no such restriction here."""
+    GetSubject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetSubjectRequest, _registry_pb2.GetSubjectResponse]
+    """Whom a restriction is on, in figures. Numbers and names are for the operator alone, and with a reason. NOT_FOUND: no such subject here."""
+    AddPost: _grpc.UnaryUnaryMultiCallable[_registry_pb2.AddPostRequest, _registry_pb2.AddPostResponse]
+    """Somebody takes a post in an organisation; its restrictions reach the person from the next listing on."""
+    EndPost: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EndPostRequest, _registry_pb2.EndPostResponse]
+    """Somebody leaves a post, now or at a date. What has reached the person through it alone is lifted for that person at that moment."""
+    AmendPost: _grpc.UnaryUnaryMultiCallable[_registry_pb2.AmendPostRequest, _registry_pb2.AmendPostResponse]
+    """Corrects the dates of a post. FAILED_PRECONDITION: it has been left, so it cannot be held again."""
+    MergeSubjects: _grpc.UnaryUnaryMultiCallable[_registry_pb2.MergeSubjectsRequest, _registry_pb2.MergeSubjectsResponse]
+    """Two subjects are one. For the operator. FAILED_PRECONDITION: they cannot be, and nothing was changed."""
+    SplitSubject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SplitSubjectRequest, _registry_pb2.SplitSubjectResponse]
+    """One subject is two. For the operator. What no longer reaches a number or a name is lifted at once."""
+    CorrectSubject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CorrectSubjectRequest, _registry_pb2.CorrectSubjectResponse]
+    """Takes wrong numbers and names away, and adds right ones. For the operator. What no longer reaches a number or a name is lifted at once."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -87,6 +101,20 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Restrictions of this authority, a page at a time. A search by number stands in the audit log, without the number."""
     GetHistory: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetHistoryRequest, _registry_pb2.GetHistoryResponse]  # type: ignore[assignment]
     """Everything that was done with one restriction, in order. NOT_FOUND: no such restriction here."""
+    GetSubject: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetSubjectRequest, _registry_pb2.GetSubjectResponse]  # type: ignore[assignment]
+    """Whom a restriction is on, in figures. Numbers and names are for the operator alone, and with a reason. NOT_FOUND: no such subject here."""
+    AddPost: _aio.UnaryUnaryMultiCallable[_registry_pb2.AddPostRequest, _registry_pb2.AddPostResponse]  # type: ignore[assignment]
+    """Somebody takes a post in an organisation; its restrictions reach the person from the next listing on."""
+    EndPost: _aio.UnaryUnaryMultiCallable[_registry_pb2.EndPostRequest, _registry_pb2.EndPostResponse]  # type: ignore[assignment]
+    """Somebody leaves a post, now or at a date. What has reached the person through it alone is lifted for that person at that moment."""
+    AmendPost: _aio.UnaryUnaryMultiCallable[_registry_pb2.AmendPostRequest, _registry_pb2.AmendPostResponse]  # type: ignore[assignment]
+    """Corrects the dates of a post. FAILED_PRECONDITION: it has been left, so it cannot be held again."""
+    MergeSubjects: _aio.UnaryUnaryMultiCallable[_registry_pb2.MergeSubjectsRequest, _registry_pb2.MergeSubjectsResponse]  # type: ignore[assignment]
+    """Two subjects are one. For the operator. FAILED_PRECONDITION: they cannot be, and nothing was changed."""
+    SplitSubject: _aio.UnaryUnaryMultiCallable[_registry_pb2.SplitSubjectRequest, _registry_pb2.SplitSubjectResponse]  # type: ignore[assignment]
+    """One subject is two. For the operator. What no longer reaches a number or a name is lifted at once."""
+    CorrectSubject: _aio.UnaryUnaryMultiCallable[_registry_pb2.CorrectSubjectRequest, _registry_pb2.CorrectSubjectResponse]  # type: ignore[assignment]
+    """Takes wrong numbers and names away, and adds right ones. For the operator. What no longer reaches a number or a name is lifted at once."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """For authorities. Which authority is meant comes from the certificate. The operator may look up, amend and end, and enters nothing."""
@@ -174,5 +202,61 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetHistoryResponse, _abc.Awaitable[_registry_pb2.GetHistoryResponse]]:
         """Everything that was done with one restriction, in order. NOT_FOUND: no such restriction here."""
+
+    @_abc_1.abstractmethod
+    def GetSubject(
+        self,
+        request: _registry_pb2.GetSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetSubjectResponse, _abc.Awaitable[_registry_pb2.GetSubjectResponse]]:
+        """Whom a restriction is on, in figures. Numbers and names are for the operator alone, and with a reason. NOT_FOUND: no such subject here."""
+
+    @_abc_1.abstractmethod
+    def AddPost(
+        self,
+        request: _registry_pb2.AddPostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.AddPostResponse, _abc.Awaitable[_registry_pb2.AddPostResponse]]:
+        """Somebody takes a post in an organisation; its restrictions reach the person from the next listing on."""
+
+    @_abc_1.abstractmethod
+    def EndPost(
+        self,
+        request: _registry_pb2.EndPostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.EndPostResponse, _abc.Awaitable[_registry_pb2.EndPostResponse]]:
+        """Somebody leaves a post, now or at a date. What has reached the person through it alone is lifted for that person at that moment."""
+
+    @_abc_1.abstractmethod
+    def AmendPost(
+        self,
+        request: _registry_pb2.AmendPostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.AmendPostResponse, _abc.Awaitable[_registry_pb2.AmendPostResponse]]:
+        """Corrects the dates of a post. FAILED_PRECONDITION: it has been left, so it cannot be held again."""
+
+    @_abc_1.abstractmethod
+    def MergeSubjects(
+        self,
+        request: _registry_pb2.MergeSubjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.MergeSubjectsResponse, _abc.Awaitable[_registry_pb2.MergeSubjectsResponse]]:
+        """Two subjects are one. For the operator. FAILED_PRECONDITION: they cannot be, and nothing was changed."""
+
+    @_abc_1.abstractmethod
+    def SplitSubject(
+        self,
+        request: _registry_pb2.SplitSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SplitSubjectResponse, _abc.Awaitable[_registry_pb2.SplitSubjectResponse]]:
+        """One subject is two. For the operator. What no longer reaches a number or a name is lifted at once."""
+
+    @_abc_1.abstractmethod
+    def CorrectSubject(
+        self,
+        request: _registry_pb2.CorrectSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.CorrectSubjectResponse, _abc.Awaitable[_registry_pb2.CorrectSubjectResponse]]:
+        """Takes wrong numbers and names away, and adds right ones. For the operator. What no longer reaches a number or a name is lifted at once."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
