@@ -45,7 +45,7 @@ def test_the_registry_opens_and_knows_its_providers(made: Config):
 
 def test_the_repository_has_the_audiences_and_all_keys_are_there(made: Config):
     assert Repository(made.path(made.repository.path)).audiences() == ["aviation", "rail"]
-    assert set(KeyFolder.load(made.path(made.repository.keys)).names()) == set(key_names(["aviation", "rail"]))
+    assert set(KeyFolder.load(made.path(made.repository.keys)).names()) == {"audit", *key_names(["aviation", "rail"])}
 
 
 def test_a_providers_kit_is_ready_for_the_sdk(made: Config):
