@@ -232,10 +232,22 @@ def _erase_subjects(unit: Unit, subjects: Collection[bytes], actor: Actor) -> in
         session.execute(delete(NameRow).where(NameRow.subject_id == subject))
         session.execute(delete(IdentifierRow).where(IdentifierRow.subject_id == subject))
         row.erased_at = unit.now
+        everybody = _absorbed(session, subject)
+        session.execute(delete(IdempotencyRow).where(IdempotencyRow.restriction_id.in_(everybody)))
         session.flush()
-        _forget(unit, [("subject", subject)], actor, {})
+        _forget(unit, [("subject", item) for item in everybody], actor, {})
         done += 1
     return done
+
+
+def _absorbed(session: Session, subject: bytes) -> list[bytes]:
+    """The subject, and those that were merged into it: what people wrote about them is about this one."""
+    found = [subject]
+    for item in found:
+        query = select(AuditRow.detail).where(AuditRow.object_kind == "subject", AuditRow.object_id == item, AuditRow.act == "MERGE")
+        merges = [json.loads(detail) for detail in session.scalars(query)]
+        found += [bytes.fromhex(merge["absorbed"]) for merge in merges if merge.get("surviving") == item.hex()]
+    return found
 
 
 def _needed(session: Session, subject: bytes) -> bool:

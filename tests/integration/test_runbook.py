@@ -74,6 +74,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_runbook_from_beginning_to_end(folder: Path) -> None:
     providers: dict[str, Provider] = {}
     root = b""

@@ -29,6 +29,7 @@ from tipstaff_server.models import (
     RestrictionRow,
     SubjectRow,
 )
+from tipstaff_server.referring import Reference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,6 +225,18 @@ def test_persons_go_with_the_last_organisation_they_answer_for_and_not_before(wo
     later(world)
     assert retention(world).erase(OPERATOR, None).subjects == 2
     assert (count(world, IdentifierRow), count(world, NameRow)) == (0, 0)
+
+
+def test_reasons_about_whoever_was_merged_into_a_subject_go_with_it(world: World) -> None:
+    ended(world, 0)
+    ended(world, 1)
+    stays, goes = (Reference(identifier=person(index).identifiers[0]) for index in range(2))
+    world.registry.merging.merge(stays, goes, f"{person(1).names[0]} is {person(0).names[0]}", OPERATOR)
+    later(world)
+    done = retention(world).erase(OPERATOR, None)
+    assert (done.restrictions, done.subjects) == (2, 1)
+    assert count(world, AuditReasonRow) == 0
+    assert world.registry.verify_audit() > 0
 
 
 def test_a_subject_with_another_restriction_stays(world: World) -> None:
