@@ -307,7 +307,7 @@ def test_for_the_sign_off_it_is_there_from_the_approval_on(world: World) -> None
     restriction = draft(world)
     world.clock.turn(hours=3)
     approve(world, restriction)
-    (reached,) = read(world.registry, "aviation", world.clock())
+    (reached,) = read(world.registry, "aviation")
     assert reached.restrictions[restriction].entered_at == NOW + timedelta(hours=3)
 
 
