@@ -158,7 +158,7 @@ class ReferenceMachine(RuleBasedStateMachine):
     @rule(data=st.data(), revoked=st.booleans())
     def answer(self, data: st.DataObject, *, revoked: bool) -> None:
         which = data.draw(st.sampled_from([one for one in self.ids if one in self.open]), label="which")
-        number, model = self.open.pop(which), self.model.restrictions[which]
+        number = self.open.pop(which)
         outcome = DisputeState.REVOKED if revoked else DisputeState.REJECTED
         self.real.runtime.registry.answer_dispute(number, outcome, "示例", actor=OPERATOR)
         self.real.relieve()
@@ -166,8 +166,12 @@ class ReferenceMachine(RuleBasedStateMachine):
             self.model.lift(which, "OVER")
             self.push()
             return
+        self.reinstate(which)
+
+    def reinstate(self, which: bytes) -> None:
         self.rejected.add(which)
-        model.state = "IN_FORCE"
+        model = self.model.restrictions[which]
+        model.state, model.reinstated = "IN_FORCE", len(self.model.lifts)
         model.was_active = model.was_active or model.starts <= self.model.now
 
     @precondition(lambda self: self.ids)
@@ -199,6 +203,28 @@ class ReferenceMachine(RuleBasedStateMachine):
     def publish(self) -> None:
         self.real.publish()
         self.model.publish()
+        self.push()
+
+    @precondition(lambda self: self.ids)
+    @rule(data=st.data())
+    def publish_while_a_dispute_comes_and_goes(self, data: st.DataObject) -> None:
+        """The build has read the relief head already: the lift is behind it, and the record says that it is over again."""
+        which = self.draw(data)
+        fresh = which not in self.open and self.model.restrictions[which].state == "IN_FORCE"
+        before = len(self.model.lifts)
+
+        def dispute() -> None:
+            self.cases += 1
+            opened = self.real.runtime.registry.open_dispute(which, "示例", request_id=self.cases.to_bytes(16, "big"), actor=OPERATOR)
+            self.real.relieve()
+            if self.suspends[which] and which not in self.rejected:
+                self.model.lift(which, "SUSPENDED")
+            case = opened.dispute.case_number
+            self.real.runtime.registry.answer_dispute(case, DisputeState.REJECTED, "示例", actor=OPERATOR)
+            self.reinstate(which)
+
+        self.real.publish(dispute if fresh else None)
+        self.model.publish(before)
         self.push()
 
     def push(self) -> None:
@@ -237,7 +263,7 @@ class ReferenceMachine(RuleBasedStateMachine):
         self.real.restart()
 
     @rule(
-        step=st.sampled_from([timedelta(minutes=minutes) for minutes in (1, 10, 29, 30, 31, 60, 180, 1440, 3 * 1440)]),
+        step=st.sampled_from([timedelta(minutes=minutes) for minutes in (1, 10, 29, 30, 31, 60, 180, 1440, 3 * 1440, 8 * 1440)]),
     )
     def pass_time(self, step: timedelta) -> None:
         if self.model.now + step < self.end:
