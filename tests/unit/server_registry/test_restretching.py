@@ -79,7 +79,9 @@ def values(world: World) -> int:
 def right(world: World, number: int, people: int = PEOPLE) -> bool:
     """Builder and sign-off read everybody's S under this stretch, and it is the one that a provider computes."""
     stretch, now = stretch_of(world, number), world.clock()
-    built = {item.identifier: item.stretched for one in world.registry.listing_subjects("aviation", now, number) for item in one.identifiers}
+    built = {
+        item.identifier: item.stretched for one in world.registry.listing_subjects("aviation", now, number) for item in one.identifiers
+    }
     checked = {identifier: value for one in standing.read(world.registry, "aviation", now, number) for identifier, value in one.identifiers}
     return len(built) == people and built == checked and all(value == stretch.stretch(identifier) for identifier, value in built.items())
 
