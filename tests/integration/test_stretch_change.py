@@ -123,7 +123,7 @@ def test_a_change_is_cancelled_or_refused_in_one_line(server: Server) -> None:
     for arguments, why in (
         ((), "no change of stretch is under way"),
         (("--cancel",), "could be cancelled"),
-        (("--n", "4096"), "the least"),
+        (("--n", "2048"), "the least"),
         (("--n", "5", "--weaker"), "no scrypt cost"),
         (("--n", "8", "--audience", "nobody", "--weaker"), "there is no audience"),
     ):
