@@ -84,7 +84,8 @@ class Core:
     def refresh_stretch(self, session: Session) -> int:
         """Takes over the stretch that identifiers are entered with now, should it have changed; its number."""
         now = stretches.current(session)
-        if now.number != self.stretcher.number:
+        # Never back, for a session that began earlier: what is computed next would be taken for what is current.
+        if now.number > self.stretcher.number:
             self.stretcher.stretch, self.stretcher.number = now.stretch, now.number
         return now.number
 

@@ -88,7 +88,10 @@ class Stretched:
         self._stretch, self._state = found.stretch, found.state
 
     def of(self, row: Any, identifier: Identifier) -> bytes:
-        """32 bytes. `row` has the columns of IDENTIFIER. Of what was entered since the next stretch was ready it may have to be computed, which takes its time."""
+        """32 bytes. `row` has the columns of IDENTIFIER.
+
+        Of what was entered since the next stretch was ready it may have to be computed, which takes its time.
+        """
         if self._state is not StretchState.CURRENT and row.next_stretched is not None:
             return self._vault.decrypt(NEXT_STRETCHED, row.blind, row.next_stretched)
         if self._state is StretchState.READY:
