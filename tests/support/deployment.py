@@ -95,7 +95,7 @@ class Deployment:
             return read(*arguments)
 
         with patch.object(registry, "listing_subjects", interrupted):
-            build(self.runtime, self.audience)
+            build(self.runtime, self.audience, from_scratch=meanwhile is not None)
         publishing.sign_off(self.runtime, self.audience, accept_growth=True)
         publishing.publish(self.runtime, self.audience)
 
