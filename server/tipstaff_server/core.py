@@ -89,6 +89,11 @@ class Core:
             self.stretcher.stretch, self.stretcher.number = now.stretch, now.number
         return now.number
 
+    def still(self, session: Session, computed: tuple[int, dict[bytes, bytes]]) -> dict[bytes, bytes]:
+        """Values computed before an act by the stretch of that number: none of them where another is in use by now."""
+        number, values = computed
+        return values if self.refresh_stretch(session) == number else {}
+
     @contextmanager
     def act(self) -> Generator[Unit]:
         """A transaction that commits with its audit entries, or not at all."""

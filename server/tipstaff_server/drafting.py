@@ -116,11 +116,10 @@ class Drafting:
         if not actor.is_person:
             raise PermissionDeniedError("approving takes a person: use a certificate that names an officer (…/officer/…)")
         request = ["APPROVE", approval.restriction_id.hex(), approval.reason]
-        number, stretched = self._stretched(approval.restriction_id, actor)
+        computed = self._stretched(approval.restriction_id, actor)
         with self._core.act() as unit:
             row = find(unit.session, approval.restriction_id, actor, self._core, lock=True)
-            if self._core.refresh_stretch(unit.session) != number:
-                stretched = {}  # by a stretch that is no longer in use: computed again, here
+            stretched = self._core.still(unit.session, computed)
             if first_answer(unit, self._core.vault, actor, approval.given, request) is None:
                 check_version(row, approval.given)
                 self._approve(unit, row, stretched, actor, approval.reason)

@@ -30,10 +30,11 @@ from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.sealing import SALT_SIZE, Stretch
 from tipstaff_server import stretches
 from tipstaff_server.actors import SYSTEM
+from tipstaff_server.audit import lock_head
 from tipstaff_server.errors import InvalidRequestError, LifecycleError
 from tipstaff_server.models import EpochKeyRow, IdentifierRow, StretchRow, StretchState
-from tipstaff_server.stretches import NEXT_STRETCHED, Numbered
-from tipstaff_server.subjects import NUMBER, STRETCHED
+from tipstaff_server.stretches import Numbered
+from tipstaff_server.subjects import NEXT_STRETCHED, NUMBER, STRETCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,11 +131,13 @@ class Restretching:
         numbers = [vault.decrypt(NUMBER, row.blind, row.value) for row in rows]
         identifiers = [Identifier(IdentifierKind(number[0]), number[1:].decode("ascii")) for number in numbers]
         values = list(pool.map(stretch.stretch, identifiers))
-        found = [
-            {"row": row.blind, "new": vault.encrypt(NEXT_STRETCHED, row.blind, value)} for row, value in zip(rows, values, strict=True)
-        ]
         with self._core.database.write() as session:
+            if rows:
+                lock_head(session, vault)
             _hold(session, number, (StretchState.PREPARING, StretchState.READY))
+            found = [
+                {"row": row.blind, "new": vault.encrypt(NEXT_STRETCHED, row.blind, value)} for row, value in zip(rows, values, strict=True)
+            ]
             if found:
                 session.connection().execute(_FILL, found)
         return [row.blind for row in rows]
@@ -211,6 +214,7 @@ class Restretching:
         """One batch of step 4; whether it was the last."""
         vault = self._core.vault
         with self._core.database.write() as session:
+            lock_head(session, vault)
             row = _hold(session, number, (StretchState.TAKING_OVER, StretchState.CURRENT), alone=True)
             found = _computed(session)
             moved = [

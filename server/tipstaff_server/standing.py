@@ -130,9 +130,7 @@ def read(registry: Registry, audience: str, stretch: int | None = None) -> Itera
         yield from found.values()
 
 
-def _page(
-    session: Session, sets: dict[int, tuple[str, ...]], types: dict[bytes, int], span: tuple[bytes, bytes]
-) -> dict[bytes, Reached]:
+def _page(session: Session, sets: dict[int, tuple[str, ...]], types: dict[bytes, int], span: tuple[bytes, bytes]) -> dict[bytes, Reached]:
     reached: dict[bytes, Reached] = {}
     reaching = _reaching(session, sets, span)
     exemptions = _exemptions(session, {row.id for row, _ in reaching.values()})

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from tipstaff_sdk.sealing import Stretch
 from tipstaff_server.errors import NotFoundError, StretchRetiredError
 from tipstaff_server.models import IdentifierRow, StretchRow, StretchState
-from tipstaff_server.subjects import STRETCHED
+from tipstaff_server.subjects import NEXT_STRETCHED, STRETCHED
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from tipstaff_sdk.identity import Identifier
     from tipstaff_server.vault import Vault
 
-__all__ = ["IDENTIFIER", "NEXT_STRETCHED", "Numbered", "Stretched", "current", "newest", "of_number"]
+__all__ = ["IDENTIFIER", "Numbered", "Stretched", "current", "newest", "of_number"]
 
-NEXT_STRETCHED = "identifiers.next_stretched"
 IDENTIFIER = (IdentifierRow.subject_id, IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched, IdentifierRow.next_stretched)
 """Columns to select for `Stretched.of`."""
 ENTERED_BY = (StretchState.CURRENT, StretchState.TAKING_OVER)

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from tests.support.registry import COURT, OPERATOR, World, entry, listed, make_world, person, submit
 from tipstaff_sdk.sealing import Stretch
-from tipstaff_server import migrations, restretching, setup, standing
+from tipstaff_server import migrations, rekeying, restretching, sealed, setup, standing
 from tipstaff_server.epochs import EpochKeys
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, StretchRetiredError
 from tipstaff_server.models import AuditRow, IdentifierRow, StretchState
@@ -82,7 +82,7 @@ def right(world: World, number: int, people: int = PEOPLE) -> bool:
     built = {
         item.identifier: item.stretched for one in world.registry.listing_subjects("aviation", now, number) for item in one.identifiers
     }
-    checked = {identifier: value for one in standing.read(world.registry, "aviation", now, number) for identifier, value in one.identifiers}
+    checked = {identifier: value for one in standing.read(world.registry, "aviation", number) for identifier, value in one.identifiers}
     return len(built) == people and built == checked and all(value == stretch.stretch(identifier) for identifier, value in built.items())
 
 
@@ -184,7 +184,7 @@ def test_it_takes_over_when_no_epoch_of_another_is_in_use(peopled: World, epochs
     with pytest.raises(StretchRetiredError, match="build again"):
         list(registry.listing_subjects("aviation", peopled.clock(), 1))
     with pytest.raises(StretchRetiredError):
-        list(standing.read(registry, "aviation", peopled.clock(), 1))
+        list(standing.read(registry, "aviation", 1))
 
 
 def test_an_audience_that_stays_behind_holds_it_up(peopled: World, epochs: EpochKeys) -> None:
@@ -379,3 +379,24 @@ def test_the_schema_goes_back_with_the_stretch_in_use_and_not_in_the_middle_of_a
     assert setup.open_facts(peopled.database, peopled.vault) == wanted
     assert epochs.current("aviation").stretch == 1
     assert right(peopled, 1)
+
+
+def test_the_registry_s_keys_may_change_in_the_middle(peopled: World) -> None:
+    number = begin(peopled)
+    steps: Iterator[int] = iter(range(9))
+
+    def rekey(_done: int, _every: int) -> None:
+        match next(steps):
+            case 0:
+                rekeying.reindex(peopled.database, peopled.vault, actor=OPERATOR, now=peopled.clock())
+            case 1:
+                rekeying.rotate(peopled.database, peopled.vault, actor=OPERATOR, now=peopled.clock())
+                assert list(sealed.reencrypt(peopled.database, peopled.vault))
+            case _:
+                pass
+
+    peopled.registry.restretching.fill(number, rekey)
+    assert right(peopled, 1)
+    assert right(peopled, number)
+    with peopled.database.read() as session:
+        assert len(sealed.counts(session)) == 1
