@@ -88,6 +88,7 @@ def test_the_old_listing_and_the_new_one_both_decide_right(server: Server, tmp_p
         assert verdict(old, LATER) is Verdict.RESTRICTED
 
 
+@pytest.mark.timeout(300)
 def test_a_change_that_is_killed_goes_on_where_it_was(server: Server) -> None:
     folder = str(server.config.folder)
     slow = (
@@ -118,6 +119,7 @@ def test_a_change_that_is_killed_goes_on_where_it_was(server: Server) -> None:
         assert "aviation: epoch 2 uses stretch 2" in changed(server, "--audience", "aviation")
 
 
+@pytest.mark.timeout(300)
 def test_a_change_is_cancelled_or_refused_in_one_line(server: Server) -> None:
     folder = server.config.folder
     for arguments, why in (
