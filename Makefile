@@ -24,7 +24,7 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
-# The reference model at length, wrong steps that it has to notice, and the large counts: some hours on two cores.
+# The reference model at length, wrong steps that it has to notice, and the large counts: an hour or a little more on two free cores.
 soak: $(READY)
 	$(BIN)/python -m pytest -n 2 -m soak
 

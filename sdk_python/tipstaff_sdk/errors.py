@@ -17,6 +17,7 @@
     │   └── CatalogueError                    ... of the catalogue of measures
     ├── SealError                             a sealed record does not open
     ├── ConfigurationError                    settings that cannot work
+    │   └── KeyStoreError                     ... or the place of the epoch keys refuses: no module, wrong PIN, no key, token gone
     ├── UntrustedError                        what was fetched is not signed as it has to be
     ├── NotReadyError                         no fresh listing within the time given
     ├── StorageError                          the local disk refuses
@@ -109,6 +110,10 @@ class NotReadyError(TipstaffError):
 
 class StorageError(TipstaffError):
     """The local disk refuses to read or to write."""
+
+
+class KeyStoreError(ConfigurationError):
+    """The place where epoch keys live cannot be used."""
 
 
 class UntrustedError(TipstaffError):

@@ -1,8 +1,9 @@
 """Where a provider keeps its epoch master keys.
 
 Whoever holds the files and these keys can enumerate the listing, so by default keys live in memory only and are fetched anew at each
-start. `KeyringKeyStore` gives them to the operating system's keyring; `FileKeyStore` keeps them in clear on disk, a stated choice for
-development and for sites without a network. Whoever has an HSM or a vault passes a `KeyStore` of their own to `Screener`.
+start. `KeyringKeyStore` gives them to the operating system's keyring, `Pkcs11KeyStore` (pkcs11_keystore.py) seals them by a key in a token;
+`FileKeyStore` keeps them in clear on disk, a stated choice for development and for sites without a network. Whoever has a vault of another
+kind passes a `KeyStore` of their own to `Screener`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.settings import Settings
 
-__all__ = ["KEY_BYTES", "FileKeyStore", "KeyStore", "KeyringKeyStore", "MemoryKeyStore", "open_key_store"]
+__all__ = ["KEY_BYTES", "FileKeyStore", "KeyStore", "KeyringKeyStore", "MemoryKeyStore", "decode_keys", "encode_keys", "open_key_store"]
 
 KEY_BYTES: Final = 32
 _VERSION: Final = 1
@@ -79,13 +80,13 @@ class FileKeyStore:
             raise ConfigurationError(f"cannot read the key file {self._path} ({error.strerror}); correct its owner or delete it") from error
         try:
             self._refuse_shared(os.fstat(descriptor))
-            return _decode(os.read(descriptor, _MAX_BYTES), f"the key file {self._path} is damaged: delete it and sync again")
+            return decode_keys(os.read(descriptor, _MAX_BYTES), f"the key file {self._path} is damaged: delete it and sync again")
         finally:
             os.close(descriptor)
 
     def save(self, keys: Mapping[int, bytes]) -> None:
         try:
-            write_atomic(self._path, _encode(keys), mode=0o600)
+            write_atomic(self._path, encode_keys(keys), mode=0o600)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot write the key file {self._path} ({error.strerror}); make room or use key_store=memory"
@@ -132,11 +133,11 @@ class KeyringKeyStore:
         except self._refusal as error:
             raise self._refused(error) from error
         damaged = f"the keyring's entry {self._entry[0]!r} is damaged: delete it and sync again"
-        return {} if content is None else _decode(content.encode("utf-8", "replace"), damaged)
+        return {} if content is None else decode_keys(content.encode("utf-8", "replace"), damaged)
 
     def save(self, keys: Mapping[int, bytes]) -> None:
         try:
-            self._keyring.set_password(*self._entry, _encode(keys).decode("ascii"))
+            self._keyring.set_password(*self._entry, encode_keys(keys).decode("ascii"))
         except self._refusal as error:
             raise self._refused(error) from error
 
@@ -153,15 +154,30 @@ def open_key_store(settings: Settings) -> KeyStore:
         return FileKeyStore(settings.state_dir / "epoch-keys.json")
     if settings.key_store == "keyring":
         return KeyringKeyStore(settings.audience, settings.state_dir)
+    if settings.key_store == "pkcs11":
+        return _open_pkcs11(settings)
     return MemoryKeyStore()
 
 
-def _encode(keys: Mapping[int, bytes]) -> bytes:
+def _open_pkcs11(settings: Settings) -> KeyStore:
+    from tipstaff_sdk.pkcs11_keystore import Pkcs11KeyStore  # noqa: PLC0415  an extra
+
+    module, token, key = settings.pkcs11_module, settings.pkcs11_token, settings.pkcs11_key
+    if module is None or token is None or key is None:
+        raise ConfigurationError(
+            "key_store = pkcs11 needs pkcs11_module, pkcs11_token and pkcs11_key: where the library is, and the labels"
+        )
+    return Pkcs11KeyStore(settings.state_dir / "epoch-keys.sealed", settings.audience, module=module, token=token, key=key)
+
+
+def encode_keys(keys: Mapping[int, bytes]) -> bytes:
+    """As a document: what the key stores keep. Raises ValueError: an epoch key is not 32 bytes."""
     encoded = {str(epoch): base64.b64encode(key).decode("ascii") for epoch, key in sorted(_checked(keys).items())}
     return json.dumps({"version": _VERSION, "keys": encoded}, indent=1).encode("ascii")
 
 
-def _decode(content: bytes, damaged: str) -> dict[int, bytes]:
+def decode_keys(content: bytes, damaged: str) -> dict[int, bytes]:
+    """What `encode_keys` gave. Raises ConfigurationError with the text `damaged`."""
     try:
         document = json.loads(content)
         keys = {int(epoch): base64.b64decode(text, validate=True) for epoch, text in document["keys"].items()}

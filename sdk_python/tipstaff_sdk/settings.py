@@ -65,9 +65,16 @@ class Settings:
     """Its private key (PEM, not encrypted)."""
     server_name: str | None = None
     """The name to expect in the server's certificate when it differs from the host in `server`."""
-    key_store: Literal["memory", "keyring", "file"] = "memory"
-    """Where epoch keys live. `keyring` is the operating system's (needs the package of that name); `file` keeps them in clear in
+    key_store: Literal["memory", "keyring", "pkcs11", "file"] = "memory"
+    """Where epoch keys live. `keyring` is the operating system's (needs the package of that name); `pkcs11` seals them in `state_dir` by a
+    key in a token (needs the extra of that name; the PIN comes from TIPSTAFF_PKCS11_PIN); `file` keeps them in clear in
     `state_dir`, 0600: a development choice, or for sites without a network."""
+    pkcs11_module: Path | None = None
+    """The token's library, for example /usr/lib/softhsm/libsofthsm2.so."""
+    pkcs11_token: str | None = None
+    """The token's label."""
+    pkcs11_key: str | None = None
+    """The label of the AES key in it that seals epoch keys."""
     wrapping_key_file: Path | None = None
     """This provider's X25519 private key (PEM), to whose registered public half the server seals epoch keys; a stolen certificate then
     yields no epoch key. Without it they are sealed to a key made for each request."""
@@ -265,7 +272,7 @@ _BOUNDS: Final = {
     "outbox_limit": (1, 10_000_000),
     "outbox_wait": (0.0, 3_600.0),
 }
-_CHOICES: Final = {"profile": ("full", "lean"), "key_store": ("memory", "keyring", "file"), "lang": ("zh", "en", None)}
+_CHOICES: Final = {"profile": ("full", "lean"), "key_store": ("memory", "keyring", "pkcs11", "file"), "lang": ("zh", "en", None)}
 
 
 def _check(settings: Settings) -> None:

@@ -9,6 +9,7 @@ A wrong file raises AdministrationError with one line for each mistake and the p
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -226,6 +227,19 @@ class Administration(_Model):
             values: Any = yaml.load(data, _Loader)  # noqa: S506  a SafeLoader that also refuses repeated keys and aliases
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise AdministrationError(f"{where} is not valid YAML: {error}") from None
+        return cls._validated(values, where)
+
+    @classmethod
+    def from_document(cls, text: str, where: str) -> Administration:
+        """From what `document` gave, a hundred times quicker than as YAML. Raises AdministrationError."""
+        try:
+            values: Any = json.loads(text)
+        except (ValueError, RecursionError):
+            raise AdministrationError(f"{where} is not the JSON that was stored; restore the database from its backup") from None
+        return cls._validated(values, where)
+
+    @classmethod
+    def _validated(cls, values: Any, where: str) -> Administration:
         try:
             return cls.model_validate(values)
         except ValidationError as error:

@@ -162,6 +162,7 @@ def _build(runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, 
     states = BuildStates(place.with_suffix(".kept"), disk=disk)
     parameters = _parameters(runtime, audience, now)
     parameters.epoch = epoch.number
+    parameters.stretch.CopyFrom(runtime.registry.stretch_of(epoch).to_proto())
     parameters.relief_sequence = relief_sequence
     plan = incremental.plan(runtime, states, key, parameters, now, from_scratch=from_scratch)
     plan, contents = _contents(runtime, key, plan, states, place)
@@ -206,10 +207,12 @@ def _contents(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, 
 def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path) -> Contents:
     registry, counts = runtime.registry, Counts()
     everybody = plan.touched is None
+    epoch = runtime.epochs.get(key.audience, key.epoch)
+    stretch = None if epoch is None else epoch.stretch
     if plan.touched is None:
-        subjects = registry.listing_subjects(key.audience, plan.now)
+        subjects = registry.listing_subjects(key.audience, plan.now, stretch)
     else:
-        subjects = registry.listing_chosen(key.audience, plan.now, plan.touched)
+        subjects = registry.listing_chosen(key.audience, plan.now, plan.touched, stretch)
     keep = _published_bits(runtime, key.audience)
     with PackBuilder(key.epoch) as pack:
         with RowWriter(place / ("rows" if everybody else "touched")) as rows:
@@ -285,7 +288,6 @@ def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.L
     parameters = listing_pb2.ListingParameters(
         audience=audience,
         relief_max_age_seconds=publication.relief_max_age_seconds,
-        stretch=runtime.registry.stretch.to_proto(),
         measures=sorted(policies.audience(audience)),
         catalogue_version=policies.version,
     )

@@ -117,7 +117,7 @@ class RetentionSection(_Section):
 
 
 class StretchSection(_Section):
-    """Cost of stretching identifiers (scrypt). `n`, `r`, `p` are fixed when the registry is created; `threads` may change."""
+    """Cost of stretching identifiers (scrypt). `n`, `r`, `p` are those of a new registry (`keys change-stretch` changes them)."""
 
     n: int = Field(default=1 << 12, ge=2, le=1 << 20)
     r: int = Field(default=8, ge=1, le=64)

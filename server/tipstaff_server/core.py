@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
+from tipstaff_server import stretches
 from tipstaff_server.audit import AuditLog
 from tipstaff_server.models import ReliefHeadRow, ReliefRow
 from tipstaff_server.policies import Policies, PolicyCache
@@ -79,6 +80,19 @@ class Core:
     remedy_days: int = 15
     disputes_per_hour: int = 120
     policies: PolicyCache = field(default_factory=PolicyCache)
+
+    def refresh_stretch(self, session: Session) -> int:
+        """Takes over the stretch that identifiers are entered with now, should it have changed; its number."""
+        now = stretches.current(session)
+        # Never back, for a session that began earlier: what is computed next would be taken for what is current.
+        if now.number > self.stretcher.number:
+            self.stretcher.stretch, self.stretcher.number = now.stretch, now.number
+        return now.number
+
+    def still(self, session: Session, computed: tuple[int, dict[bytes, bytes]]) -> dict[bytes, bytes]:
+        """Values computed before an act by the stretch of that number: none of them where another is in use by now."""
+        number, values = computed
+        return values if self.refresh_stretch(session) == number else {}
 
     @contextmanager
     def act(self) -> Generator[Unit]:

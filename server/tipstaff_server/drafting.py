@@ -116,9 +116,10 @@ class Drafting:
         if not actor.is_person:
             raise PermissionDeniedError("approving takes a person: use a certificate that names an officer (…/officer/…)")
         request = ["APPROVE", approval.restriction_id.hex(), approval.reason]
-        stretched = self._stretched(approval.restriction_id, actor)
+        computed = self._stretched(approval.restriction_id, actor)
         with self._core.act() as unit:
             row = find(unit.session, approval.restriction_id, actor, self._core, lock=True)
+            stretched = self._core.still(unit.session, computed)
             if first_answer(unit, self._core.vault, actor, approval.given, request) is None:
                 check_version(row, approval.given)
                 self._approve(unit, row, stretched, actor, approval.reason)
@@ -141,17 +142,18 @@ class Drafting:
                 answers.append(Approved(approval.restriction_id, None, str(error)))
         return answers
 
-    def _stretched(self, restriction_id: bytes, actor: Actor) -> dict[bytes, bytes]:
-        """Stretching takes its time, so it happens before the transaction, which holds locks."""
+    def _stretched(self, restriction_id: bytes, actor: Actor) -> tuple[int, dict[bytes, bytes]]:
+        """Stretching takes its time, so it happens before the transaction, which holds locks. The stretch's number, and its values."""
         with self._core.database.read() as session:
+            number = self._core.refresh_stretch(session)
             row = find(session, restriction_id, actor, self._core)
             if row.state is not State.DRAFT:
-                return {}
+                return number, {}
             entry = Entry.from_proto(self._message(_draft_of(session, row)))
             wanted = {blind_of(self._core.vault, item): item for party in _parties(entry) for item in party.identifiers}
             known = set(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))))
         futures = {blind: self._core.stretcher.submit(item) for blind, item in wanted.items() if blind not in known}
-        return {blind: future.result() for blind, future in futures.items()}
+        return number, {blind: future.result() for blind, future in futures.items()}
 
     def _approve(self, unit: Unit, row: RestrictionRow, stretched: dict[bytes, bytes], actor: Actor, reason: str) -> None:
         draft = _draft_of(unit.session, row)

@@ -2,6 +2,7 @@
 
 Kept encrypted by the vault, made when first asked for, epoch 1 first. A rotation makes the next epoch and gives its key to providers at
 once; listings use it after a lead, by when they have it. The epoch before retires an overlap later; until then listings of both are in use.
+An epoch keeps the stretch that it began with (stretches.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from tipstaff.v1 import distribution_pb2
+from tipstaff_server import stretches
 from tipstaff_server.audit import lock_head
 from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import InvalidRequestError, PermissionDeniedError
@@ -49,6 +51,7 @@ class Epoch:
     valid_from: datetime
     valid_until: datetime | None
     key: bytes = field(repr=False)
+    stretch: int = 1  # number of the stretch that its listings use
 
 
 class EpochKeys:
@@ -79,6 +82,10 @@ class EpochKeys:
         with self._database.read() as session:
             rows = self._rows(session, audience)
         return [self._open(row) for row in rows if row.retired_at is None or row.retired_at > now]
+
+    def newest(self, audience: str) -> Epoch:
+        """The last one that was made; what listings use now, or after its lead."""
+        return self.in_use(audience)[-1]
 
     def get(self, audience: str, number: int) -> Epoch | None:
         """One epoch, also a retired one; None when there is no such."""
@@ -125,14 +132,15 @@ class EpochKeys:
     def _make(self, session: Session, audience: str, number: int, begins: datetime) -> EpochKeyRow:
         lock_head(session, self._vault)
         key = self._vault.encrypt(KEY, row_of(audience, number), secrets.token_bytes(KEY_BYTES))
-        row = EpochKeyRow(audience_id=audience, epoch=number, key=key, created_at=begins, retired_at=None)
+        stretch = stretches.newest(session).number
+        row = EpochKeyRow(audience_id=audience, epoch=number, key=key, created_at=begins, retired_at=None, stretch=stretch)
         session.add(row)
         session.flush()
         return row
 
     def _open(self, row: EpochKeyRow) -> Epoch:
         key = self._vault.decrypt(KEY, row_of(row.audience_id, row.epoch), row.key)
-        return Epoch(row.audience_id, row.epoch, row.created_at, row.retired_at, key)
+        return Epoch(row.audience_id, row.epoch, row.created_at, row.retired_at, key, row.stretch)
 
 
 def row_of(audience: str, number: int) -> bytes:

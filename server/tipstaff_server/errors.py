@@ -28,7 +28,9 @@
     ├── WorkDirError                  a working directory cannot be made, or is not one
     ├── PublicationError              a listing cannot be built or published
     │   ├── SignOffRefusedError       the independent check refused it; `reasons` says why
-    │   └── BuildStateError           what the last build kept cannot be worked from: build from scratch
+    │   ├── BuildStateError           what the last build kept cannot be worked from: build from scratch
+    │   └── StretchRetiredError       it would need values that are no longer kept, or not yet
+    ├── StretchChangedError           identifiers were stretched as they no longer are; do it again
     ├── NotIdentifiedError            a client certificate names nobody
     │   └── CertificateRefusedError   it names somebody, but is revoked or has run out
     ├── CallLimitError                a caller asks for too much; `wait` says when to ask again
@@ -237,6 +239,14 @@ class BuildStateError(PublicationError):
     def __init__(self, message: str, *, damaged: bool = True) -> None:
         super().__init__(message)
         self.damaged = damaged
+
+
+class StretchRetiredError(PublicationError):
+    """The epoch's stretch is not one whose values the registry holds."""
+
+
+class StretchChangedError(ServerError):
+    """Identifiers were stretched by the stretch before: stretch them again."""
 
 
 class NotIdentifiedError(ServerError):

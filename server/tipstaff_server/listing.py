@@ -37,7 +37,8 @@ from tipstaff_server.models import (
     SubjectRow,
 )
 from tipstaff_server.policies import Policies, visible_sets
-from tipstaff_server.subjects import NAME, NUMBER, STRETCHED
+from tipstaff_server.stretches import IDENTIFIER, Stretched
+from tipstaff_server.subjects import NAME, NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,6 +130,7 @@ class _Page:
     sets: dict[int, tuple[str, ...]]
     types: dict[bytes, int]
     now: datetime
+    stretched: Stretched
     reaches: dict[bytes, dict[bytes, _Reach]] = field(default_factory=lambda: defaultdict(dict))
 
 
@@ -154,8 +156,11 @@ class Listing:
             )
             return [Lift(row.sequence, row.lifted, row.at) for row in found]
 
-    def subjects(self, audience: str, now: datetime) -> Iterator[ListingSubject]:
-        """Every subject with a visible restriction. Raises NotFoundError: no such audience; VaultDataError."""
+    def subjects(self, audience: str, now: datetime, stretch: int | None = None) -> Iterator[ListingSubject]:
+        """Every subject with a visible restriction. `stretch`: the number of the epoch's; by default the current one.
+
+        Raises NotFoundError: no such audience; VaultDataError; StretchRetiredError.
+        """
         last = b""
         while True:
             with self._core.database.read() as session:
@@ -163,25 +168,29 @@ class Listing:
                     select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id > last).order_by(SubjectRow.id).limit(self._core.page_size)
                 ).all()
                 span = partial(_between, last, rows[-1].id if rows else last)
-                found = self._read(session, audience, now, {row.id: row.type for row in rows}, span)
+                stretched = Stretched(session, self._core.vault, stretch)
+                found = self._read(session, audience, now, {row.id: row.type for row in rows}, span, stretched)
             yield from found
             if not rows:
                 return
             last = rows[-1].id
 
-    def chosen(self, audience: str, now: datetime, ids: Sequence[bytes]) -> Iterator[ListingSubject]:
+    def chosen(self, audience: str, now: datetime, ids: Sequence[bytes], stretch: int | None = None) -> Iterator[ListingSubject]:
         """Those of some subjects (ids ascending) that have a visible restriction, as `subjects` gives them."""
         for start in range(0, len(ids), self._core.page_size):
             some = ids[start : start + self._core.page_size]
             with self._core.database.read() as session:
                 rows = session.execute(select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id.in_(some)))
-                found = self._read(session, audience, now, {row.id: row.type for row in rows}, partial(_one_of, some))
+                stretched = Stretched(session, self._core.vault, stretch)
+                found = self._read(session, audience, now, {row.id: row.type for row in rows}, partial(_one_of, some), stretched)
             yield from found
 
-    def _read(self, session: Session, audience: str, now: datetime, types: dict[bytes, int], holds: _Holds) -> list[ListingSubject]:
+    def _read(
+        self, session: Session, audience: str, now: datetime, types: dict[bytes, int], holds: _Holds, stretched: Stretched
+    ) -> list[ListingSubject]:
         policies = self._core.policies.get(session)
         sets = visible_sets(session, policies.audience(audience))
-        page = _Page(session, holds, policies, sets, types, now)
+        page = _Page(session, holds, policies, sets, types, now, stretched)
         if types and sets:
             self._own(page)
             self._through_organisations(page)
@@ -237,13 +246,12 @@ class Listing:
     def _identifiers(self, page: _Page) -> dict[bytes, list[ListingIdentifier]]:
         vault = self._core.vault
         found: dict[bytes, list[ListingIdentifier]] = defaultdict(list)
-        columns = (IdentifierRow.subject_id, IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched)
-        query = select(*columns).where(page.holds(IdentifierRow.subject_id))
+        query = select(*IDENTIFIER).where(page.holds(IdentifierRow.subject_id))
         for row in page.session.execute(query):
             if row.subject_id in page.reaches:
                 number = vault.decrypt(NUMBER, row.blind, row.value)
                 identifier = Identifier(IdentifierKind(number[0]), number[1:].decode("ascii"))
-                found[row.subject_id].append(ListingIdentifier(identifier, vault.decrypt(STRETCHED, row.blind, row.stretched)))
+                found[row.subject_id].append(ListingIdentifier(identifier, page.stretched.of(row, identifier)))
         for items in found.values():
             items.sort(key=lambda item: (item.identifier.kind, item.identifier.number))
         return found

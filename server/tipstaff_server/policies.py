@@ -85,7 +85,7 @@ def visible_sets(session: Session, measures: frozenset[str]) -> dict[int, tuple[
 
 def _read(session: Session, version: int) -> Policies:
     row = session.execute(select(AdministrationRow.document, AdministrationRow.made_at).where(AdministrationRow.version == version)).one()
-    administration = Administration.parse(row.document.encode(), f"administration version {version}")
+    administration = Administration.from_document(row.document, f"administration version {version}")
     return Policies(
         version=version,
         made_at=row.made_at,

@@ -85,7 +85,7 @@ class Posts:
         """
         check_reason(reason)
         _check_person(person)
-        stretched = stretch_unknown(self._core, person.party.identifiers)
+        computed = stretch_unknown(self._core, person.party.identifiers)
         vault = self._core.vault
         numbers = sorted([int(item.kind), item.number] for item in person.party.identifiers)
         request = ["POST_ADD", organisation.key(vault), numbers, person.party.names, person.capacity, dates, reason]
@@ -95,6 +95,7 @@ class Posts:
             target = find_subject(unit.session, vault, organisation, actor)
             if target.type != ORGANISATION:
                 raise InvalidRequestError("this subject is a person: only an organisation has posts")
+            stretched = self._core.still(unit.session, computed)
             resolver = Resolver(unit.session, vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
             resolver.load([person.party])
             staged = resolver.stage()

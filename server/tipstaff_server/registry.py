@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import select, update
 
-from tipstaff_server import audit
+from tipstaff_server import audit, stretches
 from tipstaff_server.acts import Acting
 from tipstaff_server.amending import Amending
 from tipstaff_server.answering import Answering
@@ -34,6 +34,7 @@ from tipstaff_server.models import DisputeGround, ProviderRow
 from tipstaff_server.posts import Posts
 from tipstaff_server.remedies import Remedies
 from tipstaff_server.repeating import ANY
+from tipstaff_server.restretching import Restretching
 from tipstaff_server.retention import Retention
 from tipstaff_server.setup import open_facts
 from tipstaff_server.showing import Showing
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from tipstaff_server.config import Config, RetentionSection
     from tipstaff_server.disputes import Chased, Dispute, OpenedDispute
     from tipstaff_server.entries import Entry
+    from tipstaff_server.epochs import Epoch
     from tipstaff_server.listing import Lift, ListingSubject
     from tipstaff_server.policies import Policies
     from tipstaff_server.repeating import Precondition
@@ -83,7 +85,10 @@ class Registry:
         threads: int = 2,
     ) -> None:
         """Opens a registry that `setup.initialise` made. Raises SchemaVersionError, WrongVaultKeyError."""
-        stretcher = Stretcher(open_facts(database, vault), threads=threads)
+        open_facts(database, vault)
+        with database.read() as session:
+            now = stretches.current(session)
+        stretcher = Stretcher(now.stretch, threads=threads, number=now.number)
         self.database = database
         self.vault = vault
         self.clock = clock
@@ -102,6 +107,7 @@ class Registry:
         self.showing = Showing(self._core)
         self.merging = Merging(self._core)
         self.splitting = Splitting(self._core)
+        self.restretching = Restretching(self._core)
 
     @classmethod
     def open(cls, config: Config, *, clock: Clock = utc_now) -> Registry:
@@ -133,8 +139,14 @@ class Registry:
 
     @property
     def stretch(self) -> Stretch:
-        """Salt and cost of stretching, for ListingParameters."""
-        return self._core.stretcher.stretch
+        """Salt and cost of stretching identifiers as they are entered now."""
+        with self.database.read() as session:
+            return stretches.current(session).stretch
+
+    def stretch_of(self, epoch: Epoch) -> Stretch:
+        """Salt and cost of an epoch's listings, for their ListingParameters."""
+        with self.database.read() as session:
+            return stretches.of_number(session, epoch.stretch).stretch
 
     def policies(self) -> Policies:
         """The current administration: `.audiences` (id → codes), `.lists`, `.authorities`, `.version`."""
@@ -226,13 +238,18 @@ class Registry:
 
     # Listing and relief
 
-    def listing_subjects(self, audience: str, now: datetime) -> Iterator[ListingSubject]:
-        """Every subject that the audience may see, in order of random ids, in bounded memory. Read `relief_head` before."""
-        return self._listing.subjects(audience, now)
+    def listing_subjects(self, audience: str, now: datetime, stretch: int | None = None) -> Iterator[ListingSubject]:
+        """Every subject that the audience may see, in order of random ids, in bounded memory. Read `relief_head` before.
 
-    def listing_chosen(self, audience: str, now: datetime, subjects: Sequence[bytes]) -> Iterator[ListingSubject]:
+        `stretch`: the number of the epoch's, `Epoch.stretch`; by default the current one.
+        """
+        return self._listing.subjects(audience, now, stretch)
+
+    def listing_chosen(
+        self, audience: str, now: datetime, subjects: Sequence[bytes], stretch: int | None = None
+    ) -> Iterator[ListingSubject]:
         """Those of some subjects (ids ascending) that the audience may see, as `listing_subjects` gives them."""
-        return self._listing.chosen(audience, now, subjects)
+        return self._listing.chosen(audience, now, subjects, stretch)
 
     def relief_head(self) -> int:
         """The last relief sequence; 0 before the first."""

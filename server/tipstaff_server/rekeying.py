@@ -20,7 +20,7 @@ from tipstaff_server import vault_keys
 from tipstaff_server.audit import AuditLog, lock_head
 from tipstaff_server.models import IdentifierRow, KeyPurpose, Meta, NameRow, SubjectRow, VaultKeyRow
 from tipstaff_server.sealed import counts
-from tipstaff_server.subjects import NAME, NUMBER, STRETCHED, name_blind, number_blind
+from tipstaff_server.subjects import NAME, NEXT_STRETCHED, NUMBER, STRETCHED, name_blind, number_blind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -154,15 +154,17 @@ def _move(session: Session, vault: Vault) -> int:
 
 
 def _move_identifiers(session: Session, vault: Vault, low: bytes, high: bytes) -> int:
-    columns = (IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched)
+    columns = (IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched, IdentifierRow.next_stretched)
     rows = session.execute(select(*columns).where(IdentifierRow.subject_id > low, IdentifierRow.subject_id <= high)).all()
     for row in rows:
         number = vault.decrypt(NUMBER, row.blind, row.value)
+        coming = row.next_stretched and vault.decrypt(NEXT_STRETCHED, row.blind, row.next_stretched)
         blind = number_blind(vault, number)
         values = {
             "blind": blind,
             "value": vault.encrypt(NUMBER, blind, number),
             "stretched": vault.encrypt(STRETCHED, blind, vault.decrypt(STRETCHED, row.blind, row.stretched)),
+            "next_stretched": coming and vault.encrypt(NEXT_STRETCHED, blind, coming),
         }
         session.execute(update(IdentifierRow).where(IdentifierRow.blind == row.blind).values(values))
     return len(rows)

@@ -31,7 +31,7 @@ from tipstaff_server.models import (
     VaultKeyRow,
 )
 from tipstaff_server.remedies import NOTE
-from tipstaff_server.subjects import NAME, NUMBER, STRETCHED, name_row
+from tipstaff_server.subjects import NAME, NEXT_STRETCHED, NUMBER, STRETCHED, name_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +60,7 @@ class Sealed:
 SEALED = (
     Sealed(NUMBER, IdentifierRow.value, (IdentifierRow.blind,), bytes),
     Sealed(STRETCHED, IdentifierRow.stretched, (IdentifierRow.blind,), bytes),
+    Sealed(NEXT_STRETCHED, IdentifierRow.next_stretched, (IdentifierRow.blind,), bytes),
     Sealed(NAME, NameRow.value, (NameRow.subject_id, NameRow.blind), name_row),
     Sealed(STATEMENT, DisputeRow.statement, (DisputeRow.case_number,), str.encode),
     Sealed(exempting.COLUMN, ExemptionRow.reason, (ExemptionRow.id,), bytes),

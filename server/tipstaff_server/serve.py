@@ -6,6 +6,7 @@
     audit loop       checkpoints of the audit log, when they are due
     certificate loop revoked certificates, and those that ran out -> their streams end
     listing loop     listings that are due again -> built, signed off and published by other processes
+    stretch loop     a change of stretch that is under way -> kept up with what is entered, and taken over when its time has come
 
 Blocking work runs in threads; the event loop only moves bytes. A loop that fails says so in the log and goes on.
 """
@@ -51,6 +52,7 @@ class Pace:
     audit: float = 30.0
     certificates: float = 0.5
     listing: float = 60.0
+    stretch: float = 60.0
     heartbeat: float = HEARTBEAT_SECONDS
     after_failure: float = 1.0
 
@@ -96,6 +98,7 @@ class _Server:
             asyncio.create_task(self._forever("calendar", self._calendar_step)),
             asyncio.create_task(self._forever("audit", self._audit_step)),
             asyncio.create_task(self._forever("listing", self._listing_step)),
+            asyncio.create_task(self._forever("stretch", self._stretch_step)),
             asyncio.create_task(self._forever("certificates", partial(self._certificate_step, endpoint))),
         ]
         print(f"tipstaff-server: ready on {address}", flush=True)
@@ -185,6 +188,12 @@ class _Server:
         elif made := await self._run(checkpointing.make_due, self._runtime.config.audit):
             log_info("audit_checkpoint", entries=made.sequence)
         await asyncio.sleep(self._pace.audit)
+
+    async def _stretch_step(self) -> None:
+        """Does nothing at nearly all times."""
+        await asyncio.sleep(self._pace.stretch)
+        if (state := await self._run(self._runtime.registry.restretching.tend)) is not None:
+            log_info("stretch", state=state)
 
     async def _listing_step(self) -> None:
         """Renews listings before they grow old. The first one of an audience is the operator's to publish."""

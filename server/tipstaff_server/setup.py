@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
-from tipstaff_sdk.sealing import Stretch
-from tipstaff_server import migrations, vault_keys
+from tipstaff_sdk.sealing import SALT_SIZE
+from tipstaff_server import migrations, stretches, vault_keys
 from tipstaff_server.audit import START, AuditLog
 from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import AdministrationError, NotFoundError, SchemaVersionError
@@ -26,6 +26,8 @@ from tipstaff_server.models import (
     Meta,
     ProviderRow,
     ReliefHeadRow,
+    StretchRow,
+    StretchState,
 )
 from tipstaff_server.retiring import refuse_in_use
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from tipstaff_sdk.sealing import Stretch
     from tipstaff_server.actors import Actor
     from tipstaff_server.administration import Administration
     from tipstaff_server.config import StretchSection
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_provider", "initialise", "open_facts", "register_wrapping_key", "set_administration"]
 
-SALT_BYTES = 16
 _HEAD = 1
 
 
@@ -55,14 +57,14 @@ def initialise(database: Database, vault: Vault, stretch: StretchSection) -> Str
     with database.write() as session:
         if session.get(Meta, "registry.id") is None:
             registry_id = secrets.token_bytes(16)
-            cost = b"".join(value.to_bytes(4, "big") for value in (stretch.n, stretch.r, stretch.p))
             facts = {
                 "registry.id": registry_id,
                 "vault.check": vault_keys.create(session, vault.wrappers[0], registry_id, utc_now()),
-                "stretch.salt": secrets.token_bytes(SALT_BYTES),
-                "stretch.cost": cost,
             }
             session.execute(insert(Meta), [{"name": name, "value": value} for name, value in facts.items()])
+            salt, now = secrets.token_bytes(SALT_SIZE), utc_now()
+            first = StretchRow(number=1, salt=salt, n=stretch.n, r=stretch.r, p=stretch.p, state=StretchState.CURRENT, begun_at=now)
+            session.add(first)
             session.add(ReliefHeadRow(id=_HEAD, sequence=0))
             session.add(AuditHeadRow(id=_HEAD, sequence=0, digest=START, vault_generation=0))
     return open_facts(database, vault)
@@ -76,8 +78,8 @@ def open_facts(database: Database, vault: Vault) -> Stretch:
     if "registry.id" not in facts:
         raise SchemaVersionError("the database holds no registry yet; run `tipstaff-server init`")
     vault.attach(database)
-    n, r, p = (int.from_bytes(facts["stretch.cost"][i : i + 4], "big") for i in (0, 4, 8))
-    return Stretch(salt=facts["stretch.salt"], n=n, r=r, p=p)
+    with database.read() as session:
+        return stretches.current(session).stretch
 
 
 def set_administration(database: Database, vault: Vault, administration: Administration, *, actor: Actor, now: datetime) -> int:

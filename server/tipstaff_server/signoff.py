@@ -104,15 +104,17 @@ def _check_parameters(runtime: Runtime, proposal: Proposal, parameters: listing_
     published = runtime.published(proposal.audience).parameters(versions)
     built_at, now = _moment(parameters.built_at), runtime.clock()
     lifetime = _moment(parameters.expires_at) - built_at
-    epochs = {epoch.number for epoch in runtime.epochs.in_use(proposal.audience)}
+    epochs = {epoch.number: epoch for epoch in runtime.epochs.in_use(proposal.audience)}
+    epoch = epochs.get(parameters.epoch)
     rules = {
         "the audience is another one": parameters.audience != proposal.audience,
         "the version is not the proposal's": parameters.version != proposal.version,
         "the version is not newer than the published one": parameters.version <= versions.listing,
-        "the epoch is not in use": parameters.epoch not in epochs,
+        "the epoch is not in use": epoch is None,
         "it was built too long ago, or in the future": not now - OLDEST_BUILD <= built_at <= now + CLOCK_TOLERANCE,
         "it is valid for longer than configured": not timedelta(0) < lifetime <= timedelta(seconds=publication.listing_lifetime_seconds),
-        "the cost or salt of stretching is not the registry's": parameters.stretch != runtime.registry.stretch.to_proto(),
+        "the cost or salt of stretching is not the registry's": epoch is not None
+        and parameters.stretch != runtime.registry.stretch_of(epoch).to_proto(),
         "the measures are not the audience's": list(parameters.measures) != sorted(policies.audience(proposal.audience)),
         "the catalogue is not the current one": parameters.catalogue_version != policies.version,
         "the relief sequence has not been given out yet": parameters.relief_sequence > runtime.registry.relief_head(),
@@ -166,7 +168,7 @@ class _Examination:
         key = EpochKey(epoch.audience, epoch.number, epoch.key)
         if {self._filter.epoch, self._pack.epoch} != {epoch.number}:
             self._findings.add("filter and pack are not of the epoch that the parameters name")
-        for reached in standing.read(self._runtime.registry, epoch.audience):
+        for reached in standing.read(self._runtime.registry, epoch.audience, epoch.stretch):
             self._subject(key, reached)
         self._check_counts()
 

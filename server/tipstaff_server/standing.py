@@ -17,7 +17,8 @@ from tipstaff_sdk.names import canonical_name
 from tipstaff_server.lifecycle import State
 from tipstaff_server.models import ExemptionRow, IdentifierRow, NameRow, PostState, ResponsibleLinkRow, RestrictionRow, SubjectRow
 from tipstaff_server.policies import visible_sets
-from tipstaff_server.subjects import NAME, NUMBER, STRETCHED
+from tipstaff_server.stretches import IDENTIFIER, Stretched
+from tipstaff_server.subjects import NAME, NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from tipstaff_server.registry import Registry
+    from tipstaff_server.vault import Vault
 
 __all__ = ["Exempted", "Held", "Reached", "Standing", "read"]
 
@@ -108,8 +110,11 @@ class Reached:
     restrictions: dict[bytes, Standing] = field(default_factory=dict[bytes, Standing], repr=False)
 
 
-def read(registry: Registry, audience: str) -> Iterator[Reached]:
-    """Every subject that a restriction with a measure of the audience reaches, also through posts that were left or are to come."""
+def read(registry: Registry, audience: str, stretch: int | None = None) -> Iterator[Reached]:
+    """Every subject that a restriction with a measure of the audience reaches, also through posts that were left or are to come.
+
+    `stretch`: the number of the epoch's; by default the current one. Raises StretchRetiredError.
+    """
     measures = registry.policies().audience(audience)
     last = b""
     while True:
@@ -120,13 +125,12 @@ def read(registry: Registry, audience: str) -> Iterator[Reached]:
                 return
             low, last = last, max(types)
             sets = visible_sets(session, measures)
-            found = _page(session, registry, sets, types, (low, last))
-        yield from found
+            found = _page(session, sets, types, (low, last))
+            _identify(session, registry.vault, Stretched(session, registry.vault, stretch), found, (low, last))
+        yield from found.values()
 
 
-def _page(
-    session: Session, registry: Registry, sets: dict[int, tuple[str, ...]], types: dict[bytes, int], span: tuple[bytes, bytes]
-) -> list[Reached]:
+def _page(session: Session, sets: dict[int, tuple[str, ...]], types: dict[bytes, int], span: tuple[bytes, bytes]) -> dict[bytes, Reached]:
     reached: dict[bytes, Reached] = {}
     reaching = _reaching(session, sets, span)
     exemptions = _exemptions(session, {row.id for row, _ in reaching.values()})
@@ -148,8 +152,7 @@ def _page(
             posts=posts,
         )
         reached.setdefault(subject, Reached(types[subject])).restrictions[row.id] = standing
-    _identify(session, registry, reached, span)
-    return list(reached.values())
+    return reached
 
 
 def _reaching(
@@ -185,14 +188,12 @@ def _exemptions(session: Session, restrictions: set[bytes]) -> dict[bytes, tuple
     return {restriction: tuple(items) for restriction, items in found.items()}
 
 
-def _identify(session: Session, registry: Registry, reached: dict[bytes, Reached], span: tuple[bytes, bytes]) -> None:
-    vault = registry.vault
-    numbers = select(IdentifierRow.subject_id, IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched)
-    for row in session.execute(numbers.where(_within(IdentifierRow.subject_id, span))):
+def _identify(session: Session, vault: Vault, stretched: Stretched, reached: dict[bytes, Reached], span: tuple[bytes, bytes]) -> None:
+    for row in session.execute(select(*IDENTIFIER).where(_within(IdentifierRow.subject_id, span))):
         if subject := reached.get(row.subject_id):
             number = vault.decrypt(NUMBER, row.blind, row.value)
             identifier = Identifier(IdentifierKind(number[0]), number[1:].decode("ascii"))
-            subject.identifiers.append((identifier, vault.decrypt(STRETCHED, row.blind, row.stretched)))
+            subject.identifiers.append((identifier, stretched.of(row, identifier)))
     names = select(NameRow.subject_id, NameRow.blind, NameRow.value).where(_within(NameRow.subject_id, span))
     for named in session.execute(names):
         if subject := reached.get(named.subject_id):

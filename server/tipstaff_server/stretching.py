@@ -1,6 +1,6 @@
 """Stretching many identifiers at once: scrypt releases the interpreter, so a few threads keep all cores busy.
 
-The cost is the deployment's (DESIGN §5) and set at its creation: it is part of every locator.
+The cost is the deployment's (DESIGN §5): it is part of every locator, and changes with an epoch only (restretching.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ __all__ = ["Stretcher"]
 
 
 class Stretcher:
-    """A pool of threads over `Stretch`. Threads start at the first use; `close` (or a with block) ends them."""
+    """A pool of threads over `Stretch`. Threads start at the first use; `close` (or a with block) ends them.
 
-    def __init__(self, stretch: Stretch, *, threads: int) -> None:
+    `number` is that of the stretch in use; whoever computes first and writes later compares it in between.
+    """
+
+    def __init__(self, stretch: Stretch, *, threads: int, number: int = 1) -> None:
         self.stretch = stretch
+        self.number = number
+        self.threads = threads
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="stretch")
 
     def submit(self, identifier: Identifier) -> Future[bytes]:

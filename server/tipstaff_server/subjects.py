@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 NUMBER, STRETCHED, NAME = "identifiers.value", "identifiers.stretched", "names.value"
+NEXT_STRETCHED = "identifiers.next_stretched"
 CHUNK = 5_000
 ID_BYTES = 16
 
@@ -69,13 +70,17 @@ def name_blind(vault: Vault, subject: bytes, canonical: str) -> bytes:
     return vault.index("names", subject + canonical.encode())
 
 
-def stretch_unknown(core: Core, identifiers: Iterable[Identifier]) -> dict[bytes, bytes]:
-    """Stretches those that the registry does not know, by blind index: before a transaction, which holds locks."""
+def stretch_unknown(core: Core, identifiers: Iterable[Identifier]) -> tuple[int, dict[bytes, bytes]]:
+    """Stretches those that the registry does not know: before a transaction, which holds locks and asks `Core.still`.
+
+    The number of the stretch, and values by blind index.
+    """
     wanted = {blind_of(core.vault, identifier): identifier for identifier in identifiers}
     with core.database.read() as session:
+        number = core.refresh_stretch(session)
         known = set(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))))
     started = {blind: core.stretcher.submit(identifier) for blind, identifier in wanted.items() if blind not in known}
-    return {blind: future.result() for blind, future in started.items()}
+    return number, {blind: future.result() for blind, future in started.items()}
 
 
 @dataclass(slots=True)

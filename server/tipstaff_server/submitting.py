@@ -18,7 +18,7 @@ from sqlalchemy import insert, select
 from tipstaff_server.actors import ActorKind
 from tipstaff_server.drafting import draft_row, effective_after
 from tipstaff_server.entries import check
-from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError
+from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError, StretchChangedError
 from tipstaff_server.lifecycle import State
 from tipstaff_server.models import (
     Approval,
@@ -81,6 +81,7 @@ class Prepared:
     authority_id: str
     actor: Actor
     stretching: dict[bytes, Future[bytes]] = field(repr=False)
+    stretch: int  # its number
 
 
 @dataclass(slots=True)
@@ -120,16 +121,26 @@ class Submitting:
         known: set[bytes] = set()
         with self._core.database.read() as session:
             self._core.policies.get(session).authority(authority)
+            stretch = self._core.refresh_stretch(session)
             for some in _chunks(list(wanted)):
                 known.update(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(some))))
         stretching = {blind: self._core.stretcher.submit(wanted[blind]) for blind in wanted if blind not in known}
-        return Prepared(entries, keys or [None] * len(entries), authority, actor, stretching)
+        return Prepared(entries, keys or [None] * len(entries), authority, actor, stretching, stretch)
 
     def commit(self, work: Prepared) -> list[Submission]:
         """Step 2: one submission for each entry, in order. Raises DatabaseUnavailableError; then nothing was entered."""
+        try:
+            return self._commit(work)
+        except StretchChangedError:
+            # Once in years, at the moment at which another stretch takes over.
+            return self._commit(self.prepare(work.entries, authority=work.authority_id, actor=work.actor, keys=work.keys))
+
+    def _commit(self, work: Prepared) -> list[Submission]:
         # Waiting for threads happens before the transaction, which holds locks.
         stretched = {blind: future.result() for blind, future in work.stretching.items()}
         with self._core.act() as unit:
+            if self._core.refresh_stretch(unit.session) != work.stretch:
+                raise StretchChangedError("identifiers are stretched otherwise by now: enter them again")
             resolver = Resolver(unit.session, self._core.vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
             resolver.load([party for entry in work.entries for party in (entry.party, *(p.party for p in entry.responsible))])
             batch = _Batch(unit, work, resolver)

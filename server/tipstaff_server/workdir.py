@@ -314,7 +314,7 @@ checkpoint_seconds = 3_600
 days = {5 * 366}
 
 [stretch]
-# Cost of stretching an identifier (scrypt). Fixed when the registry was made: it is part of every locator.
+# Cost of stretching an identifier (scrypt) when the registry was made; `keys change-stretch` changes it, this line does not.
 n = {plan.stretch_n}
 
 [repository]

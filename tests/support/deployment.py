@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
+from unittest.mock import patch
 
 from tests.support.registry import TurnableClock
 from tests.support.server import make
@@ -20,6 +21,11 @@ from tipstaff_server import publishing
 from tipstaff_server.builder import build
 from tipstaff_server.config import Config
 from tipstaff_server.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tipstaff_server.listing import ListingSubject
 
 _MEMORY = Path("/dev/shm")
 
@@ -79,9 +85,17 @@ class Deployment:
         self.screener.close()
         self.screener = self._open()
 
-    def publish(self) -> None:
-        """A listing of what stands in the registry now: built, signed off, published."""
-        build(self.runtime, self.audience)
+    def publish(self, meanwhile: Callable[[], None] | None = None) -> None:
+        """A listing of what stands in the registry now: built, signed off, published. `meanwhile`: when the build has begun to read."""
+        registry, read = self.runtime.registry, self.runtime.registry.listing_subjects
+
+        def interrupted(*arguments: Any) -> Iterator[ListingSubject]:
+            if meanwhile is not None:
+                meanwhile()
+            return read(*arguments)
+
+        with patch.object(registry, "listing_subjects", interrupted):
+            build(self.runtime, self.audience, from_scratch=meanwhile is not None)
         publishing.sign_off(self.runtime, self.audience, accept_growth=True)
         publishing.publish(self.runtime, self.audience)
 

@@ -29,6 +29,7 @@ class Restriction:
     ends: datetime
     state: str = "IN_FORCE"  # SUSPENDED, OVER, EXPIRED
     was_active: bool = False
+    reinstated: int = 0  # how many lifts there were when it was last put in force again: those before are not of this time
     exemptions: list[tuple[frozenset[str], datetime, datetime]] = field(default_factory=list)  # no measures: all; from, until
 
 
@@ -65,14 +66,17 @@ class Model:
             elif restriction.starts <= self.now and restriction.state == "IN_FORCE":
                 restriction.was_active = True
 
-    def publish(self) -> None:
+    def publish(self, lifts_before: int | None = None) -> None:
+        """`lifts_before`: how many lifts the build knew of, where some came while it read."""
         listed = {
             restriction_id: restriction
             for restriction_id, restriction in self.restrictions.items()
             if restriction.state == "IN_FORCE" and restriction.measures & self.measures and restriction.starts <= self.now + HORIZON
         }
         parts = deepcopy((self.subjects, listed))
-        self.listing = Published(self.now, *parts, lifts_before=len(self.lifts), lifts=[], relief_signed=self.now)
+        self.listing = Published(
+            self.now, *parts, lifts_before=len(self.lifts) if lifts_before is None else lifts_before, lifts=[], relief_signed=self.now
+        )
         self.listing_signed = self.now
 
     def sync(self) -> bool:
@@ -99,7 +103,8 @@ class Model:
         covering = {i: r for i, r in known.restrictions.items() if covered and measure in r.measures and _reaches(known, r, named)}
         running = {i: r for i, r in covering.items() if r.starts <= now < r.ends}
         exempt = {i for i, r in running.items() if any(_permits(exemption, measure, now) for exemption in r.exemptions)}
-        standing = set(running) - exempt - set(known.lifts[known.lifts_before :])
+        lifted = {i for i, r in running.items() if i in known.lifts[max(known.lifts_before, r.reinstated) :]}
+        standing = set(running) - exempt - lifted
         if not running:
             coming = any(now < r.starts for r in covering.values())
             return {"NOT_YET_EFFECTIVE" if coming else "LAPSED" if covering else "NOT_COVERED"}, set()

@@ -29,7 +29,10 @@ def init(
     ] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the server will listen.")] = "127.0.0.1:7443",
     stretch_n: Annotated[
-        int, typer.Option(min=2, max=1 << 20, help="Cost of stretching an identifier (scrypt N), a power of two. Fixed for good.")
+        int,
+        typer.Option(
+            min=2, max=1 << 20, help="Cost of stretching an identifier (scrypt N), a power of two; `keys change-stretch` changes it."
+        ),
     ] = 1 << 12,
 ) -> None:
     """Make a working directory: configuration, development certificates, keys, registry, repository, provider kits."""

@@ -11,6 +11,7 @@ from cryptography import x509
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands import ceremony
 from tipstaff_server.commands.options import ConfigOption, chosen_audiences, config_file
+from tipstaff_server.commands.stretch import change_stretch
 from tipstaff_server.config import Config
 from tipstaff_server.keyring import Ring, open_repository, roles_of
 from tipstaff_server.runtime import Runtime
@@ -28,6 +29,7 @@ app = typer.Typer(help="Signing keys and epoch keys.", no_args_is_help=True)
 app.command("export")(ceremony.export)
 app.command("sign")(ceremony.sign)
 app.command("import")(ceremony.import_)
+app.command("change-stretch")(change_stretch)
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 PassphraseOption = Annotated[
     str | None, typer.Option(envvar="TIPSTAFF_KEY_PASSPHRASE", help="Encrypts the private keys.", show_envvar=True)

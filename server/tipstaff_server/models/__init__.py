@@ -39,6 +39,7 @@ from tipstaff_server.models.restrictions import (
     ReliefRow,
     RestrictionRow,
 )
+from tipstaff_server.models.stretches import StretchRow, StretchState
 from tipstaff_server.models.subjects import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, SubjectRow
 from tipstaff_server.models.vault import AuditCheckpointRow, AuditReasonRow, KeyPurpose, VaultKeyRow
 
@@ -85,6 +86,8 @@ __all__ = [
     "ReportRow",
     "ResponsibleLinkRow",
     "RestrictionRow",
+    "StretchRow",
+    "StretchState",
     "SubjectRow",
     "VaultKeyRow",
 ]

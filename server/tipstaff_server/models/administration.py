@@ -25,7 +25,7 @@ class Approval(StrEnum):
 
 
 class Meta(Base):
-    """Facts of the deployment that never change: registry id, check value of the key, salt, cost of stretching."""
+    """Facts of the deployment that never change: registry id, check value of the key."""
 
     __tablename__ = "meta"
     name: Mapped[Code] = mapped_column(primary_key=True)

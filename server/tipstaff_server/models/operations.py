@@ -96,7 +96,10 @@ class AuditHeadRow(Base):
 
 
 class EpochKeyRow(Base):
-    """An audience's master key of one epoch, encrypted; row of the vault: audience, 0x00, epoch as 4 bytes big-endian."""
+    """An audience's master key of one epoch, encrypted; row of the vault: audience, 0x00, epoch as 4 bytes big-endian.
+
+    `stretch`: the one that its listings use.
+    """
 
     __tablename__ = "epoch_keys"
     audience_id: Mapped[str] = mapped_column(ForeignKey("audiences.id"), primary_key=True)
@@ -104,6 +107,7 @@ class EpochKeyRow(Base):
     key: Mapped[Sealed]
     created_at: Mapped[When]
     retired_at: Mapped[datetime | None] = mapped_column(Moment)
+    stretch: Mapped[int] = mapped_column(ForeignKey("stretches.number"))
 
 
 class ListingBuildRow(Base):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, ForeignKey, SmallInteger, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, LargeBinary, SmallInteger, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tipstaff_server.models.base import Base, Digest, Id, Moment, Sealed, When, word
@@ -28,7 +28,7 @@ class SubjectRow(Base):
 
 
 class IdentifierRow(Base):
-    """One identifier. `blind` covers kind and number; `value` and `stretched` are bound to it."""
+    """One identifier. `blind` covers kind and number; the values are bound to it. `next_stretched`: by the stretch to come."""
 
     __tablename__ = "identifiers"
     blind: Mapped[Digest] = mapped_column(primary_key=True)
@@ -36,6 +36,7 @@ class IdentifierRow(Base):
     subject_id: Mapped[Id] = mapped_column(ForeignKey("subjects.id"), index=True)
     value: Mapped[Sealed]
     stretched: Mapped[Sealed]
+    next_stretched: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class NameRow(Base):

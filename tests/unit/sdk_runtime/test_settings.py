@@ -85,7 +85,7 @@ def test_unknown_variables_in_the_environment_are_left_alone(kit: Path) -> None:
         ({"flush_interval": "often"}, "must be a number"),
         ({"flush_interval": float("nan")}, "between"),
         ({"heartbeat_timeout": -1}, "between"),
-        ({"key_store": "cloud"}, "memory, keyring, file"),
+        ({"key_store": "cloud"}, "memory, keyring, pkcs11, file"),
         ({"lang": "fr"}, "zh, en"),
     ],
 )

@@ -90,6 +90,7 @@ def test_what_may_be_asked_of_a_registry() -> None:
             "relief_head",
             "relief_since",
             "stretch",
+            "stretch_of",
             "submit",
         ),
         *("held_on", "retention", "submit_many", "verify_audit"),

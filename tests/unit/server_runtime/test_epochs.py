@@ -88,7 +88,7 @@ def test_a_key_moved_to_another_audience_does_not_open(epochs: EpochKeys, databa
     with database.write() as session:
         row = session.get(EpochKeyRow, ("aviation", 1))
         assert row is not None
-        session.add(EpochKeyRow(audience_id="rail", epoch=1, key=row.key, created_at=row.created_at, retired_at=None))
+        session.add(EpochKeyRow(audience_id="rail", epoch=1, key=row.key, created_at=row.created_at, retired_at=None, stretch=1))
     with pytest.raises(VaultDataError):
         epochs.current("rail")
 
