@@ -16,6 +16,7 @@ from sqlalchemy import delete, insert, select
 
 from tipstaff_sdk.identity import IdentifierKind
 from tipstaff_sdk.names import canonical_name
+from tipstaff_server import exempting
 from tipstaff_server.acts import check_reason
 from tipstaff_server.entries import MAX_IDENTIFIERS, MAX_NAMES, ORGANISATION
 from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tipstaff_sdk.identity import Identifier
     from tipstaff_server.actors import Actor
     from tipstaff_server.core import Core, Unit
+    from tipstaff_server.vault import Vault
 
 __all__ = ["Correction", "Parts", "Split", "Splitting"]
 
@@ -157,7 +159,7 @@ class Splitting:
         if row.type != ORGANISATION:
             _rename_posts(unit, row.id)
             _rename_posts(unit, made)
-            _share_exemptions(unit, row.id, made)
+            _share_exemptions(unit, vault, row.id, made)
         session.flush()
         _check_left(session, row.id)
         return sequence
@@ -242,7 +244,7 @@ def _rename_posts(unit: Unit, person: bytes) -> None:
     unit.session.flush()
 
 
-def _share_exemptions(unit: Unit, subject: bytes, made: bytes) -> None:
+def _share_exemptions(unit: Unit, vault: Vault, subject: bytes, made: bytes) -> None:
     """Exemptions go where the posts went; where both have one in the organisation, both keep them."""
     query = select(ExemptionRow, RestrictionRow.subject_id).join(RestrictionRow, RestrictionRow.id == ExemptionRow.restriction_id)
     for row, organisation in unit.session.execute(query.where(ExemptionRow.subject_id == subject)).all():
@@ -256,7 +258,10 @@ def _share_exemptions(unit: Unit, subject: bytes, made: bytes) -> None:
             row.subject_id = made
             continue
         copied = {column.key: getattr(row, column.key) for column in ExemptionRow.__table__.columns}
-        unit.session.add(ExemptionRow(**copied | {"id": secrets.token_bytes(ID_BYTES), "subject_id": made}))
+        identity = secrets.token_bytes(ID_BYTES)
+        # Its reason is bound to the exemption's id, so it is encrypted anew.
+        reason = exempting.seal(vault, identity, exempting.read(vault, row))
+        unit.session.add(ExemptionRow(**copied | {"id": identity, "subject_id": made, "reason": reason, "reason_zh": "", "reason_en": ""}))
 
 
 def _restrictions(session: Session, subject: bytes, ids: Sequence[bytes]) -> list[RestrictionRow]:
