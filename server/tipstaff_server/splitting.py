@@ -123,14 +123,13 @@ class Splitting:
         if len(correction.add_identifiers) > MAX_IDENTIFIERS or len(correction.add_names) > MAX_NAMES:
             raise InvalidRequestError(f"at most {MAX_IDENTIFIERS} numbers and {MAX_NAMES} names at a time")
         vault = self._core.vault
-        computed = stretch_unknown(self._core, correction.add_identifiers)
+        stretched = stretch_unknown(self._core, correction.add_identifiers)
         request = ["CORRECT", reference.key(vault), _plain(correction.remove_identifiers), correction.remove_names]
         request += [_plain(correction.add_identifiers), correction.add_names, reason]
         with self._core.act() as unit:
             if (known := first_answer(unit, vault, actor, given, request)) is not None:
                 return view_of(unit.session, find_subject(unit.session, vault, Reference(known), actor), actor), 0
             row = find_subject(unit.session, vault, reference, actor)
-            stretched = self._core.still(unit.session, computed)
             sequence = self._correct(unit, row, correction, stretched, actor, reason)
             remember(unit, vault, actor, given, request, row.id)
             unit.session.flush()
@@ -259,10 +258,10 @@ def _share_exemptions(unit: Unit, vault: Vault, subject: bytes, made: bytes) -> 
             row.subject_id = made
             continue
         copied = {column.key: getattr(row, column.key) for column in ExemptionRow.__table__.columns}
-        # The reason is sealed to its row.
-        number = secrets.token_bytes(ID_BYTES)
-        reason = exempting.seal(vault, number, exempting.read(vault, row))
-        unit.session.add(ExemptionRow(**copied | {"id": number, "subject_id": made, "reason": reason}))
+        identity = secrets.token_bytes(ID_BYTES)
+        # Its reason is bound to the exemption's id, so it is encrypted anew.
+        reason = exempting.seal(vault, identity, exempting.read(vault, row))
+        unit.session.add(ExemptionRow(**copied | {"id": identity, "subject_id": made, "reason": reason, "reason_zh": "", "reason_en": ""}))
 
 
 def _restrictions(session: Session, subject: bytes, ids: Sequence[bytes]) -> list[RestrictionRow]:

@@ -177,6 +177,8 @@ def test_exemptions_of_one_person_go_with_a_merge_and_a_split(world: World) -> N
     assert [len(listed(world)[number].restrictions[0].exemptions) for number in (A, B, F)] == [1, 1, 0]
     clerk = next(post.post_id for post in show(world, A).posts if post.capacity == 3)
     split(world, A, B, names=(SECOND,), post_ids=(clerk,))
+    # Each with its own reason, which is encrypted for one exemption alone.
+    assert {listed(world)[number].restrictions[0].exemptions[0].reason.en for number in (A, B)} == {"private"}
     assert [len(listed(world)[number].restrictions[0].exemptions) for number in (A, B, F)] == [1, 1, 0]
     chief = next(post.post_id for post in show(world, A).posts)
     world.registry.posts.end(chief, None, "left", COURT)
