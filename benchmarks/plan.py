@@ -15,7 +15,8 @@ class Plan:
     """sizes: subjects listed, ascending; the flat keys are of the last. repeats: of which the median counts. asked: checks in one repeat.
 
     peer_sizes: of the peers' filters. book_rows: rows of the screened book. patience: seconds to wait in all for the machine to be quiet.
-    watchers: providers that watch; lifts: restrictions that are lifted while they do.
+    watchers: providers that watch; lifts: restrictions that are lifted while they do. sync_size: subjects of the listing that is
+    synchronised; changes: in its next version.
     """
 
     sizes: tuple[int, ...] = _SIZES
@@ -27,6 +28,8 @@ class Plan:
     patience: float = 300.0
     watchers: int = 1_000
     lifts: int = 100
+    sync_size: int = 10_000_000
+    changes: int = 10_000
 
     @classmethod
     def quick(cls) -> Plan:
@@ -40,6 +43,7 @@ class Plan:
             peer_sizes=(100_000, 1_000_000),
             book_rows=2_000_000,
             lifts=30,
+            sync_size=200_000,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import book, checks, filter, keyed, watch  # noqa: A004  the module is called after what it measures
+from benchmarks import book, checks, filter, keyed, sync, watch  # noqa: A004  the module is called after what it measures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,4 +19,5 @@ SUITES: Final[Mapping[str, Callable[[Plan], Figures]]] = {
     "checks": checks.run,
     "book": book.run,
     "watch": watch.run,
+    "sync": sync.run,
 }

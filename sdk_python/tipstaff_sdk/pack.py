@@ -36,12 +36,14 @@ OFFSET_SIZE: Final = 8
 HEADER: Final = struct.Struct(">8sHBBIQQ12xI")
 CHECKED_HEADER_SIZE: Final = HEADER.size - CHECKSUM_SIZE
 RECORD_HEAD: Final = struct.Struct(f">{LOCATOR_SIZE}s{COMMITMENT_SIZE}sB")
+KEY_SIZE: Final = LOCATOR_SIZE + COMMITMENT_SIZE
 SEALED_SIZES: Final = {size + TAG_SIZE: number for number, size in enumerate(SIZE_CLASSES)}
 
 _LOCATOR_BITS: Final = 8 * LOCATOR_SIZE
 _OFFSETS: Final = struct.Struct(">QQ")
 _BLANK: Final = slice(32, 44)
 _PIECE: Final = 1 << 20
+_MISPLACED: Final = "A bucket's records are out of order or of another bucket: tell the operator."
 
 
 class SealedCopy(NamedTuple):
@@ -182,39 +184,45 @@ def encode_record(locator: bytes, commitment: bytes, sealed: bytes) -> bytes:
 
 def parse_bucket(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[bytes, SealedCopy]]:
     """Locators and sealed copies of one bucket, in order. Raises PackFormatError when it is damaged or another bucket's."""
+    return [
+        (key[:LOCATOR_SIZE], SealedCopy(key[LOCATOR_SIZE:], bucket[start + RECORD_HEAD.size : end]))
+        for key, start, end in record_spans(bucket, prefix, bucket_bits)
+    ]
+
+
+def record_spans(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[bytes, int, int]]:
+    """Of each record of a bucket its key (locator and commitment), its start and its end in the bucket, in order. Raises as parse_bucket."""
     if not bucket:
         return []
     if zlib.crc32(memoryview(bucket)[CHECKSUM_SIZE:]) != int.from_bytes(bucket[:CHECKSUM_SIZE], "big"):
         raise PackFormatError("A bucket of the pack is damaged: synchronise again.")
-    records: list[tuple[bytes, SealedCopy]] = []
-    before = b""
-    position = CHECKSUM_SIZE
-    while position < len(bucket):
-        locator, commitment, end = _record_head(bucket, position)
-        key = locator + commitment
-        if key <= before or int.from_bytes(locator, "big") >> (_LOCATOR_BITS - bucket_bits) != prefix:
-            raise PackFormatError("A bucket's records are out of order or of another bucket: tell the operator.")
-        records.append((locator, SealedCopy(commitment, bucket[position + RECORD_HEAD.size : end])))
+    spans: list[tuple[bytes, int, int]] = []
+    before, position, total = b"", CHECKSUM_SIZE, len(bucket)
+    while position < total:
+        key, end = bucket[position : position + KEY_SIZE], record_end(bucket, position)
+        if end > total:
+            raise PackFormatError("A bucket ends inside a record: tell the operator.")
+        if key <= before:
+            raise PackFormatError(_MISPLACED)
+        spans.append((key, position, end))
         before, position = key, end
-    if not records:
+    if not spans:
         raise PackFormatError("A bucket holds a checksum and no record: tell the operator.")
-    return records
+    # They ascend, so what holds for the first and the last holds for all.
+    if any(int.from_bytes(key[:LOCATOR_SIZE], "big") >> (_LOCATOR_BITS - bucket_bits) != prefix for key in (spans[0][0], before)):
+        raise PackFormatError(_MISPLACED)
+    return spans
 
 
-def _record_head(bucket: bytes, position: int) -> tuple[bytes, bytes, int]:
-    """Locator, commitment and end of the record that begins here."""
-    if position + RECORD_HEAD.size > len(bucket):
+def record_end(bucket: bytes, position: int) -> int:
+    """Where the record that begins at `position` ends, which may be beyond the bucket. Raises PackFormatError when none begins there."""
+    head = position + RECORD_HEAD.size
+    if head > len(bucket):
         raise PackFormatError("A bucket ends inside a record: tell the operator.")
-    locator: bytes
-    commitment: bytes
-    size_class: int
-    locator, commitment, size_class = RECORD_HEAD.unpack_from(bucket, position)
+    size_class = bucket[head - 1]
     if size_class >= len(SIZE_CLASSES):
         raise PackFormatError("A record has a size class that none has: tell the operator.")
-    end = position + RECORD_HEAD.size + SIZE_CLASSES[size_class] + TAG_SIZE
-    if end > len(bucket):
-        raise PackFormatError("A bucket ends inside a record: tell the operator.")
-    return locator, commitment, end
+    return head + SIZE_CLASSES[size_class] + TAG_SIZE
 
 
 def _checksum(buffer: bytes | mmap.mmap, end: int) -> int:

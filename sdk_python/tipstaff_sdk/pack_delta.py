@@ -24,18 +24,29 @@ from typing import Final, Self
 
 import numpy as np
 
-from tipstaff_sdk.errors import PackDeltaError
-from tipstaff_sdk.pack import MAX_BUCKET_BITS, MAX_RECORDS, RECORD_HEAD, Pack, encode_bucket, encode_head, encode_record, parse_bucket
-from tipstaff_sdk.sealing import COMMITMENT_SIZE, LOCATOR_SIZE, SIZE_CLASSES, TAG_SIZE
+from tipstaff_sdk.errors import PackDeltaError, PackFormatError
+from tipstaff_sdk.pack import (
+    CHECKSUM_SIZE,
+    KEY_SIZE,
+    MAX_BUCKET_BITS,
+    MAX_RECORDS,
+    RECORD_HEAD,
+    Pack,
+    encode_bucket,
+    encode_head,
+    record_end,
+    record_spans,
+)
+from tipstaff_sdk.sealing import LOCATOR_SIZE, SIZE_CLASSES, TAG_SIZE
 
 __all__ = ["PackDelta", "apply_deltas"]
 
 MAGIC: Final = b"tipspdel"
 VERSION: Final = 1
 HEADER: Final = struct.Struct(">8sHBBIQQQQ32s32s")
-KEY_SIZE: Final = LOCATOR_SIZE + COMMITMENT_SIZE
 
 _LOCATOR_BITS: Final = 8 * LOCATOR_SIZE
+_IDLE: Final = "A delta removes what is not there, or changes nothing: use the whole pack."
 
 Change = tuple[bytes, bytes | None]
 """Locator and commitment, and the whole record that is there afterwards; None: it is removed."""
@@ -133,13 +144,19 @@ class PackDelta:
         return f"PackDelta(epoch={self.epoch}, before={self.before}, after={self.after}, bucket_bits={self.bucket_bits})"
 
 
-def apply_deltas(base: Pack, deltas: Sequence[PackDelta]) -> Iterator[bytes]:
+def apply_deltas(base: Pack, deltas: Sequence[PackDelta], *, verify: bool = True) -> Iterator[bytes]:
     """The pack that a chain of deltas leads to, in pieces of about a megabyte at most.
+
+    verify: False for callers that hold what comes out against a signed hash: neither `base` nor the result is hashed here then, which for
+    a pack of gigabytes is most of the time.
 
     Raises PackDeltaError: the deltas do not follow one another from `base` on, or do not lead to what they promise (which is known only
     after the last piece); PackFormatError: `base` is damaged.
     """
-    _check_chain(base, deltas)
+    _check_chain(deltas[0].base if not verify else base.digest(), base, deltas)
+    if not verify:
+        yield from _merged(base, deltas)
+        return
     digest = hashlib.sha256()
     for piece in _merged(base, deltas):
         digest.update(piece)
@@ -148,8 +165,8 @@ def apply_deltas(base: Pack, deltas: Sequence[PackDelta]) -> Iterator[bytes]:
         raise PackDeltaError("The deltas do not lead to the pack that they promise: use the whole pack.")
 
 
-def _check_chain(base: Pack, deltas: Sequence[PackDelta]) -> None:
-    digest, count = base.digest(), base.record_count
+def _check_chain(digest: bytes, base: Pack, deltas: Sequence[PackDelta]) -> None:
+    count = base.record_count
     for delta in deltas:
         if (delta.base, delta.before, delta.epoch, delta.bucket_bits) != (digest, count, base.epoch, base.bucket_bits):
             raise PackDeltaError("A delta starts from another pack than the one at hand: use the whole pack.")
@@ -160,42 +177,62 @@ def _merged(base: Pack, deltas: Sequence[PackDelta]) -> Iterator[bytes]:
     """Goes through the changes twice: to know how large each bucket becomes, and to write."""
     offsets = base.offsets()
     sizes, count = np.diff(offsets), base.record_count
-    for prefix, bucket, growth in _changed_buckets(base, deltas):
-        sizes[prefix] = len(bucket)
-        count += growth
+    for prefix, changes in _by_bucket(deltas):
+        sizes[prefix], more = _measure(base.bucket(prefix), changes)
+        count += more
     if count != deltas[-1].after:
         raise PackDeltaError("The deltas do not lead to the number of records that they promise: use the whole pack.")
     yield encode_head(base.epoch, base.bucket_bits, count, np.concatenate([np.zeros(1, np.uint64), np.cumsum(sizes, dtype=np.uint64)]))
     copied = 0
-    for prefix, bucket, _ in _changed_buckets(base, deltas):
+    for prefix, changes in _by_bucket(deltas):
         yield from base.pieces(copied, int(offsets[prefix]))
+        bucket = _change(base.bucket(prefix), prefix, base.bucket_bits, changes)
+        if len(bucket) != sizes[prefix]:
+            raise PackFormatError("A bucket of the pack is damaged: synchronise again.")
         yield bucket
         copied = int(offsets[prefix + 1])
     yield from base.pieces(copied, int(offsets[-1]))
 
 
-def _changed_buckets(base: Pack, deltas: Sequence[PackDelta]) -> Iterator[tuple[int, bytes, int]]:
-    """Number, new bytes and growth in records of every bucket in which something changes, ascending."""
-    chained = heapq.merge(*(_by_bucket(delta, place) for place, delta in enumerate(deltas)), key=itemgetter(0, 1))
+def _by_bucket(deltas: Sequence[PackDelta]) -> Iterator[tuple[int, list[Change]]]:
+    """Numbers of the buckets in which something changes, ascending, each with its changes in the order of the deltas."""
+    chained = heapq.merge(*(_of_one(delta, place) for place, delta in enumerate(deltas)), key=itemgetter(0, 1))
     for prefix, groups in groupby(chained, key=itemgetter(0)):
-        before = parse_bucket(base.bucket(prefix), prefix, base.bucket_bits)
-        records = {locator + copy.commitment: encode_record(locator, *copy) for locator, copy in before}
-        for _, _, changes in groups:
-            _change(records, changes)
-        yield prefix, encode_bucket(records[key] for key in sorted(records)), len(records) - len(before)
+        yield prefix, [change for _, _, changes in groups for change in changes]
 
 
-def _by_bucket(delta: PackDelta, place: int) -> Iterator[tuple[int, int, list[Change]]]:
+def _of_one(delta: PackDelta, place: int) -> Iterator[tuple[int, int, list[Change]]]:
     shift = _LOCATOR_BITS - delta.bucket_bits
     for prefix, changes in groupby(delta.changes(), key=lambda change: int.from_bytes(change[0][:LOCATOR_SIZE], "big") >> shift):
         yield prefix, place, list(changes)
 
 
-def _change(records: dict[bytes, bytes], changes: list[Change]) -> None:
+def _measure(bucket: bytes, changes: list[Change]) -> tuple[int, int]:
+    """The length of a bucket after its changes, and how many records more it has.
+
+    A record is looked for by its key rather than parsed; whether it was one, shows when the bucket is written.
+    """
+    before: dict[bytes, int] = {}
+    after: dict[bytes, int] = {}
+    for key, record in changes:
+        if key not in after:
+            at = bucket.find(key, CHECKSUM_SIZE)
+            before[key] = after[key] = 0 if at < 0 else record_end(bucket, at) - at
+        if record is None and not after[key]:
+            raise PackDeltaError(_IDLE)
+        after[key] = 0 if record is None else len(record)
+    records = max(0, len(bucket) - CHECKSUM_SIZE) + sum(after.values()) - sum(before.values())
+    return records + CHECKSUM_SIZE if records else 0, sum(map(bool, after.values())) - sum(map(bool, before.values()))
+
+
+def _change(bucket: bytes, prefix: int, bucket_bits: int, changes: list[Change]) -> bytes:
+    """A bucket after its changes."""
+    records = {key: bucket[start:end] for key, start, end in record_spans(bucket, prefix, bucket_bits)}
     for key, record in changes:
         if records.get(key) == record:  # also when both are None
-            raise PackDeltaError("A delta removes what is not there, or changes nothing: use the whole pack.")
+            raise PackDeltaError(_IDLE)
         if record is None:
             del records[key]
         else:
             records[key] = record
+    return encode_bucket(records[key] for key in sorted(records))

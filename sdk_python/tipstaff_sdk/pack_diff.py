@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tipstaff_sdk.errors import PackDeltaError
-from tipstaff_sdk.pack import Pack, encode_record, parse_bucket
-from tipstaff_sdk.pack_delta import HEADER, KEY_SIZE, MAGIC, VERSION
+from tipstaff_sdk.pack import KEY_SIZE, Pack, record_spans
+from tipstaff_sdk.pack_delta import HEADER, MAGIC, VERSION
 
 __all__ = ["write_delta"]
 
@@ -67,5 +67,5 @@ def _changes(old: Pack, new: Pack, prefix: int) -> tuple[list[bytes], list[bytes
 
 
 def _records(pack: Pack, prefix: int) -> dict[bytes, bytes]:
-    found = parse_bucket(pack.bucket(prefix), prefix, pack.bucket_bits)
-    return {locator + copy.commitment: encode_record(locator, *copy) for locator, copy in found}
+    bucket = pack.bucket(prefix)
+    return {key: bucket[start:end] for key, start, end in record_spans(bucket, prefix, pack.bucket_bits)}

@@ -190,9 +190,10 @@ class Reader:
             chain = self._folder.verify(files)
             floor.check_update(chain)
             floor.check_clock(now, self._limits.clock_tolerance, chain.newest_signing())
-            for role in chain.roles.values():
-                for target in self._kept(role):
-                    self._supply.obtain(target, role.targets, fetcher)
+            wanted = [(target, role.targets) for role in chain.roles.values() for target in self._kept(role)]
+            # The small ones first: what cannot be had or believed shows before gigabytes have come.
+            for target, targets in sorted(wanted, key=lambda item: item[0].length):
+                self._supply.obtain(target, targets, fetcher)
         except (TrustError, FetchError):
             with contextlib.suppress(OSError):  # what went wrong first says more
                 self._remember(collect(work, self._folder.names), saved, floor, now)

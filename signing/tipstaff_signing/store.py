@@ -11,6 +11,7 @@ What was hashed once by this object is not hashed again while the file's identit
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -112,8 +113,9 @@ class ArtefactStore:
     def fetch_part(self, target: TargetFile, fetcher: Fetcher) -> Path:
         """Fetch and check an artefact that is needed for a moment only; it goes with the next sweep. Raises as fetch."""
         partial = self._partial / target.hashes["sha256"]
-        resumed = self._download(target, fetcher, partial)
-        if not self._is_right(target, partial) and not (resumed and self._again(target, fetcher, partial)):
+        resumed, right = self._download(target, fetcher, partial)
+        # The beginning kept from last time may have been the bad part: once more from the start.
+        if not right and not (resumed and self._download(target, fetcher, partial)[1]):
             raise MismatchError(
                 f"{target.path} is not what was signed: the source or the way to it alters data; try another, and tell the operator"
             )
@@ -128,15 +130,17 @@ class ArtefactStore:
         made = self._partial / f"{target.hashes['sha256']}.made"
         self._disk.remove(made)
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        digest = hashlib.sha256()
         try:
-            self._append(descriptor, target, pieces, 0)
+            self._append(descriptor, target, pieces, 0, digest)
             self._disk.fsync(descriptor)
         except Exception:
             self._disk.remove(made)
             raise
         finally:
             os.close(descriptor)
-        if not self._is_right(target, made):
+        if digest.hexdigest() != target.hashes["sha256"]:
+            self._disk.remove(made)
             raise MismatchError(f"{target.path} did not become what was signed")
         self._keep(target, made)
 
@@ -156,32 +160,26 @@ class ArtefactStore:
             self._disk.remove(path)
             self._checked.pop(path.name, None)
 
-    def _again(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> bool:
-        """The beginning kept from last time may have been the bad part: once more from the start."""
-        self._download(target, fetcher, partial)
-        return self._is_right(target, partial)
-
-    def _is_right(self, target: TargetFile, partial: Path) -> bool:
-        if sha256_file(partial) == (target.length, target.hashes["sha256"]):
-            return True
-        self._disk.remove(partial)
-        return False
-
     def _keep(self, target: TargetFile, partial: Path) -> None:
         path = self.path(target.hashes["sha256"])
         self._disk.replace(partial, path)
         fsync_dir(self._artefacts, self._disk)
         self._checked[path.name] = _identity(path)
 
-    def _download(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> bool:
-        """Bring `partial` to its full length. Returns whether it began with bytes kept from an earlier attempt."""
+    def _download(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> tuple[bool, bool]:
+        """Bring `partial` to its full length, hashing what is written on the way; a wrong one is removed.
+
+        Returns:
+            Whether it began with bytes kept from an earlier attempt, and whether it is what was signed.
+        """
         if partial.exists() and partial.stat().st_size > target.length:
             self._disk.remove(partial)
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             start = os.fstat(descriptor).st_size
+            digest = _begun(partial) if start else hashlib.sha256()
             if start < target.length:
-                self._append(descriptor, target, self._chunks(target, fetcher, start), start)
+                self._append(descriptor, target, self._chunks(target, fetcher, start), start, digest)
             self._disk.fsync(descriptor)
         except (TooLargeError, OSError):
             # Too much came, or the disk is full or failing: give the space back.
@@ -189,14 +187,18 @@ class ArtefactStore:
             raise
         finally:
             os.close(descriptor)
-        return start > 0
+        right = digest.hexdigest() == target.hashes["sha256"]
+        if not right:
+            self._disk.remove(partial)
+        return start > 0, right
 
-    def _append(self, descriptor: int, target: TargetFile, chunks: Iterable[bytes], have: int) -> None:
+    def _append(self, descriptor: int, target: TargetFile, chunks: Iterable[bytes], have: int, digest: hashlib._Hash) -> None:
         for chunk in chunks:
             have += len(chunk)
             if have > target.length:
                 raise TooLargeError(f"{target.path} goes on beyond its signed {target.length} bytes: do not use this source")
             self._disk.write(descriptor, chunk)
+            digest.update(chunk)
         if have < target.length:
             raise UnavailableError(f"{target.path} broke off at {have} of {target.length} bytes: refresh again, it is resumed there")
 
@@ -225,6 +227,11 @@ def _fetching(path: str) -> Generator[None]:
         raise
     except Exception as error:
         raise UnavailableError(f"{path} could not be fetched ({type(error).__name__}): check the connection and refresh again") from error
+
+
+def _begun(partial: Path) -> hashlib._Hash:
+    with partial.open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
 
 
 def _identity(path: Path) -> tuple[int, int, int, int]:

@@ -184,6 +184,11 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
 }
 
 
+# What only hashing the packs can show: `assemble` leaves that to the reader, which holds the outcome against the signed hash. Whether the
+# outcome is the right one nevertheless: where only the delta's own words about base and result are wrong.
+LEFT_TO_THE_CALLER = {"another base": True, "another result": True, "one record more": False, "another sealed record": False}
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_refused(tmp_path: Path, attack: str) -> None:
     data, match = ATTACKS[attack]
@@ -191,6 +196,10 @@ def test_refused(tmp_path: Path, attack: str) -> None:
         applied(BEFORE, data)
     (tmp_path / "base").write_bytes(BEFORE)
     (tmp_path / "delta").write_bytes(data)
+    if attack in LEFT_TO_THE_CALLER:
+        outcome = b"".join(assemble("listing/aviation/pack", tmp_path / "base", [tmp_path / "delta"]))
+        assert (outcome == AFTER) is LEFT_TO_THE_CALLER[attack]
+        return
     with pytest.raises(PackDeltaError, match=match if data else "empty"):
         list(assemble("listing/aviation/pack", tmp_path / "base", [tmp_path / "delta"]))
 
