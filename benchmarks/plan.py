@@ -16,6 +16,7 @@ class Plan:
 
     peer_sizes: of the peers' filters. book_rows: rows of the screened book. patience: seconds to wait in all for the machine to be quiet.
     watchers: providers that watch; lifts: restrictions that are lifted while they do.
+    registry_subjects: rows of the list that fills a registry; registry_acts: releases, and look-ups, in it.
     """
 
     sizes: tuple[int, ...] = _SIZES
@@ -27,6 +28,8 @@ class Plan:
     patience: float = 300.0
     watchers: int = 1_000
     lifts: int = 100
+    registry_subjects: int = 8_500_000
+    registry_acts: int = 300
 
     @classmethod
     def quick(cls) -> Plan:
@@ -40,6 +43,7 @@ class Plan:
             peer_sizes=(100_000, 1_000_000),
             book_rows=2_000_000,
             lifts=30,
+            registry_subjects=850_000,
         )
 
 
