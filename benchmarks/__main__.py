@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.chart import Bar, Panel, svg
 from benchmarks.machine import facts, load
 from benchmarks.plan import Plan
-from benchmarks.suites import SUITES
+from benchmarks.suites import LONG, SUITES
 from benchmarks.timing import PATIENCE
 
 if TYPE_CHECKING:
@@ -27,24 +27,24 @@ CHART: Final = ROOT / "docs" / "images" / "performance.svg"
 def main(arguments: Sequence[str]) -> int:
     """All suites to files, or some to standard output."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and compare with others on this machine.")
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; none: all of them")
-    parser.add_argument("--quick", action="store_true", help="two minutes in all")
+    named = f"of {', '.join(SUITES)}; none: all of them; {', '.join(LONG)}: only when named"
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=named)
+    parser.add_argument("--quick", action="store_true", help="two minutes in all; of a registry a tenth")
     parser.add_argument("--output", type=Path, help="where to write [default: build/bench.json, for all suites; some are printed]")
     parser.add_argument("--chart", type=Path, help="where to draw [default: docs/images/performance.svg, for all suites and not --quick]")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.suites) - set(SUITES))
+    unknown = sorted(set(options.suites) - set(SUITES) - set(LONG))
     if unknown:
-        parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join(SUITES)}")
+        parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join([*SUITES, *LONG])}")
     found = measure(options.suites or list(SUITES), Plan.quick() if options.quick else Plan(), quick=options.quick)
     output, chart = options.output, options.chart
     if not options.suites:
         output, chart = output or RESULT, chart or (None if options.quick else CHART)
-    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.write(_text(found))
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+        output.write_text(_text(merged(output, found)), encoding="utf-8")
         sys.stdout.write("".join(f"{key:28} {_shown(value)}\n" for key, value in found.items() if not isinstance(value, dict)))
         sys.stdout.write(f"all figures: {output}\n")
     failed = [name for name, details in found["suites"].items() if "failed" in details]
@@ -64,7 +64,7 @@ def measure(names: Sequence[str], plan: Plan, *, quick: bool) -> dict[str, Any]:
         sys.stderr.write(f"{name} ...\n")
         started = time.monotonic()
         try:
-            figures = SUITES[name](plan)
+            figures = {**LONG, **SUITES}[name](plan)
         except Exception:  # noqa: BLE001  one suite's failure must not cost the figures of the others
             traceback.print_exc()
             suites[name] = {"failed": traceback.format_exc(limit=-1)}
@@ -81,6 +81,25 @@ def measure(names: Sequence[str], plan: Plan, *, quick: bool) -> dict[str, Any]:
         "took_seconds": round(time.monotonic() - begin),
     }
     return {**flat, "machine": machine, "suites": suites}
+
+
+def merged(output: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, and what `output` has of other suites; a suite that ran by itself keeps its own word on the machine."""
+    try:
+        before = json.loads(output.read_text("utf-8"))
+        kept: dict[str, Any] = before["suites"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return found
+    if not set(SUITES) <= set(found["suites"]):
+        for details in found["suites"].values():
+            details["machine"] = found["machine"]
+        found = {**found, "machine": before["machine"]}
+    flat = {key: value for key, value in before.items() if key not in {"machine", "suites"}}
+    return {**flat, **found, "suites": {**kept, **found["suites"]}}
+
+
+def _text(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
 def draw(found: dict[str, Any]) -> str:

@@ -199,9 +199,7 @@ def _lift(config: Config, address: str, runtime: Runtime, restrictions: Sequence
     with grpc.secure_channel(address, credentials, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         registry = registry_pb2_grpc.RegistryServiceStub(channel)
         for restriction in restrictions:
-            request = registry_pb2.EndRestrictionRequest(
-                restriction_id=restriction, kind=registry_pb2.END_KIND_RELEASE, reason="performed"
-            )
+            request = registry_pb2.EndRestrictionRequest(restriction_id=restriction, kind=registry_pb2.END_KIND_RELEASE, reason="performed")
             sequence = registry.EndRestriction(request, timeout=SECONDS).relief_sequence
     deadline = time.monotonic() + SECONDS
     while runtime.published(AUDIENCE).relief_head(runtime.repository.versions(AUDIENCE)) < sequence:

@@ -199,9 +199,9 @@ class Acting:
             with self._core.act() as unit:
                 # The chosen moment counts, not the clock's: a scheduler that is late must not skip anything.
                 unit.now = now
-                rows = unit.session.scalars(
-                    select(RestrictionRow).where(*due).order_by(RestrictionRow.id).limit(DUE_BATCH).with_for_update()
-                ).all()
+                # In the order of an index of moments: in that of ids the database might go through all there are to find the few due.
+                order = (RestrictionRow.effective_at if event is Event.ENTER_FORCE else RestrictionRow.expires_at, RestrictionRow.id)
+                rows = unit.session.scalars(select(RestrictionRow).where(*due).order_by(*order).limit(DUE_BATCH).with_for_update()).all()
                 for row in rows:
                     apply(unit, row, event, SYSTEM, "")
                 done += len(rows)
@@ -211,7 +211,7 @@ def _due(event: Event, now: datetime) -> tuple[ColumnElement[bool], ...]:
     """Which restrictions the event is due for."""
     if event is Event.ENTER_FORCE:
         return (RestrictionRow.state == State.NOTICED, RestrictionRow.effective_at <= now, RestrictionRow.expires_at > now)
-    return (RestrictionRow.state.not_in(sorted(TERMINAL)), RestrictionRow.expires_at <= now)
+    return (RestrictionRow.state.in_(sorted(set(State) - TERMINAL)), RestrictionRow.expires_at <= now)
 
 
 def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: str) -> int:

@@ -30,6 +30,7 @@ from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.pack_builder import PackBuilder
 from tipstaff_sdk.sealing import EpochKey, seal
 from tipstaff_server import incremental
+from tipstaff_server.ahead import read_ahead
 from tipstaff_server.build_rows import RowWriter, locators, tokens
 from tipstaff_server.build_state import BuildStates, Kept, describe
 from tipstaff_server.deltas import make_deltas
@@ -41,7 +42,7 @@ from tipstaff_signing.files import DISK, FileLock, write_atomic
 from tipstaff_signing.keys import builder_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from tipstaff_server.build_rows import Change
     from tipstaff_server.incremental import Plan
     from tipstaff_server.listing import ListingSubject
+    from tipstaff_server.registry import Registry
     from tipstaff_server.runtime import Runtime
     from tipstaff_signing.files import Disk
     from tipstaff_signing.model import Proposal
@@ -210,7 +212,7 @@ def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, pl
     epoch = runtime.epochs.get(key.audience, key.epoch)
     stretch = None if epoch is None else epoch.stretch
     if plan.touched is None:
-        subjects = registry.listing_subjects(key.audience, plan.now, stretch)
+        subjects = read_ahead(runtime, _everybody, key.audience, plan.now, stretch)
     else:
         subjects = registry.listing_chosen(key.audience, plan.now, plan.touched, stretch)
     keep = _published_bits(runtime, key.audience)
@@ -255,6 +257,10 @@ def _check_whole(contents: Contents) -> None:
     if not contents.whole:
         raise BuildStateError("somebody is listed without a number, or without a name")
     locators(contents.rows.path)
+
+
+def _everybody(registry: Registry, audience: str, now: datetime, stretch: int | None) -> Iterator[ListingSubject]:
+    return registry.listing_subjects(audience, now, stretch)
 
 
 def _published_bits(runtime: Runtime, audience: str) -> int | None:

@@ -50,7 +50,8 @@ class Database:
         if not self.is_sqlite:
             # A wait for another writer ends here as it does on SQLite, and one for a lost server ends at all.
             waiting = f"-c lock_timeout={int(busy_timeout_seconds * 1000)}"
-            options["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "options": waiting}
+            # Nothing is prepared: a plan that was kept from when a table was small would read all of it when it is large.
+            options["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "options": waiting, "prepare_threshold": None}
         if in_memory:
             options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import identity_pb2, registry_pb2
@@ -31,6 +32,8 @@ MAX_IDENTIFIERS, MAX_NAMES, MAX_RESPONSIBLE, MAX_MEASURES = 8, 16, 32, 100
 MAX_CASE_NUMBER, MAX_LEGAL_BASIS, MAX_DECIDED_BY = 100, 500, 200
 EARLIEST = datetime(1949, 10, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+KEPT = 1 << 15
+_canonical_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,18 @@ class Party:
     type: int
     identifiers: tuple[Identifier, ...] = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
+    # Asked for at every step of an entry's way, and computed at the first.
+    _canonical: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def canonical_names(self) -> dict[str, str]:
         """Canonical name → the name as given, in order. Raises EntryError."""
+        try:
+            return self._canonical
+        except AttributeError:
+            object.__setattr__(self, "_canonical", self._canonical_names())
+        return self._canonical
+
+    def _canonical_names(self) -> dict[str, str]:
         found: dict[str, str] = {}
         try:
             for name in self.names:
@@ -108,11 +120,11 @@ class Entry:
             self.case_number,
             self.decided_by,
             [
-                None if moment is None else moment.astimezone(UTC).isoformat()
+                None if moment is None else _iso(moment)
                 for moment in (self.effective_at, self.expires_at, self.case_opened_at, self.published_at)
             ],
         ]
-        return json.dumps(parts, separators=(",", ":")).encode()
+        return _canonical_json(parts).encode()
 
 
 def check(entry: Entry, authority_id: str, policies: Policies, max_term: timedelta) -> None:
@@ -138,6 +150,11 @@ def _party(kind: int, identifiers: Iterable[identity_pb2.Identifier], names: Ite
 
 def _canonical_party(party: Party) -> list[object]:
     return [party.type, sorted((int(item.kind), item.number) for item in party.identifiers), sorted(party.canonical_names())]
+
+
+@lru_cache(KEPT)
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
 
 
 def _moment(value: Timestamp, *, present: bool, what: str) -> datetime:
@@ -197,8 +214,8 @@ def check_measures(measures: Sequence[str], authority_id: str, policies: Policie
         )
 
 
-def _missing(codes: Sequence[str], known: Iterable[str]) -> str:
-    return ", ".join(sorted(code[:64] for code in set(codes) - set(known)))
+def _missing(codes: Sequence[str], known: frozenset[str]) -> str:
+    return "" if known.issuperset(codes) else ", ".join(sorted(code[:64] for code in set(codes) - set(known)))
 
 
 def check_legal_basis(text: str) -> None:

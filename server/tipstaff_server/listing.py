@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
@@ -53,6 +54,7 @@ __all__ = ["Lift", "Listing", "ListingIdentifier", "ListingSubject"]
 
 HEAD = 1
 _Holds: TypeAlias = "Callable[[InstrumentedAttribute[bytes]], ColumnElement[bool]]"
+KEPT = 4_096
 # Columns rather than objects: an object for each row costs as much again as reading it.
 _RESTRICTION = (
     RestrictionRow.id,
@@ -295,7 +297,7 @@ def _record(page: _Page, reach: _Reach, exemptions: Sequence[_Exempted], organis
     shown = page.sets[row.measure_set_id]
     policy = page.policies.lists[row.list_id]
     title = page.policies.authorities[row.authority_id].title
-    message = listing_pb2.RecordRestriction(
+    return listing_pb2.RecordRestriction(
         restriction_id=row.id,
         measures=shown,
         authority_id=row.authority_id,
@@ -303,14 +305,21 @@ def _record(page: _Page, reach: _Reach, exemptions: Sequence[_Exempted], organis
         legal_basis=row.legal_basis,
         case_number=row.case_number,
         exemptions=[_exemption(item, shown) for item in exemptions if not item.row.measures or set(item.row.measures.split()) & set(shown)],
+        effective_at=_timestamp(row.effective_at),
+        expires_at=_timestamp(row.expires_at if reach.until is None else min(row.expires_at, reach.until)),
         dispute=listing_pb2.DisputeInstructions(text=policy.dispute.to_proto(), suspends=policy.dispute_effect is DisputeEffect.SUSPEND),
         capacity=identity_pb2.Capacity.ValueType(reach.capacity),
         organisation_name=organisation,
         relief_floor=row.relief_floor,
         post_ids=sorted(reach.posts),
     )
-    message.effective_at.FromDatetime(row.effective_at)
-    message.expires_at.FromDatetime(row.expires_at if reach.until is None else min(row.expires_at, reach.until))
+
+
+@lru_cache(KEPT)
+def _timestamp(moment: datetime) -> Timestamp:
+    """Days come again and again. For copying only: nobody may change it."""
+    message = Timestamp()
+    message.FromDatetime(moment)
     return message
 
 

@@ -27,6 +27,7 @@ from tipstaff_sdk.errors import FormatError, SealError
 from tipstaff_sdk.pack import Pack, parse_bucket
 from tipstaff_sdk.sealing import LOCATOR_SIZE, EpochKey, open_sealed
 from tipstaff_server import standing
+from tipstaff_server.ahead import read_ahead
 from tipstaff_server.churn import additions
 from tipstaff_server.deltas import examine_deltas
 from tipstaff_server.errors import SignOffRefusedError
@@ -168,7 +169,7 @@ class _Examination:
         key = EpochKey(epoch.audience, epoch.number, epoch.key)
         if {self._filter.epoch, self._pack.epoch} != {epoch.number}:
             self._findings.add("filter and pack are not of the epoch that the parameters name")
-        for reached in standing.read(self._runtime.registry, epoch.audience, epoch.stretch):
+        for reached in read_ahead(self._runtime, standing.read, epoch.audience, epoch.stretch):
             self._subject(key, reached)
         self._check_counts()
 

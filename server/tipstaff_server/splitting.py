@@ -123,13 +123,14 @@ class Splitting:
         if len(correction.add_identifiers) > MAX_IDENTIFIERS or len(correction.add_names) > MAX_NAMES:
             raise InvalidRequestError(f"at most {MAX_IDENTIFIERS} numbers and {MAX_NAMES} names at a time")
         vault = self._core.vault
-        stretched = stretch_unknown(self._core, correction.add_identifiers)
+        computed = stretch_unknown(self._core, correction.add_identifiers)
         request = ["CORRECT", reference.key(vault), _plain(correction.remove_identifiers), correction.remove_names]
         request += [_plain(correction.add_identifiers), correction.add_names, reason]
         with self._core.act() as unit:
             if (known := first_answer(unit, vault, actor, given, request)) is not None:
                 return view_of(unit.session, find_subject(unit.session, vault, Reference(known), actor), actor), 0
             row = find_subject(unit.session, vault, reference, actor)
+            stretched = self._core.still(unit.session, computed)
             sequence = self._correct(unit, row, correction, stretched, actor, reason)
             remember(unit, vault, actor, given, request, row.id)
             unit.session.flush()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from tipstaff_server.bulk import one_of
 from tipstaff_server.errors import EntryCode, EntryError
 from tipstaff_server.models import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, SubjectRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -41,8 +42,8 @@ __all__ = [
 
 NUMBER, STRETCHED, NAME = "identifiers.value", "identifiers.stretched", "names.value"
 NEXT_STRETCHED = "identifiers.next_stretched"
-CHUNK = 5_000
 ID_BYTES = 16
+IDS_AT_ONCE = 256
 
 
 def number_bytes(identifier: Identifier) -> bytes:
@@ -104,28 +105,29 @@ class Resolver:
         self.vault = vault
         self.now = now
         self.known = _Known()
+        self.new_id = _random_ids().__next__
         self._stretched = stretched
         self._stretch = stretch
         self._rows: dict[type, list[dict[str, Any]]] = {}
 
     def load(self, parties: Iterable[Party]) -> None:
         """Reads what the database knows of these parties."""
-        blinds = list({blind_of(self.vault, identifier) for party in parties for identifier in party.identifiers})
-        for some in _chunks(blinds):
+        blinds = {blind_of(self.vault, identifier) for party in parties for identifier in party.identifiers}
+        for asked in one_of(self.session, IdentifierRow.blind, blinds):
             found = self.session.execute(
                 select(IdentifierRow.blind, IdentifierRow.subject_id, SubjectRow.type)
                 .join(SubjectRow, SubjectRow.id == IdentifierRow.subject_id)
-                .where(IdentifierRow.blind.in_(some))
+                .where(asked)
             )
             for row in found:
                 self.known.owners[row.blind] = row.subject_id
                 self.known.types[row.subject_id] = row.type
-        subjects = list(self.known.types)
-        for some in _chunks(subjects):
-            for name in self.session.execute(select(NameRow.subject_id, NameRow.blind).where(NameRow.subject_id.in_(some))):
+        for asked in one_of(self.session, NameRow.subject_id, self.known.types):
+            for name in self.session.execute(select(NameRow.subject_id, NameRow.blind).where(asked)):
                 self.known.names.setdefault(name.subject_id, set()).add(name.blind)
-            link = ResponsibleLinkRow
-            query = select(link.organisation_id, link.person_id, link.capacity, link.state).where(link.organisation_id.in_(some))
+        link = ResponsibleLinkRow
+        for asked in one_of(self.session, link.organisation_id, self.known.types):
+            query = select(link.organisation_id, link.person_id, link.capacity, link.state).where(asked)
             for post in self.session.execute(query):
                 known = self.known.left if post.state is PostState.LEFT else self.known.links
                 known.add((post.organisation_id, post.person_id, post.capacity))
@@ -208,7 +210,7 @@ class Staged:
         self._put(
             ResponsibleLinkRow,
             {
-                "id": secrets.token_bytes(ID_BYTES),
+                "id": self._resolver.new_id(),
                 "organisation_id": organisation,
                 "person_id": person,
                 "capacity": capacity,
@@ -248,7 +250,7 @@ class Staged:
             )
 
     def _create(self, party: Party) -> bytes:
-        subject = secrets.token_bytes(ID_BYTES)
+        subject = self._resolver.new_id()
         self._new.types[subject] = party.type
         self._put(SubjectRow, {"id": subject, "type": party.type, "created_at": self._resolver.now})
         return subject
@@ -290,5 +292,8 @@ def holder(session: Session, organisation: bytes, blind: bytes) -> bytes | None:
     return session.scalar(posts.where(link.organisation_id == organisation, link.state != PostState.LEFT).limit(1))
 
 
-def _chunks(items: Sequence[bytes]) -> list[Sequence[bytes]]:
-    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+def _random_ids() -> Iterator[bytes]:
+    """Ids without end. Asking the system for one at a time costs more than all else that is done with one."""
+    while True:
+        random = secrets.token_bytes(IDS_AT_ONCE * ID_BYTES)
+        yield from (random[start : start + ID_BYTES] for start in range(0, len(random), ID_BYTES))

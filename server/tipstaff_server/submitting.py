@@ -8,14 +8,15 @@ One refused entry does not hold up the others. An entry that is there already ch
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from tipstaff_server.actors import ActorKind
+from tipstaff_server.audit import detail_text
+from tipstaff_server.bulk import bulk_insert, one_of
 from tipstaff_server.drafting import draft_row, effective_after
 from tipstaff_server.entries import check
 from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError, StretchChangedError
@@ -45,6 +46,7 @@ __all__ = ["Prepared", "Submission", "SubmitStatus", "Submitting"]
 
 MAX_KEY = 64
 CHUNK = 5_000
+AT_ONCE = 32
 ID_BYTES = 16
 ENTRY = "restrictions.entry"
 
@@ -80,7 +82,7 @@ class Prepared:
     keys: Sequence[str | None]
     authority_id: str
     actor: Actor
-    stretching: dict[bytes, Future[bytes]] = field(repr=False)
+    stretching: Sequence[tuple[Sequence[bytes], Future[list[bytes]]]] = field(repr=False)
     stretch: int  # its number
 
 
@@ -94,6 +96,7 @@ class _Batch:
     cases: dict[tuple[bytes, str], tuple[bytes, bytes]] = field(default_factory=dict)
     answered: dict[str, tuple[bytes, bytes, str]] = field(default_factory=dict)
     sets: dict[str, int] = field(default_factory=dict)
+    details: dict[tuple[str, tuple[str, ...], State, int], str] = field(default_factory=dict)
     rows: dict[type, list[dict[str, Any]]] = field(default_factory=dict)
 
     def put(self, table: type, row: dict[str, Any]) -> None:
@@ -122,9 +125,14 @@ class Submitting:
         with self._core.database.read() as session:
             self._core.policies.get(session).authority(authority)
             stretch = self._core.refresh_stretch(session)
-            for some in _chunks(list(wanted)):
-                known.update(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(some))))
-        stretching = {blind: self._core.stretcher.submit(wanted[blind]) for blind in wanted if blind not in known}
+            for asked in one_of(session, IdentifierRow.blind, wanted):
+                known.update(session.scalars(select(IdentifierRow.blind).where(asked)))
+        new = [(blind, identifier) for blind, identifier in wanted.items() if blind not in known]
+        # So many to a thread that handing them over costs little, and so few that all threads have work.
+        parts = [new[start : start + AT_ONCE] for start in range(0, len(new), AT_ONCE)]
+        stretching = [
+            ([blind for blind, _ in part], self._core.stretcher.submit_many([identifier for _, identifier in part])) for part in parts
+        ]
         return Prepared(entries, keys or [None] * len(entries), authority, actor, stretching, stretch)
 
     def commit(self, work: Prepared) -> list[Submission]:
@@ -137,7 +145,7 @@ class Submitting:
 
     def _commit(self, work: Prepared) -> list[Submission]:
         # Waiting for threads happens before the transaction, which holds locks.
-        stretched = {blind: future.result() for blind, future in work.stretching.items()}
+        stretched = {blind: value for blinds, values in work.stretching for blind, value in zip(blinds, values.result(), strict=True)}
         with self._core.act() as unit:
             if self._core.refresh_stretch(unit.session) != work.stretch:
                 raise StretchChangedError("identifiers are stretched otherwise by now: enter them again")
@@ -151,10 +159,10 @@ class Submitting:
 
     def _load(self, batch: _Batch) -> None:
         session, work = batch.unit.session, batch.work
-        for some in _chunks(list(batch.resolver.known_subjects())):
+        for asked in one_of(session, RestrictionRow.subject_id, list(batch.resolver.known_subjects())):
             found = session.execute(
                 select(RestrictionRow.subject_id, RestrictionRow.case_number, RestrictionRow.id, RestrictionRow.entry_digest).where(
-                    RestrictionRow.subject_id.in_(some), RestrictionRow.authority_id == work.authority_id
+                    asked, RestrictionRow.authority_id == work.authority_id
                 )
             )
             batch.cases.update({(row.subject_id, row.case_number): (row.id, row.entry_digest) for row in found})
@@ -222,8 +230,7 @@ class Submitting:
             batch.work.actor,
             "SUBMIT",
             ("restriction", row["id"]),
-            detail={"authority": batch.work.authority_id, "list": entry.list_id, "measures": entry.measures, "state": row["state"]}
-            | ({"posts_left_before": len(left)} if left else {}),
+            detail=_detail(batch, entry, row["state"], len(left)),
         )
         return Submission(SubmitStatus.CREATED, row["id"])
 
@@ -234,7 +241,7 @@ class Submitting:
             raise EntryError(EntryCode.TERM_OVER, "the term is over already, or would be before the notice period ends; correct expires_at")
         state = State.ACTIVE if effective <= now else State.NOTICED
         return {
-            "id": secrets.token_bytes(ID_BYTES),
+            "id": batch.resolver.new_id(),
             "subject_id": subject,
             "authority_id": batch.work.authority_id,
             "list_id": entry.list_id,
@@ -277,8 +284,17 @@ class Submitting:
         for table, rows in batch.resolver.rows().items():
             batch.rows.setdefault(table, []).extend(rows)
         for table in (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, DraftRow, IdempotencyRow):
-            if some := batch.rows.get(table):
-                batch.unit.session.execute(insert(table), some)
+            bulk_insert(batch.unit.session, table, batch.rows.get(table, []))
+
+
+def _detail(batch: _Batch, entry: Entry, state: State, left: int) -> str:
+    """What the audit log says of an entry; the same for most of a batch."""
+    key = entry.list_id, entry.measures, state, left
+    known = batch.details.get(key)
+    if known is None:
+        facts = {"authority": batch.work.authority_id, "list": entry.list_id, "measures": entry.measures, "state": state}
+        known = batch.details[key] = detail_text(facts | ({"posts_left_before": left} if left else {}))
+    return known
 
 
 def _measure_set(batch: _Batch, measures: Sequence[str]) -> int:

@@ -153,7 +153,10 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         target=restrictions,
         items=st.lists(
             st.tuples(
-                st.integers(-2, 5), st.integers(1, 12), st.sets(st.sampled_from(MEASURES), min_size=1), st.sampled_from([SUSPENDING] * 3 + [CONTINUING])
+                st.integers(-2, 5),
+                st.integers(1, 12),
+                st.sets(st.sampled_from(MEASURES), min_size=1),
+                st.sampled_from([SUSPENDING] * 3 + [CONTINUING]),
             ),
             min_size=1,
             max_size=3,
@@ -224,7 +227,10 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         return Sent(who, "EndRestriction", request, answer_id(response))
 
     @rule(
-        target=keyed, index=restrictions, measures=st.one_of(st.just(set()), st.sets(st.sampled_from(MEASURES), min_size=1)), longer=st.integers(-4, 4)
+        target=keyed,
+        index=restrictions,
+        measures=st.one_of(st.just(set()), st.sets(st.sampled_from(MEASURES), min_size=1)),
+        longer=st.integers(-4, 4),
     )
     def amend(self, index: int, measures: set[str], longer: int) -> Any:
         model = self.models[index]

@@ -138,9 +138,7 @@ class LiveEndpoint:
         self._endpoint, self.address = loop().run(self._start())
 
     async def _start(self) -> tuple[Endpoint, str]:
-        endpoint = Endpoint(
-            self.runtime, {}, heartbeat_seconds=60, lifted=self._note, threads=self._threads, acknowledging=self._threads
-        )
+        endpoint = Endpoint(self.runtime, {}, heartbeat_seconds=60, lifted=self._note, threads=self._threads, acknowledging=self._threads)
         return endpoint, await endpoint.start()
 
     def _note(self) -> None:

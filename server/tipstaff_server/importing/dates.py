@@ -14,6 +14,7 @@ import calendar
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 from tipstaff_server.errors import EntryCode, EntryError
 
@@ -21,6 +22,8 @@ __all__ = ["CHINA", "add_duration", "parse_moment", "parse_term"]
 
 CHINA = timezone(timedelta(hours=8))
 MAX_TEXT = 64
+# A list of millions has the same days and terms again and again.
+KEPT = 1 << 15
 _DATE = re.compile(r"(\d{4})\s*[-/.年]\s*(\d{1,2})\s*[-/.月]\s*(\d{1,2})\s*日?(.*)|(\d{4})(\d{2})(\d{2})()")
 _TIME = re.compile(r"[T\s]*(\d{1,2})[:时](\d{1,2})(?:[:分](\d{1,2})(?:\.\d{1,9})?)?[分秒]?\s*(Z|[+-]\d{2}:?\d{2})?")
 _DURATION = re.compile(
@@ -33,6 +36,7 @@ _OPEN_ENDED = re.compile(r"长期|永久|无期限|终身|不限|无|permanent|i
 _DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2}
 
 
+@lru_cache(KEPT)
 def parse_moment(text: str) -> datetime:
     """A date, or a date with a time, as an aware moment in UTC. Raises EntryError DATE_INVALID."""
     found = _DATE.fullmatch(_plain(text))
@@ -45,6 +49,7 @@ def parse_moment(text: str) -> datetime:
         raise EntryError(EntryCode.DATE_INVALID, "there is no such day or time in the calendar") from None
 
 
+@lru_cache(KEPT)
 def parse_term(text: str, beginning: datetime) -> datetime:
     """The end of a term, exclusive, in UTC, given its beginning. Raises EntryError TERM_INVALID or TERM_OPEN_ENDED."""
     plain = _plain(text)

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tipstaff_sdk.identity import IdentifierKind
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["Columns", "Field", "capacity_of", "field_of", "is_capacity", "kind_of", "subject_type_of"]
 
 MAX_COLUMNS = 100
+KEPT = 1_024
 
 
 class Field(StrEnum):
     """What a column holds."""
+
+    # Enum's own hash is a call in Python, and every cell is looked up by its field.
+    __hash__ = str.__hash__
 
     NAME = "NAME"
     SUBJECT_TYPE = "SUBJECT_TYPE"
@@ -202,12 +207,14 @@ def capacity_of(text: str) -> int | None:
     return None if field is None else _CAPACITIES.get(field)
 
 
+@lru_cache(KEPT)
 def kind_of(text: str) -> IdentifierKind | None:
     """The kind of number that a cell names; None when it is not known."""
     key = _key(text)
     return _KIND_OF.get(key) or next((kind for kind in IdentifierKind if kind.name.replace("_", "").lower() == key), None)
 
 
+@lru_cache(KEPT)
 def subject_type_of(text: str) -> int | None:
     """1 for a person, 2 for an organisation, as in the contract; None when it is not known."""
     key = _key(text)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from tipstaff_server.submitting import SubmitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from tipstaff_server.actors import Actor
@@ -34,11 +36,11 @@ if TYPE_CHECKING:
     from tipstaff_server.importing.headers import Columns
     from tipstaff_server.importing.sheets import Sheet
     from tipstaff_server.registry import Registry
-    from tipstaff_server.submitting import Prepared
+    from tipstaff_server.submitting import Submission
 
 __all__ = ["ImportResult", "Importer"]
 
-BATCH = 500
+BATCH = 1_000
 ID_BYTES = 16
 # Which column a refusal by the registry is about.
 FIELD_OF = {
@@ -103,15 +105,17 @@ class Importer:
         counts = dict.fromkeys(SubmitStatus, 0)
         with Rejects(rejects) as refused, open_sheet(source) as sheet:
             converter = Converter(sheet.columns, self._list_id, self._policies)
-            waiting: tuple[_Batch, Prepared] | None = None
-            for batch in self._batches(sheet, converter, refused):
-                prepared = self._registry.prepare(batch.entries, authority=self._authority, actor=self._actor)
+            waiting: tuple[_Batch, Future[list[Submission]]] | None = None
+            # The database works on one batch while the next one is read: one thread commits, so batches keep their order.
+            with ThreadPoolExecutor(1, thread_name_prefix="commit") as committing:
+                for batch in self._batches(sheet, converter, refused):
+                    prepared = self._registry.prepare(batch.entries, authority=self._authority, actor=self._actor)
+                    if waiting is not None:
+                        _count(*waiting, counts, refused)
+                    waiting = (batch, committing.submit(self._registry.commit, prepared))
+                    progress(sheet.position(), source.size)
                 if waiting is not None:
-                    self._commit(*waiting, counts, refused)
-                waiting = (batch, prepared)
-                progress(sheet.position(), source.size)
-            if waiting is not None:
-                self._commit(*waiting, counts, refused)
+                    _count(*waiting, counts, refused)
             progress(source.size, source.size)
             ignored = sheet.ignored()
         self._finish(run_id, counts, refused.count)
@@ -146,12 +150,6 @@ class Importer:
         if batch.entries:
             yield batch
 
-    def _commit(self, batch: _Batch, prepared: Prepared, counts: dict[SubmitStatus, int], refused: Rejects) -> None:
-        for (line, columns), answer in zip(batch.places, self._registry.commit(prepared), strict=True):
-            counts[answer.status] += 1
-            if answer.code is not None:
-                refused.add(line, columns.header(FIELD_OF.get(answer.code)), answer.code)
-
     def _begin(self, source: Source) -> bytes:
         run_id = secrets.token_bytes(ID_BYTES)
         with self._registry.database.write() as session:
@@ -181,3 +179,11 @@ class Importer:
                     rejected=rejected,
                 )
             )
+
+
+def _count(batch: _Batch, answers: Future[list[Submission]], counts: dict[SubmitStatus, int], refused: Rejects) -> None:
+    """Waits for the answers to a batch."""
+    for (line, columns), answer in zip(batch.places, answers.result(), strict=True):
+        counts[answer.status] += 1
+        if answer.code is not None:
+            refused.add(line, columns.header(FIELD_OF.get(answer.code)), answer.code)

@@ -49,6 +49,7 @@ class RestrictionRow(Base):
         UniqueConstraint("subject_id", "authority_id", "case_number"),
         Index(None, "state", "effective_at"),
         Index(None, "state", "expires_at"),
+        Index(None, "case_number", "id"),
     )
     id: Mapped[Id] = mapped_column(primary_key=True)
     subject_id: Mapped[Id] = mapped_column(ForeignKey("subjects.id"))

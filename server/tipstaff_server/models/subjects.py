@@ -62,7 +62,7 @@ class ResponsibleLinkRow(Base):
     person_id: Mapped[Id] = mapped_column(ForeignKey("subjects.id"), index=True)
     capacity: Mapped[int] = mapped_column(SmallInteger)
     valid_from: Mapped[When]
-    valid_until: Mapped[datetime | None] = mapped_column(Moment)
+    valid_until: Mapped[datetime | None] = mapped_column(Moment, index=True)
     state: Mapped[PostState] = mapped_column(word(PostState), index=True)
     changed_at: Mapped[When]
     relief_sequence: Mapped[int] = mapped_column(BigInteger)

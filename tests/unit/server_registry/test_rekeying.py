@@ -188,7 +188,7 @@ def test_migrations_down_and_up_keep_keys_reasons_and_exemptions(world: World) -
     rotate(world)
     rekeying.reindex(world.database, world.vault, actor=OPERATOR, now=NOW)
     entries = world.registry.verify_audit()
-    migrations.downgrade(world.database, "0006")
+    migrations.downgrade(world.database, "0005")
     migrations.upgrade(world.database)
     fresh = Registry(Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1)
     assert fresh.verify_audit() == entries
