@@ -11,7 +11,7 @@ import secrets
 import zlib
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -29,12 +29,13 @@ from tipstaff_signing.keys import builder_key, signoff_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from tipstaff_server.runtime import Runtime
 
-__all__ = ["Bulk", "SEALED_BYTES"]
+__all__ = ["SEALED_BYTES", "Bulk"]
 
 SEALED_BYTES: Final = SIZE_CLASSES[1] + TAG_SIZE
 """A record of one restriction, with the texts that the administration comes with, takes the second size class."""
@@ -128,7 +129,7 @@ class Bulk:
             at = int(np.searchsorted(locators, np.uint64(locator)))
             if first <= at < last:
                 records[at - first] = np.frombuffer(record, np.uint8)
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in pairwise(bounds):
             if start < end:
                 content = records[start - first : end - first].tobytes()
                 yield zlib.crc32(content).to_bytes(CHECKSUM_SIZE, "big")

@@ -191,7 +191,7 @@ def parse_bucket(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[byt
 
 
 def record_spans(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[bytes, int, int]]:
-    """Of each record of a bucket its key (locator and commitment), its start and its end in the bucket, in order. Raises as parse_bucket."""
+    """Of each record of a bucket its key (locator and commitment), its start and its end there, in order. Raises as parse_bucket."""
     if not bucket:
         return []
     if zlib.crc32(memoryview(bucket)[CHECKSUM_SIZE:]) != int.from_bytes(bucket[:CHECKSUM_SIZE], "big"):

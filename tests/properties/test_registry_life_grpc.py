@@ -25,7 +25,7 @@ from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, identity_pb2, registry_pb
 from tipstaff_server.models import ReliefRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
 EXAMPLES = {"sqlite": 50, "postgresql": 50}
