@@ -23,6 +23,7 @@ from tipstaff_sdk.pack import CHECKSUM_SIZE, RECORD_HEAD, SEALED_SIZES, Pack, en
 from tipstaff_sdk.pack_builder import RECORDS_A_BUCKET
 from tipstaff_sdk.pack_delta import HEADER, MAGIC, VERSION, PackDelta, apply_deltas
 from tipstaff_sdk.sealing import COMMITMENT_SIZE, LOCATOR_SIZE, SIZE_CLASSES, TAG_SIZE, EpochKey
+from tipstaff_server.build_rows import RowWriter
 from tipstaff_server.builder import LEAST_NUMBERS, Counts, fill
 from tipstaff_server.deltas import make_deltas
 from tipstaff_signing.keys import builder_key, signoff_key
@@ -75,11 +76,13 @@ class Bulk:
         self._rng = np.random.default_rng(1)
         self._key = self._epoch_key()
         self._real = Collected()
-        subjects = runtime.registry.listing_subjects(audience, runtime.clock())
-        real = list(fill(subjects, self._key, self._real, Counts()))  # type: ignore[arg-type]  only `add` is called
+        subjects = list(runtime.registry.listing_subjects(audience, runtime.clock()))
+        with RowWriter(folder / "rows") as rows:
+            fill(subjects, self._key, self._real, rows, Counts())  # type: ignore[arg-type]  # only `add` is called
+        real = self._key.tokeniser.tokens(item.identifier for subject in subjects for item in subject.identifiers)
         rest = size - len(self._real.records)
         pieces = (random_tokens(min(_PIECE, rest - start), 1 + start) for start in range(0, rest, _PIECE))
-        self._ledger = TokenLedger([*real, *pieces], epoch=self._key.epoch)
+        self._ledger = TokenLedger([real, *pieces], epoch=self._key.epoch)
 
     def publish(self) -> Published:
         """The first listing."""

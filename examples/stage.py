@@ -121,7 +121,7 @@ class Counter(Process):
         deadline = time.perf_counter() + PATIENCE_S
         while True:
             owed = self.send({"make_good": True})["remedies"]
-            acts = sum(remedy["acts"] for remedy in owed if remedy["restriction_id"] == restriction_id)
+            acts: int = sum(remedy["acts"] for remedy in owed if remedy["restriction_id"] == restriction_id)
             if acts or time.perf_counter() > deadline:
                 return acts
             time.sleep(0.02)

@@ -51,7 +51,7 @@ def read_ahead(runtime: Runtime, read: Callable[..., Iterator[Item]], *arguments
     process.start()
     sender.close()  # ours: when the reader's is closed too, waiting ends
     try:
-        yield from _received(receiver)
+        yield from _received(receiver)  # pyright: ignore[reportArgumentType]  # as Windows has it
     finally:
         receiver.close()
         process.join(END_SECONDS)

@@ -73,16 +73,18 @@ def _is_postgresql(session: Session) -> bool:
 
 
 def _copy(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    import psycopg  # noqa: PLC0415  it comes with an extra, which those have who use PostgreSQL
+    # They come with an extra, which those have who use PostgreSQL.
+    import psycopg  # noqa: PLC0415
+    from psycopg.types.string import BytesBinaryDumper  # noqa: PLC0415
 
     columns = tuple(rows[0])
     statement, types = _statement(table, columns)
-    values = itemgetter(*columns)
+    values = itemgetter(*columns)  # pyright: ignore[reportUnknownVariableType]  # of as many columns as the table has
     connection: Any = session.connection().connection.driver_connection
     try:
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
             # The one that is kept for the type itself wraps each value in Python; this one does not.
-            cursor.adapters.register_dumper(bytes, psycopg.types.string.BytesBinaryDumper)
+            cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
             copy.set_types(types)
             write = copy.write_row
             for row in rows:

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tipstaff_signing.errors import FetchError, MismatchError, TooLargeError, UnavailableError
 from tipstaff_signing.files import Disk, fsync_dir, sha256_file
@@ -33,6 +33,18 @@ __all__ = ["ArtefactStore"]
 
 _LOG = logging.getLogger("tipstaff_signing")
 _MAX_EMPTY = 1024
+
+
+class _Digest(Protocol):
+    """A running SHA-256, as hashlib gives it."""
+
+    def update(self, data: bytes, /) -> None:
+        """More of the content."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Of what came so far."""
+        ...
 
 
 class ArtefactStore:
@@ -192,7 +204,7 @@ class ArtefactStore:
             self._disk.remove(partial)
         return start > 0, right
 
-    def _append(self, descriptor: int, target: TargetFile, chunks: Iterable[bytes], have: int, digest: hashlib._Hash) -> None:
+    def _append(self, descriptor: int, target: TargetFile, chunks: Iterable[bytes], have: int, digest: _Digest) -> None:
         for chunk in chunks:
             have += len(chunk)
             if have > target.length:
@@ -229,7 +241,7 @@ def _fetching(path: str) -> Generator[None]:
         raise UnavailableError(f"{path} could not be fetched ({type(error).__name__}): check the connection and refresh again") from error
 
 
-def _begun(partial: Path) -> hashlib._Hash:
+def _begun(partial: Path) -> _Digest:
     with partial.open("rb") as file:
         return hashlib.file_digest(file, "sha256")
 
