@@ -77,6 +77,9 @@ class Amending:
         legal_basis = amendment.legal_basis.strip() or row.legal_basis
         if (after, expires_at, legal_basis) == (before, row.expires_at, row.legal_basis):
             return 0
+        if row.expires_at <= unit.now:
+            # The scheduler may not have looked yet; a term that is over is over, and nothing makes it longer.
+            raise LifecycleError(f"its term ended at {row.expires_at.isoformat()}: there is nothing left to correct")
         check_measures(after, row.authority_id, unit.policies)
         check_legal_basis(legal_basis)
         check_term(row.effective_at, expires_at, self._core.max_term)

@@ -1,4 +1,4 @@
-"""A whole operator's working directory on SQLite or on PostgreSQL, and a server's endpoint in this process under a clock that tests turn."""
+"""An operator's working directory on SQLite or on PostgreSQL, and a server's endpoint in this process under a clock that tests turn."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ SETTLED = {
     "meta",
     "providers",
     "relief_head",
+    "vault_keys",
 }
 URL = "TIPSTAFF_SERVER__DATABASE__URL"
 
@@ -88,6 +89,7 @@ def channel_to(address: str, folder: Path) -> grpc.Channel:
     """A connection of its own with the certificate in `folder`."""
     authority, key, certificate = ((folder / name).read_bytes() for name in ("ca.pem", "private_key.pem", "certificate.pem"))
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 16 << 20), ("grpc.enable_retries", 0)]
+    options += [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 500), ("grpc.max_reconnect_backoff_ms", 200)]
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority, key, certificate), options=options)
 
 

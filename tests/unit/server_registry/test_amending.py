@@ -60,6 +60,16 @@ def test_a_measure_that_goes_is_lifted_for_those_who_enforced_it_and_the_rest_co
     assert (sequences(world, "aviation"), sequences(world, "rail")) == ([1], [1, 2])
 
 
+def test_a_term_that_is_over_is_not_made_longer_even_before_the_scheduler_looked(world: World) -> None:
+    restriction = restricted(world, expires_at=NOW + timedelta(days=1))
+    world.clock.turn(days=1)
+    with pytest.raises(LifecycleError, match="its term ended"):
+        amend(world, restriction, expires_at=NOW + timedelta(days=30))
+    assert world.registry.get(restriction, actor=COURT).version == 1
+    world.registry.expire_due(world.clock())
+    assert world.registry.get(restriction, actor=COURT).state is State.EXPIRED
+
+
 def test_a_shorter_term_is_lifted_and_a_longer_one_waits_for_the_listing(world: World) -> None:
     restriction = restricted(world)
     assert amend(world, restriction, expires_at=NOW + timedelta(days=400)).relief_sequence == 0
