@@ -39,9 +39,20 @@ FLAT = {
     "relief_delivery_p99_ms",
     "relief_clear_p99_ms",
     "watch_server_rss_mb",
-}
+    "sync_delta_vs_full",
+} | {f"sync_{kind}_{unit}" for kind in ("first", "unchanged", "delta", "relief", "full") for unit in ("bytes", "ms")}
 TINY = Plan(
-    sizes=(5_000, 10_000), repeats=1, asked=3_000, asked_singly=300, peer_sizes=(5_000,), book_rows=2_000, watchers=6, lifts=2, patience=0.0
+    sizes=(5_000, 10_000),
+    repeats=1,
+    asked=3_000,
+    asked_singly=300,
+    peer_sizes=(5_000,),
+    book_rows=2_000,
+    watchers=6,
+    lifts=2,
+    sync_size=3_000,
+    changes=100,
+    patience=0.0,
 )
 
 

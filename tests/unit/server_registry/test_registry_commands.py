@@ -146,7 +146,7 @@ def test_stats_show_what_was_reported_in_numbers(folder: Path) -> None:
 
 def test_audit_verify_counts_or_fails(folder: Path) -> None:
     import_some(folder, broken=0)
-    assert json.loads(run(audit.app, "verify", "--config", folder, "--json")) == {"entries": 33, "intact": True}
+    assert json.loads(run(audit.app, "verify", "--config", folder, "--json")) == {"entries": 33, "checkpoints": 0, "intact": True}
     assert "33 audit entries, all in place" in run(audit.app, "verify", "--config", folder)
     with Registry.open(Config.load(folder)) as registry, registry.database.connection() as connection:
         connection.exec_driver_sql("DELETE FROM audit_log WHERE sequence = 7")
