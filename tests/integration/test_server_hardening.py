@@ -132,7 +132,7 @@ def test_too_many_calls_and_downloads_are_refused_with_advice_that_the_sdk_follo
     for option, value in {
         "CALLS_PER_SECOND": 2,
         "CALLS_BURST": 4,
-        "ARTEFACT_BYTES_PER_SECOND": 1 << 14,
+        "ARTEFACT_BYTES_PER_SECOND": 1 << 10,
         "ARTEFACT_BURST_BYTES": 1 << 10,
     }.items():
         monkeypatch.setenv(f"TIPSTAFF_SERVER__LIMITS__{option}", str(value))
