@@ -44,6 +44,7 @@ SETTLED = {
     "lists",
     "measures",
     "meta",
+    "stretches",
     "providers",
     "relief_head",
     "vault_keys",
