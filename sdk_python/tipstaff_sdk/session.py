@@ -9,6 +9,7 @@ import contextlib
 import logging
 import threading
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import enforcement_pb2
@@ -82,6 +83,7 @@ class Session:
                 roles=role_names(self.settings.audience),
                 assemble=assemble,
                 wanted=_is_lean if self.settings.profile == "lean" else None,
+                accept=self._opened,
                 clock=self._clock,
             )
         except signing_errors.TrustError as error:
@@ -164,9 +166,13 @@ class Session:
             raise errors.NotReadyError(f"no key for epoch {epoch} of the new listing: the one in use stays; ask the operator for the key")
         self._replace(verified, keys)
 
-    def _replace(self, verified: VerifiedState, keys: Mapping[int, bytes]) -> None:
+    def _opened(self, verified: VerifiedState, keys: Mapping[int, bytes] = MappingProxyType({})) -> Loaded | None:
+        """A verified version opened. The reader has that done before it puts one in force: what cannot be used never replaces what can."""
         fetch = self._fetch_bucket if self.settings.profile == "lean" else None
-        loaded = load_state(verified, self.settings.audience, keys, previous=self.loaded, fetch=fetch)
+        return load_state(verified, self.settings.audience, keys, previous=self.loaded, fetch=fetch)
+
+    def _replace(self, verified: VerifiedState, keys: Mapping[int, bytes]) -> None:
+        loaded = self._opened(verified, keys)
         self._verified = verified
         if loaded is not None:
             self.loaded = loaded
@@ -317,6 +323,8 @@ def _ours() -> Generator[None]:
         kind = errors.NotFoundError if isinstance(error, signing_errors.NotFoundError) else errors.UnavailableError
         raise kind(str(error)) from error
     except signing_errors.TrustError as error:
+        if isinstance(error, signing_errors.ContentError) and isinstance(error.__cause__, errors.TipstaffError):
+            raise error.__cause__ from error
         raise errors.UntrustedError(str(error)) from error
     except signing_errors.StateError as error:
         raise errors.StorageError(str(error)) from error

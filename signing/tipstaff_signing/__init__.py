@@ -8,6 +8,7 @@ state = reader.refresh(DirectoryFetcher(path / "aviation"))
 
 from tipstaff_signing.errors import (
     ClockError,
+    ContentError,
     ExpiredError,
     FetchError,
     IncompleteBundleError,
@@ -40,6 +41,7 @@ from tipstaff_signing.supply import Assemble
 __all__ = [
     "Assemble",
     "ClockError",
+    "ContentError",
     "Delta",
     "DirectoryFetcher",
     "ExpiredError",

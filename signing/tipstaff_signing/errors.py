@@ -7,6 +7,7 @@
     │   ├── RollbackError          older than what was seen before
     │   ├── ExpiredError           past its expiry (a freeze, or a publisher that stopped)
     │   ├── MismatchError          a length or hash differs from the signed one
+    │   ├── ContentError           an artefact is as it was signed, and still not what it should be
     │   ├── ViewError              another audience's repository
     │   └── ClockError             this machine's clock is behind what was signed
     ├── FetchError                 the other side did not deliver
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 __all__ = [
     "ClockError",
+    "ContentError",
     "ExpiredError",
     "FetchError",
     "IncompleteBundleError",
@@ -78,6 +80,10 @@ class ExpiredError(TrustError):
 
 class MismatchError(TrustError):
     """A length or hash differs from the signed one."""
+
+
+class ContentError(TrustError):
+    """An artefact is as it was signed, and still not what it should be: whoever has the key made something else with it."""
 
 
 class ViewError(TrustError):

@@ -5,7 +5,8 @@ An update, step by step:
 1. Take the lock; read what is in force and the floor (folder.py); judge the clock.
 2. Run the TUF client workflow in a private copy of the metadata (online.py).
 3. Verify the outcome from the trusted root down, its view included (chain.py), and hold it against the floor (floor.py).
-4. Bring in the artefacts that are not there yet (store.py), by way of deltas where that is shorter (supply.py).
+4. Bring in the artefacts that are not there yet (store.py), by way of deltas where that is shorter (supply.py). Let those who know what is
+   in them look at a new version.
 5. Put the new version in force by one rename; raise the floor; remove what retired long ago.
 
 A failure, a full disk or a kill before the rename leaves the old version in force, after it the new one. What a failed update proved
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 from tipstaff_signing.chain import Chain, verify_prefix
 from tipstaff_signing.deltas import whole
-from tipstaff_signing.errors import FetchError, IncompleteBundleError, NotFoundError, TrustError
+from tipstaff_signing.errors import ContentError, FetchError, IncompleteBundleError, NotFoundError, TrustError
 from tipstaff_signing.fetchers import BundleFetcher
 from tipstaff_signing.files import DISK, Disk, storage_errors
 from tipstaff_signing.folder import StateFolder
@@ -60,6 +61,7 @@ class Reader:
         roles: Sequence[str],
         assemble: Assemble | None = None,
         wanted: Callable[[str], bool] | None = None,
+        accept: Callable[[VerifiedState], object] | None = None,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits = _DEFAULT_LIMITS,
@@ -74,6 +76,7 @@ class Reader:
             roles: delegated roles wanted, "listing-aviation"; "targets" always comes too.
             assemble: applies deltas; without it whole artefacts are fetched.
             wanted: says of an artefact's path whether it is kept here; default: all are. The others are as if they were not there.
+            accept: looks into a new version before it is put in force, and raises anything but OSError when it is not what it should be.
             clock: aware UTC; judges expiry.
             monotonic: seconds; bounds fetches.
             limits: on sizes and times.
@@ -90,6 +93,7 @@ class Reader:
         self._trusted_root = trusted_root
         self._roles = tuple(roles)
         self._wanted = wanted
+        self._accept = accept
         self._clock = clock
         self._limits = limits
         self._disk = disk
@@ -194,12 +198,24 @@ class Reader:
             # The small ones first: what cannot be had or believed shows before gigabytes have come.
             for target, targets in sorted(wanted, key=lambda item: item[0].length):
                 self._supply.obtain(target, targets, fetcher)
+            if files != saved.metadata:
+                self._look_into(chain)
         except (TrustError, FetchError):
             with contextlib.suppress(OSError):  # what went wrong first says more
                 self._remember(collect(work, self._folder.names), saved, floor, now)
             raise
         self._commit(chain, files, saved, floor, now)
         return self._state(chain)
+
+    def _look_into(self, chain: Chain) -> None:
+        if self._accept is None:
+            return
+        try:
+            self._accept(self._state(chain))
+        except OSError:
+            raise
+        except Exception as error:
+            raise ContentError(f"what was signed cannot be used ({error}): the version in force stays; tell the operator") from error
 
     def _commit(self, chain: Chain, files: Mapping[str, bytes], saved: Saved, floor: Floor, now: datetime) -> None:
         used = {target.hashes["sha256"] for target in self._artefacts(chain)}

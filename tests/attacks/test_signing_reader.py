@@ -222,6 +222,32 @@ def skip(root: Any) -> None:
     root.version += 1
 
 
+def back(root: Any) -> None:
+    root.version -= 1
+
+
+def altered(role: str, old: bytes, new: bytes) -> Callable[[Deployment], Fetcher]:
+    """A newer version's file with some bytes changed on the way, under the signatures that it had. None is checked by hash before."""
+
+    def source(deployment: Deployment) -> Fetcher:
+        later(deployment)
+        name = "timestamp.json" if role == "timestamp" else deployment.current(role)
+        data = deployment.metadata(name).read_bytes()
+        assert old in data
+        return served(deployment, {name: data.replace(old, new)})
+
+    return source
+
+
+def cut_short(role: str) -> Callable[[Deployment], Fetcher]:
+    def source(deployment: Deployment) -> Fetcher:
+        later(deployment)
+        name = "timestamp.json" if role == "timestamp" else deployment.current(role)
+        return served(deployment, {name: deployment.metadata(name).read_bytes()[:-9]})
+
+    return source
+
+
 def without_listing(snapshot: Any) -> None:
     del snapshot.meta["listing-aviation.json"]
 
@@ -289,6 +315,7 @@ ATTACKS = [
     Attack("rollback: snapshot names older relief", RollbackError, lower("relief-aviation")),
     Attack("rollback: snapshot drops the listing", TrustError, lambda d: served(d, forge(d, {}, without_listing))),
     Attack("rollback: snapshot names an older catalogue", RollbackError, lower("targets")),
+    Attack("rollback: the root in force under the next number", RollbackError, next_root(back)),
     Attack("freeze: nothing new until relief expires", ExpiredError, frozen(hours=1, minutes=1)),
     Attack("freeze: nothing new until the timestamp expires", ExpiredError, frozen(days=1)),
     Attack("freeze: nothing new until the root expires", ExpiredError, frozen(days=365)),
@@ -326,6 +353,11 @@ ATTACKS = [
         d, "listing-aviation", ["listing-aviation-builder", "listing-aviation-signoff"], without_sha256)),
     Attack("artefact: a signed length beyond the limit", TrustError, lambda d: changed(
         d, "listing-aviation", ["listing-aviation-builder", "listing-aviation-signoff"], huge)),
+    Attack("metadata: altered timestamp", SignatureError, altered("timestamp", b"2026", b"2027")),
+    *(Attack(f"metadata: altered {role}", MismatchError, altered(role, b"2026", b"2027"))
+      for role in ("snapshot", "listing-aviation", "relief-aviation")),
+    *(Attack(f"metadata: {role} cut short", MetadataFormatError, cut_short(role))
+      for role in ("timestamp", "snapshot", "listing-aviation", "relief-aviation")),
     Attack("metadata: oversized timestamp", TooLargeError, says("timestamp.json", b" " * 20_000)),
     Attack("metadata: oversized root", TooLargeError, says("2.root.json", b" " * 600_000)),
     Attack("metadata: nested too deeply to parse", MetadataFormatError, says("timestamp.json", NESTED)),
@@ -431,6 +463,20 @@ def test_clock_set_back_is_noticed_online_and_offline(deployment: Deployment) ->
         reader.refresh(deployment.backup("same"))
     deployment.clock.move(minutes=10)
     assert reader.refresh(deployment.fetcher()) == before
+
+
+def test_clock_set_forward_only_expires_and_set_right_all_is_well(deployment: Deployment) -> None:
+    """Nothing that the wrong clock did outlives it: neither the floor nor the state on disk has taken its time over."""
+    reader = deployment.reader()
+    before = reader.refresh(deployment.fetcher())
+    deployment.clock.move(days=400)
+    with pytest.raises(ExpiredError):
+        reader.refresh(deployment.fetcher())
+    assert reader.load() == before  # its expiry is reported, and judged by whoever uses it
+    deployment.clock.move(days=-400)
+    assert deployment.reader().load() == before
+    deployment.relief(b"relief 2")
+    assert contents(reader.refresh(deployment.fetcher()))["relief/aviation/1-9"] == b"relief 2"
 
 
 def test_slow_artefact_is_given_up_and_resumed_where_it_stopped(deployment: Deployment) -> None:
