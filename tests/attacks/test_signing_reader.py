@@ -291,6 +291,13 @@ def timestamp_says(change: Callable[[Any], None]) -> Callable[[Deployment], Fetc
     return source
 
 
+def nested(timestamp: Any) -> None:
+    field: list[Any] = []
+    for _ in range(100):
+        field = [field]
+    timestamp.unrecognized_fields["more"] = field
+
+
 def frozen(**units: float) -> Callable[[Deployment], Fetcher]:
     def source(deployment: Deployment) -> Fetcher:
         deployment.clock.move(**units)
@@ -304,7 +311,6 @@ def says(name: str, data: bytes) -> Callable[[Deployment], Fetcher]:
 
 
 NESTED = b'{"signatures": [], "signed": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
-SHALLOW = b'{"signatures": [], "signed": ' + b"[" * 100 + b"]" * 100 + b"}"
 DIGITS = b'{"signatures": [], "signed": {"version": ' + b"9" * 10_000 + b"}}"
 WIDE = Limits(timestamp_bytes=500_000)
 
@@ -361,7 +367,7 @@ ATTACKS = [
     Attack("metadata: oversized timestamp", TooLargeError, says("timestamp.json", b" " * 20_000)),
     Attack("metadata: oversized root", TooLargeError, says("2.root.json", b" " * 600_000)),
     Attack("metadata: nested too deeply to parse", MetadataFormatError, says("timestamp.json", NESTED)),
-    Attack("metadata: nested deeply", MetadataFormatError, says("timestamp.json", SHALLOW)),
+    Attack("metadata: nested deeply, and well signed", MetadataFormatError, timestamp_says(nested)),
     Attack("metadata: integer of 10,000 digits", MetadataFormatError, says("timestamp.json", DIGITS)),
     Attack("metadata: integer beyond 64 bits", MetadataFormatError, timestamp_says(lambda t: setattr(t, "version", 2**64))),
     Attack("metadata: fraction as version", MetadataFormatError, says("timestamp.json", b'{"signatures": [], "signed": {"version": 1.5}}')),

@@ -9,7 +9,9 @@ import json
 import os
 import subprocess
 import sys
+import venv
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +188,27 @@ def test_time_is_the_clients_own(repo: Simulator, client: Client) -> None:
     assert client.refresh() == 1
 
 
+def test_an_expired_root_on_disk_still_leads_to_a_newer(repo: Simulator, client: Client) -> None:
+    repo.root.expires = NOW + timedelta(days=7)
+    repo.publish("root")
+    assert client.refresh() == 0
+    repo.root.expires = NOW + timedelta(days=21)
+    repo.publish("root")
+    client.day = 18
+    assert client.refresh() == 0
+    assert client.trusted()["root"] == 3
+
+
+def test_what_neither_snapshot_nor_timestamp_name_is_not_asked_for(repo: Simulator, client: Client) -> None:
+    assert client.refresh() == 0
+    repo.asked()
+    repo.publish("targets")
+    repo.files["metadata/2.snapshot.json"] = repo.newest("snapshot")
+    assert client.refresh() == 0
+    assert repo.asked() == ["2.root", "timestamp"]
+    assert client.trusted() == START
+
+
 def test_expired_metadata_on_disk_still_lead_to_newer(repo: Simulator, client: Client) -> None:
     repo.timestamp.expires = NOW + timedelta(days=7)
     repo.publish("timestamp")
@@ -229,9 +252,10 @@ def test_unknown_fields_are_signed_and_kept(repo: Simulator, client: Client) -> 
     assert client.trusted() == dict.fromkeys(START, 2)
 
 
-def test_keyid_hash_algorithms_mean_nothing(repo: Simulator, client: Client) -> None:
+@pytest.mark.parametrize("fields", [{"keyid_hash_algorithms": "md5"}, {"extra-field": {"a": 1, "b": 2}}, {"x-owner": "@somebody"}])
+def test_other_fields_of_a_key_mean_nothing(repo: Simulator, client: Client, fields: dict[str, Any]) -> None:
     signer = CryptoSigner.generate_ecdsa()
-    signer.public_key.unrecognized_fields["keyid_hash_algorithms"] = "md5"
+    signer.public_key.unrecognized_fields.update(fields)
     repo.root.roles["snapshot"].keyids.clear()
     repo.signers["snapshot"].clear()
     repo.add_key("snapshot", signer)
@@ -695,6 +719,28 @@ def test_the_executable_itself(repo: Simulator, host: Host, tmp_path: Path) -> N
     assert (tmp_path / "out" / "file").read_bytes() == b"content"
     assert run("--metadata-url", f"{url}/metadata", "--target-name", "other", *download) == 1
     assert run("refresh") == 1
+
+
+def test_the_executable_finds_its_own_environment(repo: Simulator, host: Host, tmp_path: Path) -> None:
+    """As the suite starts it: another Python comes first on the path, the working directory is anywhere, no environment is active."""
+    bare, place = tmp_path / "bare", tmp_path / "elsewhere"
+    venv.create(bare, with_pip=False, symlinks=True)
+    place.mkdir()
+    repo.everything()
+    (place / "root.json").write_bytes(repo.files["metadata/1.root.json"])
+    # The suite's own way of naming it, too: by a path with something to resolve in it.
+    link = tmp_path / "link"
+    link.symlink_to(CLIENT.parent)
+    for command in (CLIENT, link / "client", CLIENT.parent / ".." / "conformance" / "client"):
+        folder = tmp_path / f"metadata {len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        environment = {"PATH": f"{bare / 'bin'}:/usr/bin:/bin"}
+        run = partial(subprocess.run, check=False, capture_output=True, text=True, cwd=place, env=environment)
+        began = run([command, "--metadata-dir", folder, "init", "root.json"])
+        assert (began.returncode, began.stderr) == (0, "")
+        done = run([command, "--metadata-url", f"{host.url(repo)}/metadata/", "--metadata-dir", folder, "refresh"])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (folder / "root.json").read_bytes() == repo.newest("root")
 
 
 def test_our_own_repository_in_plain_mode(host: Host, module: Any, tmp_path: Path) -> None:
