@@ -386,9 +386,10 @@ class Loud:
         return b""
 
 
-def test_stalled_reader_is_dropped_and_the_others_miss_nothing() -> None:
-    """It opens a watch and reads nothing. Its queue is bounded, it is dropped, and it holds up nobody."""
-    tls, length, rounds = Tls(), 4, 24
+@pytest.mark.parametrize(("length", "stall"), [(4, 600.0), (1_000, 2.0)], ids=["by its queue", "by its silence"])
+def test_stalled_reader_is_dropped_and_the_others_miss_nothing(length: int, stall: float) -> None:
+    """It opens a watch and reads nothing. Its queue is bounded, and so is its silence; it is dropped, and it holds up nobody."""
+    tls, rounds = Tls(), 24
     feed = Loud(Broadcaster(queue_length=length))
 
     async def nothing(*_: object) -> None:
@@ -404,7 +405,7 @@ def test_stalled_reader_is_dropped_and_the_others_miss_nothing() -> None:
         raise AssertionError("the stream ended")
 
     async def main() -> tuple[int, str]:
-        gate = Gate(stall_seconds=2)
+        gate = Gate(stall_seconds=stall)
         parts: Any = {"repository": None, "epochs": None, "remedies": None, "feeds": {"aviation": feed}, "acknowledge": nothing}
         service = DistributionService(**parts, limits=CallerLimits(LimitsSection()), heartbeat_seconds=60)
         running = grpc.aio.server(interceptors=[gate])
@@ -423,7 +424,9 @@ def test_stalled_reader_is_dropped_and_the_others_miss_nothing() -> None:
             await call.initial_metadata()
             opened = feed.sent
             following = asyncio.create_task(follow(call))
+            deadline = time.monotonic() + 2 * SECONDS
             while feed.sent < rounds or len(feed.broadcaster) > 1:
+                assert time.monotonic() < deadline, "nobody was dropped"
                 # As fast as the one who reads can take it, however busy the machine is.
                 if feed.sent < rounds and feed.sent - max([opened, *got]) < 2:
                     feed.broadcaster.publish(feed.message())
