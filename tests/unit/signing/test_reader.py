@@ -16,10 +16,12 @@ import pytest
 
 from tests.support.signing import START, Altered, Deployment, contents
 from tipstaff_signing import (
+    ContentError,
     IncompleteBundleError,
     Limits,
     MetadataFormatError,
     Reader,
+    RollbackError,
     SignatureError,
     StateBusyError,
     StateCorruptError,
@@ -27,6 +29,7 @@ from tipstaff_signing import (
     StorageError,
     TrustError,
     UnavailableError,
+    VerifiedState,
     Versions,
 )
 from tipstaff_signing.files import Disk, FileLock
@@ -310,6 +313,42 @@ def test_broken_download_is_resumed(deployment: Deployment) -> None:
     source = Altered(deployment.fetcher())
     assert contents(reader.refresh(source))["listing/aviation/filter"] == b"0123456789" * 100
     assert [asked.rpartition("@")[2] for asked in source.asked if ".filter@" in asked] == ["800"]
+
+
+def test_a_version_that_is_not_accepted_never_comes_in_force(deployment: Deployment) -> None:
+    asked: list[int] = []
+
+    def accept(state: VerifiedState) -> None:
+        asked.append(state.roles["listing-aviation"].version)
+        assert all(target.file.is_file() for role in state.roles.values() for target in role.targets.values())
+        if b"nonsense" in contents(state)["listing/aviation/filter"]:
+            raise ValueError("no filter")
+
+    deployment.listing(b"filter 1")
+    reader = deployment.reader(accept=accept)
+    before = reader.refresh(deployment.fetcher())
+    reader.refresh(deployment.fetcher())
+    assert len(asked) == 1  # nothing new, nothing to look into
+    between = deployment.backup("between")
+    deployment.listing(b"nonsense")
+    for _ in range(2):
+        with pytest.raises(ContentError, match="no filter") as refused:
+            reader.refresh(deployment.fetcher())
+        assert isinstance(refused.value.__cause__, ValueError)
+    assert deployment.reader().load() == before
+    with pytest.raises(RollbackError):  # what the refused update proved is remembered
+        reader.refresh(between)
+    deployment.listing(b"filter 3")
+    assert contents(reader.refresh(deployment.fetcher()))["listing/aviation/filter"] == b"filter 3"
+
+
+def test_a_disk_that_fails_while_a_version_is_looked_into_is_a_storage_error(deployment: Deployment) -> None:
+    def accept(state: VerifiedState) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(StorageError, match="check the disk"):
+        deployment.reader(accept=accept).refresh(deployment.fetcher())
+    assert deployment.reader().load() is None
 
 
 def test_incomplete_bundle_asks_for_a_refresh(deployment: Deployment) -> None:
