@@ -13,6 +13,7 @@ def test_exported_names_are_these() -> None:
     assert tipstaff_signing.__all__ == [
         "Assemble",
         "ClockError",
+        "ContentError",
         "Delta",
         "DirectoryFetcher",
         "ExpiredError",
