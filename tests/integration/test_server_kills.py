@@ -33,7 +33,7 @@ CATCH_UP_SECONDS = 60
 def kill_and_kill_again(folder: Path, backend: str, rounds: int, seed: int) -> tuple[Config, Acknowledged, int]:
     """Serves and kills `rounds` times, then lets the last server finish what the clients began; how often clients had to send again."""
     chance = random.Random(seed)
-    config = working_directory(folder / "operator", backend)
+    config = working_directory(folder / "operator", backend, 'key_file = "registry.key"', "disputes_per_hour = 1_000_000")
     listen = f"127.0.0.1:{free_port()}"
     crowd = Crowd(config.folder, [listen])
     crowd.start()
