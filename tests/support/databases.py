@@ -74,15 +74,18 @@ def make_on(folder: Path, url: str) -> Config:
     return Config.load(folder)
 
 
-def working_directory(folder: Path, backend: str) -> Config:
-    """A copy of the template in `folder`, with a database of its own; it listens on any free port."""
+def working_directory(folder: Path, backend: str, after: str = "", line: str = "") -> Config:
+    """A copy of the template in `folder`, with a database of its own; it listens on any free port.
+
+    `line` goes into its configuration, behind the line `after`.
+    """
     source, name = template(backend)
     shutil.copytree(source, folder)
     file = folder / CONFIG_NAME
     text = file.read_text("utf-8").replace("127.0.0.1:7443", "127.0.0.1:0")
     if backend == "postgresql":
         text = text.replace(postgres().url(name), postgres().url(postgres().create(name)))
-    file.write_text(text, "utf-8")
+    file.write_text(text.replace(after, f"{after}\n{line}", 1) if line else text, "utf-8")
     return Config.load(folder)
 
 

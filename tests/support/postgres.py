@@ -17,6 +17,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ VERSION = os.environ.get("TIPSTAFF_TEST_POSTGRES", "18")
 BINARIES = os.environ.get("TIPSTAFF_TEST_POSTGRES_BIN")
 FOLDERS = {"16": "pginstall", "18": "pginstall18"}
 START_SECONDS = 60
+AS_SOMEBODY = "import os, sys; a = sys.argv; os.setgroups([]); os.setgid(int(a[2])); os.setuid(int(a[1])); os.execv(a[3], a[3:])"
 OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -53,8 +55,12 @@ class PostgresServer:
 
     def start(self) -> None:
         """Starts it on its data; returns when it answers."""
+        command = self.command
+        if self.identity:
+            # The account is changed in the child's own program, not by subprocess: for that it would fork, beside gRPC's threads.
+            command = [sys.executable, "-c", AS_SOMEBODY, str(self.identity["user"]), str(self.identity["group"]), *command]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, process_group=0, **self.identity)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, process_group=0)
         _wait(self)
 
     def crash(self) -> None:

@@ -12,10 +12,11 @@ from tipstaff_server.gate import Context, caller_of
 from tipstaff_server.logs import log_debug
 from tipstaff_server.published import Published
 from tipstaff_server.rpc_errors import OffsetError
+from tipstaff_server.services.acknowledging import Acknowledgements, Keep
 from tipstaff_server.services.remedies import RemedyCalls
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tipstaff_server.feed import AudienceFeed
     from tipstaff_server.limits import CallerLimits
     from tipstaff_server.remedies import Remedies
-    from tipstaff_server.tls_identity import Caller
     from tipstaff_signing.repository import Repository
 
 __all__ = ["DistributionService"]
@@ -44,7 +44,7 @@ class DistributionService(RemedyCalls):
         repository: Repository,
         feeds: Mapping[str, AudienceFeed],
         epochs: EpochKeys,
-        acknowledge: Callable[[Caller, distribution_pb2.StateVersion], Awaitable[None]],
+        acknowledge: Keep,
         remedies: Remedies,
         *,
         limits: CallerLimits,
@@ -54,7 +54,7 @@ class DistributionService(RemedyCalls):
         self._repository = repository
         self._feeds = feeds
         self._epochs = epochs
-        self._acknowledge = acknowledge
+        self._acknowledgements = Acknowledgements(acknowledge)
         self._limits = limits
         self._buckets = {audience: PublishedBuckets(Published(repository, audience), audience) for audience in feeds}
         self._heartbeat_seconds = heartbeat_seconds
@@ -100,18 +100,23 @@ class DistributionService(RemedyCalls):
             log_debug("watch_opened", audience=caller.audience, provider=caller.name, watching=len(feed.broadcaster))
             sent = opening.timestamp
             yield opening.payload  # type: ignore[misc]  # serialised once for everybody; the gate lets bytes through
-            await self._acknowledge(caller, request.enforced)
-            while True:
-                message = await subscription.next(self._heartbeat_seconds)
-                if message is None:
-                    yield feed.heartbeat()  # type: ignore[misc]  # as above
-                elif message.timestamp > sent:
-                    sent = message.timestamp
-                    yield message.payload  # type: ignore[misc]  # as above
+            kept = self._acknowledgements.beside(caller, request.enforced)
+            try:
+                while True:
+                    message = await subscription.next(self._heartbeat_seconds)
+                    if kept.done() and not kept.cancelled():
+                        kept.result()
+                    if message is None:
+                        yield feed.heartbeat()  # type: ignore[misc]  # as above
+                    elif message.timestamp > sent:
+                        sent = message.timestamp
+                        yield message.payload  # type: ignore[misc]  # as above
+            finally:
+                kept.cancel()
 
     async def Acknowledge(self, request: distribution_pb2.AcknowledgeRequest, context: Context) -> distribution_pb2.AcknowledgeResponse:  # noqa: N802  the contract's name
         """Keeps what the caller says it enforces."""
-        await self._acknowledge(caller_of(context), request.enforced)
+        await self._acknowledgements.now(caller_of(context), request.enforced)
         return distribution_pb2.AcknowledgeResponse()
 
     async def GetEpochKeys(self, request: distribution_pb2.GetEpochKeysRequest, context: Context) -> distribution_pb2.GetEpochKeysResponse:  # noqa: N802  the contract's name
