@@ -1,17 +1,30 @@
-"""At the end of a run: the attack table, every case by name, when attacks were among the tests."""
+"""Logging as it was after each test; at the end of a run the attack table, every case by name, when attacks were among the tests."""
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
 FOLDER = "tests/attacks/"
 FAILED = {"failed", "error"}
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that runs in the test's process sets the level that its configuration names; the next test must not inherit it."""
+    loggers = [logging.getLogger(), logging.getLogger("tipstaff_server")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
