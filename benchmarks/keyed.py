@@ -70,7 +70,7 @@ def _ours(size: int, plan: Plan) -> dict[str, float]:
     members = BloomFilter.build(random_tokens(size, seed=1), fpr=FPR)
     tokeniser = Tokeniser(bytes(range(16)))
     numbers = resident_ids(plan.asked, seed=2)
-    identifiers = [Identifier.resident_id(number.decode()) for number in numbers[: plan.asked_singly].tolist()]
+    blocks = _blocks(numbers[: plan.asked_singly].tolist())
     tokens = tokeniser.resident_column(numbers).tokens
     hits = int(members.contains_many(tokens).sum())
 
@@ -81,7 +81,7 @@ def _ours(size: int, plan: Plan) -> dict[str, float]:
         "batch_check_ns_2threads": _two_threads(members, tokeniser, numbers, plan.repeats) / once,
         "tokens_ns": median_seconds(lambda: tokeniser.resident_column(numbers), plan.repeats) / once,
         "lookup_ns": median_seconds(lambda: members.contains_many(tokens), plan.repeats) / once,
-        "scalar_check_ns": median_seconds(partial(_singly, members, tokeniser, identifiers), plan.repeats) / len(identifiers) * 1e9,
+        "scalar_check_ns": median_seconds(partial(_each, members.asking(tokeniser.encrypt), blocks), plan.repeats) / len(blocks) * 1e9,
         "load_ns": _load_ns(members, tokens, plan.repeats),
         "aes_ns": _aes_ns(tokens, plan.repeats),
         "hits": float(hits),
@@ -166,7 +166,7 @@ def _against_peers(plan: Plan) -> dict[str, dict[str, float] | None]:
     tokeniser = Tokeniser(bytes(range(16)))
     found[OURS] = {"size": float(plan.sizes[-1])}
     many[OURS] = partial(batch_check, members, tokeniser, resident_ids(plan.asked, seed=2))
-    single[OURS] = partial(_singly, members, tokeniser, [Identifier.resident_id(number.decode()) for number in alone])
+    single[OURS] = partial(_each, members.asking(tokeniser.encrypt), _blocks(alone))
     for peer in PEERS:
         found[peer.name] = None
         if importlib.util.find_spec(peer.module) is None:
@@ -193,10 +193,9 @@ def _each(one: Callable[[bytes], object], numbers: Sequence[bytes]) -> None:
         one(number)
 
 
-def _singly(members: BloomFilter, tokeniser: Tokeniser, identifiers: Sequence[Identifier]) -> None:
-    token, contains = tokeniser.token, members.contains
-    for identifier in identifiers:
-        contains(token(identifier))
+def _blocks(numbers: Sequence[bytes]) -> list[bytes]:
+    """What is asked for singly: numbers that were read already (`Identifier.block`), as the peers are given theirs."""
+    return [Identifier.resident_id(number.decode()).block for number in numbers]
 
 
 def _items(size: int) -> Iterator[list[bytes]]:

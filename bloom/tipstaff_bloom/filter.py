@@ -15,8 +15,8 @@ import numpy as np
 from tipstaff_bloom.construct import set_bits
 from tipstaff_bloom.delta import parse_delta
 from tipstaff_bloom.errors import CapacityError, ClosedError, DeltaDigestError, FormatError, TokenError
-from tipstaff_bloom.geometry import Geometry, default_capacity, expected_fpr, plan
-from tipstaff_bloom.probe import PATTERN_BY_TOP, other_bits, probe_many, unpack_first
+from tipstaff_bloom.geometry import PATTERN_INTS, Geometry, default_capacity, expected_fpr, plan
+from tipstaff_bloom.probe import other_bits, probe_many, unpack_first
 from tipstaff_bloom.tokens import check_tokens, token_chunks
 from tipstaff_bloom.wire import HEADER_BYTES, Header, decode_header, encode_header, require_same_layout
 
@@ -188,7 +188,7 @@ class BloomFilter:
         try:
             low, top = unpack_first(token)
             word = low * self._word_count >> 32
-            pattern = PATTERN_BY_TOP[top]
+            pattern = PATTERN_INTS[top >> 4]
             if self._word_view[word] & pattern != pattern:
                 return False
             return other_bits(token, word, self._bit_view, self._free_bits)
@@ -203,7 +203,7 @@ class BloomFilter:
         It may be kept and shared between threads, if `token_of` may; it raises what the two raise.
         """
         word_count, free_bits, word_view, bit_view = self._word_count, self._free_bits, self._word_view, self._bit_view
-        unpack, patterns = unpack_first, PATTERN_BY_TOP
+        unpack, patterns = unpack_first, PATTERN_INTS
 
         def ask(item: Item) -> bool:
             low: int
@@ -212,7 +212,7 @@ class BloomFilter:
             try:
                 low, top = unpack(token)
                 word = low * word_count >> 32
-                pattern = patterns[top]
+                pattern = patterns[top >> 4]
                 return (word_view[word] & pattern) == pattern and other_bits(token, word, bit_view, free_bits)
             except (StructError, TypeError):
                 raise TokenError("a token is 16 bytes") from None

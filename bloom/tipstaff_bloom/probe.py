@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tipstaff_bloom.geometry import BLOCK_BITS, BLOCK_WORDS, PATTERN_INTS, PATTERNS, POSITION_BITS, Y_POSITIONS, Geometry
+from tipstaff_bloom.geometry import BLOCK_BITS, BLOCK_WORDS, PATTERNS, POSITION_BITS, Y_POSITIONS, Geometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 CHUNK: Final = 1 << 16  # rows at a time: long enough to spread the cost of a call, short enough for the second-level cache
 THREAD_CHUNK: Final = 1 << 18  # with threads longer: each call gives up the interpreter lock and has to get it back
 
-# For one token in plain Python: struct gives the low half and the two top bytes of x and checks the length on the way; the patterns are
-# indexed by those two bytes as one number, which saves the shift to 12 bits (the entries are shared objects).
+# For one token in plain Python: struct gives the low half and the two top bytes of x and checks the length on the way.
 unpack_first: Final = struct.Struct("<I2xH8x").unpack
 unpack_all: Final = struct.Struct("<QQ").unpack
-PATTERN_BY_TOP: Final[tuple[int, ...]] = tuple(pattern for pattern in PATTERN_INTS for _ in range(16))
 
 _U64 = np.uint64
 _LOW_32: Final = _U64(0xFFFFFFFF)
