@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tests.support.server import enter, entry
 from tipstaff_sdk.state import role_names
-from tipstaff_server.commands.app import app
+from tipstaff_server.commands.app import make
 from tipstaff_server.config import Config
 from tipstaff_server.runtime import Runtime
 from tipstaff_signing import DirectoryFetcher, Reader, RollbackError, SigningError
@@ -42,7 +42,7 @@ def perform(block: str, folder: Path) -> None:
             subprocess.run(["sh", "-ec", line], cwd=folder, check=True, env={**os.environ, "PATH": path})
             continue
         arguments = [found for word in words[1:] for found in (sorted(map(str, folder.glob(word))) if "*" in word else [word])]
-        done = CliRunner().invoke(app, arguments)
+        done = CliRunner().invoke(make(arguments), arguments)
         assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
 
 
@@ -92,7 +92,7 @@ def test_the_runbook_from_beginning_to_end(folder: Path) -> None:
             works(providers[name], folder)
 
     def cannot_publish() -> None:
-        done = CliRunner().invoke(app, ["publish"])
+        done = CliRunner().invoke(make(), ["publish"])
         assert isinstance(done.exception, SigningError)
         assert "timestamp" in str(done.exception)
 
@@ -121,7 +121,7 @@ def test_the_runbook_from_beginning_to_end(folder: Path) -> None:
     works(Provider(folder, "newcomer", root), folder)
     works(Provider(folder, "rail", root, "rail"), folder)
     works(Provider(folder, "kit", (folder / "providers" / "riverside-rail" / "root.json").read_bytes(), "rail"), folder)
-    held = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["keys", "show", "--json"]).output)}
+    held = {row["name"]: row for row in json.loads(CliRunner().invoke(make(), ["keys", "show", "--json"]).output)}
     assert not any(held[name]["here"] for name in ("root-1", "root-2", "root-3", "targets-1", "targets-2"))
     assert held["timestamp"]["here"]
 
@@ -137,11 +137,11 @@ def set_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_expiry_calls_somebody(set_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(set_up)
-    assert CliRunner().invoke(app, ["keys", "expiry"]).exit_code == 0
-    done = CliRunner().invoke(app, ["keys", "expiry", "--within", "400", "--json"])
+    assert CliRunner().invoke(make(), ["keys", "expiry"]).exit_code == 0
+    done = CliRunner().invoke(make(), ["keys", "expiry", "--within", "400", "--json"])
     assert done.exit_code == 4
     assert {"root", "targets", "tls/server.pem"} <= {row["what"] for row in json.loads(done.output) if row["due"]}
-    assert "DUE" in CliRunner().invoke(app, ["keys", "expiry", "--within", "400"]).output
+    assert "DUE" in CliRunner().invoke(make(), ["keys", "expiry", "--within", "400"]).output
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,6 @@ def test_expiry_calls_somebody(set_up: Path, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_wrong_calls_say_what_to_do(set_up: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
     monkeypatch.chdir(set_up)
-    done = CliRunner().invoke(app, arguments)
+    done = CliRunner().invoke(make(arguments), arguments)
     assert isinstance(done.exception, SigningError)
     assert message in str(done.exception)

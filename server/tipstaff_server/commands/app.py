@@ -3,78 +3,84 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
-from tipstaff_server.commands import (
-    administration,
-    audit,
-    authority,
-    dispute,
-    drafts,
-    end,
-    generate,
-    import_,
-    init,
-    keys,
-    members,
-    mirror,
-    prune,
-    publish,
-    remedies,
-    restriction,
-    retention,
-    serve,
-    stats,
-    subject,
-    vault,
-)
 from tipstaff_server.errors import ServerError
 from tipstaff_signing.errors import SigningError
 
-__all__ = ["app", "run"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-app = typer.Typer(
-    name="tipstaff-server",
-    help="The operator's side of Tipstaff: registry, listings, relief, statistics.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+__all__ = ["PARTS", "Part", "make", "run"]
+
+
+class Part(NamedTuple):
+    """Commands of one module. `words`: what they are called, or the group that they are in."""
+
+    words: tuple[str, ...]
+    module: str
+    app: str = "app"
+    is_group: bool = False
+
+
+def _group(name: str, module: str = "", app: str = "app") -> Part:
+    return Part((name,), module or name, app, is_group=True)
+
+
+# In the order of the help. A test holds the words to what the modules have.
+PARTS: Final = (
+    Part(("init",), "init"),
+    Part(("serve",), "serve"),
+    Part(("build", "sign-off", "publish"), "publish"),
+    Part(("mirror",), "mirror"),
+    Part(("prune",), "prune"),
+    Part(("import",), "import_"),
+    Part(("generate",), "generate"),
+    Part(("stats",), "stats"),
+    Part(("release", "repair", "revoke"), "end"),
+    Part(("remedies",), "remedies"),
+    Part(("migrate",), "audit", "upkeep_app"),
+    _group("provider", "init", "provider_app"),
+    _group("administration"),
+    _group("authority"),
+    _group("keys"),
+    _group("dispute"),
+    _group("restriction"),
+    _group("subject"),
+    _group("audit"),
+    _group("vault"),
+    _group("retention"),
 )
-for commands in (
-    init.app,
-    serve.app,
-    publish.app,
-    mirror.app,
-    prune.app,
-    import_.app,
-    generate.app,
-    stats.app,
-    end.app,
-    remedies.app,
-    audit.upkeep_app,
-):
-    app.add_typer(commands)
-init.provider_app.add_typer(members.app)
-restriction.app.add_typer(drafts.app)
-app.add_typer(init.provider_app, name="provider")
-app.add_typer(administration.app, name="administration")
-app.add_typer(authority.app, name="authority")
-app.add_typer(keys.app, name="keys")
-app.add_typer(dispute.app, name="dispute")
-app.add_typer(restriction.app, name="restriction")
-app.add_typer(subject.app, name="subject")
-app.add_typer(audit.app, name="audit")
-app.add_typer(vault.app, name="vault")
-app.add_typer(retention.app, name="retention")
+
+
+def make(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The commands; of a command line, only those of the module that it names, or all of them where it names none.
+
+    Everything that all modules need takes a second and a half to import, what one of them needs half of that.
+    """
+    app = typer.Typer(
+        name="tipstaff-server",
+        help="The operator's side of Tipstaff: registry, listings, relief, statistics.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    named = [part for part in PARTS if arguments and arguments[0] in part.words]
+    for part in named or PARTS:
+        commands = getattr(import_module(f"tipstaff_server.commands.{part.module}"), part.app)
+        app.add_typer(commands, name=part.words[0] if part.is_group else None)
+    return app
 
 
 def run() -> None:
     """Runs the command line of this process and exits."""
     logs.configure("error")
     try:
-        app()
+        make(sys.argv[1:])()
     except (ServerError, SigningError, TipstaffError) as error:
         sys.exit(f"tipstaff-server: {error}")

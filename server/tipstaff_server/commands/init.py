@@ -7,6 +7,7 @@ import typer
 
 from tipstaff_server import setup, workdir
 from tipstaff_server.actors import Actor
+from tipstaff_server.commands import members
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.errors import InvalidRequestError
@@ -18,6 +19,7 @@ __all__ = ["app", "provider_app"]
 
 app = typer.Typer()
 provider_app = typer.Typer(help="Providers and their kits.", no_args_is_help=True)
+provider_app.add_typer(members.app)
 
 
 @app.command()

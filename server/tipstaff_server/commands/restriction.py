@@ -13,6 +13,7 @@ from google.protobuf.json_format import Parse, ParseError
 from tipstaff.v1 import registry_pb2
 from tipstaff_sdk.identity import Identifier
 from tipstaff_server.amending import Amendment
+from tipstaff_server.commands import drafts
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
 from tipstaff_server.commands.registry_options import (
     IdArgument,
@@ -39,6 +40,7 @@ REFUSED = 3
 """Exit status of `submit` when the entry was refused."""
 
 app = typer.Typer(help="Restrictions: enter one, look at them, correct, exempt, approve.", no_args_is_help=True)
+app.add_typer(drafts.app)
 FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 
 

@@ -15,7 +15,7 @@ from tipstaff_server.actors import Actor
 from tipstaff_server.acts import EndKind
 from tipstaff_server.administration import Administration
 from tipstaff_server.clock import utc_now
-from tipstaff_server.commands.app import app
+from tipstaff_server.commands.app import make
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.errors import AdministrationError, InvalidRequestError, LifecycleError, NotFoundError
 from tipstaff_server.registry import Registry
@@ -36,7 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: object, told: str | None = None, status: int = 0) -> str:
-    result = RUN.invoke(app, [*map(str, arguments), "--config", str(folder)], input=told, catch_exceptions=False)
+    words = [*map(str, arguments), "--config", str(folder)]
+    result = RUN.invoke(make(words), words, input=told, catch_exceptions=False)
     assert result.exit_code == status, result.output
     return result.output
 
