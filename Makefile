@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
+MUTANTS_VENV := .venv-mutants
 SOURCES := bloom signing sdk_python server tests examples benchmarks proto/generate.py
 
-.PHONY: demo test soak lint format bench bench-registry proto proto-baseline lock clean help
+.PHONY: demo test soak mutants lint format bench bench-registry proto proto-baseline lock clean help
 
 help:
-	@echo "make demo | test | soak | lint | format | bench | bench-registry | proto | lock | clean"
+	@echo "make demo | test | soak | mutants | lint | format | bench | bench-registry | proto | lock | clean"
 
 $(READY): pyproject.toml requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Tipstaff needs Python 3.11 or newer; set PYTHON=...")'
@@ -27,6 +28,18 @@ test: $(READY)
 # The reference model at length, wrong steps that it has to notice, and the large counts: an hour or a little more on two free cores.
 soak: $(READY)
 	$(BIN)/python -m pytest -n 2 -m soak
+
+$(MUTANTS_VENV)/.ready: pyproject.toml requirements/mutants.txt
+	$(PYTHON) -m venv $(MUTANTS_VENV)
+	$(MUTANTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutants.txt
+	@touch $@
+
+# Each of some 190 small changes to the decision procedure has to fail a test: half an hour on one core. In a copy, because it changes files.
+mutants: $(MUTANTS_VENV)/.ready
+	rm -rf build/mutants && mkdir -p build/mutants && cp -r pyproject.toml proto bloom signing sdk_python server tests examples build/mutants
+	cd build/mutants && export PATH="$(CURDIR)/$(MUTANTS_VENV)/bin:$$PATH" PYTHONPATH=proto/gen:bloom:signing:sdk_python:server && \
+		cosmic-ray init tests/mutants.toml session.sqlite && cosmic-ray exec tests/mutants.toml session.sqlite && \
+		cr-report --surviving-only --show-diff session.sqlite && cr-rate --fail-over 5 session.sqlite
 
 lint: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -67,11 +80,11 @@ proto-baseline: $(READY)
 # Pins everything by hash for every platform; names no index and no host.
 lock:
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
-	for group in dev bench; do \
+	for group in dev bench mutants; do \
 		build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 			--all-extras --group $$group --output-file requirements/$$group.txt pyproject.toml --quiet || exit 1; \
 	done
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(MUTANTS_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -74,10 +74,11 @@ def nothing(looked: Sequence[Looked]) -> bool:
     return all((item.due, item.disputes, item.remedies) == (Due(0, 0), Chased(0, 0), FollowedUp(0, 0, 0)) for item in looked)
 
 
-def test_a_clock_that_jumps_years_ahead_and_back_ends_nothing(world: World) -> None:
+def test_a_clock_that_jumps_years_ahead_and_back_begins_and_ends_nothing(world: World) -> None:
     ticks = Ticks()
     scheduler = Scheduler(world.registry, world.clock, monotonic=ticks)
     restriction = submit(world, entry())
+    coming = submit(world, entry(person(1), effective_at=NOW + timedelta(days=10)))
     scheduler.look()
     for jump in (3_650, -3_650):
         world.clock.turn(days=jump)
@@ -89,6 +90,7 @@ def test_a_clock_that_jumps_years_ahead_and_back_ends_nothing(world: World) -> N
     assert world.registry.get(restriction, actor=COURT).state is State.ACTIVE
     pass_time(world, ticks, seconds=SETTLE_SECONDS)
     assert not scheduler.look().waiting
+    assert world.registry.get(coming, actor=COURT).state is State.NOTICED
 
 
 def test_a_clock_that_was_put_right_is_believed_after_a_while(world: World) -> None:
