@@ -6,13 +6,14 @@ check, which reads the whole registry.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 
 from tests.support.builds import make_world
 from tests.support.registry import COURT, OPERATOR, entry, organisation, person, responsible
@@ -21,15 +22,29 @@ from tipstaff_server.actors import Actor
 from tipstaff_server.acts import EndKind
 from tipstaff_server.amending import Amendment
 from tipstaff_server.entries import Party
-from tipstaff_server.errors import EntryError, LifecycleError
+from tipstaff_server.errors import EntryError, InvalidRequestError, LifecycleError, NotFoundError
 from tipstaff_server.models import DisputeState
+from tipstaff_server.posts import Dates
+from tipstaff_server.referring import Reference
+from tipstaff_server.splitting import Correction, Parts
 
 AIRLINE = Actor.provider("air-1", "aviation")
 MEASURES = [("AIR_TRAVEL",), ("RAIL_HIGH_CLASS",), ("AIR_TRAVEL", "RAIL_HIGH_CLASS"), ("LOAN_PRICING",)]
 AUDIENCES = st.sampled_from(["aviation", "rail"])
 # Some of the people who are there, and some who are not.
 PEOPLE = st.integers(30, 48)
+KNOWN = st.integers(30, 37)
+KNOWN_MORE = (32, 33, 34, 45)
 DAYS = st.integers(-3, 12)
+ORGANISATIONS = st.integers(0, 3)
+MORE_NAMES = ["王小明", "JOHN SMITH"]
+# What the registry does not do with the subjects as they are just then.
+REFUSED = (EntryError, InvalidRequestError, LifecycleError, NotFoundError)
+
+
+def named(party: Party) -> Reference:
+    """A subject by its first number."""
+    return Reference(identifier=party.identifiers[0])
 
 
 class Builds(RuleBasedStateMachine):
@@ -38,6 +53,7 @@ class Builds(RuleBasedStateMachine):
     backend = "sqlite"
     restrictions: Bundle[bytes] = Bundle("restrictions")
     disputes: Bundle[str] = Bundle("disputes")
+    posts: Bundle[bytes] = Bundle("posts")
 
     @initialize()
     def begin(self) -> None:
@@ -48,6 +64,12 @@ class Builds(RuleBasedStateMachine):
         self.world = make_world(self.backend)
         self.registry = self.world.runtime.registry
         self.cases = 0
+        # Whoever is to be split or corrected has more than one number and name; whoever answers for somebody is there already.
+        for index in KNOWN_MORE:
+            known = person(index)
+            self.enter(Party(known.type, (*known.identifiers, *person(1_000 + index).identifiers), (*known.names, MORE_NAMES[0])), 0, 9)
+        for index in (0, 1):
+            self.enter(organisation(index), 0, 9, measures=MEASURES[2], responsible=(responsible(30 + index), responsible(32)))
         self.built: dict[str, str] = {"aviation": "there is no build to go on from", "rail": "there is no build to go on from"}
 
     def enter(self, party: Party, begins: int, length: int, **options: Any) -> Any:
@@ -62,7 +84,7 @@ class Builds(RuleBasedStateMachine):
     @rule(
         target=restrictions,
         index=PEOPLE,
-        more=st.lists(st.sampled_from(["王小明", "JOHN SMITH"]), max_size=2, unique=True),
+        more=st.lists(st.sampled_from(MORE_NAMES), max_size=2, unique=True),
         begins=DAYS,
         length=st.integers(1, 12),
         measures=st.sampled_from(MEASURES),
@@ -75,7 +97,7 @@ class Builds(RuleBasedStateMachine):
 
     @rule(
         target=restrictions,
-        index=st.integers(0, 3),
+        index=ORGANISATIONS,
         people=st.lists(PEOPLE, max_size=3, unique=True),
         begins=DAYS,
         length=st.integers(1, 12),
@@ -128,6 +150,58 @@ class Builds(RuleBasedStateMachine):
         except LifecycleError:
             return
 
+    @rule(target=posts, index=ORGANISATIONS, who=PEOPLE, capacity=st.integers(1, 2), begins=DAYS, length=st.none() | st.integers(1, 12))
+    def add_post(self, index: int, who: int, capacity: int, begins: int, length: int | None) -> Any:
+        start = self.world.clock.now + timedelta(days=begins)
+        dates = Dates(start, None if length is None else start + timedelta(days=length))
+        with suppress(*REFUSED):
+            return self.registry.posts.add(named(organisation(index)), responsible(who, capacity), dates, "x", OPERATOR).post_id
+        return multiple()
+
+    @rule(post=posts, days=st.none() | DAYS)
+    def end_post(self, post: bytes, days: int | None) -> None:
+        with suppress(*REFUSED):
+            self.registry.posts.end(post, None if days is None else self.world.clock.now + timedelta(days=days), "x", OPERATOR)
+
+    @rule(post=posts, begins=DAYS)
+    def amend_post(self, post: bytes, begins: int) -> None:
+        with suppress(*REFUSED):
+            self.registry.posts.amend(post, Dates(self.world.clock.now + timedelta(days=begins), without_end=True), "x", OPERATOR)
+
+    @rule(first=KNOWN, second=KNOWN)
+    def merge_people(self, first: int, second: int) -> None:
+        with suppress(*REFUSED):
+            self.registry.merging.merge(named(person(first)), named(person(second)), "x", OPERATOR)
+
+    @rule(first=ORGANISATIONS, second=ORGANISATIONS)
+    def merge_organisations(self, first: int, second: int) -> None:
+        with suppress(*REFUSED):
+            self.registry.merging.merge(named(organisation(first)), named(organisation(second)), "x", OPERATOR)
+
+    @rule(index=st.sampled_from(KNOWN_MORE), name=st.sampled_from([None, *MORE_NAMES]), moved=st.none() | restrictions)
+    def split(self, index: int, name: str | None, moved: bytes | None) -> None:
+        """The second number goes, with a name of its own or the one that both have, and perhaps with a restriction."""
+        known = person(index)
+        ids = () if moved is None else (moved,)
+        names, shared = ((), known.names) if name is None else ((name,), ())
+        with suppress(*REFUSED):
+            self.registry.splitting.split(named(known), Parts(person(1_000 + index).identifiers, names, shared, ids), "x", OPERATOR)
+
+    @rule(
+        index=st.sampled_from(KNOWN_MORE),
+        remove=st.sampled_from(["", "number", *MORE_NAMES]),
+        add=st.sampled_from(["", "number", *MORE_NAMES]),
+    )
+    def correct(self, index: int, remove: str, add: str) -> None:
+        correction = Correction(
+            remove_identifiers=person(1_000 + index).identifiers if remove == "number" else (),
+            remove_names=(remove,) if remove in MORE_NAMES else (),
+            add_identifiers=person(2_000 + index).identifiers if add == "number" else (),
+            add_names=(add,) if add in MORE_NAMES else (),
+        )
+        with suppress(*REFUSED):
+            self.registry.splitting.correct(named(person(index)), correction, "x", OPERATOR)
+
     @rule(days=st.sampled_from([0.0, 0.3, 1.0, 2.0, 5.0]))
     def wait(self, days: float) -> None:
         self.world.clock.turn(days=days)
@@ -175,3 +249,11 @@ TestBuilds = pytest.mark.timeout(600)(Builds.TestCase)
 TestBuilds.settings = _settings(12)
 TestPostgresBuilds = pytest.mark.timeout(600)(PostgresBuilds.TestCase)
 TestPostgresBuilds.settings = _settings(4)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("shard", range(4))
+def test_builds_for_long(shard: int) -> None:
+    machine = seed(shard)(type(f"Builds{shard}", (Builds,), {}))
+    run_state_machine_as_test(machine, settings=_settings(60))
