@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
@@ -19,9 +21,6 @@ from tipstaff_server import migrations
 from tipstaff_server.database import WAL_SAFE_SINCE, Database
 from tipstaff_server.errors import DatabaseUnavailableError, SchemaVersionError
 from tipstaff_server.models import Base, Meta, RestrictionRow
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -45,6 +44,14 @@ def test_migrated_schema_is_the_models(database: Database) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     migrations.check(database)
+
+
+def test_the_versions_that_a_start_knows_are_alembics() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    script = ScriptDirectory.from_config(config)
+    assert [item.revision for item in script.walk_revisions()] == list(reversed(migrations.REVISIONS))
+    assert script.get_current_head() == migrations.REVISIONS[-1]
 
 
 def test_a_database_without_schema_is_refused_with_the_command(database: Database) -> None:
