@@ -62,6 +62,7 @@ MATRIX = {
     "the clock is a month behind": Case(STALE, now=NOW - 30 * DAY),
     "the clock is a month ahead": Case(EXPIRED, now=NOW + 30 * DAY),
     "set back, after the listing expired": Case(EXPIRED, now=NOW - DAY, signed=NOW - MINUTE, expires=NOW - 2 * MINUTE),
+    "set back, and relief was signed at the listing's very end": Case(EXPIRED, now=NOW - DAY, signed=NOW - MINUTE, expires=NOW - MINUTE),
     "set back to before the listing was built, without relief": Case(
         (STALE[0], STALE[0], *STALE[2:]), now=BUILT - HOUR, signed=None
     ),
