@@ -24,7 +24,7 @@ from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomError, BloomFilter
 from tipstaff_sdk.bucket_tree import survey
 from tipstaff_sdk.errors import FormatError, SealError
-from tipstaff_sdk.pack import Pack, parse_bucket
+from tipstaff_sdk.pack import RECORD_HEAD, Pack, record_spans
 from tipstaff_sdk.sealing import LOCATOR_SIZE, EpochKey, open_sealed
 from tipstaff_server import standing
 from tipstaff_server.ahead import read_ahead
@@ -210,20 +210,20 @@ class _Examination:
 
     def _records(self, keys: SubjectKeys, names: set[str]) -> Iterator[listing_pb2.Record]:
         prefix = int.from_bytes(keys.locator, "big") >> (8 * LOCATOR_SIZE - self._pack.bucket_bits)
-        copies = self._bucket(prefix).get(keys.locator, {})
+        bucket, spans = self._bucket(prefix)
         for name in names:
             name_keys = keys.name_keys(name)
-            if sealed := copies.get(name_keys.commitment):
+            if span := spans.get(keys.locator + name_keys.commitment):
+                start, end = span
                 try:
-                    yield open_sealed(name_keys, sealed)
+                    yield open_sealed(name_keys, bucket[start + RECORD_HEAD.size : end])
                 except (SealError, FormatError):
                     self._findings.add("a sealed record does not open")
 
-    def _parse_bucket(self, prefix: int) -> dict[bytes, dict[bytes, bytes]]:
-        copies: dict[bytes, dict[bytes, bytes]] = {}
-        for locator, copy in parse_bucket(self._pack.bucket(prefix), prefix, self._pack.bucket_bits):
-            copies.setdefault(locator, {})[copy.commitment] = copy.sealed
-        return copies
+    def _parse_bucket(self, prefix: int) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
+        """A bucket, and where the record of each locator and commitment lies in it."""
+        bucket = self._pack.bucket(prefix)
+        return bucket, {key: (start, end) for key, start, end in record_spans(bucket, prefix, self._pack.bucket_bits)}
 
     def _record(self, record: listing_pb2.Record, reached: Reached, must: set[bytes]) -> None:
         if record.subject_type != reached.subject_type:
