@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -24,14 +23,15 @@ from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomError, BloomFilter
 from tipstaff_sdk.bucket_tree import survey
 from tipstaff_sdk.errors import FormatError, SealError
-from tipstaff_sdk.pack import RECORD_HEAD, Pack, record_spans
-from tipstaff_sdk.sealing import LOCATOR_SIZE, EpochKey, open_sealed
+from tipstaff_sdk.pack import Pack
+from tipstaff_sdk.sealing import EpochKey, open_sealed
 from tipstaff_server import standing
 from tipstaff_server.ahead import read_ahead
 from tipstaff_server.churn import additions
 from tipstaff_server.deltas import examine_deltas
 from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.lifecycle import LISTED, State
+from tipstaff_server.pack_lookup import PackLookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,6 @@ __all__ = ["Findings", "examine"]
 OLDEST_BUILD = timedelta(days=1)
 CLOCK_TOLERANCE = timedelta(minutes=5)
 EXAMPLES = 3
-BUCKETS_KEPT = 4_096
 
 
 class Findings:
@@ -159,8 +158,6 @@ class _Examination:
         self._built_at = _moment(parameters.built_at)
         self._horizon = timedelta(days=runtime.config.registry.listing_horizon_days)
         self._seen: Counter[str] = Counter()
-        # Subjects come in random order, so each bucket is asked for many times; what is kept stays below some 40 MiB.
-        self._bucket = lru_cache(BUCKETS_KEPT)(self._parse_bucket)
 
     def run(self) -> None:
         epoch = self._runtime.epochs.get(self._parameters.audience, self._parameters.epoch)
@@ -169,8 +166,9 @@ class _Examination:
         key = EpochKey(epoch.audience, epoch.number, epoch.key)
         if {self._filter.epoch, self._pack.epoch} != {epoch.number}:
             self._findings.add("filter and pack are not of the epoch that the parameters name")
+        lookup = PackLookup(self._pack)
         for reached in read_ahead(self._runtime, standing.read, epoch.audience, epoch.stretch):
-            self._subject(key, reached)
+            self._subject(key, lookup, reached)
         self._check_counts()
 
     def _check_counts(self) -> None:
@@ -185,14 +183,14 @@ class _Examination:
             if broken:
                 self._findings.add(what)
 
-    def _subject(self, key: EpochKey, reached: Reached) -> None:
+    def _subject(self, key: EpochKey, lookup: PackLookup, reached: Reached) -> None:
         must = {item.id for item in reached.restrictions.values() if self._must(item)}
         # Entered since the build: perhaps with a name or a number that the build could not know of.
         grown = any(item.entered_at >= self._built_at for item in reached.restrictions.values())
         records = 0
         for identifier, stretched in reached.identifiers:
             keys = key.derive(stretched)
-            found = list(self._records(keys, reached.names))
+            found = list(self._records(lookup, keys, reached.names))
             for record in found:
                 self._record(record, reached, must)
             if must and not grown and len(found) < len(reached.names):
@@ -208,22 +206,15 @@ class _Examination:
         if not self._filter.contains(key.tokeniser.token(identifier)):
             self._findings.add("somebody with a record is not in the filter")
 
-    def _records(self, keys: SubjectKeys, names: set[str]) -> Iterator[listing_pb2.Record]:
-        prefix = int.from_bytes(keys.locator, "big") >> (8 * LOCATOR_SIZE - self._pack.bucket_bits)
-        bucket, spans = self._bucket(prefix)
+    def _records(self, lookup: PackLookup, keys: SubjectKeys, names: set[str]) -> Iterator[listing_pb2.Record]:
+        bucket = lookup.bucket(keys.locator)
         for name in names:
             name_keys = keys.name_keys(name)
-            if span := spans.get(keys.locator + name_keys.commitment):
-                start, end = span
+            if sealed := lookup.sealed(bucket, keys.locator, name_keys.commitment):
                 try:
-                    yield open_sealed(name_keys, bucket[start + RECORD_HEAD.size : end])
+                    yield open_sealed(name_keys, sealed)
                 except (SealError, FormatError):
                     self._findings.add("a sealed record does not open")
-
-    def _parse_bucket(self, prefix: int) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
-        """A bucket, and where the record of each locator and commitment lies in it."""
-        bucket = self._pack.bucket(prefix)
-        return bucket, {key: (start, end) for key, start, end in record_spans(bucket, prefix, self._pack.bucket_bits)}
 
     def _record(self, record: listing_pb2.Record, reached: Reached, must: set[bytes]) -> None:
         if record.subject_type != reached.subject_type:
