@@ -66,7 +66,7 @@ $(BENCH_VENV)/.ready: pyproject.toml requirements/bench.txt
 bench: $(BENCH_VENV)/.ready
 	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
 
-# 8.5 million subjects in PostgreSQL: an hour or more and 60 GB on two cores; BENCH=--quick for a tenth.
+# 8.5 million subjects in PostgreSQL: hours, and 60 GB, on two cores; BENCH=--quick for a tenth.
 bench-registry: $(BENCH_VENV)/.ready
 	$(BENCH_VENV)/bin/python -m benchmarks registry --output build/bench.json $(BENCH)
 
