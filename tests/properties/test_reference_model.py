@@ -336,7 +336,7 @@ def machine_settings(examples: int, steps: int) -> settings:
 
 @pytest.mark.timeout(600)
 def test_the_real_thing_is_what_the_model_says():
-    run_state_machine_as_test(ReferenceMachine, settings=machine_settings(100, 12))
+    run_state_machine_as_test(ReferenceMachine, settings=machine_settings(100, 9))
 
 
 @pytest.mark.soak

@@ -16,9 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.support.registry import COURT, OPERATOR, entry, listed, make_world, organisation, person, relief, submit
 from tipstaff_sdk.identity import Identifier, IdentifierKind
@@ -245,5 +246,11 @@ def said(listing: dict[Identifier, Any], lifted: Any = None) -> set[tuple[Identi
     }
 
 
-TestRegistrySubjects = RegistrySubjects.TestCase
-TestRegistrySubjects.settings = settings(max_examples=10, stateful_step_count=16, deadline=None)
+TestRegistrySubjects = pytest.mark.timeout(600)(RegistrySubjects.TestCase)
+TestRegistrySubjects.settings = settings(max_examples=6, stateful_step_count=16, deadline=None)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_subjects_for_long() -> None:
+    run_state_machine_as_test(RegistrySubjects, settings=settings(max_examples=100, stateful_step_count=30, deadline=None))
