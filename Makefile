@@ -32,13 +32,15 @@ soak: $(READY)
 $(MUTANTS_VENV)/.ready: pyproject.toml requirements/mutants.txt
 	$(PYTHON) -m venv $(MUTANTS_VENV)
 	$(MUTANTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutants.txt
+	$(MUTANTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Each of some 190 small changes to the decision procedure has to fail a test: half an hour on one core. In a copy, because it changes files.
+# Each of some 190 small changes to the decision procedure has to fail a test: half an hour on one core. In a copy, which goes before
+# the installed project, because it changes files.
 mutants: $(MUTANTS_VENV)/.ready
 	rm -rf build/mutants && mkdir -p build/mutants && cp -r pyproject.toml proto bloom signing sdk_python server tests examples build/mutants
 	cd build/mutants && export PATH="$(CURDIR)/$(MUTANTS_VENV)/bin:$$PATH" PYTHONPATH=proto/gen:bloom:signing:sdk_python:server && \
-		cosmic-ray init tests/mutants.toml session.sqlite && cosmic-ray exec tests/mutants.toml session.sqlite && \
+		cosmic-ray baseline tests/mutants.toml && cosmic-ray init tests/mutants.toml session.sqlite && cosmic-ray exec tests/mutants.toml session.sqlite && \
 		cr-report --surviving-only --show-diff session.sqlite && cr-rate --fail-over 5 session.sqlite
 
 lint: $(READY)
