@@ -120,6 +120,6 @@ def test_an_altered_value_stops_the_build_instead_of_listing_somebody_else(world
     submit(world, entry(person(0)))
     submit(world, entry(person(1)))
     with world.database.write() as session:
-        session.execute(text("UPDATE identifiers SET value = (SELECT max(value) FROM identifiers)"))
+        session.execute(text("UPDATE identifiers SET value = (SELECT value FROM identifiers ORDER BY value DESC LIMIT 1)"))
     with pytest.raises(VaultDataError):
         listed(world)
