@@ -24,7 +24,7 @@ from tipstaff.v1.identity_pb2 import BilingualText
 from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.names import canonical_name
 from tipstaff_server import exempting
-from tipstaff_server.lifecycle import LISTED
+from tipstaff_server.lifecycle import LISTED, State
 from tipstaff_server.models import (
     DisputeEffect,
     ExemptionRow,
@@ -215,8 +215,9 @@ class Listing:
         return subjects
 
     def _visible(self, page: _Page) -> tuple[ColumnElement[bool], ...]:
+        # Said the other way round: SQLite would go by an index on states, which most share, and read everybody's for each page.
         return (
-            RestrictionRow.state.in_(sorted(LISTED)),
+            RestrictionRow.state.not_in(sorted(set(State) - LISTED)),
             RestrictionRow.expires_at > page.now,
             RestrictionRow.effective_at <= page.now + self._core.horizon,
             RestrictionRow.measure_set_id.in_(list(page.sets)),
@@ -232,7 +233,7 @@ class Listing:
         query = (
             select(link.person_id, link.organisation_id, link.capacity, link.id.label("post"), link.valid_until, *_RESTRICTION)
             .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
-            .where(page.holds(link.person_id), link.state == PostState.HELD)
+            .where(page.holds(link.person_id), link.state.not_in([PostState.COMING, PostState.LEFT]))
             .where((link.valid_until.is_(None)) | (link.valid_until > page.now), *self._visible(page))
             .order_by(link.capacity, link.id)
         )

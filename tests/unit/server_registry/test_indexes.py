@@ -100,6 +100,27 @@ def test_what_is_due_is_found_by_its_moment(world: World) -> None:
     assert all(re.search(r"ix_restrictions_state_(effective_at|expires_at)", plan) for plan in found), found
 
 
+@pytest.mark.parametrize("name", ["building a listing", "signing a listing off"])
+def test_on_sqlite_a_page_reads_its_own_subjects_and_nobody_else(tmp_path: Path, name: str) -> None:
+    """SQLite knows of no table how large it is, and prefers any index that it can compare with."""
+    made = make_world(tmp_path)
+    submit(made, entry(person(0)))
+    submit(made, entry(organisation(0), responsible=(responsible(90),)))
+    found: list[str] = []
+
+    def explain(connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        if statement.startswith("SELECT") and "subject_id" in statement:
+            raw: Any = connection.connection.driver_connection
+            found.extend(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    event.listen(made.database.engine, "before_cursor_execute", explain)
+    ACTS[name](made)
+    made.close()
+    tables = [step for step in found if re.match(r"SEARCH|SCAN", step)]
+    assert len(tables) >= 6
+    assert [step for step in tables if not re.search(r"\((subject_id|person_id|restriction_id)[>=]", step)] == []
+
+
 def test_the_plans_would_show_a_table_that_is_read_whole(world: World) -> None:
     def read_all() -> None:
         with world.database.read() as session:
