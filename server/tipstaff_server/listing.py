@@ -24,7 +24,7 @@ from tipstaff.v1.identity_pb2 import BilingualText
 from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.names import canonical_name
 from tipstaff_server import exempting
-from tipstaff_server.lifecycle import LISTED, State
+from tipstaff_server.lifecycle import LISTED
 from tipstaff_server.models import (
     DisputeEffect,
     ExemptionRow,
@@ -215,9 +215,8 @@ class Listing:
         return subjects
 
     def _visible(self, page: _Page) -> tuple[ColumnElement[bool], ...]:
-        # Said the other way round: SQLite would go by an index on states, which most share, and read everybody's for each page.
         return (
-            RestrictionRow.state.not_in(sorted(set(State) - LISTED)),
+            _unindexed(RestrictionRow.state).in_(sorted(LISTED)),
             RestrictionRow.expires_at > page.now,
             RestrictionRow.effective_at <= page.now + self._core.horizon,
             RestrictionRow.measure_set_id.in_(list(page.sets)),
@@ -233,7 +232,7 @@ class Listing:
         query = (
             select(link.person_id, link.organisation_id, link.capacity, link.id.label("post"), link.valid_until, *_RESTRICTION)
             .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
-            .where(page.holds(link.person_id), link.state.not_in([PostState.COMING, PostState.LEFT]))
+            .where(page.holds(link.person_id), _unindexed(link.state) == PostState.HELD)
             .where((link.valid_until.is_(None)) | (link.valid_until > page.now), *self._visible(page))
             .order_by(link.capacity, link.id)
         )
@@ -283,6 +282,11 @@ class Listing:
         for row in page.session.scalars(query.order_by(ExemptionRow.id)):
             found[row.restriction_id].append(_Exempted(row, *exempting.read(self._core.vault, row)))
         return found
+
+
+def _unindexed(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
+    """The column, compared without an index: SQLite would go by that on states, which most rows share, and read everybody's each time."""
+    return func.coalesce(column, column)
 
 
 def _between(low: bytes, high: bytes, column: InstrumentedAttribute[bytes]) -> ColumnElement[bool]:
