@@ -16,8 +16,8 @@ class Plan:
 
     peer_sizes: of the peers' filters. book_rows: rows of the screened book. patience: seconds to wait in all for the machine to be quiet.
     watchers: providers that watch; lifts: restrictions that are lifted while they do. sync_size: subjects of the listing that is
-    synchronised; changes: in its next version. registry_subjects: rows of the list that fills a registry; registry_acts: releases,
-    and look-ups, in it.
+    synchronised; changes: in its next version. published_subjects: of the listing that is built on SQLite. registry_subjects: rows of the
+    list that fills a registry; registry_acts: releases, and look-ups, in it.
     """
 
     sizes: tuple[int, ...] = _SIZES
@@ -31,6 +31,7 @@ class Plan:
     lifts: int = 100
     sync_size: int = 10_000_000
     changes: int = 10_000
+    published_subjects: int = 60_000
     registry_subjects: int = 8_500_000
     registry_acts: int = 300
 
@@ -47,6 +48,7 @@ class Plan:
             book_rows=2_000_000,
             lifts=30,
             sync_size=200_000,
+            published_subjects=6_000,
             registry_subjects=850_000,
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import book, checks, filter, keyed, registry, sync, watch  # noqa: A004  the module is called after what it measures
+from benchmarks import book, checks, filter, keyed, publishing, registry, sync, watch  # noqa: A004  the module is called after what it measures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,5 +26,6 @@ SUITES: Final[Mapping[str, Callable[[Plan], Figures]]] = {
 }
 
 LONG: Final[Mapping[str, Callable[[Plan], Figures]]] = {
+    "publishing": publishing.run,
     "registry": registry.run,
 }

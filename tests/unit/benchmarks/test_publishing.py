@@ -17,6 +17,6 @@ def test_a_tiny_run_gives_every_key(tmp_path: Path) -> None:
         "publish_incremental_seconds",
         "publish_full_mib",
         "publish_incremental_mib",
-        "sign_off_seconds",
+        "publish_sign_off_seconds",
     }
     assert all(value > 0 for value in figures.values())
