@@ -207,10 +207,9 @@ class _Examination:
             self._findings.add("somebody with a record is not in the filter")
 
     def _records(self, lookup: PackLookup, keys: SubjectKeys, names: set[str]) -> Iterator[listing_pb2.Record]:
-        bucket = lookup.bucket(keys.locator)
         for name in names:
             name_keys = keys.name_keys(name)
-            if sealed := lookup.sealed(bucket, keys.locator, name_keys.commitment):
+            if sealed := lookup.sealed(keys.locator, name_keys.commitment):
                 try:
                     yield open_sealed(name_keys, sealed)
                 except (SealError, FormatError):

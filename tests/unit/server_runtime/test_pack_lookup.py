@@ -27,10 +27,6 @@ def build(records: list[Entry], bucket_bits: int) -> bytes:
         return builder.to_bytes()
 
 
-def found(lookup: PackLookup, locator: bytes, commitment: bytes) -> bytes | None:
-    return lookup.sealed(lookup.bucket(locator), locator, commitment)
-
-
 @pytest.mark.parametrize("bits", [0, 3, 7])
 @pytest.mark.parametrize("count", [0, 1, 200])
 def test_every_record_is_found_and_nothing_else(count: int, bits: int) -> None:
@@ -38,17 +34,16 @@ def test_every_record_is_found_and_nothing_else(count: int, bits: int) -> None:
     with Pack.from_buffer(build(records, bits)) as pack:
         lookup = PackLookup(pack)
         for locator, commitment, sealed in records:
-            assert found(lookup, locator, commitment) == sealed
-            assert found(lookup, locator, bytes(16)) is None
-            assert found(lookup, bytes(reversed(locator)), commitment) is None
+            assert lookup.sealed(locator, commitment) == sealed
+            assert lookup.sealed(locator, bytes(16)) is None
+            assert lookup.sealed(bytes(reversed(locator)), commitment) is None
 
 
 def test_several_records_at_one_locator() -> None:
     records = [(bytes(8), bytes([number]) * 16, bytes([number]) * SEALED) for number in range(1, 6)]
     with Pack.from_buffer(build(records, 0)) as pack:
         lookup = PackLookup(pack)
-        bucket = lookup.bucket(bytes(8))
-        assert [lookup.sealed(bucket, *record[:2]) for record in records] == [record[2] for record in records]
+        assert [lookup.sealed(*record[:2]) for record in records] == [record[2] for record in records]
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -58,7 +53,7 @@ def test_a_record_inside_another_is_none(listed: bool) -> None:
     around = (b"\x01" + bytes(7), bytes(16), inside.ljust((256 << 1) + 16, b"\x00"))
     with Pack.from_buffer(build([around, wanted] if listed else [around], 0)) as pack:
         assert inside in build([around], 0)
-        assert found(PackLookup(pack), *wanted[:2]) == (wanted[2] if listed else None)
+        assert PackLookup(pack).sealed(*wanted[:2]) == (wanted[2] if listed else None)
 
 
 def test_a_damaged_bucket_is_said_at_once() -> None:
