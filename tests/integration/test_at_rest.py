@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import select, text
 
 from tests.support.keeping import CHUNK, Search, spellings
+from tests.support.messages import denial
 from tests.support.postgres import postgres
 from tests.support.registry import AIRLINE, NOW, OPERATOR, World, make_world
-from tipstaff.v1 import enforcement_pb2
 from tipstaff_server import rekeying
 from tipstaff_server.acts import EndKind
 from tipstaff_server.epochs import EpochKeys
@@ -74,18 +74,7 @@ def live(world: World, people: list[tuple[str, str]]) -> None:
 
 
 def report(world: World, restriction: bytes) -> None:
-    message = enforcement_pb2.Report(
-        report_id=restriction,
-        decision_id=restriction,
-        restriction_ids=[restriction],
-        measure="AIR_TRAVEL",
-        verdict=enforcement_pb2.VERDICT_RESTRICTED,
-        reason=enforcement_pb2.REASON_IN_FORCE,
-        outcome=enforcement_pb2.OUTCOME_DENIED,
-        listing_version=1,
-    )
-    message.decided_at.FromDatetime(NOW)
-    message.acted_at.FromDatetime(NOW)
+    message = denial(restriction, NOW, report_id=restriction, decision_id=restriction, listing_version=1)
     Feedback(world.database, clock=world.clock).submit_reports(AIRLINE.id, [message])
 
 

@@ -6,12 +6,14 @@ import secrets
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from tests.support.messages import denial
 from tests.support.server import MEASURES, enter, entry, name_of, resident_id
 from tests.support.server_process import command, publish
 from tipstaff.v1 import (
@@ -276,19 +278,7 @@ def test_the_operator_cannot_enter_for_an_authority_that_it_is_not(server: Serve
 
 
 def report(server: Server) -> enforcement_pb2.Report:
-    made = enforcement_pb2.Report(
-        report_id=secrets.token_bytes(16),
-        decision_id=secrets.token_bytes(16),
-        restriction_ids=[server.restrictions[11]],
-        measure="AIR_TRAVEL",
-        verdict=enforcement_pb2.VERDICT_RESTRICTED,
-        reason=enforcement_pb2.REASON_IN_FORCE,
-        outcome=enforcement_pb2.OUTCOME_DENIED,
-        listing_version=2,
-    )
-    made.decided_at.GetCurrentTime()
-    made.acted_at.GetCurrentTime()
-    return made
+    return denial(server.restrictions[11], datetime.now(UTC), listing_version=2)
 
 
 def test_reports_and_counts_count_once(server: Server):

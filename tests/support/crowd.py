@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from tests.support.databases import channel_to
-from tests.support.messages import entry_message
+from tests.support.messages import denial, entry_message
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, enforcement_pb2, enforcement_pb2_grpc, registry_pb2, registry_pb2_grpc
 
 if TYPE_CHECKING:
@@ -153,18 +153,7 @@ class Crowd:
 
     def _report(self) -> None:
         def act(channel: grpc.Channel, restriction: bytes) -> None:
-            report = enforcement_pb2.Report(
-                report_id=restriction,
-                decision_id=restriction,
-                restriction_ids=[restriction],
-                measure="AIR_TRAVEL",
-                verdict=enforcement_pb2.VERDICT_RESTRICTED,
-                reason=enforcement_pb2.REASON_IN_FORCE,
-                outcome=enforcement_pb2.OUTCOME_DENIED,
-                listing_version=1,
-            )
-            report.decided_at.GetCurrentTime()
-            report.acted_at.GetCurrentTime()
+            report = denial(restriction, datetime.now(UTC), report_id=restriction, decision_id=restriction, listing_version=1)
             request = enforcement_pb2.SubmitReportsRequest(reports=[report])
             (result,) = enforcement_pb2_grpc.EnforcementServiceStub(channel).SubmitReports(request, timeout=SECONDS).results
             assert result.status in {enforcement_pb2.EVENT_STATUS_ACCEPTED, enforcement_pb2.EVENT_STATUS_DUPLICATE}, result.detail

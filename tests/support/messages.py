@@ -1,11 +1,12 @@
-"""What clients of the registry send, about made-up people."""
+"""What clients of the server send, about made-up people."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import secrets
+from typing import TYPE_CHECKING, Any
 
 from tests.support.server import name_of, resident_id
-from tipstaff.v1 import identity_pb2, registry_pb2
+from tipstaff.v1 import enforcement_pb2, identity_pb2, registry_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,4 +28,21 @@ def entry_message(
     return made
 
 
-__all__ = ["entry_message"]
+def denial(restriction: bytes, at: datetime, **changes: Any) -> enforcement_pb2.Report:
+    """The report that somebody was denied because of a restriction, decided and done at a moment. `changes`: fields that are different."""
+    fields: dict[str, Any] = {
+        "report_id": secrets.token_bytes(16),
+        "decision_id": secrets.token_bytes(16),
+        "restriction_ids": [restriction],
+        "measure": "AIR_TRAVEL",
+        "verdict": enforcement_pb2.VERDICT_RESTRICTED,
+        "reason": enforcement_pb2.REASON_IN_FORCE,
+        "outcome": enforcement_pb2.OUTCOME_DENIED,
+    }
+    made = enforcement_pb2.Report(**fields | changes)
+    made.decided_at.FromDatetime(at)
+    made.acted_at.FromDatetime(at)
+    return made
+
+
+__all__ = ["denial", "entry_message"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from tests.support.messages import denial
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, listed, person, submit
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server import migrations
@@ -167,17 +167,7 @@ def test_an_act_that_is_sent_twice_happens_once(world: World) -> None:
 def test_a_report_on_a_measure_that_was_taken_away_is_still_taken(world: World) -> None:
     restriction = restricted(world)
     amend(world, restriction, measures=("RAIL_HIGH_CLASS",))
-    report = enforcement_pb2.Report(
-        report_id=secrets.token_bytes(16),
-        decision_id=secrets.token_bytes(16),
-        restriction_ids=[restriction],
-        measure="AIR_TRAVEL",
-        verdict=enforcement_pb2.VERDICT_RESTRICTED,
-        reason=enforcement_pb2.REASON_IN_FORCE,
-        outcome=enforcement_pb2.OUTCOME_DENIED,
-    )
-    report.decided_at.FromDatetime(NOW)
-    report.acted_at.FromDatetime(NOW)
+    report = denial(restriction, NOW)
     (result,) = Feedback(world.database, clock=world.clock).submit_reports("air-1", [report])
     assert result.status == enforcement_pb2.EVENT_STATUS_ACCEPTED
 

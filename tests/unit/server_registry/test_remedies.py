@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select
 
+from tests.support.messages import denial
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, person, submit
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.acts import EndKind
@@ -26,16 +26,7 @@ MEASURES = {"aviation": "AIR_TRAVEL", "rail": "RAIL_HIGH_CLASS"}
 def report(
     world: World, restriction: bytes, outcome: int = enforcement_pb2.OUTCOME_DENIED, provider: Actor = AIRLINE, **changes: Any
 ) -> bytes:
-    message = enforcement_pb2.Report(
-        report_id=secrets.token_bytes(16),
-        decision_id=secrets.token_bytes(16),
-        restriction_ids=[restriction],
-        measure=MEASURES[provider.audience],
-        verdict=enforcement_pb2.VERDICT_RESTRICTED,
-        reason=enforcement_pb2.REASON_IN_FORCE,
-        outcome=enforcement_pb2.Outcome.ValueType(outcome),
-    )
-    message.decided_at.FromDatetime(world.clock())
+    message = denial(restriction, world.clock(), measure=MEASURES[provider.audience], outcome=outcome)
     message.acted_at.FromDatetime(changes.get("acted_at", world.clock()))
     (result,) = Feedback(world.database, clock=world.clock).submit_reports(provider.id, [message])
     assert not result.detail

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support.keeping import Search, write_reasons_as_before
+from tests.support.messages import denial
 from tests.support.registry import AIRLINE, COURT, OPERATOR, World, entry, organisation, person, responsible, submit
-from tipstaff.v1 import enforcement_pb2
 from tipstaff_server import rekeying, sealed
 from tipstaff_server.acts import EndKind
 from tipstaff_server.config import RetentionSection
@@ -139,18 +139,7 @@ def of_a_list_kept_longer(world: World) -> bytes:
 
 def under_an_open_remedy(world: World) -> bytes:
     made = in_force(world)
-    report = enforcement_pb2.Report(
-        report_id=b"r" * 16,
-        decision_id=b"d" * 16,
-        restriction_ids=[made],
-        measure="AIR_TRAVEL",
-        verdict=enforcement_pb2.VERDICT_RESTRICTED,
-        reason=enforcement_pb2.REASON_IN_FORCE,
-        outcome=enforcement_pb2.OUTCOME_DENIED,
-        listing_version=1,
-    )
-    report.decided_at.FromDatetime(world.clock())
-    report.acted_at.FromDatetime(world.clock())
+    report = denial(made, world.clock(), report_id=b"r" * 16, decision_id=b"d" * 16, listing_version=1)
     Feedback(world.database, clock=world.clock).submit_reports(AIRLINE.id, [report])
     world.registry.end(made, EndKind.REVOKE, "somebody else", actor=COURT)
     return made
