@@ -12,12 +12,17 @@ SOURCES := bloom signing sdk_python server tests examples benchmarks proto/gener
 help:
 	@echo "make demo | test | soak | mutants | lint | format | bench | bench-registry | proto | lock | clean"
 
+# An environment: its folder, and the lock that is installed into it beside the project.
+define environment
+$(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(2).txt
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+@touch $@
+endef
+
 $(READY): pyproject.toml requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Tipstaff needs Python 3.11 or newer; set PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	$(call environment,$(VENV),dev)
 
 demo: $(READY)
 	$(BIN)/python -m examples.demo
@@ -25,15 +30,12 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
-# The reference model at length, wrong steps that it has to notice, and the large counts: an hour or a little more on two free cores.
+# The reference model at length, wrong steps that it has to notice, killed servers, large counts: hours on two cores.
 soak: $(READY)
 	$(BIN)/python -m pytest -n 2 -m soak
 
 $(MUTANTS_VENV)/.ready: pyproject.toml requirements/mutants.txt
-	$(PYTHON) -m venv $(MUTANTS_VENV)
-	$(MUTANTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutants.txt
-	$(MUTANTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	$(call environment,$(MUTANTS_VENV),mutants)
 
 # Each of some 190 small changes to the decision procedure has to fail a test: half an hour on one core. In a copy, which goes before
 # the installed project, because it changes files.
@@ -60,10 +62,7 @@ format: $(READY)
 
 # Peers stand in an environment of their own: one of them brings a top-level package named "tests".
 $(BENCH_VENV)/.ready: pyproject.toml requirements/bench.txt
-	$(PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	$(call environment,$(BENCH_VENV),bench)
 
 bench: $(BENCH_VENV)/.ready
 	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)

@@ -198,7 +198,7 @@ class BloomFilter:
             raise ClosedError("this filter was closed; open it again") from None
 
     def asking(self, token_of: Callable[[Item], bytes]) -> Callable[[Item], bool]:
-        """`contains(token_of(item))` as one function of `item`, in about two thirds of the time of the two calls.
+        """`contains(token_of(item))` as one function of `item`, which spares a frame and the attributes: 5 to 20 % of the time of both.
 
         It may be kept and shared between threads, if `token_of` may; it raises what the two raise.
         """

@@ -1,7 +1,8 @@
 """Sealed records of a pack in random order, as the sign-off asks for them: the registry's subjects come in no order that a pack knows.
 
 A bucket has some sixty records, and to take one apart for each subject was most of a sign-off. So every bucket is taken apart once, and
-kept are the places where records begin, 8 bytes each. They lie there in the order of locator and commitment, so one is found by binary search.
+kept are the places where records begin, 8 bytes each. Records lie in the order of locator and commitment, so one is found by binary
+search.
 """
 
 from __future__ import annotations
