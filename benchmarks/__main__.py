@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,13 +31,15 @@ def main(arguments: Sequence[str]) -> int:
     named = f"of {', '.join(SUITES)}; none: all of them; {', '.join(LONG)}: only when named"
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=named)
     parser.add_argument("--quick", action="store_true", help="two minutes in all; of a registry a tenth")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="registry: leaves it there, and goes on where a run before ended")
     parser.add_argument("--output", type=Path, help="where to write [default: build/bench.json, for all suites; some are printed]")
     parser.add_argument("--chart", type=Path, help="where to draw [default: docs/images/performance.svg, for all suites and not --quick]")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.suites) - set(SUITES) - set(LONG))
     if unknown:
         parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join([*SUITES, *LONG])}")
-    found = measure(options.suites or list(SUITES), Plan.quick() if options.quick else Plan(), quick=options.quick)
+    plan = replace(Plan.quick() if options.quick else Plan(), keep=options.keep)
+    found = measure(options.suites or list(SUITES), plan, quick=options.quick)
     output, chart = options.output, options.chart
     if not options.suites:
         output, chart = output or RESULT, chart or (None if options.quick else CHART)

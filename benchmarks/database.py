@@ -63,9 +63,13 @@ def _settings() -> dict[str, str]:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Starts it, and in the end removes all of it. Not as root: PostgreSQL refuses, so it is `nobody`'s then."""
-    folder = Path(mkdtemp(prefix="tipstaff-bench-pg-"))
+def postgres(keep: Path | None = None) -> Iterator[Postgres]:
+    """Starts it, and in the end removes all of it. Not as root: PostgreSQL refuses, so it is `nobody`'s then.
+
+    `keep`: a folder in which it stays, to be started again. Its path is short: the socket is there.
+    """
+    folder = keep or Path(mkdtemp(prefix="tipstaff-bench-pg-"))
+    folder.mkdir(exist_ok=True)
     identity: dict[str, Any] = {}
     if os.geteuid() == 0:
         account = pwd.getpwnam("nobody")
@@ -74,8 +78,9 @@ def postgres() -> Iterator[Postgres]:
     process = None
     try:
         programs = binaries(folder, identity)
-        made: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
-        subprocess.run(made, check=True, capture_output=True, cwd=folder, **identity)
+        if not (folder / "data").exists():
+            made: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+            subprocess.run(made, check=True, capture_output=True, cwd=folder, **identity)
         settings = _settings()
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command: list[str | Path] = [programs / "postgres", "-D", folder / "data", "-k", folder, *options]
@@ -88,7 +93,8 @@ def postgres() -> Iterator[Postgres]:
         if process is not None:
             process.terminate()
             process.wait(SECONDS)
-        shutil.rmtree(folder, ignore_errors=True)
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(server: Postgres, process: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Figures", "Plan"]
 
@@ -17,7 +20,7 @@ class Plan:
     peer_sizes: of the peers' filters. book_rows: rows of the screened book. patience: seconds to wait in all for the machine to be quiet.
     watchers: providers that watch; lifts: restrictions that are lifted while they do. sync_size: subjects of the listing that is
     synchronised; changes: in its next version. published_subjects: of the listing that is built on SQLite. registry_subjects: rows of the
-    list that fills a registry; registry_acts: releases, and look-ups, in it.
+    list that fills a registry; registry_acts: releases, and look-ups, in it. keep: where that registry stays, for a run to go on with.
     """
 
     sizes: tuple[int, ...] = _SIZES
@@ -34,6 +37,7 @@ class Plan:
     published_subjects: int = 60_000
     registry_subjects: int = 8_500_000
     registry_acts: int = 300
+    keep: Path | None = None
 
     @classmethod
     def quick(cls) -> Plan:

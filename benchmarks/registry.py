@@ -1,7 +1,7 @@
 """A registry of millions of subjects in PostgreSQL: import, build, sign-off, and acts while a server is up, as an operator does it.
 
-The list is imported by `tipstaff-server import`, all of its subjects are in the listing of one audience that `build` makes and `sign-off`
-looks at; then a court's client releases restrictions and looks people up over mutual TLS. Stretching is set to its cheapest, so that the
+The list is imported by `tipstaff-server import`, all of its subjects are in the listing of one audience that `build` makes; a court's
+client releases restrictions and looks people up over mutual TLS; and `sign-off` looks at the listing, lifts and all. Stretching is set to its cheapest, so that the
 rest shows; what it costs stands beside.
 """
 
@@ -31,13 +31,13 @@ from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.sealing import Stretch
 from tipstaff_server import publishing, workdir
+from tipstaff_server.config import Config
 from tipstaff_server.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.plan import Plan
-    from tipstaff_server.config import Config
 
 __all__ = ["run"]
 
@@ -53,36 +53,66 @@ CHEAP_R: Final = "TIPSTAFF_SERVER__STRETCH__R"
 
 
 def run(plan: Plan) -> Figures:
-    """The suite."""
-    folder = Path(tempfile.mkdtemp(prefix="tipstaff-registry-"))
+    """The suite. With `plan.keep` the steps that a run before has finished there are not done again."""
+    folder = plan.keep or Path(tempfile.mkdtemp(prefix="tipstaff-registry-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = _Done(folder / "figures.json", plan.registry_subjects)
     try:
-        with postgres() as database, _environment({URL: database.url, CHEAP_R: str(CHEAPEST[1])}):
-            return _measure(plan, database, folder)
+        if not figures.has("import"):
+            # A list that is half in cannot be timed.
+            for started in ("operator", "postgres"):
+                shutil.rmtree(folder / started, ignore_errors=True)
+        database = postgres(folder / "postgres" if plan.keep else None)
+        with database as server, _environment({URL: server.url, CHEAP_R: str(CHEAPEST[1])}):
+            _measure(plan, server, folder, figures)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if plan.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    return figures.found
 
 
-def _measure(plan: Plan, database: Postgres, folder: Path) -> Figures:
-    figures = Figures(flat={"registry_subjects": plan.registry_subjects})
+class _Done:
+    """The figures of the steps that are through, kept in a file."""
+
+    def __init__(self, file: Path, subjects: int) -> None:
+        self._file = file
+        self.found = Figures(flat={"registry_subjects": subjects})
+        if file.exists():
+            kept = json.loads(file.read_text("utf-8"))
+            if kept["flat"]["registry_subjects"] == subjects:
+                self.found = Figures(**kept)
+
+    def has(self, step: str) -> bool:
+        return step in self.found.details
+
+    def keep(self) -> None:
+        self._file.write_text(json.dumps({"flat": self.found.flat, "details": self.found.details}), encoding="utf-8")
+
+
+def _measure(plan: Plan, database: Postgres, folder: Path, done: _Done) -> None:
+    figures = done.found
+    file = folder / "list.csv"
     began = time.perf_counter()
-    people = write_list(folder / "list.csv", plan.registry_subjects, SEED)
+    # By the seed the same each time; the acts want the numbers.
+    people = write_list(file, plan.registry_subjects, SEED)
     figures.details["list"] = {"rows": plan.registry_subjects, "seconds": round(time.perf_counter() - began, 1)}
-    config = _deployment(folder / "operator")
-    _import(figures, plan, database, config, folder / "list.csv")
-    (folder / "list.csv").unlink()
-    _stretch(figures)
-    _say("build")
-    _publish(figures, config)
-    figures.flat["registry_database_mb"] = round(database.ask("SELECT pg_database_size('postgres')")[0][0] / 2**20)
     figures.details["postgres"] = {"settings": database.settings, "version": database.ask("SHOW server_version")[0][0]}
-    _say("acts")
-    with _serving(config) as address, _client(address, config) as client:
-        _acts(figures, plan, database, people, registry_pb2_grpc.RegistryServiceStub(client))
-    return figures
+    config = Config.load(folder / "operator") if done.has("import") else _deployment(folder / "operator")
+    steps: dict[str, Callable[[], None]] = {
+        "import": lambda: _import(figures, plan, database, config, file),
+        "build": lambda: _build(figures, config),
+        "acts": lambda: _acts(figures, plan, database, people, config),
+        "sign_off": lambda: _sign_off(figures, config),
+    }
+    for step, measure in steps.items():
+        if not done.has(step):
+            sys.stderr.write(f"registry: {step} ...\n")
+            measure()
+            done.keep()
+        file.unlink(missing_ok=True)
 
 
 def _import(figures: Figures, plan: Plan, database: Postgres, config: Config, file: Path) -> None:
-    _say("import")
     spent = database.cpu_seconds()
     ran = run_command("import", str(file), "--authority", AUTHORITY, "--list", LIST, "--config", str(config.folder), "--json")
     result = json.loads(ran.output)
@@ -91,6 +121,10 @@ def _import(figures: Figures, plan: Plan, database: Postgres, config: Config, fi
     figures.flat["registry_import_rows_per_s"] = round(plan.registry_subjects / ran.seconds)
     figures.flat["registry_import_rss_mb"] = round(ran.peak_mb, 1)
     spent = database.cpu_seconds() - spent
+    began = time.perf_counter()
+    database.ask("VACUUM ANALYZE")
+    figures.flat["registry_database_mb"] = round(database.ask("SELECT pg_database_size('postgres')")[0][0] / 2**20)
+    _stretch(figures)
     figures.details["import"] = {
         **_figures(ran),
         "cpu_us_per_row": round(1e6 * ran.cpu_seconds / plan.registry_subjects, 1),
@@ -98,10 +132,8 @@ def _import(figures: Figures, plan: Plan, database: Postgres, config: Config, fi
         "created": result["created"],
         "rejected": result["rejected"],
         "file_mb": round(file.stat().st_size / 2**20),
+        "vacuum_analyze_seconds": round(time.perf_counter() - began, 1),
     }
-    began = time.perf_counter()
-    database.ask("VACUUM ANALYZE")
-    figures.details["vacuum_analyze_seconds"] = round(time.perf_counter() - began, 1)
 
 
 def _stretch(figures: Figures) -> None:
@@ -116,12 +148,15 @@ def _stretch(figures: Figures) -> None:
         figures.flat[key] = round(1e3 * float(np.median(times)), 4)
 
 
-def _publish(figures: Figures, config: Config) -> None:
-    which = ("--audience", AUDIENCE, "--config", str(config.folder))
-    built = run_command("build", *which)
-    signed = run_command("sign-off", *which)
+def _build(figures: Figures, config: Config) -> None:
+    built = run_command("build", "--audience", AUDIENCE, "--config", str(config.folder))
     figures.flat["registry_build_seconds"] = round(built.seconds, 1)
     figures.flat["registry_build_rss_mb"] = round(built.peak_mb, 1)
+    figures.details["build"] = {**_figures(built), "said": built.output.strip()}
+
+
+def _sign_off(figures: Figures, config: Config) -> None:
+    signed = run_command("sign-off", "--audience", AUDIENCE, "--config", str(config.folder))
     figures.flat["registry_signoff_seconds"] = round(signed.seconds, 1)
     figures.flat["registry_signoff_rss_mb"] = round(signed.peak_mb, 1)
     with Runtime(config) as runtime:
@@ -129,32 +164,36 @@ def _publish(figures: Figures, config: Config) -> None:
         versions = publishing.publish(runtime, AUDIENCE)
         seconds = time.perf_counter() - began
         pack = runtime.published(AUDIENCE).path(f"listing/{AUDIENCE}/pack", versions)
-        figures.details["build"] = {**_figures(built), "said": built.output.strip(), "pack_mb": round(pack.stat().st_size / 2**20)}
-    figures.details["sign_off"] = _figures(signed)
-    figures.details["publish_seconds"] = round(seconds, 1)
+        megabytes = round(pack.stat().st_size / 2**20)
+    figures.details["sign_off"] = {**_figures(signed), "publish_seconds": round(seconds, 1), "pack_mb": megabytes}
 
 
-def _acts(figures: Figures, plan: Plan, database: Postgres, people: list[str], court: registry_pb2_grpc.RegistryServiceStub) -> None:
+def _acts(figures: Figures, plan: Plan, database: Postgres, people: list[str], config: Config) -> None:
     choose = random.Random(SEED)
     ids = [_some_restriction(database, choose.randbytes(16)) for _ in range(plan.registry_acts)]
     numbers = [Identifier.resident_id(choose.choice(people)).to_proto() for _ in range(plan.registry_acts)]
     cases = [case_number(choose.randrange(plan.registry_subjects)) for _ in range(plan.registry_acts)]
     release = registry_pb2.END_KIND_RELEASE
+    with _serving(config) as address, _client(address, config) as client:
+        court = registry_pb2_grpc.RegistryServiceStub(client)
 
-    def end(index: int) -> None:
-        request = registry_pb2.EndRestrictionRequest(restriction_id=ids[index], kind=release, reason="performed")
-        assert court.EndRestriction(request, timeout=SECONDS).relief_sequence
+        def end(index: int) -> None:
+            request = registry_pb2.EndRestrictionRequest(restriction_id=ids[index], kind=release, reason="performed")
+            assert court.EndRestriction(request, timeout=SECONDS).relief_sequence
 
-    def by_number(index: int) -> None:
-        assert court.SearchRestrictions(registry_pb2.SearchRestrictionsRequest(identifier=numbers[index]), timeout=SECONDS).restrictions
+        def by_number(index: int) -> None:
+            request = registry_pb2.SearchRestrictionsRequest(identifier=numbers[index])
+            assert court.SearchRestrictions(request, timeout=SECONDS).restrictions
 
-    def by_case(index: int) -> None:
-        assert court.SearchRestrictions(registry_pb2.SearchRestrictionsRequest(case_number=cases[index]), timeout=SECONDS).restrictions
+        def by_case(index: int) -> None:
+            request = registry_pb2.SearchRestrictionsRequest(case_number=cases[index])
+            assert court.SearchRestrictions(request, timeout=SECONDS).restrictions
 
-    for key, act in (("registry_release", end), ("registry_lookup", by_number), ("registry_case_lookup", by_case)):
-        times = _timed(act, plan.registry_acts)
-        figures.flat[f"{key}_p50_ms"] = round(float(np.percentile(times, 50)), 2)
-        figures.flat[f"{key}_p99_ms"] = round(float(np.percentile(times, 99)), 2)
+        for key, act in (("registry_release", end), ("registry_lookup", by_number), ("registry_case_lookup", by_case)):
+            times = _timed(act, plan.registry_acts)
+            figures.flat[f"{key}_p50_ms"] = round(float(np.percentile(times, 50)), 2)
+            figures.flat[f"{key}_p99_ms"] = round(float(np.percentile(times, 99)), 2)
+    figures.details["acts"] = {"each": plan.registry_acts}
 
 
 def _timed(act: Callable[[int], None], count: int) -> list[float]:
@@ -223,7 +262,3 @@ def _client(address: str, config: Config) -> Iterator[grpc.Channel]:
 
 def _figures(ran: Ran) -> dict[str, Any]:
     return {"seconds": round(ran.seconds, 1), "cpu_seconds": round(ran.cpu_seconds, 1), "private_mb": round(ran.peak_mb, 1)}
-
-
-def _say(what: str) -> None:
-    sys.stderr.write(f"registry: {what} ...\n")

@@ -4,6 +4,7 @@ An `Identifier` exists only in canonical form (numbering.py says which), so equa
 the registry. Its number is shown by nothing but `.number`.
 """
 
+from collections.abc import Callable
 from typing import Final, NoReturn, cast, final
 
 from tipstaff.v1 import identity_pb2
@@ -81,8 +82,8 @@ class Identifier:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("An Identifier does not change: make a new one.")
 
-    def __reduce__(self) -> tuple[type["Identifier"], tuple[IdentifierKind, str]]:
-        return Identifier, (self.kind, self.number)
+    def __reduce__(self) -> tuple[Callable[..., "Identifier"], tuple[IdentifierKind, str] | tuple[str]]:
+        return (_resident_id, (self.number,)) if self.kind is _RESIDENT_ID else (Identifier, (self.kind, self.number))
 
 
 # The slots' own descriptors write past __setattr__: a third of the time of object.__setattr__, on the path of every check.
@@ -90,6 +91,10 @@ _new: Final = object.__new__
 _set_kind: Final = Identifier.__dict__["kind"].__set__
 _set_number: Final = Identifier.__dict__["number"].__set__
 _set_block: Final = Identifier.__dict__["block"].__set__
+
+
+def _resident_id(number: str) -> Identifier:
+    return Identifier.resident_id(number)
 
 
 def _make(kind: IdentifierKind, number: str, block: bytes) -> Identifier:

@@ -119,8 +119,13 @@ def chain(before: bytes, row: Mapping[str, Any]) -> bytes:
     # The array that json.dumps gives, put together by hand: this is the larger part of what an entry costs.
     words = f"{_quoted(row['actor'])},{_quoted(row['act'])},{_quoted(row['object_kind'])}"
     rest = f'"{row["object_id"].hex()}",{_quoted(row["detail"])},{sealed}'
-    array = f'[{row["sequence"]},"{at.isoformat(timespec="microseconds")}",{words},{rest}]'
+    array = f'[{row["sequence"]},"{_moment(at)}",{words},{rest}]'
     return hashlib.sha256(before + array.encode()).digest()
+
+
+@lru_cache(64)  # all entries of one act are of one moment
+def _moment(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds")
 
 
 def verify(database: Database, vault: Vault, checkpoints: Iterable[Checkpoint] = ()) -> int:

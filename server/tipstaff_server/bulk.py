@@ -1,13 +1,14 @@
 """Many rows at once: `COPY` on PostgreSQL, several times as fast as statements; statements where there is no such thing.
 
-Both are part of the session's transaction, and fail with the same errors.
+Both are part of the session's transaction, and fail with the same errors. `Behind` writes parts of a batch while the next ones are made.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, SmallInteger, bindparam, insert, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
@@ -15,7 +16,9 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from tipstaff_server.models.base import Moment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+    from types import TracebackType
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.models.base import Base
 
-__all__ = ["bulk_insert", "one_of"]
+__all__ = ["Behind", "bulk_insert", "one_of"]
 
 CHUNK = 5_000
 # COPY takes two round trips more than a statement; a few rows are not worth them.
@@ -52,6 +55,49 @@ def bulk_insert(session: Session, table: type[Base], rows: Sequence[dict[str, An
         _copy(session, table, rows)
     elif rows:
         session.execute(insert(table), rows)
+
+
+class Behind:
+    """A with block: what is put is inserted by the time the block ends well, on PostgreSQL by a thread while the caller goes on.
+
+    The session is the thread's from each `put` to the next `wait`, so whoever uses it in between waits first.
+    """
+
+    def __init__(self, session: Session, tables: Sequence[type[Base]]) -> None:
+        """`tables`: in which order; each after those that it refers to."""
+        self._session = session
+        self._tables = tables
+        self._thread: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        if _is_postgresql(self._session):
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="insert")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+        if kind is None:
+            self.wait()
+
+    def put(self, rows: Mapping[type[Base], Sequence[dict[str, Any]]]) -> None:
+        """Inserts them. Raises what inserting those before has raised."""
+        self.wait()
+        if self._thread is None:
+            self._insert(rows)
+        else:
+            self._writing = self._thread.submit(self._insert, rows)
+
+    def wait(self) -> None:
+        """Until what was put is in. Raises what inserting it has raised."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _insert(self, rows: Mapping[type[Base], Sequence[dict[str, Any]]]) -> None:
+        for table in self._tables:
+            bulk_insert(self._session, table, rows.get(table, ()))
 
 
 def one_of(session: Session, column: InstrumentedAttribute[bytes], values: Collection[bytes]) -> Iterator[ColumnElement[bool]]:

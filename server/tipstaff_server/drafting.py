@@ -184,7 +184,7 @@ class Drafting:
         for person in entry.responsible:
             staged.link(row.subject_id, staged.resolve(person.party), person.capacity)
         staged.keep()
-        rows = resolver.rows()
+        rows = resolver.take()
         for table in (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow):
             if some := rows.get(table):
                 unit.session.execute(insert(table), some)

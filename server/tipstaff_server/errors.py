@@ -25,6 +25,7 @@
     ├── ImportFileError               a whole file is refused
     │   ├── FileEncodingError         neither UTF-8 nor GB18030
     │   └── FileHeaderError           no usable header line
+    ├── ProcessEndedError             a process of this program was ended from outside
     ├── WorkDirError                  a working directory cannot be made, or is not one
     ├── PublicationError              a listing cannot be built or published
     │   ├── SignOffRefusedError       the independent check refused it; `reasons` says why
@@ -215,6 +216,10 @@ class FileEncodingError(ImportFileError):
 
 class FileHeaderError(ImportFileError):
     """The file has no usable header line."""
+
+
+class ProcessEndedError(ServerError):
+    """A process that this program had started for a part of its work was ended from outside."""
 
 
 class WorkDirError(ServerError):

@@ -101,7 +101,7 @@ class Posts:
             staged = resolver.stage()
             subject = staged.resolve(person.party)
             staged.keep()
-            rows = resolver.rows()
+            rows = resolver.take()
             for table in (SubjectRow, IdentifierRow, NameRow):
                 if some := rows.get(table):
                     unit.session.execute(insert(table), some)

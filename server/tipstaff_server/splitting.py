@@ -203,7 +203,7 @@ class Splitting:
             raise EntryError(EntryCode.IDENTIFIER_CONFLICT, "this number is another subject's here: merge the two, or correct that one")
         if owner is None:
             value = stretched.get(blind) or self._core.stretcher.stretch.stretch(identifier)
-            session.execute(insert(IdentifierRow), [identifier_row(vault, row.id, identifier, value)])
+            session.execute(insert(IdentifierRow), [identifier_row(vault, row.id, identifier, value, blind)])
 
     def _numbers(self, session: Session, subject: bytes, identifiers: Sequence[Identifier]) -> list[IdentifierRow]:
         blinds = {blind_of(self._core.vault, identifier) for identifier in identifiers}

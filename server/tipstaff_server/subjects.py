@@ -109,10 +109,18 @@ class Resolver:
         self._stretched = stretched
         self._stretch = stretch
         self._rows: dict[type, list[dict[str, Any]]] = {}
+        self._blinds: dict[Identifier, bytes] = {}
+
+    def blind(self, identifier: Identifier) -> bytes:
+        """Its blind index. Remembered: an entry asks three times, and the keys are the same until the commit."""
+        found = self._blinds.get(identifier)
+        if found is None:
+            found = self._blinds[identifier] = blind_of(self.vault, identifier)
+        return found
 
     def load(self, parties: Iterable[Party]) -> None:
         """Reads what the database knows of these parties."""
-        blinds = {blind_of(self.vault, identifier) for party in parties for identifier in party.identifiers}
+        blinds = {self.blind(identifier) for party in parties for identifier in party.identifiers}
         for asked in one_of(self.session, IdentifierRow.blind, blinds):
             found = self.session.execute(
                 select(IdentifierRow.blind, IdentifierRow.subject_id, SubjectRow.type)
@@ -150,9 +158,10 @@ class Resolver:
         for table, some in rows.items():
             self._rows.setdefault(table, []).extend(some)
 
-    def rows(self) -> dict[type, list[dict[str, Any]]]:
-        """All rows to insert, by table."""
-        return self._rows
+    def take(self) -> dict[type, list[dict[str, Any]]]:
+        """The rows to insert since this was asked last, by table."""
+        taken, self._rows = self._rows, {}
+        return taken
 
 
 class Staged:
@@ -166,7 +175,7 @@ class Staged:
 
     def resolve(self, party: Party) -> bytes:
         """The subject's id. Raises EntryError: the numbers belong to several subjects, or the name is not known for the number."""
-        blinds = {blind_of(self._resolver.vault, identifier): identifier for identifier in party.identifiers}
+        blinds = {self._resolver.blind(identifier): identifier for identifier in party.identifiers}
         owners = {owner for blind in blinds if (owner := self._owner(blind)) is not None}
         if len(owners) > 1:
             raise EntryError(EntryCode.IDENTIFIER_CONFLICT, "these numbers belong to different subjects here; enter them one by one")
@@ -187,13 +196,13 @@ class Staged:
         Raises EntryError as `resolve` does.
         """
         Staged(self._resolver).resolve(party)  # what it adds is thrown away; that it could be added is what counts
-        owners = (self._owner(blind_of(self._resolver.vault, identifier)) for identifier in party.identifiers)
+        owners = (self._owner(self._resolver.blind(identifier)) for identifier in party.identifiers)
         known = next((owner for owner in owners if owner is not None), None)
         if known is not None:
             return known
         subject = self._create(party)
         first = party.identifiers[0]
-        self._add_identifier(subject, blind_of(self._resolver.vault, first), first)
+        self._add_identifier(subject, self._resolver.blind(first), first)
         return subject
 
     def link(self, organisation: bytes, person: bytes, capacity: int) -> bool:
@@ -258,7 +267,7 @@ class Staged:
     def _add_identifier(self, subject: bytes, blind: bytes, identifier: Identifier) -> None:
         self._new.owners[blind] = subject
         stretched = self._resolver.stretched(blind, identifier)
-        self._put(IdentifierRow, identifier_row(self._resolver.vault, subject, identifier, stretched))
+        self._put(IdentifierRow, identifier_row(self._resolver.vault, subject, identifier, stretched, blind))
 
     def _add_name(self, subject: bytes, canonical: str, shown: str) -> None:
         blind = name_blind(self._resolver.vault, subject, canonical)
@@ -273,9 +282,8 @@ class Staged:
         self._rows.setdefault(table, []).append(row)
 
 
-def identifier_row(vault: Vault, subject: bytes, identifier: Identifier, stretched: bytes) -> dict[str, Any]:
-    """An identifier as it is stored."""
-    blind = blind_of(vault, identifier)
+def identifier_row(vault: Vault, subject: bytes, identifier: Identifier, stretched: bytes, blind: bytes) -> dict[str, Any]:
+    """An identifier as it is stored; `blind`: its blind index."""
     return {
         "blind": blind,
         "kind": int(identifier.kind),

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from tipstaff_server.actors import ActorKind
 from tipstaff_server.audit import detail_text
-from tipstaff_server.bulk import bulk_insert, one_of
+from tipstaff_server.bulk import Behind, one_of
 from tipstaff_server.drafting import draft_row, effective_after
 from tipstaff_server.entries import check
 from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError, StretchChangedError
@@ -49,6 +50,9 @@ CHUNK = 5_000
 AT_ONCE = 32
 ID_BYTES = 16
 ENTRY = "restrictions.entry"
+# Entries whose rows the database takes in while the next ones' are made.
+PART = 250
+WRITTEN = (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, DraftRow, IdempotencyRow)
 
 
 class SubmitStatus(StrEnum):
@@ -93,6 +97,7 @@ class _Batch:
     unit: Unit
     work: Prepared
     resolver: Resolver
+    writing: Behind
     cases: dict[tuple[bytes, str], tuple[bytes, bytes]] = field(default_factory=dict)
     answered: dict[str, tuple[bytes, bytes, str]] = field(default_factory=dict)
     sets: dict[str, int] = field(default_factory=dict)
@@ -101,6 +106,13 @@ class _Batch:
 
     def put(self, table: type, row: dict[str, Any]) -> None:
         self.rows.setdefault(table, []).append(row)
+
+    def take(self) -> dict[type, list[dict[str, Any]]]:
+        """The rows to write since this was asked last."""
+        taken, self.rows = self.rows, {}
+        for table, rows in self.resolver.take().items():
+            taken.setdefault(table, []).extend(rows)
+        return taken
 
 
 class Submitting:
@@ -151,10 +163,14 @@ class Submitting:
                 raise StretchChangedError("identifiers are stretched otherwise by now: enter them again")
             resolver = Resolver(unit.session, self._core.vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
             resolver.load([party for entry in work.entries for party in (entry.party, *(p.party for p in entry.responsible))])
-            batch = _Batch(unit, work, resolver)
-            self._load(batch)
-            answers = [self._one(batch, entry, key) for entry, key in zip(work.entries, work.keys, strict=True)]
-            self._write(batch)
+            answers: list[Submission] = []
+            with Behind(unit.session, WRITTEN) as writing:
+                batch = _Batch(unit, work, resolver, writing)
+                self._load(batch)
+                waiting = zip(work.entries, work.keys, strict=True)
+                while some := [self._one(batch, entry, key) for entry, key in islice(waiting, PART)]:
+                    answers += some
+                    writing.put(batch.take())
         return answers
 
     def _load(self, batch: _Batch) -> None:
@@ -279,13 +295,6 @@ class Submitting:
             },
         )
 
-    @staticmethod
-    def _write(batch: _Batch) -> None:
-        for table, rows in batch.resolver.rows().items():
-            batch.rows.setdefault(table, []).extend(rows)
-        for table in (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, DraftRow, IdempotencyRow):
-            bulk_insert(batch.unit.session, table, batch.rows.get(table, []))
-
 
 def _detail(batch: _Batch, entry: Entry, state: State, left: int) -> str:
     """What the audit log says of an entry; the same for most of a batch."""
@@ -301,6 +310,7 @@ def _measure_set(batch: _Batch, measures: Sequence[str]) -> int:
     codes = " ".join(sorted(measures))
     known = batch.sets.get(codes)
     if known is None:
+        batch.writing.wait()
         row = MeasureSetRow(codes=codes)
         batch.unit.session.add(row)
         batch.unit.session.flush()

@@ -1,7 +1,7 @@
 """Importing one file, from encoding to report.
 
 1. Format and encoding are found (sheets, encodings), and the header is understood (headers).
-2. Rows are read (rows, json_lines, parquet) and turned into entries (convert), a batch at a time.
+2. Rows are read (rows, json_lines, parquet) and turned into entries (convert), a batch at a time (reading), a long file in another process.
 3. While one batch is written, the next one's new identifiers are being stretched in threads.
 4. Each batch is one transaction. A run that is cut off is simply run again: what is there already is unchanged.
 5. Refused rows go to the rejects file, with line, column and reason, and nothing personal.
@@ -10,31 +10,29 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import closing
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, update
 
+from tipstaff_server.collecting import collect_rarely
 from tipstaff_server.errors import EntryCode, NotFoundError
-from tipstaff_server.importing.convert import Converter, RowError
 from tipstaff_server.importing.headers import Field
+from tipstaff_server.importing.reading import Batch, Order, read
 from tipstaff_server.importing.rejects import Rejects
-from tipstaff_server.importing.rows import BrokenRow
-from tipstaff_server.importing.sheets import inspect_sheet, open_sheet
+from tipstaff_server.importing.sheets import inspect_sheet
 from tipstaff_server.models import ImportRow
 from tipstaff_server.submitting import SubmitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from concurrent.futures import Future
     from pathlib import Path
 
     from tipstaff_server.actors import Actor
-    from tipstaff_server.entries import Entry
     from tipstaff_server.importing.encodings import Source
-    from tipstaff_server.importing.headers import Columns
-    from tipstaff_server.importing.sheets import Sheet
     from tipstaff_server.registry import Registry
     from tipstaff_server.submitting import Submission
 
@@ -73,14 +71,6 @@ class ImportResult:
     rejects: Path | None
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Entries with the lines that they began on, and what their fields are called."""
-
-    places: list[tuple[int, Columns]]
-    entries: list[Entry]
-
-
 class Importer:
     """Imports files for one authority into one list."""
 
@@ -103,21 +93,27 @@ class Importer:
         source = inspect_sheet(path)
         run_id = self._begin(source)
         counts = dict.fromkeys(SubmitStatus, 0)
-        with Rejects(rejects) as refused, open_sheet(source) as sheet:
-            converter = Converter(sheet.columns, self._list_id, self._policies)
-            waiting: tuple[_Batch, Future[list[Submission]]] | None = None
-            # The database works on one batch while the next one is read: one thread commits, so batches keep their order.
-            with ThreadPoolExecutor(1, thread_name_prefix="commit") as committing:
-                for batch in self._batches(sheet, converter, refused):
-                    prepared = self._registry.prepare(batch.entries, authority=self._authority, actor=self._actor)
-                    if waiting is not None:
-                        _count(*waiting, counts, refused)
-                    waiting = (batch, committing.submit(self._registry.commit, prepared))
-                    progress(sheet.position(), source.size)
+        order = Order(source, self._authority, self._list_id, self._policies, self._batch)
+        batch = Batch()
+        # The database works on one batch while the next one is read: one thread commits, so batches keep their order.
+        with (
+            collect_rarely(),
+            Rejects(rejects) as refused,
+            closing(read(order)) as batches,
+            ThreadPoolExecutor(1, thread_name_prefix="commit") as committing,
+        ):
+            waiting: tuple[Batch, Future[list[Submission]]] | None = None
+            for batch in batches:
+                for line, column, code in batch.refused:
+                    refused.add(line, column, code)
+                prepared = self._registry.prepare(batch.entries, authority=self._authority, actor=self._actor)
                 if waiting is not None:
                     _count(*waiting, counts, refused)
+                waiting = (batch, committing.submit(self._registry.commit, prepared))
+                progress(batch.position, source.size)
+            if waiting is not None:
+                _count(*waiting, counts, refused)
             progress(source.size, source.size)
-            ignored = sheet.ignored()
         self._finish(run_id, counts, refused.count)
         return ImportResult(
             encoding=source.encoding,
@@ -125,30 +121,10 @@ class Importer:
             created=counts[SubmitStatus.CREATED],
             unchanged=counts[SubmitStatus.UNCHANGED],
             rejected=refused.count,
-            without_number=converter.without_number,
-            ignored_columns=ignored,
+            without_number=batch.without_number,
+            ignored_columns=batch.ignored,
             rejects=rejects if refused.count else None,
         )
-
-    def _batches(self, sheet: Sheet, converter: Converter, refused: Rejects) -> Iterator[_Batch]:
-        batch = _Batch([], [])
-        for row in sheet.rows:
-            if isinstance(row, BrokenRow):
-                refused.add(row.line, row.column, row.code)
-                continue
-            columns = row.columns or sheet.columns
-            try:
-                entry = converter.entry(row.fields, columns)
-            except RowError as error:
-                refused.add(row.line, columns.header(error.field), error.error.code)
-                continue
-            batch.places.append((row.line, columns))
-            batch.entries.append(entry)
-            if len(batch.entries) >= self._batch:
-                yield batch
-                batch = _Batch([], [])
-        if batch.entries:
-            yield batch
 
     def _begin(self, source: Source) -> bytes:
         run_id = secrets.token_bytes(ID_BYTES)
@@ -181,7 +157,7 @@ class Importer:
             )
 
 
-def _count(batch: _Batch, answers: Future[list[Submission]], counts: dict[SubmitStatus, int], refused: Rejects) -> None:
+def _count(batch: Batch, answers: Future[list[Submission]], counts: dict[SubmitStatus, int], refused: Rejects) -> None:
     """Waits for the answers to a batch."""
     for (line, columns), answer in zip(batch.places, answers.result(), strict=True):
         counts[answer.status] += 1
