@@ -24,7 +24,7 @@ from tipstaff_sdk.pack_builder import RECORDS_A_BUCKET
 from tipstaff_sdk.pack_delta import HEADER, MAGIC, VERSION, PackDelta, apply_deltas
 from tipstaff_sdk.sealing import COMMITMENT_SIZE, LOCATOR_SIZE, SIZE_CLASSES, TAG_SIZE, EpochKey
 from tipstaff_server.build_rows import RowWriter
-from tipstaff_server.builder import LEAST_NUMBERS, Counts, fill
+from tipstaff_server.builder import LEAST_NUMBERS, seal_subjects
 from tipstaff_server.deltas import make_deltas
 from tipstaff_signing.keys import builder_key, signoff_key
 
@@ -48,7 +48,7 @@ _FPR: Final = 1e-3
 
 
 class Collected:
-    """What `builder.fill` fills instead of a PackBuilder: records by locator."""
+    """What parts of a build are put into instead of a PackBuilder: records by locator."""
 
     def __init__(self) -> None:
         self.records: dict[int, bytes] = {}
@@ -78,7 +78,8 @@ class Bulk:
         self._real = Collected()
         subjects = list(runtime.registry.listing_subjects(audience, runtime.clock()))
         with RowWriter(folder / "rows") as rows:
-            fill(subjects, self._key, self._real, rows, Counts())  # type: ignore[arg-type]  # only `add` is called
+            for part in seal_subjects(subjects, self._key):
+                part.put(self._real, rows)  # type: ignore[arg-type]  # only `add` is called
         real = self._key.tokeniser.tokens(item.identifier for subject in subjects for item in subject.identifiers)
         rest = size - len(self._real.records)
         pieces = (random_tokens(min(_PIECE, rest - start), 1 + start) for start in range(0, rest, _PIECE))

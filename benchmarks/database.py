@@ -79,7 +79,8 @@ def postgres(keep: Path | None = None) -> Iterator[Postgres]:
     try:
         programs = binaries(folder, identity)
         if not (folder / "data").exists():
-            made: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+            made: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
+            made += ["-E", "UTF8", "--locale=C"]
             subprocess.run(made, check=True, capture_output=True, cwd=folder, **identity)
         settings = _settings()
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

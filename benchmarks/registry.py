@@ -1,8 +1,8 @@
 """A registry of millions of subjects in PostgreSQL: import, build, sign-off, and acts while a server is up, as an operator does it.
 
 The list is imported by `tipstaff-server import`, all of its subjects are in the listing of one audience that `build` makes; a court's
-client releases restrictions and looks people up over mutual TLS; and `sign-off` looks at the listing, lifts and all. Stretching is set to its cheapest, so that the
-rest shows; what it costs stands beside.
+client releases restrictions and looks people up over mutual TLS; and `sign-off` looks at the listing, lifts and all. Stretching is set to
+its cheapest, so that the rest shows; what it costs stands beside.
 """
 
 from __future__ import annotations

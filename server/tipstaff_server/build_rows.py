@@ -25,7 +25,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ROW", "Change", "Merged", "RowWriter", "count_change", "file_rows", "locators", "merge_rows", "token_array", "tokens"]
+__all__ = [
+    "ROW",
+    "Change",
+    "Merged",
+    "RowWriter",
+    "Rows",
+    "count_change",
+    "file_rows",
+    "locators",
+    "merge_rows",
+    "no_rows",
+    "rows_of",
+    "token_array",
+    "tokens",
+]
 
 # "S16" compares bytewise over all 16 bytes; single ones are never taken out, because they would lose zeros at their end.
 ROW: Final = np.dtype([("subject", "S16"), ("token", "S16"), ("locator", ">u8"), ("copies", ">u4")])
@@ -82,14 +96,20 @@ class RowWriter:
         self._digest.update(content)
         self._file.write(content)
 
-    def put(self, subjects: Sequence[bytes], made: NDArray[np.uint8], places: Sequence[bytes], copies: Sequence[int]) -> None:
-        """Adds a row for each identifier: its subject's id, token (a row of (n, 16) uint8), locator (8 bytes), and number of names."""
-        rows = np.empty(len(subjects), ROW)
-        rows["subject"] = np.frombuffer(b"".join(subjects), "S16")
-        rows["token"] = np.ascontiguousarray(made).view("S16").reshape(-1)
-        rows["locator"] = np.frombuffer(b"".join(places), ">u8")
-        rows["copies"] = copies
-        self.write(rows)
+
+def rows_of(subjects: Sequence[bytes], made: NDArray[np.uint8], places: Sequence[bytes], copies: Sequence[int]) -> Rows:
+    """A row for each identifier: its subject's id, token (a row of (n, 16) uint8), locator (8 bytes), and number of names."""
+    rows = np.empty(len(subjects), ROW)
+    rows["subject"] = np.frombuffer(b"".join(subjects), "S16")
+    rows["token"] = np.ascontiguousarray(made).view("S16").reshape(-1)
+    rows["locator"] = np.frombuffer(b"".join(places), ">u8")
+    rows["copies"] = copies
+    return rows
+
+
+def no_rows() -> Rows:
+    """Of nobody."""
+    return np.empty(0, ROW)
 
 
 def file_rows(path: Path) -> Iterator[Rows]:

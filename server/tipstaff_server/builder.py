@@ -2,7 +2,8 @@
 
 1. Read the relief head. Lifts up to it are worked in; whatever is lifted while the build reads is behind it, and relief carries that.
 2. See whether there is a build to go on from, and whom acts and time have touched since (incremental.py). If not, everybody is read.
-3. Read those subjects, a page at a time. For each identifier make a token for the filter, and for each name of it seal a record.
+3. Read those subjects, a page at a time; many of them shared by all cores (sharing.py). For each identifier make a token for the filter,
+   and for each name of it seal a record.
 4. Put them in the place of what they had in the build before, if there is one.
 5. Write parameters, filter and pack; the filter is laid out like the published one, as long as the tokens fit, and the pack as long as
    enough people share each bucket.
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -30,38 +31,38 @@ from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.pack_builder import PackBuilder
 from tipstaff_sdk.sealing import EpochKey, seal
 from tipstaff_server import incremental
-from tipstaff_server.ahead import read_ahead
-from tipstaff_server.build_rows import RowWriter, locators, tokens
+from tipstaff_server.build_rows import RowWriter, locators, no_rows, rows_of, tokens
 from tipstaff_server.build_state import BuildStates, Kept, describe
 from tipstaff_server.deltas import make_deltas
 from tipstaff_server.errors import BuildStateError, PublicationError
 from tipstaff_server.incremental import Contents, Sealed
 from tipstaff_server.logs import log_info, log_warning
 from tipstaff_server.models import BuildState, ListingBuildRow
+from tipstaff_server.sharing import of_all
 from tipstaff_signing.files import DISK, FileLock, write_atomic
 from tipstaff_signing.keys import builder_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from tipstaff_sdk.identity import Identifier
     from tipstaff_sdk.tokens import Tokeniser
-    from tipstaff_server.build_rows import Change
+    from tipstaff_server.build_rows import Change, Rows
     from tipstaff_server.incremental import Plan
     from tipstaff_server.listing import ListingSubject
-    from tipstaff_server.registry import Registry
     from tipstaff_server.runtime import Runtime
+    from tipstaff_server.span import Span
     from tipstaff_signing.files import Disk
     from tipstaff_signing.model import Proposal
 
-__all__ = ["Built", "Counts", "build", "fill"]
+__all__ = ["Built", "Part", "build", "seal_subjects"]
 
 _Row = tuple[bytes, "Identifier", bytes, int]
 
 ARTEFACTS = ("parameters", "filter", "pack")
-TOKENS_AT_ONCE = 16_384
+AT_ONCE = 4_096
 LOCK_SECONDS = 1.0
 # The k of k-anonymity: how many listed numbers every bucket of a pack holds at least. A listing of fewer is one bucket.
 LEAST_NUMBERS = 16
@@ -70,14 +71,6 @@ MOST_ROOM = 2
 LEAST_ROOM = 1_024
 # A proposal takes the first free version; when that is not the one in the parameters, they are written again.
 ATTEMPTS = 3
-
-
-@dataclass(slots=True)
-class Counts:
-    """How much went into a listing."""
-
-    subjects: int = 0
-    identifiers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +119,26 @@ def build(runtime: Runtime, audience: str, *, from_scratch: bool = False, disk: 
         lock.release()
 
 
-def fill(subjects: Iterable[ListingSubject], key: EpochKey, pack: PackBuilder, rows: RowWriter, counts: Counts) -> None:
-    """Seals every subject into `pack`, and puts a row with its token into `rows` for each identifier."""
+@dataclass(slots=True)
+class Part:
+    """Some subjects as they will stand in a listing: a row for each identifier, and sealed records: locator, commitment, bytes."""
+
+    subjects: int
+    rows: Rows = field(repr=False)
+    records: list[tuple[bytes, bytes, bytes]] = field(repr=False)
+
+    def put(self, pack: PackBuilder, rows: RowWriter) -> None:
+        """Into a listing; parts come in the order of their subjects' ids."""
+        rows.write(self.rows)
+        for locator, commitment, sealed in self.records:
+            pack.add(locator, commitment, sealed)
+
+
+def seal_subjects(subjects: Iterable[ListingSubject], key: EpochKey) -> Iterator[Part]:
+    """A record for every name of every identifier, sealed, and a row with its token for the identifier; some thousands at a time."""
     waiting: list[_Row] = []
+    records: list[tuple[bytes, bytes, bytes]] = []
+    count = 0
     for subject in subjects:
         record = listing_pb2.Record(
             # What reaches through posts asks for software that knows how posts end.
@@ -140,20 +150,21 @@ def fill(subjects: Iterable[ListingSubject], key: EpochKey, pack: PackBuilder, r
             keys = key.derive(item.stretched)
             for name in subject.names:
                 name_keys = keys.name_keys(name)
-                pack.add(keys.locator, name_keys.commitment, seal(name_keys, record))
+                records.append((keys.locator, name_keys.commitment, seal(name_keys, record)))
             waiting.append((subject.id, item.identifier, keys.locator, len(subject.names)))
-        counts.subjects += 1
-        if len(waiting) >= TOKENS_AT_ONCE:
-            _put(waiting, key.tokeniser, rows, counts)
-    _put(waiting, key.tokeniser, rows, counts)
+        count += 1
+        if count >= AT_ONCE:
+            yield Part(count, _rows(waiting, key.tokeniser), records)
+            waiting, records, count = [], [], 0
+    if count:
+        yield Part(count, _rows(waiting, key.tokeniser), records)
 
 
-def _put(waiting: list[_Row], tokeniser: Tokeniser, rows: RowWriter, counts: Counts) -> None:
-    if waiting:
-        subjects, identifiers, places, copies = zip(*waiting, strict=True)
-        rows.put(subjects, tokeniser.tokens(identifiers), places, copies)
-    counts.identifiers += len(waiting)
-    waiting.clear()
+def _rows(waiting: Sequence[_Row], tokeniser: Tokeniser) -> Rows:
+    if not waiting:
+        return no_rows()
+    subjects, identifiers, places, copies = zip(*waiting, strict=True)
+    return rows_of(subjects, tokeniser.tokens(identifiers), places, copies)
 
 
 def _build(runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, disk: Disk) -> Built:
@@ -207,19 +218,22 @@ def _contents(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, 
 
 
 def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path) -> Contents:
-    registry, counts = runtime.registry, Counts()
     everybody = plan.touched is None
-    epoch = runtime.epochs.get(key.audience, key.epoch)
-    stretch = None if epoch is None else epoch.stretch
+    parts: Iterator[Part]
     if plan.touched is None:
-        subjects = read_ahead(runtime, _everybody, key.audience, plan.now, stretch)
+        parts = of_all(runtime, _sealing, key.audience, key.epoch, plan.now)
     else:
-        subjects = registry.listing_chosen(key.audience, plan.now, plan.touched, stretch)
+        epoch = runtime.epochs.get(key.audience, key.epoch)
+        stretch = None if epoch is None else epoch.stretch
+        parts = seal_subjects(runtime.registry.listing_chosen(key.audience, plan.now, plan.touched, stretch), key)
     keep = _published_bits(runtime, key.audience)
+    subjects = 0
     with PackBuilder(key.epoch) as pack:
         with RowWriter(place / ("rows" if everybody else "touched")) as rows:
-            fill(subjects, key, pack, rows, counts)
-        sealed = Sealed(pack, rows, counts.subjects, place)
+            for part in parts:
+                part.put(pack, rows)
+                subjects += part.subjects
+        sealed = Sealed(pack, rows, subjects, place)
         if not everybody:
             return incremental.merge(plan, states, sealed, least=LEAST_NUMBERS, keep=keep)
         pack.spread(least=LEAST_NUMBERS, keep=keep)
@@ -227,7 +241,17 @@ def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, pl
         whole = sealed.whole
     with Pack.open(place / "pack") as written:
         buckets = survey(written)
-    return Contents(rows, counts.subjects, written.record_count, buckets, incremental.change_since(plan, states, rows), whole)
+    return Contents(rows, subjects, written.record_count, buckets, incremental.change_since(plan, states, rows), whole)
+
+
+@contextmanager
+def _sealing(runtime: Runtime, audience: str, number: int, now: datetime) -> Generator[Callable[[Span], Iterator[Part]]]:
+    """What a process that shares a build does with a span. Raises PublicationError: the epoch is gone."""
+    epoch = runtime.epochs.get(audience, number)
+    if epoch is None:
+        raise PublicationError(f"epoch {number} of {audience} is no longer in use; build again")
+    key = EpochKey(audience, number, epoch.key)
+    yield lambda span: seal_subjects(runtime.registry.listing_subjects(audience, now, epoch.stretch, span), key)
 
 
 def _keep(audience: str, plan: Plan, states: BuildStates, contents: Contents, place: Path) -> None:
@@ -257,10 +281,6 @@ def _check_whole(contents: Contents) -> None:
     if not contents.whole:
         raise BuildStateError("somebody is listed without a number, or without a name")
     locators(contents.rows.path)
-
-
-def _everybody(registry: Registry, audience: str, now: datetime, stretch: int | None) -> Iterator[ListingSubject]:
-    return registry.listing_subjects(audience, now, stretch)
 
 
 def _published_bits(runtime: Runtime, audience: str) -> int | None:

@@ -21,9 +21,9 @@ from sqlalchemy.orm import aliased
 
 from tipstaff.v1 import identity_pb2, listing_pb2
 from tipstaff.v1.identity_pb2 import BilingualText
-from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.names import canonical_name
 from tipstaff_server import exempting
+from tipstaff_server.bulk import one_of
 from tipstaff_server.lifecycle import LISTED
 from tipstaff_server.models import (
     DisputeEffect,
@@ -39,7 +39,7 @@ from tipstaff_server.models import (
 )
 from tipstaff_server.policies import Policies, visible_sets
 from tipstaff_server.stretches import IDENTIFIER, Stretched
-from tipstaff_server.subjects import NAME, NUMBER
+from tipstaff_server.subjects import NAME, NUMBER, identifier_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
+    from tipstaff_sdk.identity import Identifier
     from tipstaff_server.core import Core
+    from tipstaff_server.span import Span
 
 __all__ = ["Lift", "Listing", "ListingIdentifier", "ListingSubject"]
 
@@ -158,24 +160,22 @@ class Listing:
             )
             return [Lift(row.sequence, row.lifted, row.at) for row in found]
 
-    def subjects(self, audience: str, now: datetime, stretch: int | None = None) -> Iterator[ListingSubject]:
-        """Every subject with a visible restriction. `stretch`: the number of the epoch's; by default the current one.
+    def subjects(self, audience: str, now: datetime, stretch: int | None, span: Span) -> Iterator[ListingSubject]:
+        """Every subject of a span with a visible restriction. `stretch`: the number of the epoch's; None: the current one.
 
         Raises NotFoundError: no such audience; VaultDataError; StretchRetiredError.
         """
-        last = b""
-        while True:
+        last = span.after
+        while last < span.last:
             with self._core.database.read() as session:
-                rows = session.execute(
-                    select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id > last).order_by(SubjectRow.id).limit(self._core.page_size)
-                ).all()
-                span = partial(_between, last, rows[-1].id if rows else last)
-                stretched = Stretched(session, self._core.vault, stretch)
-                found = self._read(session, audience, now, {row.id: row.type for row in rows}, span, stretched)
+                ids = select(SubjectRow.id, SubjectRow.type).where(_between(last, span.last, SubjectRow.id)).order_by(SubjectRow.id)
+                types = {row.id: row.type for row in session.execute(ids.limit(self._core.page_size))}
+                page = partial(_between, last, max(types, default=last))
+                found = self._read(session, audience, now, types, page, Stretched(session, self._core.vault, stretch))
             yield from found
-            if not rows:
+            if not types:
                 return
-            last = rows[-1].id
+            last = max(types)
 
     def chosen(self, audience: str, now: datetime, ids: Sequence[bytes], stretch: int | None = None) -> Iterator[ListingSubject]:
         """Those of some subjects (ids ascending) that have a visible restriction, as `subjects` gives them."""
@@ -252,7 +252,7 @@ class Listing:
         for row in page.session.execute(query):
             if row.subject_id in page.reaches:
                 number = vault.decrypt(NUMBER, row.blind, row.value)
-                identifier = Identifier(IdentifierKind(number[0]), number[1:].decode("ascii"))
+                identifier = identifier_of(number)
                 found[row.subject_id].append(ListingIdentifier(identifier, page.stretched.of(row, identifier)))
         for items in found.values():
             items.sort(key=lambda item: (item.identifier.kind, item.identifier.number))
@@ -269,18 +269,19 @@ class Listing:
 
     def _organisation_names(self, page: _Page) -> dict[bytes, str]:
         wanted = {reach.organisation for reaches in page.reaches.values() for reach in reaches.values() if reach.organisation}
-        query = select(NameRow).where(NameRow.subject_id.in_(sorted(wanted)), NameRow.position == 0)
-        return {
-            row.subject_id: self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
-            for row in page.session.scalars(query)
-        }
+        found: dict[bytes, str] = {}
+        for asked in one_of(page.session, NameRow.subject_id, wanted):
+            for row in page.session.execute(select(NameRow.subject_id, NameRow.blind, NameRow.value).where(asked, NameRow.position == 0)):
+                found[row.subject_id] = self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
+        return found
 
     def _exemptions(self, page: _Page) -> dict[bytes, list[_Exempted]]:
         wanted = {restriction for reaches in page.reaches.values() for restriction in reaches}
         found: dict[bytes, list[_Exempted]] = defaultdict(list)
-        query = select(ExemptionRow).where(ExemptionRow.restriction_id.in_(sorted(wanted)), ExemptionRow.valid_until > page.now)
-        for row in page.session.scalars(query.order_by(ExemptionRow.id)):
-            found[row.restriction_id].append(_Exempted(row, *exempting.read(self._core.vault, row)))
+        for asked in one_of(page.session, ExemptionRow.restriction_id, wanted):
+            query = select(ExemptionRow).where(asked, ExemptionRow.valid_until > page.now).order_by(ExemptionRow.id)
+            for row in page.session.scalars(query):
+                found[row.restriction_id].append(_Exempted(row, *exempting.read(self._core.vault, row)))
         return found
 
 

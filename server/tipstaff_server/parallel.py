@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
+from tipstaff_server.collecting import collect_rarely
 from tipstaff_server.config import Config
 from tipstaff_server.errors import ServerError, SignOffRefusedError
 from tipstaff_server.runtime import Runtime
@@ -49,7 +50,7 @@ def for_each(config: Path, audiences: Sequence[str], work: Callable[[Runtime, st
 def _one(config: Path, audience: str, work: Callable[[Runtime, str], Result]) -> Outcome[Result]:
     logs.configure("error")
     try:
-        with Runtime(Config.load(config)) as runtime:
+        with collect_rarely(), Runtime(Config.load(config)) as runtime:
             return Outcome(audience, work(runtime, audience))
     except SignOffRefusedError as error:
         return Outcome(audience, error=str(error), refused=True)

@@ -38,6 +38,7 @@ from tipstaff_server.restretching import Restretching
 from tipstaff_server.retention import Retention
 from tipstaff_server.setup import open_facts
 from tipstaff_server.showing import Showing
+from tipstaff_server.span import EVERYBODY, Span
 from tipstaff_server.splitting import Splitting
 from tipstaff_server.stretching import Stretcher
 from tipstaff_server.submitting import Submitting
@@ -238,12 +239,14 @@ class Registry:
 
     # Listing and relief
 
-    def listing_subjects(self, audience: str, now: datetime, stretch: int | None = None) -> Iterator[ListingSubject]:
+    def listing_subjects(
+        self, audience: str, now: datetime, stretch: int | None = None, span: Span = EVERYBODY
+    ) -> Iterator[ListingSubject]:
         """Every subject that the audience may see, in order of random ids, in bounded memory. Read `relief_head` before.
 
         `stretch`: the number of the epoch's, `Epoch.stretch`; by default the current one.
         """
-        return self._listing.subjects(audience, now, stretch)
+        return self._listing.subjects(audience, now, stretch, span)
 
     def listing_chosen(
         self, audience: str, now: datetime, subjects: Sequence[bytes], stretch: int | None = None

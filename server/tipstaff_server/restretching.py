@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, cast
 from sqlalchemy import bindparam, func, select, update
 
 from tipstaff_sdk.errors import TipstaffError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_sdk.sealing import SALT_SIZE, Stretch
 from tipstaff_server import stretches
 from tipstaff_server.actors import SYSTEM
@@ -34,7 +33,7 @@ from tipstaff_server.audit import lock_head
 from tipstaff_server.errors import InvalidRequestError, LifecycleError
 from tipstaff_server.models import EpochKeyRow, IdentifierRow, StretchRow, StretchState
 from tipstaff_server.stretches import Numbered
-from tipstaff_server.subjects import NEXT_STRETCHED, NUMBER, STRETCHED
+from tipstaff_server.subjects import NEXT_STRETCHED, NUMBER, STRETCHED, identifier_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,7 +128,7 @@ class Restretching:
             missing = select(IdentifierRow.blind, IdentifierRow.value).where(IdentifierRow.next_stretched.is_(None))
             rows = session.execute(missing.where(IdentifierRow.blind > last).order_by(IdentifierRow.blind).limit(BATCH)).all()
         numbers = [vault.decrypt(NUMBER, row.blind, row.value) for row in rows]
-        identifiers = [Identifier(IdentifierKind(number[0]), number[1:].decode("ascii")) for number in numbers]
+        identifiers = [identifier_of(number) for number in numbers]
         values = list(pool.map(stretch.stretch, identifiers))
         with self._core.database.write() as session:
             if rows:

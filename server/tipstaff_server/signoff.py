@@ -14,6 +14,8 @@ counts from the listing's own sequence, and what was entered since then is not m
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,22 +28,24 @@ from tipstaff_sdk.errors import FormatError, SealError
 from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.sealing import EpochKey, open_sealed
 from tipstaff_server import standing
-from tipstaff_server.ahead import read_ahead
 from tipstaff_server.churn import additions
 from tipstaff_server.deltas import examine_deltas
 from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.lifecycle import LISTED, State
 from tipstaff_server.pack_lookup import PackLookup
+from tipstaff_server.sharing import of_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from tipstaff_sdk.identity import Identifier
     from tipstaff_sdk.sealing import SubjectKeys
     from tipstaff_server.runtime import Runtime
+    from tipstaff_server.span import Span
     from tipstaff_server.standing import Held, Reached, Standing
     from tipstaff_signing.model import Proposal
 
@@ -66,6 +70,13 @@ class Findings:
         if restriction_id and len(examples) < EXAMPLES:
             examples.append(restriction_id.hex())
 
+    def absorb(self, others: Findings) -> None:
+        """Notes what somebody else has found."""
+        self._counts += others._counts
+        for what, examples in others._examples.items():
+            known = self._examples.setdefault(what, [])
+            known += examples[: EXAMPLES - len(known)]
+
     def reasons(self) -> list[str]:
         """One sentence for each kind of finding."""
         return [_sentence(what, count, self._examples[what]) for what, count in self._counts.items()]
@@ -79,13 +90,14 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
     if proposal.artefacts.keys() - proposal.deltas.keys() != expected:
         raise SignOffRefusedError([f"the proposal holds other files than {', '.join(sorted(expected))}"])
     try:
-        parameters = listing_pb2.ListingParameters.FromString(proposal.artefacts[f"listing/{audience}/parameters"].read_bytes())
+        files = {name: proposal.artefacts[f"listing/{audience}/{name}"] for name in ("parameters", "filter", "pack")}
+        parameters = listing_pb2.ListingParameters.FromString(files["parameters"].read_bytes())
         with (
-            BloomFilter.open(proposal.artefacts[f"listing/{audience}/filter"]) as filter_,
-            Pack.open(proposal.artefacts[f"listing/{audience}/pack"]) as pack,
+            BloomFilter.open(files["filter"]) as filter_,
+            Pack.open(files["pack"]) as pack,
         ):
             _check_parameters(runtime, proposal, parameters, findings)
-            _Examination(runtime, parameters, filter_, pack, findings).run()
+            _compare(runtime, parameters, files, (filter_, pack), findings)
             if not accept_growth:
                 _check_growth(runtime, audience, parameters, pack, findings)
         for reason in examine_deltas(runtime.published(audience), runtime.repository.versions(audience), proposal):
@@ -144,72 +156,109 @@ def _check_growth(runtime: Runtime, audience: str, parameters: listing_pb2.Listi
         )
 
 
+def _compare(
+    runtime: Runtime,
+    parameters: listing_pb2.ListingParameters,
+    files: Mapping[str, Path],
+    opened: tuple[BloomFilter, Pack],
+    findings: Findings,
+) -> None:
+    """Registry, filter and pack, everybody in turn, shared by all cores; then what only the whole shows."""
+    filter_, pack = opened
+    epoch = runtime.epochs.get(parameters.audience, parameters.epoch)
+    if epoch is None:
+        return
+    if {filter_.epoch, pack.epoch} != {epoch.number}:
+        findings.add("filter and pack are not of the epoch that the parameters name")
+    seen: Counter[str] = Counter()
+    for found in of_all(runtime, _examining, files["parameters"], files["filter"], files["pack"]):
+        findings.absorb(found.findings)
+        seen += found.seen
+    counts = {
+        "the pack holds sealed records that belong to nobody in the registry": pack.record_count != seen["records"],
+        "the filter counts other identifiers than the pack has records for": filter_.count != seen["identifiers"],
+        "the parameters count other records than the pack holds": parameters.record_count != pack.record_count,
+        "the parameters count other subjects than the pack holds": parameters.subject_count != seen["subjects"],
+        "the parameters describe other buckets than the pack has": parameters.buckets != survey(pack),
+    }
+    for what, broken in counts.items():
+        if broken:
+            findings.add(what)
+
+
+@contextmanager
+def _examining(runtime: Runtime, parameters: Path, filter_: Path, pack: Path) -> Generator[Callable[[Span], Iterator[_Examined]]]:
+    """What a process that shares a sign-off does with a span. Raises SignOffRefusedError: the epoch is gone."""
+    said = listing_pb2.ListingParameters.FromString(parameters.read_bytes())
+    epoch = runtime.epochs.get(said.audience, said.epoch)
+    if epoch is None:
+        raise SignOffRefusedError(["the epoch is not in use"])
+    key = EpochKey(epoch.audience, epoch.number, epoch.key)
+    horizon = timedelta(days=runtime.config.registry.listing_horizon_days)
+    with BloomFilter.open(filter_) as members, Pack.open(pack) as records:
+        lookup = PackLookup(records)
+
+        def examine_span(span: Span) -> Iterator[_Examined]:
+            examination = _Examination(said, key, members, lookup, horizon)
+            for reached in standing.read(runtime.registry, epoch.audience, epoch.stretch, span):
+                examination.subject(reached)
+            yield examination.found
+
+        yield examine_span
+
+
+@dataclass(slots=True)
+class _Examined:
+    """What was found, and how many records, subjects and identifiers of the registry are in the listing."""
+
+    findings: Findings = field(default_factory=Findings)
+    seen: Counter[str] = field(default_factory=Counter[str])
+
+
 class _Examination:
     """Registry, filter and pack held against each other, subject by subject."""
 
     def __init__(
-        self, runtime: Runtime, parameters: listing_pb2.ListingParameters, filter_: BloomFilter, pack: Pack, findings: Findings
+        self, parameters: listing_pb2.ListingParameters, key: EpochKey, members: BloomFilter, lookup: PackLookup, horizon: timedelta
     ) -> None:
-        self._runtime = runtime
         self._parameters = parameters
-        self._filter = filter_
-        self._pack = pack
-        self._findings = findings
+        self._key = key
+        self._filter = members
+        self._lookup = lookup
         self._built_at = _moment(parameters.built_at)
-        self._horizon = timedelta(days=runtime.config.registry.listing_horizon_days)
-        self._seen: Counter[str] = Counter()
+        self._horizon = horizon
+        self.found = _Examined()
+        self._findings = self.found.findings
+        self._seen = self.found.seen
 
-    def run(self) -> None:
-        epoch = self._runtime.epochs.get(self._parameters.audience, self._parameters.epoch)
-        if epoch is None:
-            return
-        key = EpochKey(epoch.audience, epoch.number, epoch.key)
-        if {self._filter.epoch, self._pack.epoch} != {epoch.number}:
-            self._findings.add("filter and pack are not of the epoch that the parameters name")
-        lookup = PackLookup(self._pack)
-        for reached in read_ahead(self._runtime, standing.read, epoch.audience, epoch.stretch):
-            self._subject(key, lookup, reached)
-        self._check_counts()
-
-    def _check_counts(self) -> None:
-        counts = {
-            "the pack holds sealed records that belong to nobody in the registry": self._pack.record_count != self._seen["records"],
-            "the filter counts other identifiers than the pack has records for": self._filter.count != self._seen["identifiers"],
-            "the parameters count other records than the pack holds": self._parameters.record_count != self._pack.record_count,
-            "the parameters count other subjects than the pack holds": self._parameters.subject_count != self._seen["subjects"],
-            "the parameters describe other buckets than the pack has": self._parameters.buckets != survey(self._pack),
-        }
-        for what, broken in counts.items():
-            if broken:
-                self._findings.add(what)
-
-    def _subject(self, key: EpochKey, lookup: PackLookup, reached: Reached) -> None:
+    def subject(self, reached: Reached) -> None:
+        """Looks at one."""
         must = {item.id for item in reached.restrictions.values() if self._must(item)}
         # Entered since the build: perhaps with a name or a number that the build could not know of.
         grown = any(item.entered_at >= self._built_at for item in reached.restrictions.values())
         records = 0
         for identifier, stretched in reached.identifiers:
-            keys = key.derive(stretched)
-            found = list(self._records(lookup, keys, reached.names))
+            keys = self._key.derive(stretched)
+            found = list(self._records(keys, reached.names))
             for record in found:
                 self._record(record, reached, must)
             if must and not grown and len(found) < len(reached.names):
                 self._findings.add("somebody restricted has no record in the pack", min(must))
             if found:
-                self._identifier(key, identifier)
+                self._identifier(identifier)
             records += len(found)
         self._seen["records"] += records
         self._seen["subjects"] += bool(records)
 
-    def _identifier(self, key: EpochKey, identifier: Identifier) -> None:
+    def _identifier(self, identifier: Identifier) -> None:
         self._seen["identifiers"] += 1
-        if not self._filter.contains(key.tokeniser.token(identifier)):
+        if not self._filter.contains(self._key.tokeniser.token(identifier)):
             self._findings.add("somebody with a record is not in the filter")
 
-    def _records(self, lookup: PackLookup, keys: SubjectKeys, names: set[str]) -> Iterator[listing_pb2.Record]:
+    def _records(self, keys: SubjectKeys, names: set[str]) -> Iterator[listing_pb2.Record]:
         for name in names:
             name_keys = keys.name_keys(name)
-            if sealed := lookup.sealed(keys.locator, name_keys.commitment):
+            if sealed := self._lookup.sealed(keys.locator, name_keys.commitment):
                 try:
                     yield open_sealed(name_keys, sealed)
                 except (SealError, FormatError):

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from tipstaff_sdk.identity import Identifier, IdentifierKind
+from tipstaff_sdk.identity import Identifier
 from tipstaff_sdk.names import canonical_name
+from tipstaff_server.bulk import one_of
 from tipstaff_server.lifecycle import State
 from tipstaff_server.models import ExemptionRow, IdentifierRow, NameRow, PostState, ResponsibleLinkRow, RestrictionRow, SubjectRow
 from tipstaff_server.policies import visible_sets
+from tipstaff_server.span import EVERYBODY, Span
 from tipstaff_server.stretches import IDENTIFIER, Stretched
-from tipstaff_server.subjects import NAME, NUMBER
+from tipstaff_server.subjects import NAME, NUMBER, identifier_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,17 +112,17 @@ class Reached:
     restrictions: dict[bytes, Standing] = field(default_factory=dict[bytes, Standing], repr=False)
 
 
-def read(registry: Registry, audience: str, stretch: int | None = None) -> Iterator[Reached]:
-    """Every subject that a restriction with a measure of the audience reaches, also through posts that were left or are to come.
+def read(registry: Registry, audience: str, stretch: int | None = None, span: Span = EVERYBODY) -> Iterator[Reached]:
+    """Every subject of a span that a restriction with a measure of the audience reaches, also through posts that were left or are to come.
 
     `stretch`: the number of the epoch's; by default the current one. Raises StretchRetiredError.
     """
     measures = registry.policies().audience(audience)
-    last = b""
-    while True:
+    last = span.after
+    while last < span.last:
         with registry.database.read() as session:
-            ids = select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id > last).order_by(SubjectRow.id).limit(PAGE)
-            types = {row.id: row.type for row in session.execute(ids)}
+            ids = select(SubjectRow.id, SubjectRow.type).where(_within(SubjectRow.id, (last, span.last)))
+            types = {row.id: row.type for row in session.execute(ids.order_by(SubjectRow.id).limit(PAGE))}
             if not types:
                 return
             low, last = last, max(types)
@@ -183,8 +185,9 @@ def _exemptions(session: Session, restrictions: set[bytes]) -> dict[bytes, tuple
     found: dict[bytes, list[Exempted]] = defaultdict(list)
     query = select(ExemptionRow.id, ExemptionRow.restriction_id, ExemptionRow.measures, ExemptionRow.valid_until, ExemptionRow.created_at)
     query = query.add_columns(ExemptionRow.subject_id)
-    for row in session.execute(query.where(ExemptionRow.restriction_id.in_(sorted(restrictions)))):
-        found[row.restriction_id].append(Exempted(row.id, row.measures, row.valid_until, row.created_at, row.subject_id))
+    for asked in one_of(session, ExemptionRow.restriction_id, restrictions):
+        for row in session.execute(query.where(asked)):
+            found[row.restriction_id].append(Exempted(row.id, row.measures, row.valid_until, row.created_at, row.subject_id))
     return {restriction: tuple(items) for restriction, items in found.items()}
 
 
@@ -192,7 +195,7 @@ def _identify(session: Session, vault: Vault, stretched: Stretched, reached: dic
     for row in session.execute(select(*IDENTIFIER).where(_within(IdentifierRow.subject_id, span))):
         if subject := reached.get(row.subject_id):
             number = vault.decrypt(NUMBER, row.blind, row.value)
-            identifier = Identifier(IdentifierKind(number[0]), number[1:].decode("ascii"))
+            identifier = identifier_of(number)
             subject.identifiers.append((identifier, stretched.of(row, identifier)))
     names = select(NameRow.subject_id, NameRow.blind, NameRow.value).where(_within(NameRow.subject_id, span))
     for named in session.execute(names):

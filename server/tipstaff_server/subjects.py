@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from tipstaff_sdk.identity import Identifier, IdentifierKind
 from tipstaff_server.bulk import one_of
 from tipstaff_server.errors import EntryCode, EntryError
 from tipstaff_server.models import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, SubjectRow
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from tipstaff_sdk.identity import Identifier
     from tipstaff_server.core import Core
     from tipstaff_server.entries import Party
     from tipstaff_server.vault import Vault
@@ -32,6 +32,7 @@ __all__ = [
     "Staged",
     "blind_of",
     "holder",
+    "identifier_of",
     "identifier_row",
     "name_blind",
     "name_row",
@@ -49,6 +50,12 @@ IDS_AT_ONCE = 256
 def number_bytes(identifier: Identifier) -> bytes:
     """Kind and number as they are encrypted and indexed."""
     return bytes([identifier.kind]) + identifier.number.encode("ascii")
+
+
+def identifier_of(number: bytes) -> Identifier:
+    """The identifier that `number_bytes` gives so. Raises InvalidIdentifierError, ValueError: another program wrote it."""
+    text = number[1:].decode("ascii")
+    return Identifier.resident_id(text) if number[0] == IdentifierKind.RESIDENT_ID else Identifier(IdentifierKind(number[0]), text)
 
 
 def blind_of(vault: Vault, identifier: Identifier) -> bytes:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tipstaff_server import ahead
+from tipstaff_server import ahead, helpers
 from tipstaff_server.errors import EntryError
 from tipstaff_server.importing.convert import Converter, RowError
 from tipstaff_server.importing.rows import BrokenRow
@@ -59,7 +59,7 @@ class Batch:
 
 def read(order: Order) -> Generator[Batch]:
     """All batches; there is at least one, and the last one's totals are the file's. Raises FileHeaderError, ImportFileError."""
-    if order.source.size >= WORTH_A_PROCESS and ahead.possible():
+    if order.source.size >= WORTH_A_PROCESS and helpers.cores() > 1:
         return ahead.of(_read, order)
     return _read(order)
 

@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import closing
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 

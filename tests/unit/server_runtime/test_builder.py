@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from tipstaff_sdk.sealing import EpochKey, open_sealed
 from tipstaff_server import publishing
 from tipstaff_server.acts import EndKind
 from tipstaff_server.builder import LEAST_NUMBERS, build
-from tipstaff_server.entries import Entry, Party, Responsible
+from tipstaff_server.entries import Party, Responsible
 from tipstaff_server.errors import PublicationError
 from tipstaff_server.models import BuildState, ListingBuildRow
 from tipstaff_server.runtime import Runtime
@@ -88,7 +89,7 @@ def test_every_number_under_every_name_has_its_own_copy(runtime: Runtime):
     plain = entry(1)
     names = (name_of(1), "John Smith")
     party = Party(plain.party.type, (resident_id(1), passport), names)
-    enter(runtime.registry, [Entry(**{**fields(plain), "party": party})])
+    enter(runtime.registry, [replace(plain, party=party)])
     built = build(runtime, "aviation")
     assert (built.subjects, built.records) == (1, 4)
     for identifier in (resident_id(1), passport):
@@ -100,15 +101,11 @@ def test_a_restricted_organisation_reaches_its_legal_representative(runtime: Run
     plain = entry(1)
     party = Party(int(identity_pb2.SUBJECT_TYPE_ORGANISATION), (ORGANISATION,), ("北京某某有限公司",))
     person = Responsible(int(identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE), Party(plain.party.type, (resident_id(7),), (name_of(7),)))
-    enter(runtime.registry, [Entry(**{**fields(plain), "party": party, "responsible": (person,)})])
+    enter(runtime.registry, [replace(plain, party=party, responsible=(person,))])
     assert build(runtime, "aviation").subjects == 2
     (record,) = records(runtime, "aviation", resident_id(7), name_of(7))
     assert record.restrictions[0].capacity == identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE
     publishing.sign_off(runtime, "aviation")
-
-
-def fields(made: Entry) -> dict[str, object]:
-    return {name: getattr(made, name) for name in made.__slots__}
 
 
 def test_what_has_not_changed_keeps_its_bytes(runtime: Runtime):

@@ -1,0 +1,110 @@
+"""A long list is read in a process of its own: the same goes in, its errors are errors here, and whoever dies is run again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.registry import World, entry, person
+from tests.unit.server_registry.test_import_run import SYNTHETIC, check_import, counts, importer
+from tipstaff_server import ahead
+from tipstaff_server.errors import FileHeaderError, ImportFileError, ProcessEndedError
+from tipstaff_server.importing import reading
+from tipstaff_server.synthetic_files import write_csv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _long_lists_on_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "WORTH_A_PROCESS", 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0, 1})
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of processes that were started."""
+    names: list[str] = []
+
+    class Told(ahead.Helper):
+        def __init__(self, name: str, *arguments: Any) -> None:
+            names.append(name)
+            super().__init__(name, *arguments)
+
+    monkeypatch.setattr(ahead, "Helper", Told)
+    return names
+
+
+def test_the_same_goes_in_and_the_same_is_refused(world: World, tmp_path: Path, started: list[str]) -> None:
+    check_import(world, tmp_path, 2_000)
+    assert started == ["ahead", "ahead"]
+    assert multiprocessing.active_children() == []
+
+
+def test_short_lists_and_single_cores_take_no_process(
+    sqlite_world: World, tmp_path: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "l.csv", SYNTHETIC, 20)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0})
+    importer(sqlite_world).run(tmp_path / "l.csv", tmp_path / "r.csv")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0, 1})
+    monkeypatch.setattr(reading, "WORTH_A_PROCESS", 1 << 20)
+    importer(sqlite_world).run(tmp_path / "l.csv", tmp_path / "r.csv")
+    assert started == []
+
+
+def test_a_file_without_a_header_is_refused(sqlite_world: World, tmp_path: Path, started: list[str]) -> None:
+    (tmp_path / "l.csv").write_text("姓名,案号\n张三,1\n")
+    with pytest.raises(FileHeaderError, match="证件号码"):
+        importer(sqlite_world).run(tmp_path / "l.csv", tmp_path / "r.csv")
+    assert started == ["ahead"]
+    assert not (tmp_path / "r.csv").exists()
+
+
+def test_a_file_that_cannot_be_read_to_its_end_keeps_what_was_read(
+    sqlite_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "l.csv", SYNTHETIC, 30)
+    monkeypatch.setattr(ahead, "_read", _read_one)
+    with pytest.raises(ImportFileError, match="damaged"):
+        importer(sqlite_world, batch=10).run(tmp_path / "l.csv", tmp_path / "r.csv")
+    assert counts(sqlite_world)[0] == 10
+
+
+def _read_one(link: Any, read: Any, arguments: Any) -> None:
+    link.send((next(read(*arguments)),))
+    raise ImportFileError("damaged")
+
+
+def _read_one_and_die(link: Any, read: Any, arguments: Any) -> None:
+    link.send((next(read(*arguments)),))
+    multiprocessing.current_process().kill()  # type: ignore[attr-defined]
+
+
+def test_a_reader_that_is_killed_ends_the_import_and_running_it_again_completes_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "l.csv", SYNTHETIC, 30)
+    with monkeypatch.context() as patched:
+        patched.setattr(ahead, "_read", _read_one_and_die)
+        with pytest.raises(ProcessEndedError, match="try again"):
+            importer(world, batch=10).run(tmp_path / "l.csv", tmp_path / "r.csv")
+    assert counts(world)[0] == 10
+    again = importer(world, batch=10).run(tmp_path / "l.csv", tmp_path / "r.csv")
+    assert (again.created, again.unchanged, again.rejected) == (20, 10, 0)
+
+
+def test_entries_arrive_as_they_were(sqlite_world: World) -> None:
+    sent = entry(person(1))
+    told = sent.canonical("court")
+    sent.party.canonical_names()
+    arrived = pickle.loads(pickle.dumps(sent))
+    assert arrived == sent
+    assert arrived._told == ("court", told)
+    assert arrived.party._canonical == sent.party.canonical_names()
+    assert arrived.canonical("tax") == sent.canonical("tax") != told
+    assert pickle.loads(pickle.dumps(entry(person(1)))) == sent
