@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and compare with others on this machine.")
     named = f"of {', '.join(SUITES)}; none: all of them; {', '.join(LONG)}: only when named"
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=named)
-    parser.add_argument("--quick", action="store_true", help="two minutes in all; of a registry a tenth")
+    parser.add_argument("--quick", action="store_true", help="less of everything; of a registry a tenth")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="registry: leaves it there, and goes on where a run before ended")
     parser.add_argument("--output", type=Path, help="where to write [default: build/bench.json, for all suites; some are printed]")
     parser.add_argument("--chart", type=Path, help="where to draw [default: docs/images/performance.svg, for all suites and not --quick]")

@@ -41,7 +41,7 @@ class Plan:
 
     @classmethod
     def quick(cls) -> Plan:
-        """Two minutes in all: the largest size for ourselves, a million for peers."""
+        """Less of everything: the largest size for ourselves, a million for peers."""
         return cls(
             repeats=3,
             patience=15.0,

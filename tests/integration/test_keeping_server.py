@@ -27,13 +27,13 @@ def test_a_running_server_signs_its_log_and_follows_a_change_of_keys(server: Ser
         assert time.monotonic() < deadline, server.log.read_text()
         time.sleep(0.1)
     # One act before, so that the server has its keys at hand already.
-    first = dispute(server, 0)
+    first = dispute(server, 36)
     assert "column key 2" in succeed("vault", "rotate", "--config", server.config.folder)
-    second = dispute(server, 1)
+    second = dispute(server, 37)
     with Runtime(server.config) as runtime, runtime.registry.database.read() as session:
         assert sealed.counts(session)[2] >= 1
     assert "column key 1 destroyed" in succeed("vault", "re-encrypt", "--config", server.config.folder)
-    third = dispute(server, 2)
+    third = dispute(server, 38)
     assert len({first, second, third}) == 3
     assert "all in place" in succeed("audit", "verify", "--config", server.config.folder, "--checkpoints", folder)
 

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from tests.support import prepared
 from tests.support.server import AUDIENCES, enter, entry, make
 from tipstaff_server import publishing
 from tipstaff_server.builder import build
@@ -48,9 +48,7 @@ def publish(config: Config, *audiences: str) -> None:
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs tipstaff-server to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "tipstaff_server", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100
-    )
+    return prepared.run([str(argument) for argument in arguments], timeout=100)
 
 
 @dataclass
@@ -59,7 +57,7 @@ class Server:
 
     config: Config
     address: str
-    process: subprocess.Popen[bytes]
+    process: prepared.Command
     log: Path
     restrictions: list[bytes] = field(default_factory=list[bytes])
 
@@ -92,9 +90,8 @@ def serving(config: Config, *, listen: str | None = None, arguments: tuple[str, 
     """`tipstaff-server serve` until the block ends."""
     ready, log = config.folder / f"ready-{time.monotonic_ns()}", config.folder / "serve.log"
     environment = {**os.environ, **({"TIPSTAFF_SERVER__SERVER__LISTEN": listen} if listen else {})}
-    serve = [sys.executable, "-m", "tipstaff_server", "serve", "--config", str(config.folder), "--ready-file", str(ready), *arguments]
-    with log.open("ab") as output:
-        process = subprocess.Popen(serve, stdout=output, stderr=output, env=environment)
+    serve = ["serve", "--config", str(config.folder), "--ready-file", str(ready), *arguments]
+    process = prepared.Command(serve, log, log, environment)
     try:
         deadline = time.monotonic() + START_SECONDS
         while not ready.exists():
