@@ -58,20 +58,21 @@ def bulk_insert(session: Session, table: type[Base], rows: Sequence[dict[str, An
 
 
 class Behind:
-    """A with block: what is put is inserted by the time the block ends well, on PostgreSQL by a thread while the caller goes on.
+    """A with block: what is put is inserted by the time it ends well; of many rows on PostgreSQL by a thread, while the caller goes on.
 
     The session is the thread's from each `put` to the next `wait`, so whoever uses it in between waits first.
     """
 
-    def __init__(self, session: Session, tables: Sequence[type[Base]]) -> None:
-        """`tables`: in which order; each after those that it refers to."""
+    def __init__(self, session: Session, tables: Sequence[type[Base]], *, many: bool = True) -> None:
+        """`tables`: in which order; each after those that it refers to. `many`: whether there will be several parts."""
         self._session = session
         self._tables = tables
+        self._many = many
         self._thread: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
-        if _is_postgresql(self._session):
+        if self._many and _is_postgresql(self._session):
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="insert")
         return self
 

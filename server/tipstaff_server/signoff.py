@@ -30,7 +30,7 @@ from tipstaff_sdk.sealing import EpochKey, open_sealed
 from tipstaff_server import standing
 from tipstaff_server.churn import additions
 from tipstaff_server.deltas import examine_deltas
-from tipstaff_server.errors import SignOffRefusedError
+from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.lifecycle import LISTED, State
 from tipstaff_server.pack_lookup import PackLookup
 from tipstaff_server.sharing import of_all
@@ -188,11 +188,11 @@ def _compare(
 
 @contextmanager
 def _examining(runtime: Runtime, parameters: Path, filter_: Path, pack: Path) -> Generator[Callable[[Span], Iterator[_Examined]]]:
-    """What a process that shares a sign-off does with a span. Raises SignOffRefusedError: the epoch is gone."""
+    """What a process that shares a sign-off does with a span. Raises PublicationError: the epoch is gone."""
     said = listing_pb2.ListingParameters.FromString(parameters.read_bytes())
     epoch = runtime.epochs.get(said.audience, said.epoch)
     if epoch is None:
-        raise SignOffRefusedError(["the epoch is not in use"])
+        raise PublicationError(f"epoch {said.epoch} of {said.audience} is no longer in use; build again")
     key = EpochKey(epoch.audience, epoch.number, epoch.key)
     horizon = timedelta(days=runtime.config.registry.listing_horizon_days)
     with BloomFilter.open(filter_) as members, Pack.open(pack) as records:

@@ -164,7 +164,7 @@ class Submitting:
             resolver = Resolver(unit.session, self._core.vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
             resolver.load([party for entry in work.entries for party in (entry.party, *(p.party for p in entry.responsible))])
             answers: list[Submission] = []
-            with Behind(unit.session, WRITTEN) as writing:
+            with Behind(unit.session, WRITTEN, many=len(work.entries) > PART) as writing:
                 batch = _Batch(unit, work, resolver, writing)
                 self._load(batch)
                 waiting = zip(work.entries, work.keys, strict=True)

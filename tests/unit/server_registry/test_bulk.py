@@ -28,9 +28,10 @@ def there(world: World) -> int:
         return session.scalar(select(func.count()).select_from(SubjectRow)) or 0
 
 
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("parts", [[], [3], [100, 0, 7, 100]])
-def test_all_parts_are_in(world: World, parts: Sequence[int]) -> None:
-    with world.database.write() as session, Behind(session, (SubjectRow,)) as writing:
+def test_all_parts_are_in(world: World, parts: Sequence[int], many: bool) -> None:
+    with world.database.write() as session, Behind(session, (SubjectRow,), many=many) as writing:
         for number, count in enumerate(parts):
             writing.put(rows(1_000 * number, count))
     assert there(world) == sum(parts)
