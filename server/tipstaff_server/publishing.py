@@ -10,19 +10,27 @@ Each leaves its mark in the registry's history of builds. Relief waits for none 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.logs import log_info, log_warning
 from tipstaff_server.models import BuildState, ListingBuildRow
 from tipstaff_server.signoff import examine
+from tipstaff_signing.files import FileLock, storage_errors
 from tipstaff_signing.keys import signoff_key
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from tipstaff_server.runtime import Runtime
-    from tipstaff_signing.model import Versions
+    from tipstaff_signing.model import Proposal, Versions
 
 __all__ = ["publish", "refresh_catalogue", "sign_off"]
+
+PRIVATE: Final = 0o700
+LOCK_SECONDS: Final = 1.0
 
 
 def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) -> int:
@@ -38,7 +46,8 @@ def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) ->
     # The key first: without it there is nothing to look at for.
     signer = runtime.keys.signer(signoff_key(audience))
     try:
-        examine(runtime, proposal, accept_growth=accept_growth)
+        with _own_copy(runtime, proposal) as looked_at:
+            examine(runtime, looked_at, accept_growth=accept_growth)
     except SignOffRefusedError as error:
         runtime.repository.refuse(proposal, error.reasons)
         _mark(runtime, audience, proposal.version, BuildState.REFUSED, error.reasons)
@@ -48,6 +57,27 @@ def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) ->
     _mark(runtime, audience, proposal.version, BuildState.SIGNED_OFF)
     log_info("signed_off", audience=audience, version=proposal.version)
     return proposal.version
+
+
+@contextmanager
+def _own_copy(runtime: Runtime, proposal: Proposal) -> Generator[Proposal]:
+    """The proposal in a folder of our own. The builder can write to the one that it comes in, and could show us one listing, and have
+    another one signed. Raises PublicationError: another sign-off of it is running."""
+    place = runtime.config.folder / ".sign-off"
+    with storage_errors(f"preparing a sign-off for {proposal.audience}"):
+        place.mkdir(mode=PRIVATE, exist_ok=True)
+        lock = FileLock(place / f"{proposal.audience}.lock", timeout=LOCK_SECONDS)
+        if not lock.acquire():
+            raise PublicationError(f"another sign-off for {proposal.audience} is running; wait for it")
+    folder = place / proposal.audience
+    try:
+        with storage_errors(f"preparing a sign-off for {proposal.audience}"):
+            shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+            folder.mkdir(mode=PRIVATE)
+        yield runtime.repository.copied(proposal, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 def publish(runtime: Runtime, audience: str) -> Versions:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from tuf.api.exceptions import RepositoryError as TufRepositoryError
@@ -110,14 +112,37 @@ class Proposals:
         Raises:
             ProposalError: it was replaced or withdrawn, or an artefact is not the one that was signed.
         """
-        metadata = self._load(proposal.folder)
-        if hashlib.sha256(metadata.signed_bytes).hexdigest() != proposal.digest:
-            raise ProposalError(f"version {proposal.version} of {self._role} changed since it was read: look at it again")
+        metadata = self._signed(proposal)
         for path, target in metadata.signed.targets.items():
             file = proposal.folder / prefixed_path(path, target.hashes["sha256"])
             if not file.is_file() or sha256_file(file) != (target.length, target.hashes["sha256"]):
                 raise ProposalError(f"{path} of the proposal is not what the builder signed: refuse it and build again")
         return metadata
+
+    def _signed(self, proposal: Proposal) -> Metadata[Targets]:
+        metadata = self._load(proposal.folder)
+        if hashlib.sha256(metadata.signed_bytes).hexdigest() != proposal.digest:
+            raise ProposalError(f"version {proposal.version} of {self._role} changed since it was read: look at it again")
+        return metadata
+
+    def copied(self, proposal: Proposal, folder: Path) -> Proposal:
+        """The same with artefacts in `folder`, which is nobody else's: whoever may write here cannot change them while they are looked at.
+
+        Raises:
+            ProposalError: it was replaced or withdrawn, or an artefact is not the one that was signed.
+        """
+        metadata = self._signed(proposal)
+        artefacts: dict[str, Path] = {}
+        for path, target in metadata.signed.targets.items():
+            source = proposal.folder / prefixed_path(path, target.hashes["sha256"])
+            copy = artefacts[path] = folder / path.rpartition("/")[2]
+            # Links are not followed, and what is counted is the copy: the source may change under our hands.
+            if source.is_symlink() or not source.is_file():
+                raise ProposalError(f"{path} of the proposal is not what the builder signed: refuse it and build again")
+            shutil.copyfile(source, copy)
+            if sha256_file(copy) != (target.length, target.hashes["sha256"]):
+                raise ProposalError(f"{path} of the proposal is not what the builder signed: refuse it and build again")
+        return replace(proposal, artefacts=artefacts)
 
     def refuse(self, proposal: Proposal, reasons: Iterable[str], now: datetime) -> None:
         """Move a proposal aside, with the reasons beside it."""

@@ -187,6 +187,14 @@ class Repository:
         with storage_errors(f"reading the proposal for {audience}"):
             return self._proposals(audience).newest(view.role("targets", view.snapshot()))
 
+    def copied(self, proposal: Proposal, folder: Path) -> Proposal:
+        """The proposal with its artefacts copied into `folder`, a private one: for whoever looks before signing off.
+
+        Raises ProposalError when it is no longer the one that was read, or an artefact is not what it says; StorageError.
+        """
+        with storage_errors(f"copying the proposed listing for {proposal.audience}"):
+            return self._proposals(proposal.audience).copied(proposal, folder)
+
     def sign_off(self, proposal: Proposal, signoff: Signer) -> Proposal:
         """Add the second signature. Raises ProposalError when the proposal is no longer the one that was looked at."""
         view, proposals = self._view(proposal.audience), self._proposals(proposal.audience)

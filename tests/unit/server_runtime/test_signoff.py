@@ -25,6 +25,7 @@ from tipstaff_server.builder import build
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.models import BuildState, DisputeState, ListingBuildRow, NameRow, RestrictionRow
 from tipstaff_server.runtime import Runtime
+from tipstaff_server.signoff import examine
 from tipstaff_signing.errors import ProposalError
 from tipstaff_signing.keys import builder_key
 
@@ -456,3 +457,34 @@ def test_the_history_of_builds_says_what_became_of_each(fresh: Runtime):
         assert row is not None
         assert row.state is BuildState.REFUSED
         assert json.loads(row.detail)["reasons"]
+
+
+def test_it_looks_at_a_copy_that_the_builder_cannot_reach(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder who shows one listing and has another one signed: files are exchanged while the sign-off looks."""
+    build(runtime, AUDIENCE)
+    proposal = runtime.repository.proposal(AUDIENCE)
+    assert proposal is not None
+    left_behind = runtime.config.folder / ".sign-off" / AUDIENCE
+    left_behind.mkdir(parents=True)
+    (left_behind / "of-one-that-was-killed").touch()
+    seen: list[Path] = []
+
+    def looking(opened: Runtime, looked_at: Proposal, **options: Any) -> None:
+        seen.extend(looked_at.artefacts.values())
+        assert {file.parent for file in seen} == {left_behind}
+        assert {file.name for file in left_behind.iterdir()} == {file.name for file in seen}
+        assert left_behind.stat().st_mode & 0o777 == 0o700
+        with pytest.raises(PublicationError, match="another sign-off for aviation is running"):
+            publishing.sign_off(runtime, AUDIENCE)
+        for file in proposal.artefacts.values():
+            file.write_bytes(b"what is to be signed")
+        examine(opened, looked_at, **options)
+
+    monkeypatch.setattr(publishing, "examine", looking)
+    with pytest.raises(ProposalError, match="not what the builder signed"):
+        publishing.sign_off(runtime, AUDIENCE)
+    assert len(seen) == 3
+    assert not left_behind.exists()
+    unsigned = runtime.repository.proposal(AUDIENCE)
+    assert unsigned is not None
+    assert not unsigned.complete

@@ -141,6 +141,34 @@ def test_altered_artefact_is_neither_signed_off_nor_published(deployment: Deploy
         deployment.repository.publish_listing(complete, *deployment.online)
 
 
+def test_a_copy_is_what_was_signed_whatever_becomes_of_the_proposal(deployment: Deployment, tmp_path: Path) -> None:
+    proposal = propose(deployment)
+    (path,) = proposal.artefacts
+    copied = deployment.repository.copied(proposal, tmp_path)
+    assert copied.artefacts[path].parent == tmp_path
+    assert (copied.version, copied.digest) == (proposal.version, proposal.digest)
+    proposal.artefacts[path].write_bytes(b"filter 0")
+    assert copied.artefacts[path].read_bytes() == b"filter 2"
+
+
+@pytest.mark.parametrize("damage", ["another content", "another length", "gone", "a link", "a folder"])
+def test_a_proposal_that_is_not_what_was_signed_is_not_copied(deployment: Deployment, tmp_path: Path, damage: str) -> None:
+    proposal = propose(deployment)
+    (file,) = proposal.artefacts.values()
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "a link":
+        (tmp_path / "elsewhere").write_bytes(content)
+        file.symlink_to(tmp_path / "elsewhere")
+    elif damage == "a folder":
+        file.mkdir()
+    elif damage != "gone":
+        file.write_bytes(b"filter 9" if damage == "another content" else content + b" ")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ProposalError, match="not what the builder signed"):
+        deployment.repository.copied(proposal, tmp_path / "mine")
+
+
 def test_sign_off_signs_only_what_was_looked_at(deployment: Deployment) -> None:
     looked_at = propose(deployment)
     newer = propose(deployment, b"filter 3")
