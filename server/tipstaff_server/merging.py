@@ -151,7 +151,8 @@ def _merge_posts(unit: Unit, stays: bytes, goes: bytes) -> int:
     rows = unit.session.scalars(query.with_for_update()).all()
     kept = [row for row in rows if goes not in {row.person_id, row.organisation_id}]
     sequence = 0
-    for row in rows:
+    # What has been left goes first: who left a post and was appointed again later holds it, in whatever order the rows lie.
+    for row in sorted(rows, key=lambda item: (item.state is not PostState.LEFT, item.valid_from, item.id)):
         if row in kept:
             continue
         who = (_renamed(row.organisation_id, goes, stays), _renamed(row.person_id, goes, stays), row.capacity)
@@ -171,12 +172,10 @@ def _renamed(subject: bytes, goes: bytes, stays: bytes) -> bytes:
 
 
 def _twin(kept: Sequence[ResponsibleLinkRow], row: ResponsibleLinkRow, who: tuple[bytes, bytes, int]) -> ResponsibleLinkRow | None:
-    """The same post, entered twice: from the same moment, or both held."""
-    for other in kept:
-        same = (other.organisation_id, other.person_id, other.capacity) == who
-        if same and (other.valid_from == row.valid_from or {other.state, row.state} == {PostState.HELD}):
-            return other
-    return None
+    """The same post, entered twice: from the same moment, or else both held."""
+    same = [other for other in kept if (other.organisation_id, other.person_id, other.capacity) == who]
+    twin = next((other for other in same if other.valid_from == row.valid_from), None)
+    return twin or next((other for other in same if {other.state, row.state} == {PostState.HELD}), None)
 
 
 def _absorb(unit: Unit, twin: ResponsibleLinkRow, row: ResponsibleLinkRow) -> int:

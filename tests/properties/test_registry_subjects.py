@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -30,6 +30,9 @@ from tipstaff_server.errors import LifecycleError
 from tipstaff_server.posts import Dates
 from tipstaff_server.referring import Reference
 from tipstaff_server.splitting import Correction, Parts
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 PICK = st.integers(0, 1 << 16)
 PEOPLE = 4
@@ -54,7 +57,8 @@ class RegistrySubjects(RuleBasedStateMachine):
         self._folder = TemporaryDirectory()
         self.world = make_world(Path(self._folder.name))
         self.subjects: list[Subject] = []
-        self.posts: dict[tuple[bytes, bytes, int], bool] = {}  # organisation, person, capacity → held
+        # Organisation, person, capacity → for each beginning whether it is held.
+        self.posts: dict[tuple[bytes, bytes, int], dict[datetime, bool]] = {}
         self.cases = 0
         self.snapshot: dict[Identifier, Any] = {}
 
@@ -81,7 +85,7 @@ class RegistrySubjects(RuleBasedStateMachine):
         names = {canonical_name(name) for name in party.names}
         self.subjects.append(Subject(view.subject_id, party.type == ORGANISATION, set(party.identifiers), names, {restriction}))
         for post in view.posts if officers else ():
-            self.posts[post.organisation_id, post.person_id, post.capacity] = True
+            self.posts[post.organisation_id, post.person_id, post.capacity] = {self.world.clock.now: True}
 
     def case(self) -> str:
         self.cases += 1
@@ -111,10 +115,11 @@ class RegistrySubjects(RuleBasedStateMachine):
         for name in ("numbers", "names", "restrictions"):
             getattr(stays, name).update(getattr(goes, name))
         self.subjects.remove(goes)
-        moved: dict[tuple[bytes, bytes, int], bool] = {}
-        for (firm, who, capacity), held in self.posts.items():
-            key = (stays.identity if firm == goes.identity else firm, stays.identity if who == goes.identity else who, capacity)
-            moved[key] = moved.get(key, False) or held
+        moved = {key: posts for key, posts in self.posts.items() if goes.identity not in key[:2]}
+        for key, posts in self.posts.items():
+            if goes.identity in key[:2]:
+                firm, who = (stays.identity if party == goes.identity else party for party in key[:2])
+                join_posts(moved.setdefault((firm, who, key[2]), {}), posts)
         self.posts = moved
 
     @rule(which=PICK, draw=st.data())
@@ -141,10 +146,12 @@ class RegistrySubjects(RuleBasedStateMachine):
         subject.restrictions -= gone
         self.subjects.append(made)
         for item in (posts[identity] for identity in taken):
-            held = self.posts.pop((item.organisation_id, item.person_id, item.capacity))
+            posts_before = self.posts[item.organisation_id, item.person_id, item.capacity]
+            (began,) = (began for began, held in posts_before.items() if held)
+            del posts_before[began]
             firm = made.identity if item.organisation_id == subject.identity else item.organisation_id
             who = made.identity if item.person_id == subject.identity else item.person_id
-            self.posts[firm, who, item.capacity] = held
+            self.posts[firm, who, item.capacity] = {began: True}
 
     @rule(which=PICK, number=PICK)
     def take_a_number_away(self, which: int, number: int) -> None:
@@ -178,12 +185,13 @@ class RegistrySubjects(RuleBasedStateMachine):
         try:
             self.world.registry.posts.add(Reference(organisation_.identity), taken, Dates(), "x", OPERATOR)
         except LifecycleError:
-            assert self.posts[key]
-        self.posts[key] = True
+            assert any(self.posts[key].values())
+        else:
+            self.posts.setdefault(key, {})[self.world.clock.now] = True
 
     @rule(which=PICK)
     def leave(self, which: int) -> None:
-        held = sorted(key for key, value in self.posts.items() if value)
+        held = sorted(key for key, posts in self.posts.items() if any(posts.values()))
         if not held:
             return
         key = held[which % len(held)]
@@ -191,7 +199,7 @@ class RegistrySubjects(RuleBasedStateMachine):
         for post in self.world.registry.showing.show(Reference(key[1]), OPERATOR).posts:
             if (post.organisation_id, post.capacity) == (key[0], key[2]):
                 self.world.registry.posts.end(post.post_id, None, "x", OPERATOR)
-        self.posts[key] = False
+        self.posts[key] = dict.fromkeys(self.posts[key], False)
 
     @invariant()
     def every_restriction_is_on_exactly_one_subject(self) -> None:
@@ -222,10 +230,19 @@ class RegistrySubjects(RuleBasedStateMachine):
         }
         found: set[tuple[Identifier, str, bytes]] = set()
         for subject in self.subjects:
-            firms = {firm for (firm, who, _), held in self.posts.items() if held and who == subject.identity}
+            firms = {firm for (firm, who, _), posts in self.posts.items() if any(posts.values()) and who == subject.identity}
             reach = {item for item, owner in live.items() if owner is subject or owner.identity in firms}
             found |= {(number, name, item) for number in subject.numbers for name in subject.names for item in reach}
         return found
+
+
+def join_posts(known: dict[datetime, bool], others: dict[datetime, bool]) -> None:
+    """Two turn out to be one: what both began at the same moment is one post, left when either left it; of two that are held one stays."""
+    for began, held in sorted(others.items(), key=lambda item: (item[1], item[0])):
+        if began in known:
+            known[began] = known[began] and held
+        elif not (held and any(known.values())):
+            known[began] = held
 
 
 def two_of_each(index: int) -> Party:

@@ -30,6 +30,7 @@ from tipstaff_server.acts import EndKind
 from tipstaff_server.entries import Party
 from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
 from tipstaff_server.models import AuditRow, PostState
+from tipstaff_server.posts import Dates
 from tipstaff_server.referring import Reference
 from tipstaff_server.repeating import Precondition
 from tipstaff_server.splitting import Correction, Parts
@@ -167,6 +168,17 @@ def test_of_a_post_that_one_of_both_has_left_nothing_stays(world: World) -> None
     merge(world, B, A)
     assert set(restrictions(world)) == {F}
     assert enforced(world, before) == {F}
+
+
+@pytest.mark.parametrize("_order", range(4))  # of the rows, which is that of random ids
+def test_who_left_a_post_and_was_appointed_again_holds_it_after_a_merge(sqlite_world: World, _order: int) -> None:
+    world = sqlite_world
+    submit(world, entry(FIRM, responsible=(responsible(1, 1), responsible(2, 1))))
+    world.registry.posts.end(show(world, A).posts[0].post_id, None, "left", OPERATOR)
+    world.clock.turn(days=1)
+    world.registry.posts.add(of(F), responsible(1, 1), Dates(), "appointed again", OPERATOR)
+    merge(world, B, A)
+    assert set(restrictions(world)) == {F, A, B}
 
 
 def test_exemptions_of_one_person_go_with_a_merge_and_a_split(world: World) -> None:
