@@ -27,9 +27,8 @@ $(READY): pyproject.toml requirements/dev.txt
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
-# Three for two cores: tests wait for servers now and then.
 test: $(READY)
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 2
 
 # The reference model at length, wrong steps that it has to notice, killed servers, large counts: hours on two cores.
 soak: $(READY)
