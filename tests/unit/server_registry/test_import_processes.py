@@ -42,7 +42,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_same_goes_in_and_the_same_is_refused(world: World, tmp_path: Path, started: list[str]) -> None:
     check_import(world, tmp_path, 2_000)
     assert started == ["ahead", "ahead"]
-    assert multiprocessing.active_children() == []
+    assert not [child for child in multiprocessing.active_children() if child.name in {"ahead", "share"}]
 
 
 def test_short_lists_and_single_cores_take_no_process(
