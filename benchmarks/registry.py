@@ -56,7 +56,11 @@ def run(plan: Plan) -> Figures:
     """The suite. With `plan.keep` the steps that a run before has finished there are not done again."""
     folder = plan.keep or Path(tempfile.mkdtemp(prefix="tipstaff-registry-"))
     folder.mkdir(parents=True, exist_ok=True)
-    figures = _Done(folder / "figures.json", plan.registry_subjects)
+    file = folder / "figures.json"
+    if plan.keep is not None and not file.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} holds other things; name an empty or a new one")
+    figures = _Done(file, plan.registry_subjects)
+    figures.keep()
     try:
         if not figures.has("import"):
             # A list that is half in cannot be timed.

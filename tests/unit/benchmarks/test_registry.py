@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks import __main__ as main
+from benchmarks import registry
 from benchmarks.big_list import case_number, write_list
 from benchmarks.plan import Figures, Plan
 from benchmarks.suites import LONG, SUITES
@@ -54,6 +55,13 @@ def test_a_tiny_run_gives_every_key_beside_those_of_others(tmp_path: Path, monke
     assert found["suites"]["registry"]["import"]["created"] == 300
     assert {"processor", "cores", "when"} <= set(found["suites"]["registry"]["machine"])
     assert dict(os.environ) == before
+
+
+def test_it_is_kept_in_no_folder_that_holds_other_things(tmp_path: Path) -> None:
+    (tmp_path / "operator").mkdir()
+    with pytest.raises(FileExistsError, match="name an empty or a new one"):
+        registry.run(Plan(registry_subjects=300, keep=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["operator"]
 
 
 def test_a_whole_run_of_the_others_keeps_the_registry_s_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
