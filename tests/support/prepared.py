@@ -15,12 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-# As the command does it before it imports grpc.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-os.environ["GRPC_SSL_CIPHER_SUITES"] = "PSK"
-
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__, "tests.support.preloaded"])
+_CONTEXT.set_forkserver_preload(["tests.support.preloaded"])
 
 
 class Command:
