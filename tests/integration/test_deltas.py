@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.provider_server import wait_for
 from tests.support.server import COURT, enter, entry, make, name_of, resident_id
 from tests.support.server_process import command, free_port, publish, serving
 from tipstaff_sdk.decision import Verdict
@@ -140,22 +140,15 @@ def test_who_slept_through_several_listings_follows_the_chain(server: Server, tm
         assert all(verdict(screener, 10 + number) is Verdict.CLEAR for number in range(3))
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
-
-
 def test_a_push_carries_the_deltas_so_that_a_follower_asks_for_nothing(server: Server, tmp_path: Path, transferred: Transferred):
     with screening(server, tmp_path, background=True) as screener:
         # Ready it is from the first contact on; only an open watch is pushed to.
-        wait_until(lambda: screener.status().sync_state is SyncState.FOLLOWING)
+        wait_for(lambda: screener.status().sync_state is SyncState.FOLLOWING, SECONDS)
         transferred.take()
         before = screener.status().listing_version or 0
         change(server, came=1_020, gone=20)
         publish(server.config, AUDIENCE)
-        wait_until(lambda: (screener.status().listing_version or 0) > before and verdict(screener, 20) is Verdict.CLEAR)
+        wait_for(lambda: (screener.status().listing_version or 0) > before and verdict(screener, 20) is Verdict.CLEAR, SECONDS)
         assert verdict(screener, 1_020) is Verdict.RESTRICTED
         assert transferred.take() == ([], 0)
 

@@ -19,6 +19,7 @@ from tests.support.crowd import BEGAN, Crowd
 from tests.support.databases import BACKENDS, make_on, own_postgres, working_directory
 from tests.support.messages import entry_message
 from tests.support.postgres import launch
+from tests.support.provider_server import wait_for
 from tests.support.server_process import free_port, serving
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tipstaff_server.actors import Actor
@@ -128,20 +129,13 @@ def test_clients_of_a_killed_replica_go_on_with_the_other_and_nothing_is_lost_or
         stack.callback(crowd.abandon)
         crowd.start()
         for enough in (40, 80):
-            until(lambda enough=enough: crowd.acknowledged.count() >= enough)
+            wait_for(lambda enough=enough: crowd.acknowledged.count() >= enough, 2 * SECONDS)
             if one.process.poll() is None:
                 one.process.kill()
         acknowledged = crowd.stop()
         assert crowd.retried > 0
         wait_for_relief(shared)
     check_everything_once(shared, acknowledged)
-
-
-def until(true: Any) -> None:
-    deadline = time.monotonic() + 2 * SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it does not come to that"
-        time.sleep(0.02)
 
 
 @pytest.mark.timeout(300)
@@ -170,10 +164,10 @@ def test_a_database_that_is_gone_for_a_while_is_waited_for_and_nothing_is_half_d
             until_signed_again(late)
             until_signed_again(late)
             postgres.start()
-            until(lambda: succeeds(lambda: stub.EndRestriction(ending(second, idempotency_key="b"), timeout=SECONDS)))
+            wait_for(lambda: succeeds(lambda: stub.EndRestriction(ending(second, idempotency_key="b"), timeout=SECONDS)), 2 * SECONDS)
             assert stub.EndRestriction(ending(second, idempotency_key="b"), timeout=SECONDS).relief_sequence == 2
             until_carries(early, second)
-            until(lambda: acknowledged(config))
+            wait_for(lambda: acknowledged(config), 2 * SECONDS)
         with Runtime(config) as runtime:
             runtime.registry.verify_audit()
             acts = [entry.act for entry in runtime.registry.looking.history(second, ACTOR)]
