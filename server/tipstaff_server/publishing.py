@@ -10,33 +10,27 @@ Each leaves its mark in the registry's history of builds. Relief waits for none 
 from __future__ import annotations
 
 import json
-import shutil
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.logs import log_info, log_warning
 from tipstaff_server.models import BuildState, ListingBuildRow
+from tipstaff_server.private_folder import private_folder
 from tipstaff_server.signoff import examine
-from tipstaff_signing.files import FileLock, storage_errors
 from tipstaff_signing.keys import signoff_key
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from tipstaff_server.runtime import Runtime
-    from tipstaff_signing.model import Proposal, Versions
+    from tipstaff_signing.model import Versions
 
 __all__ = ["publish", "refresh_catalogue", "sign_off"]
-
-PRIVATE: Final = 0o700
-LOCK_SECONDS: Final = 1.0
 
 
 def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) -> int:
     """Signs the waiting proposal off and returns its version; one that has both signatures already is left as it is.
 
-    Raises SignOffRefusedError: it was refused and moved aside, with the reasons beside it; PublicationError: nothing waits.
+    Raises SignOffRefusedError: it was refused and moved aside, with the reasons beside it; PublicationError: nothing waits, or another
+    sign-off is running.
     """
     proposal = runtime.repository.proposal(audience)
     if proposal is None:
@@ -46,8 +40,9 @@ def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) ->
     # The key first: without it there is nothing to look at for.
     signer = runtime.keys.signer(signoff_key(audience))
     try:
-        with _own_copy(runtime, proposal) as looked_at:
-            examine(runtime, looked_at, accept_growth=accept_growth)
+        # The builder can write to the folder that it comes in, and could show us one listing, and have another one signed.
+        with private_folder(runtime.config.folder / ".sign-off", audience, "sign-off") as folder:
+            examine(runtime, runtime.repository.copied(proposal, folder), accept_growth=accept_growth)
     except SignOffRefusedError as error:
         runtime.repository.refuse(proposal, error.reasons)
         _mark(runtime, audience, proposal.version, BuildState.REFUSED, error.reasons)
@@ -57,27 +52,6 @@ def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) ->
     _mark(runtime, audience, proposal.version, BuildState.SIGNED_OFF)
     log_info("signed_off", audience=audience, version=proposal.version)
     return proposal.version
-
-
-@contextmanager
-def _own_copy(runtime: Runtime, proposal: Proposal) -> Generator[Proposal]:
-    """The proposal in a folder of our own. The builder can write to the one that it comes in, and could show us one listing, and have
-    another one signed. Raises PublicationError: another sign-off of it is running."""
-    place = runtime.config.folder / ".sign-off"
-    with storage_errors(f"preparing a sign-off for {proposal.audience}"):
-        place.mkdir(mode=PRIVATE, exist_ok=True)
-        lock = FileLock(place / f"{proposal.audience}.lock", timeout=LOCK_SECONDS)
-        if not lock.acquire():
-            raise PublicationError(f"another sign-off for {proposal.audience} is running; wait for it")
-    folder = place / proposal.audience
-    try:
-        with storage_errors(f"preparing a sign-off for {proposal.audience}"):
-            shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
-            folder.mkdir(mode=PRIVATE)
-        yield runtime.repository.copied(proposal, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
 
 
 def publish(runtime: Runtime, audience: str) -> Versions:

@@ -44,6 +44,11 @@ def check_paths(role: str, paths: Iterable[str]) -> None:
             raise RepositoryError(f"{path!r} is not a path that {role} may sign: use {role_pattern(role)}")
 
 
+def _check(path: str, file: Path, target: TargetFile) -> None:
+    if not file.is_file() or sha256_file(file) != (target.length, target.hashes["sha256"]):
+        raise ProposalError(f"{path} of the proposal is not what the builder signed: refuse it and build again")
+
+
 class Proposals:
     """The proposals of one audience. OSErrors pass through."""
 
@@ -114,9 +119,7 @@ class Proposals:
         """
         metadata = self._signed(proposal)
         for path, target in metadata.signed.targets.items():
-            file = proposal.folder / prefixed_path(path, target.hashes["sha256"])
-            if not file.is_file() or sha256_file(file) != (target.length, target.hashes["sha256"]):
-                raise ProposalError(f"{path} of the proposal is not what the builder signed: refuse it and build again")
+            _check(path, proposal.folder / prefixed_path(path, target.hashes["sha256"]), target)
         return metadata
 
     def _signed(self, proposal: Proposal) -> Metadata[Targets]:
@@ -136,12 +139,10 @@ class Proposals:
         for path, target in metadata.signed.targets.items():
             source = proposal.folder / prefixed_path(path, target.hashes["sha256"])
             copy = artefacts[path] = folder / path.rpartition("/")[2]
-            # Links are not followed, and what is counted is the copy: the source may change under our hands.
-            if source.is_symlink() or not source.is_file():
-                raise ProposalError(f"{path} of the proposal is not what the builder signed: refuse it and build again")
-            shutil.copyfile(source, copy)
-            if sha256_file(copy) != (target.length, target.hashes["sha256"]):
-                raise ProposalError(f"{path} of the proposal is not what the builder signed: refuse it and build again")
+            # Links are not followed, and what counts is the copy: the source may change under our hands.
+            if source.is_file() and not source.is_symlink():
+                shutil.copyfile(source, copy)
+            _check(path, copy, target)
         return replace(proposal, artefacts=artefacts)
 
     def refuse(self, proposal: Proposal, reasons: Iterable[str], now: datetime) -> None:
