@@ -24,8 +24,9 @@ from tipstaff_sdk.pack_builder import RECORDS_A_BUCKET
 from tipstaff_sdk.pack_delta import HEADER, MAGIC, VERSION, PackDelta, apply_deltas
 from tipstaff_sdk.sealing import COMMITMENT_SIZE, LOCATOR_SIZE, SIZE_CLASSES, TAG_SIZE, EpochKey
 from tipstaff_server.build_rows import RowWriter
-from tipstaff_server.builder import LEAST_NUMBERS, seal_subjects
+from tipstaff_server.builder import LEAST_NUMBERS
 from tipstaff_server.deltas import make_deltas
+from tipstaff_server.listing_parts import seal_subjects
 from tipstaff_signing.keys import builder_key, signoff_key
 
 if TYPE_CHECKING:

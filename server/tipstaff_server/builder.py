@@ -18,52 +18,47 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tipstaff.v1 import identity_pb2, listing_pb2
+from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomFilter, FormatError
 from tipstaff_sdk.bucket_tree import survey
 from tipstaff_sdk.errors import PackFormatError
 from tipstaff_sdk.pack import Pack
 from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_sdk.sealing import EpochKey, seal
 from tipstaff_server import incremental
-from tipstaff_server.build_rows import RowWriter, locators, no_rows, rows_of, tokens
+from tipstaff_server.build_rows import RowWriter, locators, tokens
 from tipstaff_server.build_state import BuildStates, Kept, describe
 from tipstaff_server.deltas import make_deltas
 from tipstaff_server.errors import BuildStateError, PublicationError
 from tipstaff_server.incremental import Contents, Sealed
+from tipstaff_server.listing_parts import seal_subjects, sealing
 from tipstaff_server.logs import log_info, log_warning
 from tipstaff_server.models import BuildState, ListingBuildRow
+from tipstaff_server.private_folder import private_folder
 from tipstaff_server.sharing import of_all
-from tipstaff_signing.files import DISK, FileLock, write_atomic
+from tipstaff_signing.files import DISK, write_atomic
 from tipstaff_signing.keys import builder_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
-    from tipstaff_sdk.identity import Identifier
-    from tipstaff_sdk.tokens import Tokeniser
-    from tipstaff_server.build_rows import Change, Rows
+    from tipstaff_sdk.sealing import EpochKey
+    from tipstaff_server.build_rows import Change
     from tipstaff_server.incremental import Plan
-    from tipstaff_server.listing import ListingSubject
+    from tipstaff_server.listing_parts import Part
     from tipstaff_server.runtime import Runtime
-    from tipstaff_server.span import Span
     from tipstaff_signing.files import Disk
     from tipstaff_signing.model import Proposal
 
-__all__ = ["Built", "Part", "build", "seal_subjects"]
-
-_Row = tuple[bytes, "Identifier", bytes, int]
+__all__ = ["Built", "build"]
 
 ARTEFACTS = ("parameters", "filter", "pack")
-AT_ONCE = 4_096
-LOCK_SECONDS = 1.0
 # The k of k-anonymity: how many listed numbers every bucket of a pack holds at least. A listing of fewer is one bucket.
 LEAST_NUMBERS = 16
 # A published filter keeps its layout until it has this many times the room that is needed; small ones are not worth the trouble.
@@ -99,79 +94,21 @@ def build(runtime: Runtime, audience: str, *, from_scratch: bool = False, disk: 
     """
     if audience not in runtime.repository.audiences():
         raise PublicationError(f"there is no audience {audience!r}; audiences are {', '.join(runtime.repository.audiences())}")
-    folder = runtime.config.folder / ".build"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    lock = FileLock(folder / f"{audience}.lock", timeout=LOCK_SECONDS)
-    if not lock.acquire():
-        raise PublicationError(f"another build for {audience} is running; wait for it")
-    place = folder / audience
-    try:
-        # What a killed build left behind.
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(mode=0o700)
-        # The file lock is for this machine, the database's for all of them.
-        with runtime.registry.database.exclusive(f"build/{audience}") as mine:
-            if not mine:
-                raise PublicationError(f"another build for {audience} is running on another machine; wait for it")
-            return _build(runtime, audience, place, from_scratch=from_scratch, disk=disk)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        lock.release()
-
-
-@dataclass(slots=True)
-class Part:
-    """Some subjects as they will stand in a listing: a row for each identifier, and sealed records: locator, commitment, bytes."""
-
-    subjects: int
-    rows: Rows = field(repr=False)
-    records: list[tuple[bytes, bytes, bytes]] = field(repr=False)
-
-    def put(self, pack: PackBuilder, rows: RowWriter) -> None:
-        """Into a listing; parts come in the order of their subjects' ids."""
-        rows.write(self.rows)
-        for locator, commitment, sealed in self.records:
-            pack.add(locator, commitment, sealed)
-
-
-def seal_subjects(subjects: Iterable[ListingSubject], key: EpochKey) -> Iterator[Part]:
-    """A record for every name of every identifier, sealed, and a row with its token for the identifier; some thousands at a time."""
-    waiting: list[_Row] = []
-    records: list[tuple[bytes, bytes, bytes]] = []
-    count = 0
-    for subject in subjects:
-        record = listing_pb2.Record(
-            # What reaches through posts asks for software that knows how posts end.
-            version=2 if any(restriction.post_ids for restriction in subject.restrictions) else 1,
-            subject_type=identity_pb2.SubjectType.ValueType(subject.subject_type),
-            restrictions=subject.restrictions,
-        )
-        for item in subject.identifiers:
-            keys = key.derive(item.stretched)
-            for name in subject.names:
-                name_keys = keys.name_keys(name)
-                records.append((keys.locator, name_keys.commitment, seal(name_keys, record)))
-            waiting.append((subject.id, item.identifier, keys.locator, len(subject.names)))
-        count += 1
-        if count >= AT_ONCE:
-            yield Part(count, _rows(waiting, key.tokeniser), records)
-            waiting, records, count = [], [], 0
-    if count:
-        yield Part(count, _rows(waiting, key.tokeniser), records)
-
-
-def _rows(waiting: Sequence[_Row], tokeniser: Tokeniser) -> Rows:
-    if not waiting:
-        return no_rows()
-    subjects, identifiers, places, copies = zip(*waiting, strict=True)
-    return rows_of(subjects, tokeniser.tokens(identifiers), places, copies)
+    with (
+        private_folder(runtime.config.folder / ".build", audience, "build") as place,
+        # That lock is for this machine, the database's for all of them.
+        runtime.registry.database.exclusive(f"build/{audience}") as mine,
+    ):
+        if not mine:
+            raise PublicationError(f"another build for {audience} is running on another machine; wait for it")
+        return _build(runtime, audience, place, from_scratch=from_scratch, disk=disk)
 
 
 def _build(runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, disk: Disk) -> Built:
     relief_sequence = runtime.registry.relief_head()
     now = runtime.clock()
     epoch = runtime.epochs.current(audience)
-    key = EpochKey(audience, epoch.number, epoch.key)
+    key = epoch.master
     states = BuildStates(place.with_suffix(".kept"), disk=disk)
     parameters = _parameters(runtime, audience, now)
     parameters.epoch = epoch.number
@@ -221,10 +158,9 @@ def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, pl
     everybody = plan.touched is None
     parts: Iterator[Part]
     if plan.touched is None:
-        parts = of_all(runtime, _sealing, key.audience, key.epoch, plan.now)
+        parts = of_all(runtime, sealing, key.audience, key.epoch, plan.now)
     else:
-        epoch = runtime.epochs.get(key.audience, key.epoch)
-        stretch = None if epoch is None else epoch.stretch
+        stretch = runtime.epochs.needed(key.audience, key.epoch).stretch
         parts = seal_subjects(runtime.registry.listing_chosen(key.audience, plan.now, plan.touched, stretch), key)
     keep = _published_bits(runtime, key.audience)
     subjects = 0
@@ -242,16 +178,6 @@ def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, pl
     with Pack.open(place / "pack") as written:
         buckets = survey(written)
     return Contents(rows, subjects, written.record_count, buckets, incremental.change_since(plan, states, rows), whole)
-
-
-@contextmanager
-def _sealing(runtime: Runtime, audience: str, number: int, now: datetime) -> Generator[Callable[[Span], Iterator[Part]]]:
-    """What a process that shares a build does with a span. Raises PublicationError: the epoch is gone."""
-    epoch = runtime.epochs.get(audience, number)
-    if epoch is None:
-        raise PublicationError(f"epoch {number} of {audience} is no longer in use; build again")
-    key = EpochKey(audience, number, epoch.key)
-    yield lambda span: seal_subjects(runtime.registry.listing_subjects(audience, now, epoch.stretch, span), key)
 
 
 def _keep(audience: str, plan: Plan, states: BuildStates, contents: Contents, place: Path) -> None:

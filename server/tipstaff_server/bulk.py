@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.models.base import Base
 
-__all__ = ["Behind", "bulk_insert", "one_of"]
+__all__ = ["Behind", "bulk_insert", "insert_all", "one_of"]
 
 CHUNK = 5_000
 # COPY takes two round trips more than a statement; a few rows are not worth them.
@@ -55,6 +55,12 @@ def bulk_insert(session: Session, table: type[Base], rows: Sequence[dict[str, An
         _copy(session, table, rows)
     elif rows:
         session.execute(insert(table), rows)
+
+
+def insert_all(session: Session, tables: Sequence[type[Base]], rows: Mapping[type[Base], Sequence[dict[str, Any]]]) -> None:
+    """Inserts the rows of several tables, each after those that it refers to."""
+    for table in tables:
+        bulk_insert(session, table, rows.get(table, ()))
 
 
 class Behind:
@@ -97,8 +103,7 @@ class Behind:
             writing.result()
 
     def _insert(self, rows: Mapping[type[Base], Sequence[dict[str, Any]]]) -> None:
-        for table in self._tables:
-            bulk_insert(self._session, table, rows.get(table, ()))
+        insert_all(self._session, self._tables, rows)
 
 
 def one_of(session: Session, column: InstrumentedAttribute[bytes], values: Collection[bytes]) -> Iterator[ColumnElement[bool]]:

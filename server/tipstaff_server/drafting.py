@@ -16,11 +16,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from tipstaff.v1 import registry_pb2
 from tipstaff_server.actors import SYSTEM, Actor, ActorKind
 from tipstaff_server.acts import RestrictionSummary, apply, check_id, check_reason, find, measures_of, summary_of
+from tipstaff_server.bulk import insert_all
 from tipstaff_server.entries import Entry, check_measures
 from tipstaff_server.errors import (
     EntryError,
@@ -184,10 +185,7 @@ class Drafting:
         for person in entry.responsible:
             staged.link(row.subject_id, staged.resolve(person.party), person.capacity)
         staged.keep()
-        rows = resolver.take()
-        for table in (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow):
-            if some := rows.get(table):
-                unit.session.execute(insert(table), some)
+        insert_all(unit.session, (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow), resolver.take())
 
     def _message(self, draft: DraftRow) -> registry_pb2.RestrictionEntry:
         try:

@@ -48,7 +48,7 @@ class Party:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Millions of them travel from process to process: what dataclasses do by themselves takes four times as long.
-        return _made_party, (self.type, self.identifiers, self.names, getattr(self, "_canonical", None))
+        return _made, (Party, "_canonical", getattr(self, "_canonical", None), self.type, self.identifiers, self.names)
 
     def canonical_names(self) -> dict[str, str]:
         """Canonical name → the name as given, in order. Raises EntryError."""
@@ -98,7 +98,7 @@ class Entry:
     _told: tuple[str, bytes] = field(init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_entry, (getattr(self, "_told", None), *(getattr(self, name) for name in _ENTRY_FIELDS))
+        return _made, (Entry, "_told", getattr(self, "_told", None), *(getattr(self, name) for name in _ENTRY_FIELDS))
 
     @classmethod
     def from_proto(cls, message: registry_pb2.RestrictionEntry) -> Entry:
@@ -149,18 +149,12 @@ class Entry:
 _ENTRY_FIELDS = tuple(item.name for item in fields(Entry) if item.init)
 
 
-def _made_party(kind: int, identifiers: tuple[Identifier, ...], names: tuple[str, ...], canonical: dict[str, str] | None) -> Party:
-    party = Party(kind, identifiers, names)
-    if canonical is not None:
-        object.__setattr__(party, "_canonical", canonical)
-    return party
-
-
-def _made_entry(told: tuple[str, bytes] | None, *values: Any) -> Entry:
-    entry = Entry(*values)
-    if told is not None:
-        object.__setattr__(entry, "_told", told)
-    return entry
+def _made(kind: type[Any], kept: str, value: object, *values: Any) -> Any:
+    """A `kind` of these values that has computed already what it keeps under a name."""
+    made = kind(*values)
+    if value is not None:
+        object.__setattr__(made, kept, value)
+    return made
 
 
 def check(entry: Entry, authority_id: str, policies: Policies, max_term: timedelta) -> None:

@@ -18,10 +18,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from tipstaff.v1 import distribution_pb2
+from tipstaff_sdk.sealing import EpochKey
 from tipstaff_server import stretches
 from tipstaff_server.audit import lock_head
 from tipstaff_server.clock import utc_now
-from tipstaff_server.errors import InvalidRequestError, PermissionDeniedError
+from tipstaff_server.errors import InvalidRequestError, PermissionDeniedError, PublicationError
 from tipstaff_server.models import EpochKeyRow, ProviderRow
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class Epoch:
     valid_until: datetime | None
     key: bytes = field(repr=False)
     stretch: int = 1  # number of the stretch that its listings use
+
+    @property
+    def master(self) -> EpochKey:
+        """Its key as tokens, locators and record keys are derived from it."""
+        return EpochKey(self.audience, self.number, self.key)
 
 
 class EpochKeys:
@@ -92,6 +98,13 @@ class EpochKeys:
         with self._database.read() as session:
             row = session.get(EpochKeyRow, (audience, number))
         return None if row is None else self._open(row)
+
+    def needed(self, audience: str, number: int) -> Epoch:
+        """The same for a listing of this epoch. Raises PublicationError: there is no such."""
+        epoch = self.get(audience, number)
+        if epoch is None:
+            raise PublicationError(f"epoch {number} of {audience} is no longer in use; build again")
+        return epoch
 
     def rotate(self, audience: str, overlap: timedelta, lead: timedelta = NO_TIME) -> Epoch:
         """Makes the next epoch, which listings use after `lead`; the one before stays in use for `overlap` more, a listing's lifetime.

@@ -13,10 +13,11 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, insert, select
+from sqlalchemy import and_, select
 
 from tipstaff_server.actors import SYSTEM
 from tipstaff_server.acts import check_id, check_reason
+from tipstaff_server.bulk import insert_all
 from tipstaff_server.entries import EARLIEST, LATEST, ORGANISATION, check_party
 from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError
 from tipstaff_server.lifecycle import LISTED
@@ -101,10 +102,7 @@ class Posts:
             staged = resolver.stage()
             subject = staged.resolve(person.party)
             staged.keep()
-            rows = resolver.take()
-            for table in (SubjectRow, IdentifierRow, NameRow):
-                if some := rows.get(table):
-                    unit.session.execute(insert(table), some)
+            insert_all(unit.session, (SubjectRow, IdentifierRow, NameRow), resolver.take())
             row = _take(unit, (target.id, subject, person.capacity), dates)
             remember(unit, vault, actor, given, request, row.id)
             _note(unit, row, actor, "POST_ADD", reason)

@@ -26,11 +26,11 @@ from tipstaff_bloom import BloomError, BloomFilter
 from tipstaff_sdk.bucket_tree import survey
 from tipstaff_sdk.errors import FormatError, SealError
 from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.sealing import EpochKey, open_sealed
+from tipstaff_sdk.sealing import open_sealed
 from tipstaff_server import standing
 from tipstaff_server.churn import additions
 from tipstaff_server.deltas import examine_deltas
-from tipstaff_server.errors import PublicationError, SignOffRefusedError
+from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.lifecycle import LISTED, State
 from tipstaff_server.pack_lookup import PackLookup
 from tipstaff_server.sharing import of_all
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from tipstaff_sdk.identity import Identifier
-    from tipstaff_sdk.sealing import SubjectKeys
+    from tipstaff_sdk.sealing import EpochKey, SubjectKeys
     from tipstaff_server.runtime import Runtime
     from tipstaff_server.span import Span
     from tipstaff_server.standing import Held, Reached, Standing
@@ -190,10 +190,8 @@ def _compare(
 def _examining(runtime: Runtime, parameters: Path, filter_: Path, pack: Path) -> Generator[Callable[[Span], Iterator[_Examined]]]:
     """What a process that shares a sign-off does with a span. Raises PublicationError: the epoch is gone."""
     said = listing_pb2.ListingParameters.FromString(parameters.read_bytes())
-    epoch = runtime.epochs.get(said.audience, said.epoch)
-    if epoch is None:
-        raise PublicationError(f"epoch {said.epoch} of {said.audience} is no longer in use; build again")
-    key = EpochKey(epoch.audience, epoch.number, epoch.key)
+    epoch = runtime.epochs.needed(said.audience, said.epoch)
+    key = epoch.master
     horizon = timedelta(days=runtime.config.registry.listing_horizon_days)
     with BloomFilter.open(filter_) as members, Pack.open(pack) as records:
         lookup = PackLookup(records)
