@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.people import resident_ids
-from tipstaff_sdk.numbering import organisation_check_character
+from tipstaff_sdk.identity.numbers import organisation_check_character
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,15 +19,15 @@ import numpy as np
 from benchmarks.filter import random_tokens
 from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomFilter, TokenLedger
-from tipstaff_sdk.pack import CHECKSUM_SIZE, RECORD_HEAD, SEALED_SIZES, Pack, encode_head, encode_record, parse_bucket
-from tipstaff_sdk.pack_builder import RECORDS_A_BUCKET
-from tipstaff_sdk.pack_delta import HEADER, MAGIC, VERSION, PackDelta, apply_deltas
-from tipstaff_sdk.sealing import COMMITMENT_SIZE, LOCATOR_SIZE, SIZE_CLASSES, TAG_SIZE, EpochKey
-from tipstaff_server.build_rows import RowWriter
-from tipstaff_server.builder import LEAST_NUMBERS
-from tipstaff_server.deltas import make_deltas
-from tipstaff_server.listing_parts import seal_subjects
-from tipstaff_signing.keys import builder_key, signoff_key
+from tipstaff_sdk.listing.sealing import COMMITMENT_SIZE, LOCATOR_SIZE, SIZE_CLASSES, TAG_SIZE, EpochKey
+from tipstaff_sdk.packs.builder import RECORDS_A_BUCKET
+from tipstaff_sdk.packs.delta import HEADER, MAGIC, VERSION, PackDelta, apply_deltas
+from tipstaff_sdk.packs.pack import CHECKSUM_SIZE, RECORD_HEAD, SEALED_SIZES, Pack, encode_head, encode_record, parse_bucket
+from tipstaff_server.listing.build import LEAST_NUMBERS
+from tipstaff_server.listing.deltas import make_deltas
+from tipstaff_server.listing.rows import RowWriter
+from tipstaff_server.listing.seal import seal_subjects
+from tipstaff_signing.keys.files import builder_key, signoff_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tipstaff_server.runtime import Runtime
+    from tipstaff_server.deployment import Runtime
 
 __all__ = ["SEALED_BYTES", "Bulk"]
 

@@ -66,7 +66,7 @@ def run(plan: Plan) -> Figures:
 
 
 def _people(numbers: Any, names: Sequence[str]) -> Any:
-    return import_module("tipstaff_sdk.screening").People(len(numbers), numbers, names)
+    return import_module("tipstaff_sdk.screening.engine").People(len(numbers), numbers, names)
 
 
 def _arrow_ns(screener: Any, numbers: Sequence[str], names: Sequence[str], repeats: int) -> float | None:

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from benchmarks.machine import facts
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.sealing import EpochKey, Stretch
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_sdk.listing.sealing import EpochKey, Stretch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

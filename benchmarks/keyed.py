@@ -18,8 +18,8 @@ from benchmarks.people import resident_ids
 from benchmarks.plan import Figures, Plan
 from benchmarks.timing import median_of_each, median_seconds
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.tokens import Tokeniser
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_sdk.listing.tokens import Tokeniser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 from benchmarks.filter import random_tokens
 from tipstaff.v1 import catalogue_pb2, identity_pb2, listing_pb2
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.keystore import MemoryKeyStore
-from tipstaff_sdk.pack_builder import PackBuilder
+from tipstaff_sdk.keys.store import MemoryKeyStore
+from tipstaff_sdk.listing.sealing import Stretch
+from tipstaff_sdk.packs.builder import PackBuilder
 from tipstaff_sdk.screener import Screener
-from tipstaff_sdk.sealing import Stretch
 from tipstaff_sdk.settings import Settings
 from tipstaff_signing import Repository, create_key_files
 

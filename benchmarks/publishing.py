@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.plan import Figures
 from tests.support.server import COURT, enter, entry, make
-from tipstaff_server import publishing
-from tipstaff_server.acts import EndKind
-from tipstaff_server.builder import build
 from tipstaff_server.config import Config
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
+from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue

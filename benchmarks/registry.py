@@ -28,11 +28,12 @@ from benchmarks.database import Postgres, postgres
 from benchmarks.plan import Figures
 from benchmarks.processes import Ran, run_command
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.sealing import Stretch
-from tipstaff_server import publishing, workdir
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_sdk.listing.sealing import Stretch
 from tipstaff_server.config import Config
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.workdir import make as workdir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

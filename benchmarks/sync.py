@@ -34,8 +34,8 @@ from benchmarks.plan import Figures
 from tests.support.server import enter, entry, name_of, resident_id
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Reason, Screener, Verdict
-from tipstaff_server import workdir
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.workdir import make as workdir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -27,11 +27,13 @@ from benchmarks.plan import Figures
 from tests.support.server import enter, entry, name_of, resident_id
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Screener, Verdict
-from tipstaff_server import publishing, setup, workdir
-from tipstaff_server.actors import Actor
-from tipstaff_server.builder import build
 from tipstaff_server.clock import utc_now
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.actors import Actor
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.workdir import make as workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,9 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from tipstaff_sdk.catalogue import Force, Nature
-    from tipstaff_sdk.decision import Decision, Exemption, Outcome, Reason, Restriction, Verdict
-    from tipstaff_sdk.disputing import Dispute, DisputeGround, DisputeProgress, DisputeState
+    from tipstaff_sdk.decision.decision import Decision, Outcome, Reason, Verdict
+    from tipstaff_sdk.decision.policy import Action, ActionKind, Policy
+    from tipstaff_sdk.enforcement.disputes import Dispute, DisputeGround, DisputeProgress, DisputeState
+    from tipstaff_sdk.enforcement.remedies import Remedy, RemedyOutcome
     from tipstaff_sdk.errors import (
         ClosedError,
         ConfigurationError,
@@ -33,13 +34,12 @@ if TYPE_CHECKING:
         UnknownMeasureError,
         UntrustedError,
     )
-    from tipstaff_sdk.identity import Identifier, IdentifierKind
-    from tipstaff_sdk.policy import Action, ActionKind, Policy
-    from tipstaff_sdk.records import Capacity
-    from tipstaff_sdk.remedying import Remedy, RemedyOutcome
+    from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+    from tipstaff_sdk.listing.catalogue import Force, Nature
+    from tipstaff_sdk.listing.records import Capacity, Exemption, Restriction
     from tipstaff_sdk.screener import Screener
     from tipstaff_sdk.settings import Settings
-    from tipstaff_sdk.status import Availability, Status, SyncState
+    from tipstaff_sdk.sync.status import Availability, Status, SyncState
     from tipstaff_sdk.texts import Bilingual
 
 __all__ = [
@@ -89,32 +89,32 @@ __all__ = [
 
 # Where each name that is not an error lives.
 _HOMES: Final = {
-    "Action": "policy",
-    "ActionKind": "policy",
-    "Availability": "status",
+    "Action": "decision.policy",
+    "ActionKind": "decision.policy",
+    "Availability": "sync.status",
     "Bilingual": "texts",
-    "Capacity": "records",
-    "Decision": "decision",
-    "Dispute": "disputing",
-    "DisputeGround": "disputing",
-    "DisputeProgress": "disputing",
-    "DisputeState": "disputing",
-    "Exemption": "decision",
-    "Force": "catalogue",
-    "Identifier": "identity",
-    "IdentifierKind": "identity",
-    "Nature": "catalogue",
-    "Outcome": "decision",
-    "Policy": "policy",
-    "Reason": "decision",
-    "Remedy": "remedying",
-    "RemedyOutcome": "remedying",
-    "Restriction": "decision",
+    "Capacity": "listing.records",
+    "Decision": "decision.decision",
+    "Dispute": "enforcement.disputes",
+    "DisputeGround": "enforcement.disputes",
+    "DisputeProgress": "enforcement.disputes",
+    "DisputeState": "enforcement.disputes",
+    "Exemption": "listing.records",
+    "Force": "listing.catalogue",
+    "Identifier": "identity.identifier",
+    "IdentifierKind": "identity.identifier",
+    "Nature": "listing.catalogue",
+    "Outcome": "decision.decision",
+    "Policy": "decision.policy",
+    "Reason": "decision.decision",
+    "Remedy": "enforcement.remedies",
+    "RemedyOutcome": "enforcement.remedies",
+    "Restriction": "listing.records",
     "Screener": "screener",
     "Settings": "settings",
-    "Status": "status",
-    "SyncState": "status",
-    "Verdict": "decision",
+    "Status": "sync.status",
+    "SyncState": "sync.status",
+    "Verdict": "decision.decision",
 }
 
 

@@ -21,30 +21,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tipstaff.v1 import enforcement_pb2
-from tipstaff_sdk import remedying
-from tipstaff_sdk.bulk import CheckedColumns, check_columns, check_rows
-from tipstaff_sdk.decision import Decision, Outcome, decide
-from tipstaff_sdk.disputing import Dispute, DisputeGround, DisputeProgress, dispute_from, dispute_request, progress_from
+from tipstaff_sdk.decision.decide import Decision, Outcome, decide
+from tipstaff_sdk.enforcement import remedies as remedying
+from tipstaff_sdk.enforcement.disputes import Dispute, DisputeGround, DisputeProgress, dispute_from, dispute_request, progress_from
+from tipstaff_sdk.enforcement.outbox import Event, EventKind
 from tipstaff_sdk.errors import ClosedError, ConfigurationError, OutboxFullError, TipstaffError, UnavailableError
-from tipstaff_sdk.forking import ForkHooks, settle, watch_forks
-from tipstaff_sdk.outbox import Event, EventKind
-from tipstaff_sdk.screening import FalsePositives, Screening
-from tipstaff_sdk.session import Session
+from tipstaff_sdk.screening.bulk import CheckedColumns, check_columns, check_rows
+from tipstaff_sdk.screening.engine import FalsePositives, Screening
 from tipstaff_sdk.settings import Settings
-from tipstaff_sdk.status import Availability, Status, SyncState, make_status
-from tipstaff_sdk.sync import Follower, SyncRecord
+from tipstaff_sdk.sync.follower import Follower, SyncRecord
+from tipstaff_sdk.sync.fork import ForkHooks, settle, watch_forks
+from tipstaff_sdk.sync.session import Session
+from tipstaff_sdk.sync.status import Availability, Status, SyncState, make_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
-    from tipstaff_sdk.catalogue import Catalogue
-    from tipstaff_sdk.decision import Reason, Restriction
+    from tipstaff_sdk.decision.decide import Reason, Restriction
+    from tipstaff_sdk.enforcement.remedies import Remedy, RemedyOutcome
     from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError
-    from tipstaff_sdk.identity import Identifier
-    from tipstaff_sdk.keystore import KeyStore
-    from tipstaff_sdk.remedying import Remedy, RemedyOutcome
+    from tipstaff_sdk.identity.identifier import Identifier
+    from tipstaff_sdk.keys.store import KeyStore
+    from tipstaff_sdk.listing.catalogue import Catalogue
 
 __all__ = ["Screener"]
 
@@ -373,7 +373,7 @@ class Screener:
                 _log.exception("a listener failed")
 
     def _before_fork(self) -> None:
-        """Ends background work and the connection, so that the child may have its own. See forking.py."""
+        """Ends background work and the connection, so that the child may have its own. See sync/fork.py."""
         follower, self._follower = self._follower, None
         self._pausing = follower is not None
         if follower is not None and not follower.stop(_FORK_SECONDS, send=False):

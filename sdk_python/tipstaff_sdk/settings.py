@@ -296,7 +296,7 @@ def _check(settings: Settings) -> None:
 def _check_mirror(mirror: str | None) -> None:
     if mirror is None:
         return
-    from tipstaff_sdk.mirror import is_mirror_url  # noqa: PLC0415  an HTTP library, for mirrors only
+    from tipstaff_sdk.sync.mirror import is_mirror_url  # noqa: PLC0415  an HTTP library, for mirrors only
 
     if not is_mirror_url(mirror):
         raise ConfigurationError("mirror must be an https address without query and credentials: https://mirror.example.net/aviation")

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from tipstaff_sdk.bulk import CheckedColumns
-from tipstaff_sdk.decision import Decision, Outcome, Reason, Verdict
-from tipstaff_sdk.disputing import Dispute, DisputeGround, DisputeProgress, DisputeState, dispute_request
+from tipstaff_sdk.decision.decide import Decision, Outcome, Reason, Verdict
+from tipstaff_sdk.decision.decision import Finding
+from tipstaff_sdk.enforcement.disputes import Dispute, DisputeGround, DisputeProgress, DisputeState, dispute_request
 from tipstaff_sdk.errors import (
     ClosedError,
     InvalidColumnError,
@@ -34,11 +34,11 @@ from tipstaff_sdk.errors import (
     RequestRefusedError,
     TipstaffError,
 )
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.judgement import Finding
-from tipstaff_sdk.names import canonical_name
-from tipstaff_sdk.records import Restriction
-from tipstaff_sdk.status import Availability, Status, SyncState
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_sdk.listing.records import Restriction
+from tipstaff_sdk.screening.bulk import CheckedColumns
+from tipstaff_sdk.sync.status import Availability, Status, SyncState
 from tipstaff_sdk.texts import Bilingual, text
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from tipstaff_sdk.catalogue import Catalogue
-    from tipstaff_sdk.outbox import Event
-    from tipstaff_sdk.remedying import Remedy, RemedyOutcome
+    from tipstaff_sdk.enforcement.outbox import Event
+    from tipstaff_sdk.enforcement.remedies import Remedy, RemedyOutcome
+    from tipstaff_sdk.listing.catalogue import Catalogue
 
 __all__ = ["FakeReport", "FakeScreener"]
 

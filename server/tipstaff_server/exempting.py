@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tipstaff_server.models import ExemptionRow
-    from tipstaff_server.vault import Vault
+    from tipstaff_server.storage.models import ExemptionRow
+    from tipstaff_server.vault.vault import Vault
 
 __all__ = ["COLUMN", "read", "seal"]
 

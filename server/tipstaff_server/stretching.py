@@ -1,6 +1,6 @@
 """Stretching many identifiers at once: scrypt releases the interpreter, so a few threads keep all cores busy.
 
-The cost is the deployment's (DESIGN §5): it is part of every locator, and changes with an epoch only (restretching.py).
+The cost is the deployment's (DESIGN §5): it is part of every locator, and changes with an epoch only (registry/keys/stretch_change.py).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from tipstaff_sdk.identity import Identifier
-    from tipstaff_sdk.sealing import Stretch
+    from tipstaff_sdk.identity.identifier import Identifier
+    from tipstaff_sdk.listing.sealing import Stretch
 
 __all__ = ["Stretcher"]
 

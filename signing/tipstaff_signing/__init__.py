@@ -30,13 +30,13 @@ from tipstaff_signing.errors import (
     UnavailableError,
     ViewError,
 )
-from tipstaff_signing.fetchers import DirectoryFetcher, Fetcher
-from tipstaff_signing.keys import KeyFolder, create_key_files
-from tipstaff_signing.library import Key, Signer
+from tipstaff_signing.keys.files import KeyFolder, create_key_files
 from tipstaff_signing.model import Delta, Lifetimes, Limits, Proposal, RoleState, Target, VerifiedState, Versions
-from tipstaff_signing.reader import Reader
-from tipstaff_signing.repository import Repository
-from tipstaff_signing.supply import Assemble
+from tipstaff_signing.reader.fetchers import DirectoryFetcher, Fetcher
+from tipstaff_signing.reader.reader import Reader
+from tipstaff_signing.reader.supply import Assemble
+from tipstaff_signing.repository.repository import Repository
+from tipstaff_signing.tuf_names import Key, Signer
 
 __all__ = [
     "Assemble",

@@ -11,10 +11,10 @@
 7. A role names only artefacts that it may: inside its delegated paths, with a length within the limit and a SHA-256.
 8. Every file says when it was signed.
 
-Without a view (`plain.py`, any TUF repository) what only we demand is left out: the view in 3 and 4, the SHA-256 in 7, and 8.
+Without a view (`reader/plain_reader.py`, any TUF repository) what only we demand is left out: the view in 3 and 4, the SHA-256 in 7, and 8.
 
 Expiry is reported, not judged, so that verified state can be used offline by those who judge it. Versions and times already seen are
-`floor.py`'s business. Online, python-tuf's own workflow runs first; this is run on what it leaves, and on what lies on disk.
+`reader/floor.py`'s business. Online, python-tuf's own workflow runs first; this is run on what it leaves, and on what lies on disk.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tuf.api.exceptions import LengthOrHashMismatchError, UnsignedMetadataError
 from tuf.api.exceptions import RepositoryError as TufRepositoryError
 
 from tipstaff_signing.errors import MetadataFormatError, MismatchError, RollbackError, SignatureError, TrustError, ViewError
-from tipstaff_signing.library import DelegatedRole, Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 from tipstaff_signing.signed import VIEW, signed_at
+from tipstaff_signing.tuf_names import DelegatedRole, Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,8 +25,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tipstaff_signing.errors import MetadataFormatError
-from tipstaff_signing.library import TargetFile
 from tipstaff_signing.model import Delta
+from tipstaff_signing.tuf_names import TargetFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

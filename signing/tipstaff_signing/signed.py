@@ -10,7 +10,7 @@ from tuf.api.exceptions import RepositoryError as TufRepositoryError
 from tuf.api.exceptions import UnsignedMetadataError
 
 from tipstaff_signing.errors import KeyFileError, MetadataFormatError, SignatureError, StateCorruptError
-from tipstaff_signing.library import Metadata, MetaFile, Root, Signed, Signer, Snapshot, Targets, Timestamp
+from tipstaff_signing.tuf_names import Metadata, MetaFile, Root, Signed, Signer, Snapshot, Targets, Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,10 +17,10 @@ import pytest
 from tests.support.provider_world import AUDIENCE, MEASURE, Listed, Operator, resident_id
 from tipstaff_sdk import Reason, Screener, Verdict
 from tipstaff_sdk.errors import ReliefFormatError
-from tipstaff_sdk.keystore import MemoryKeyStore
-from tipstaff_sdk.mirror import MirrorFetcher
-from tipstaff_sdk.relief import encode_segment
+from tipstaff_sdk.keys.store import MemoryKeyStore
+from tipstaff_sdk.listing.relief import encode_segment
 from tipstaff_sdk.settings import Settings
+from tipstaff_sdk.sync.mirror import MirrorFetcher
 from tipstaff_signing import FetchError, TooLargeError, UnavailableError
 
 if TYPE_CHECKING:

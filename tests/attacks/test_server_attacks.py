@@ -24,22 +24,22 @@ from tests.support.server_tls import Tls
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Screener, Verdict
 from tipstaff_sdk.errors import UntrustedError
+from tipstaff_server.certificates.development_ca import CERTIFICATE_LIFETIME, CertificateAuthority
 from tipstaff_server.config import LimitsSection
-from tipstaff_server.gate import RETRY_KEY, Gate
-from tipstaff_server.limits import CallerLimits
-from tipstaff_server.pki import CERTIFICATE_LIFETIME, CertificateAuthority
-from tipstaff_server.revoking import revoke_provider
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.distribution.broadcast import Broadcaster, Message
+from tipstaff_server.rpc.gate import RETRY_KEY, Gate
+from tipstaff_server.rpc.limits import CallerLimits
 from tipstaff_server.services.distribution import DistributionService
-from tipstaff_server.watch import Broadcaster, Message
-from tipstaff_server.workdir import development_authority
+from tipstaff_server.workdir.make import development_authority
+from tipstaff_server.workdir.revoke import revoke_provider
 from tipstaff_signing.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tipstaff_server.pki import Issued
+    from tipstaff_server.certificates.development_ca import Issued
 
 # How long anything may take before it counts as lost. What is promised is two seconds; this machine may be busy.
 SECONDS = 20

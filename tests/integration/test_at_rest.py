@@ -17,15 +17,15 @@ from tests.support.keeping import CHUNK, Search, spellings
 from tests.support.messages import denial
 from tests.support.postgres import postgres
 from tests.support.registry import AIRLINE, NOW, OPERATOR, World, make_world
-from tipstaff_server import rekeying
-from tipstaff_server.acts import EndKind
-from tipstaff_server.epochs import EpochKeys
-from tipstaff_server.feedback import Feedback
+from tipstaff_server.domain.lifecycle import State
+from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.importing import Importer
-from tipstaff_server.lifecycle import State
-from tipstaff_server.models import Base, RestrictionRow
-from tipstaff_server.synthetic import Synthetic
-from tipstaff_server.synthetic_files import write_csv
+from tipstaff_server.importing.synthetic.files import write_csv
+from tipstaff_server.importing.synthetic.lists import Synthetic
+from tipstaff_server.registry.keys import rotation as rekeying
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import Base, RestrictionRow
+from tipstaff_server.vault.epochs import EpochKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

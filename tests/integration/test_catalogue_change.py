@@ -10,9 +10,10 @@ import pytest
 from tests.support.deployment import Deployment
 from tests.support.registry import COURT, OPERATOR, entry, person
 from tipstaff_sdk import MeasureNotCoveredError, Reason, Verdict
-from tipstaff_server import publishing, setup
-from tipstaff_server.administration import Administration
+from tipstaff_server.administration.document import Administration
 from tipstaff_server.errors import AdministrationError
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.registry import facts as setup
 
 LISTED, CLEAR = person(0), person(1)
 

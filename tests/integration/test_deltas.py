@@ -11,15 +11,15 @@ import pytest
 from tests.support.provider_server import wait_for
 from tests.support.server import COURT, enter, entry, make, name_of, resident_id
 from tests.support.server_process import command, free_port, publish, serving
-from tipstaff_sdk.decision import Verdict
+from tipstaff_sdk.decision.decide import Verdict
 from tipstaff_sdk.screener import Screener
-from tipstaff_sdk.status import SyncState
-from tipstaff_sdk.transport import GrpcFetcher
-from tipstaff_server import publishing
-from tipstaff_server.acts import EndKind
-from tipstaff_server.builder import build
-from tipstaff_server.runtime import Runtime
-from tipstaff_signing.keys import builder_key, signoff_key
+from tipstaff_sdk.sync.status import SyncState
+from tipstaff_sdk.sync.transport import GrpcFetcher
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_signing.keys.files import builder_key, signoff_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

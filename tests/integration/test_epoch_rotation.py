@@ -14,12 +14,12 @@ from tests.support.provider_server import wait_for
 from tests.support.server import enter, entry, make, name_of, resident_id
 from tests.support.server_process import Server, command, free_port, publish, serving
 from tipstaff_sdk import ConfigurationError, Screener, Verdict, errors
-from tipstaff_sdk.keystore import MemoryKeyStore
-from tipstaff_sdk.transport import connect
-from tipstaff_server import setup
-from tipstaff_server.actors import Actor
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.wrapping import read_public, write_private
+from tipstaff_sdk.keys.store import MemoryKeyStore
+from tipstaff_sdk.sync.transport import connect
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.actors import Actor
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.workdir.wrapping_keys import read_public, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.server_process import command
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc
-from tipstaff_server import sealed
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.registry.keys import reencryption as sealed
 
 if TYPE_CHECKING:
     from tests.support.server_process import Server

@@ -15,10 +15,10 @@ from tests.support.server import enter, entry, make, name_of, resident_id
 from tests.support.server_process import Server, free_port, publish, serving
 from tipstaff.v1 import distribution_pb2, enforcement_pb2
 from tipstaff_sdk import Reason, Screener, Verdict, errors
-from tipstaff_sdk.bucket_tree import open_answer
-from tipstaff_sdk.buckets import BucketCache
-from tipstaff_sdk.transport import GrpcTransport
-from tipstaff_server.runtime import Runtime
+from tipstaff_sdk.packs.bucket_tree import open_answer
+from tipstaff_sdk.sync.buckets import BucketCache
+from tipstaff_sdk.sync.transport import GrpcTransport
+from tipstaff_server.deployment import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

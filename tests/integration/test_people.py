@@ -15,10 +15,10 @@ from tests.support.registry import COURT, OPERATOR, TAX, organisation, person
 from tests.support.sealed_world import AIR, EPOCH, SealedWorld, restriction
 from tipstaff_bloom import BloomFilter
 from tipstaff_sdk import Capacity, Identifier, IdentifierKind, InvalidIdentifierError, InvalidNameError, Reason, Verdict
-from tipstaff_sdk.decision import decide
-from tipstaff_sdk.screening import People, Screening, by_person
-from tipstaff_server.acts import EndKind
-from tipstaff_server.entries import Entry, Party, Responsible
+from tipstaff_sdk.decision.decide import decide
+from tipstaff_sdk.screening.engine import People, Screening, by_person
+from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsible
+from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,11 +15,11 @@ from sqlalchemy import func, select
 from tests.support.server import enter, entry, make, name_of, resident_id
 from tests.support.server_process import Server, serving
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, distribution_pb2, distribution_pb2_grpc, registry_pb2, registry_pb2_grpc
-from tipstaff_server.actors import Actor
-from tipstaff_server.membership import Membership
-from tipstaff_server.models import DisputeRow, ExemptionRow, IdentifierRow, NameRow, ReliefRow, RestrictionRow, SubjectRow
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.workdir import development_authority
+from tipstaff_server.administration.providers import Membership
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.actors import Actor
+from tipstaff_server.storage.models import DisputeRow, ExemptionRow, IdentifierRow, NameRow, ReliefRow, RestrictionRow, SubjectRow
+from tipstaff_server.workdir.make import development_authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.server import enter, entry
-from tipstaff_sdk.state import role_names
+from tipstaff_sdk.sync.loaded import role_names
 from tipstaff_server.commands.app import make
 from tipstaff_server.config import Config
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
 from tipstaff_signing import DirectoryFetcher, Reader, RollbackError, SigningError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.provider_fixtures import NAME, operator, people, server
 from tests.support.provider_server import ProviderServer, wait_for
 from tests.support.provider_world import MEASURE, Operator, resident_id
-from tipstaff_sdk.decision import Outcome, Verdict
+from tipstaff_sdk.decision.decide import Outcome, Verdict
 from tipstaff_sdk.screener import Screener
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import pytest
 from tests.support.provider_fixtures import NAME, operator, people, server
 from tests.support.provider_server import ProviderServer, wait_for
 from tests.support.provider_world import AUDIENCE, HOTEL, MEASURE, Operator, resident_id, utc_now
-from tipstaff_sdk.decision import Decision, Outcome, Reason, Verdict
-from tipstaff_sdk.disputing import DisputeGround, DisputeState
+from tipstaff_sdk.decision.decide import Decision, Outcome, Reason, Verdict
+from tipstaff_sdk.enforcement.disputes import DisputeGround, DisputeState
 from tipstaff_sdk.errors import (
     ClosedError,
     ConfigurationError,
@@ -38,10 +38,10 @@ from tipstaff_sdk.errors import (
     UnknownMeasureError,
     UntrustedError,
 )
-from tipstaff_sdk.identity import Identifier
+from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.screener import Screener
 from tipstaff_sdk.settings import Settings
-from tipstaff_sdk.status import Availability, SyncState
+from tipstaff_sdk.sync.status import Availability, SyncState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

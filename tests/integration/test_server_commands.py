@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.server import AUDIENCES, enter, entry, name_of, resident_id
 from tests.support.server_process import command, free_port
-from tipstaff_server.builder import build as build_one
 from tipstaff_server.commands.app import run
 from tipstaff_server.config import Config
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.listing.build import build as build_one
 
 if TYPE_CHECKING:
     from pathlib import Path

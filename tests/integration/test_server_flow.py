@@ -30,14 +30,14 @@ from tipstaff.v1 import (
     statistics_pb2,
     statistics_pb2_grpc,
 )
-from tipstaff_sdk.assembly import assemble
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.relief import Relief, parse_segment
-from tipstaff_sdk.sealing import EpochKey, Stretch, open_sealed
+from tipstaff_sdk.listing.relief import Relief, parse_segment
+from tipstaff_sdk.listing.sealing import EpochKey, Stretch, open_sealed
+from tipstaff_sdk.packs.assembly import assemble
+from tipstaff_sdk.packs.pack import Pack
 from tipstaff_sdk.settings import Settings
-from tipstaff_sdk.transport import connect, load_wrapping_key
-from tipstaff_server.runtime import Runtime
-from tipstaff_signing.reader import Reader
+from tipstaff_sdk.sync.transport import connect, load_wrapping_key
+from tipstaff_server.deployment import Runtime
+from tipstaff_signing.reader.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,9 +18,9 @@ from tests.support.server_process import Server, command, publish, serving
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc
 from tipstaff_sdk.errors import UnavailableError
 from tipstaff_sdk.settings import Settings
-from tipstaff_sdk.transport import connect
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.workdir import development_authority
+from tipstaff_sdk.sync.transport import connect
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.workdir.make import development_authority
 from tipstaff_signing.files import write_atomic
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from sqlalchemy import select
 from tests.support.crowd import Acknowledged, Crowd
 from tests.support.databases import BACKENDS, working_directory
 from tests.support.server_process import free_port, serving
-from tipstaff_sdk.relief import parse_segment
-from tipstaff_server.models import AuditRow, DisputeRow, IdempotencyRow, ReliefRow, ReportRow, RestrictionRow
-from tipstaff_server.runtime import Runtime
+from tipstaff_sdk.listing.relief import parse_segment
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.storage.models import AuditRow, DisputeRow, IdempotencyRow, ReliefRow, ReportRow, RestrictionRow
 
 if TYPE_CHECKING:
     from pathlib import Path

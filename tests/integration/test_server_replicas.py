@@ -22,9 +22,9 @@ from tests.support.postgres import launch
 from tests.support.provider_server import wait_for
 from tests.support.server_process import free_port, serving
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc, registry_pb2, registry_pb2_grpc
-from tipstaff_server.actors import Actor
-from tipstaff_server.models import ProviderRow
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.actors import Actor
+from tipstaff_server.storage.models import ProviderRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

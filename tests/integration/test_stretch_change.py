@@ -13,16 +13,16 @@ from tests.support.provider_server import wait_for
 from tests.support.server import enter, entry, make, name_of, resident_id
 from tests.support.server_process import Server, command, free_port, publish, serving
 from tipstaff_sdk import Screener, Verdict
-from tipstaff_server.actors import Actor
-from tipstaff_server.acts import EndKind
-from tipstaff_server.models import IdentifierRow
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.actors import Actor
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import IdentifierRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tipstaff_sdk.sealing import Stretch
+    from tipstaff_sdk.listing.sealing import Stretch
 
 MEASURE = "AIR_TRAVEL"
 OPERATOR = Actor.operator("test")
@@ -92,7 +92,8 @@ def test_the_old_listing_and_the_new_one_both_decide_right(server: Server, tmp_p
 def test_a_change_that_is_killed_goes_on_where_it_was(server: Server) -> None:
     folder = str(server.config.folder)
     slow = (
-        "import sys, tipstaff_server.restretching as r; r.BATCH = 1; from tipstaff_server.cli import main; sys.argv = sys.argv[1:]; main()"
+        "import sys, tipstaff_server.registry.keys.stretch_change as r; r.BATCH = 1; "
+        "from tipstaff_server.cli import main; sys.argv = sys.argv[1:]; main()"
     )
     arguments = [sys.executable, "-c", slow, "tipstaff-server", *CHANGE[:2], "--config", folder, "--n", str(1 << 15), "--r", "8"]
     with Runtime(server.config) as runtime:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tests.support.packs import Entry, build
 from tipstaff_bloom import BloomFilter, TokenLedger, diff
-from tipstaff_sdk.assembly import assemble
 from tipstaff_sdk.errors import PackDeltaError
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_delta import PackDelta, apply_deltas
-from tipstaff_sdk.pack_diff import write_delta
+from tipstaff_sdk.packs.assembly import assemble
+from tipstaff_sdk.packs.delta import PackDelta, apply_deltas
+from tipstaff_sdk.packs.diff import write_delta
+from tipstaff_sdk.packs.pack import Pack
 
 # A version is which subjects are in it, each in one of three states. Few locators and commitments, so that they meet and share buckets.
 NUMBERS = st.integers(0, 40)

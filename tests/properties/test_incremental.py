@@ -17,16 +17,17 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multi
 
 from tests.support.builds import make_world
 from tests.support.registry import COURT, OPERATOR, entry, organisation, person, responsible
-from tipstaff_server import build_rows, builder
-from tipstaff_server.actors import Actor
-from tipstaff_server.acts import EndKind
-from tipstaff_server.amending import Amendment
-from tipstaff_server.entries import Party
+from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import EntryError, InvalidRequestError, LifecycleError, NotFoundError
-from tipstaff_server.models import DisputeState
-from tipstaff_server.posts import Dates
-from tipstaff_server.referring import Reference
-from tipstaff_server.splitting import Correction, Parts
+from tipstaff_server.listing import build as builder
+from tipstaff_server.listing import rows as build_rows
+from tipstaff_server.registry.restrictions.amendments import Amendment
+from tipstaff_server.registry.restrictions.entry import Party
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.registry.subjects.posts import Dates
+from tipstaff_server.registry.subjects.reference import Reference
+from tipstaff_server.registry.subjects.split import Correction, Parts
+from tipstaff_server.storage.models import DisputeState
 
 AIRLINE = Actor.provider("air-1", "aviation")
 MEASURES = [("AIR_TRAVEL",), ("RAIL_HIGH_CLASS",), ("AIR_TRAVEL", "RAIL_HIGH_CLASS"), ("LOAN_PRICING",)]
@@ -59,7 +60,7 @@ class Builds(RuleBasedStateMachine):
     def begin(self) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(builder, "LEAST_NUMBERS", 2)
-        self.patch.setattr("tipstaff_sdk.pack_builder.RECORDS_A_BUCKET", 2)
+        self.patch.setattr("tipstaff_sdk.packs.builder.RECORDS_A_BUCKET", 2)
         self.patch.setattr(build_rows, "AT_ONCE", 3)
         self.world = make_world(self.backend)
         self.registry = self.world.runtime.registry

@@ -18,11 +18,11 @@ from tests.support.deployment import Deployment
 from tests.support.model import Model, Restriction, Subject
 from tests.support.registry import COURT, OPERATOR, TAX, organisation, person
 from tipstaff_sdk import TipstaffError, Verdict
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_server.acts import EndKind
-from tipstaff_server.entries import Entry, Party, Responsible
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.errors import LifecycleError
-from tipstaff_server.models import DisputeState
+from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsible
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import DisputeState
 
 MEASURES = {"hotel": "STAR_HOTEL", "tour": "TOURISM", "loan": "LOAN_PRICING"}  # the last is no business of the audience
 AUTHORITIES = {"court": COURT, "tax": TAX}

@@ -11,7 +11,8 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.properties.test_reference_model import ReferenceMachine, machine_settings
-from tipstaff_sdk import decision, screener
+from tipstaff_sdk import screener
+from tipstaff_sdk.decision import decide as decision
 
 MUTATIONS = {
     "1 names are taken as they are written": ("name = canonical_name(name)", "name = str(name)"),

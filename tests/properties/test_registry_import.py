@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.registry import NOW, PEOPLE
-from tipstaff_server.administration import Administration
+from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.policies import Policies
 from tipstaff_server.errors import EntryError, FileHeaderError, VaultDataError
+from tipstaff_server.importing.columns import Columns
 from tipstaff_server.importing.convert import Converter, RowError
 from tipstaff_server.importing.dates import parse_moment, parse_term
-from tipstaff_server.importing.headers import Columns
-from tipstaff_server.importing.rows import BrokenRow, Row, read_rows
-from tipstaff_server.policies import Policies
-from tipstaff_server.vault import Vault
+from tipstaff_server.importing.formats.csv_rows import BrokenRow, Row, read_rows
+from tipstaff_server.vault.vault import Vault
 
 ADMINISTRATION = Administration.load()
 POLICIES = Policies(1, NOW, ADMINISTRATION, frozenset(), {}, {item.id: item for item in ADMINISTRATION.lists}, {})

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from tests.support.registry import AIRLINE, COURT, NOW, entry, listed, make_world, person, submit
-from tipstaff_server.acts import EndKind
 from tipstaff_server.errors import LifecycleError
-from tipstaff_server.models import DisputeState
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import DisputeState
 
 ENDS = {EndKind.RELEASE: "RELEASED", EndKind.REPAIR: "REPAIRED", EndKind.REVOKE: "REVOKED"}
 OVER = {"RELEASED", "REPAIRED", "REVOKED", "EXPIRED"}

@@ -22,7 +22,7 @@ from sqlalchemy import select
 from tests.support.databases import BACKENDS, LiveEndpoint
 from tests.support.messages import entry_message
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, registry_pb2, registry_pb2_grpc
-from tipstaff_server.models import ReliefRow
+from tipstaff_server.storage.models import ReliefRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

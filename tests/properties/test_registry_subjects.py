@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.support.registry import COURT, OPERATOR, entry, listed, make_world, organisation, person, relief, submit
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.names import canonical_name
-from tipstaff_server.acts import EndKind
-from tipstaff_server.entries import ORGANISATION, PERSON, Party, Responsible
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_server.errors import LifecycleError
-from tipstaff_server.posts import Dates
-from tipstaff_server.referring import Reference
-from tipstaff_server.splitting import Correction, Parts
+from tipstaff_server.registry.restrictions.entry import ORGANISATION, PERSON, Party, Responsible
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.registry.subjects.posts import Dates
+from tipstaff_server.registry.subjects.reference import Reference
+from tipstaff_server.registry.subjects.split import Correction, Parts
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from tests.support import identities
 from tests.support.sealed_world import AIR, DAY, EPOCH, HOUR, LOAN, MASTER, NOW, RAIL, SealedWorld, exemption, record, restriction
-from tipstaff_sdk.decision import Reason, Verdict, decide
+from tipstaff_sdk.columns.resident_kernel import ResidentKernel
+from tipstaff_sdk.decision.decide import Reason, Verdict, decide
 from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError, ReliefFormatError, TipstaffError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.names import canonical_name
-from tipstaff_sdk.numbering import canonical_number, is_canonical_resident_id
-from tipstaff_sdk.pack import Pack, SealedCopy
-from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_sdk.packing import pack_number, pack_resident_id, resident_block
-from tipstaff_sdk.relief import Relief, Segment, encode_segment, parse_segment
-from tipstaff_sdk.resident_rows import ResidentKernel
-from tipstaff_sdk.sealing import EpochKey, Stretch, open_sealed, seal
-from tipstaff_sdk.tokens import Tokeniser
+from tipstaff_sdk.identity.block import pack_number, pack_resident_id, resident_block
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_sdk.identity.numbers import canonical_number, is_canonical_resident_id
+from tipstaff_sdk.listing.relief import Relief, Segment, encode_segment, parse_segment
+from tipstaff_sdk.listing.sealing import EpochKey, Stretch, open_sealed, seal
+from tipstaff_sdk.listing.tokens import Tokeniser
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack, SealedCopy
 
 if TYPE_CHECKING:
     from tipstaff.v1 import listing_pb2

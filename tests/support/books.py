@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from tests.support import identities
 from tests.support.sealed_world import AIR, HOTEL, NOW, SealedWorld, record, restriction
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.screening import Screening
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_sdk.screening.engine import Screening
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from tipstaff_sdk.decision import Reason
-    from tipstaff_sdk.evidence import State
+    from tipstaff_sdk.decision.decide import Reason
+    from tipstaff_sdk.decision.evidence import State
 
 LISTED = identities.resident_id(1)
 HOTEL_LISTED = identities.resident_id(2)

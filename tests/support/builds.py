@@ -16,10 +16,10 @@ from tests.support.postgres import postgres
 from tests.support.registry import COURT, TurnableClock, entry, person
 from tests.support.server import make
 from tipstaff.v1 import listing_pb2
-from tipstaff_server import publishing
-from tipstaff_server.builder import Built, build
 from tipstaff_server.config import Config
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import Built, build
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -21,11 +21,11 @@ from tests.support.deployment import scratch
 from tests.support.postgres import PostgresServer, postgres
 from tests.support.registry import TurnableClock
 from tests.support.server import make
-from tipstaff_server.audit import START
+from tipstaff_server.audit.log import START
 from tipstaff_server.config import CONFIG_NAME, Config, DatabaseSection
-from tipstaff_server.endpoint import Endpoint
-from tipstaff_server.models import AuditHeadRow, Base, ReliefHeadRow
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.daemon.endpoint import Endpoint
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.storage.models import AuditHeadRow, Base, ReliefHeadRow
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

@@ -15,17 +15,17 @@ from unittest.mock import patch
 from tests.support.registry import TurnableClock
 from tests.support.server import make
 from tipstaff_sdk import Screener
-from tipstaff_sdk.keystore import FileKeyStore
+from tipstaff_sdk.keys.store import FileKeyStore
 from tipstaff_sdk.settings import Settings
-from tipstaff_server import publishing
-from tipstaff_server.builder import build
 from tipstaff_server.config import Config
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tipstaff_server.listing import ListingSubject
+    from tipstaff_server.listing.reader import ListingSubject
 
 _MEMORY = Path("/dev/shm")
 

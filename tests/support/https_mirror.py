@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-from tipstaff_server.pki import CertificateAuthority
+from tipstaff_server.certificates.development_ca import CertificateAuthority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

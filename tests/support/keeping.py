@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import delete, update
 
-from tipstaff_server.audit import AuditLog
-from tipstaff_server.models import Meta, VaultKeyRow
-from tipstaff_server.vault import Vault
-from tipstaff_server.vault_keys import check_value, registry_id_of
-from tipstaff_server.wrappers import LocalKey, expand
+from tipstaff_server.audit.log import AuditLog
+from tipstaff_server.storage.models import Meta, VaultKeyRow
+from tipstaff_server.vault.keys import check_value, registry_id_of
+from tipstaff_server.vault.vault import Vault
+from tipstaff_server.vault.wrapping import LocalKey, expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from tipstaff_sdk.pack_builder import PackBuilder
+from tipstaff_sdk.packs.builder import PackBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,10 +10,10 @@ import threading
 import time
 
 from tests.support.provider_world import MEASURE, resident_id
-from tipstaff_sdk.decision import Outcome, Reason, Verdict
+from tipstaff_sdk.decision.decide import Outcome, Reason, Verdict
 from tipstaff_sdk.errors import TransportError
 from tipstaff_sdk.screener import Screener
-from tipstaff_sdk.status import SyncState
+from tipstaff_sdk.sync.status import SyncState
 
 NAME = "张三"
 

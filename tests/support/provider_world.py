@@ -11,12 +11,12 @@ import numpy as np
 
 from tipstaff.v1 import catalogue_pb2, identity_pb2, listing_pb2
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.names import canonical_name
-from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_sdk.relief import encode_segment
-from tipstaff_sdk.sealing import EpochKey, Stretch, seal
-from tipstaff_server.pki import CertificateAuthority
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_sdk.listing.relief import encode_segment
+from tipstaff_sdk.listing.sealing import EpochKey, Stretch, seal
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_server.certificates.development_ca import CertificateAuthority
 from tipstaff_signing import Repository, Versions, create_key_files
 
 if TYPE_CHECKING:

@@ -10,19 +10,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tests.support.postgres import postgres
-from tipstaff_sdk.relief import Relief, Segment
-from tipstaff_server import setup
-from tipstaff_server.actors import Actor
-from tipstaff_server.administration import Administration
+from tipstaff_sdk.listing.relief import Relief, Segment
+from tipstaff_server.administration.document import Administration
 from tipstaff_server.config import StretchSection
-from tipstaff_server.database import Database
-from tipstaff_server.entries import ORGANISATION, PERSON, Entry, Party, Responsible
-from tipstaff_server.registry import Registry
-from tipstaff_server.synthetic import Synthetic
-from tipstaff_server.vault import Vault, create_key_file
+from tipstaff_server.domain.actors import Actor
+from tipstaff_server.importing.synthetic.lists import Synthetic
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.registry.registry import Registry
+from tipstaff_server.registry.restrictions.entry import ORGANISATION, PERSON, Entry, Party, Responsible
+from tipstaff_server.storage.database import Database
+from tipstaff_server.vault.vault import Vault, create_key_file
 
 if TYPE_CHECKING:
-    from tipstaff_sdk.identity import Identifier
+    from tipstaff_sdk.identity.identifier import Identifier
 
 NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
 OPERATOR = Actor.operator("test")

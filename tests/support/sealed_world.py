@@ -9,18 +9,18 @@ import numpy as np
 
 from tipstaff.v1 import catalogue_pb2, identity_pb2, listing_pb2
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.catalogue import Catalogue
-from tipstaff_sdk.evidence import State
-from tipstaff_sdk.names import canonical_name
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_sdk.relief import Relief, Segment
-from tipstaff_sdk.sealing import EpochKey, Stretch, seal
+from tipstaff_sdk.decision.evidence import State
+from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_sdk.listing.catalogue import Catalogue
+from tipstaff_sdk.listing.relief import Relief, Segment
+from tipstaff_sdk.listing.sealing import EpochKey, Stretch, seal
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tipstaff_sdk.identity import Identifier
+    from tipstaff_sdk.identity.identifier import Identifier
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 AUDIENCE = "aviation"

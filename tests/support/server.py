@@ -6,17 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import identity_pb2
-from tipstaff_sdk.identity import Identifier
-from tipstaff_server.actors import Actor
-from tipstaff_server.entries import Entry, Party
-from tipstaff_server.workdir import Plan, Provider, initialise
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_server.domain.actors import Actor
+from tipstaff_server.registry.restrictions.entry import Entry, Party
+from tipstaff_server.workdir.make import Plan, Provider, initialise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from tipstaff_server.config import Config
-    from tipstaff_server.registry import Registry
+    from tipstaff_server.registry.registry import Registry
 
 AUDIENCES = ("aviation", "rail", "hospitality", "banking")
 MEASURES = ("AIR_TRAVEL", "RAIL_HIGH_CLASS", "STAR_HOTEL", "LOAN_PRICING")

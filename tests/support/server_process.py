@@ -16,9 +16,9 @@ import pytest
 
 from tests.support import prepared
 from tests.support.server import AUDIENCES, enter, entry, make
-from tipstaff_server import publishing
-from tipstaff_server.builder import build
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from cryptography import x509
 
-from tipstaff_server.pki import CertificateAuthority
+from tipstaff_server.certificates.development_ca import CertificateAuthority
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

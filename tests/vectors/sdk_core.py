@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from tests.support.identities import with_resident_check
 from tests.support.sealed_world import exemption, record, restriction
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.names import canonical_name
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_sdk.pack_diff import write_delta
-from tipstaff_sdk.relief import encode_segment
-from tipstaff_sdk.sealing import EpochKey, Stretch, seal
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_sdk.listing.relief import encode_segment
+from tipstaff_sdk.listing.sealing import EpochKey, Stretch, seal
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.diff import write_delta
+from tipstaff_sdk.packs.pack import Pack
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tipstaff_sdk.errors import FormatError
-from tipstaff_sdk.identity import IdentifierKind
+from tipstaff_sdk.identity.identifier import IdentifierKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tipstaff_sdk.book.arrow_library import pyarrow
-from tipstaff_sdk.decision import Decision, Reason, Verdict
-from tipstaff_sdk.screening import BAD
+from tipstaff_sdk.decision.decide import Decision, Reason, Verdict
+from tipstaff_sdk.screening.engine import BAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,8 +9,8 @@ import numpy as np
 
 from tipstaff_sdk.book.layout import kind_of
 from tipstaff_sdk.errors import InvalidIdentifierError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.screening import People
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.screening.engine import People
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tipstaff_sdk.book.batches import Batch
-    from tipstaff_sdk.catalogue import Catalogue
-    from tipstaff_sdk.evidence import Service
+    from tipstaff_sdk.decision.evidence import Service
+    from tipstaff_sdk.listing.catalogue import Catalogue
 
 __all__ = ["people_of", "typed_service"]
 

@@ -1,7 +1,7 @@
 """One run over a book, in four steps that overlap.
 
 1. The source is read in blocks of 4 MiB (csv_blocks.py) or batches of 65,536 rows (parquet_rows.py), front to back.
-2. Worker threads parse each block and settle it (screening.py): numbers to tokens, tokens through the filter, names looked through.
+2. Worker threads parse each block and settle it (screening/engine.py): numbers to tokens, tokens through the filter, names looked through.
 3. What the filter asks to prove goes to the same workers, one task a person: a stretch, the record, the decision.
 4. Blocks are written in order. Every few seconds the files are brought to the disk and a checkpoint says how far they go.
 
@@ -27,9 +27,9 @@ from tipstaff_sdk.book.layout import Asked, Layout
 from tipstaff_sdk.book.output import REJECTS_HEADER, ResultWriter, rejects_text
 from tipstaff_sdk.book.people import people_of, typed_service
 from tipstaff_sdk.book.source import Source, open_source
-from tipstaff_sdk.decision import Decision, Reason, Verdict
+from tipstaff_sdk.decision.decide import Decision, Reason, Verdict
 from tipstaff_sdk.errors import FormatError, StorageError
-from tipstaff_sdk.screening import BAD, Screening, by_person
+from tipstaff_sdk.screening.engine import BAD, Screening, by_person
 from tipstaff_signing.files import fsync_dir
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from tipstaff_sdk.book.batches import Batch
-    from tipstaff_sdk.screening import Hit, Settled
+    from tipstaff_sdk.screening.engine import Hit, Settled
 
 __all__ = ["Job", "Summary", "screen_book"]
 

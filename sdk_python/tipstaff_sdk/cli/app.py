@@ -15,9 +15,9 @@ from tipstaff_sdk.book.people import typed_service
 from tipstaff_sdk.book.run import Job
 from tipstaff_sdk.cli import bundle, render
 from tipstaff_sdk.cli.screening import screen_file
-from tipstaff_sdk.decision import Verdict
+from tipstaff_sdk.decision.decide import Verdict
 from tipstaff_sdk.errors import ClosedError, ConfigurationError, OutboxError, StorageError, TipstaffError, TransportError, UntrustedError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_sdk.screener import Screener
 from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.texts import text

@@ -7,10 +7,10 @@ from typing import Annotated, Final
 
 import typer
 
-from tipstaff_sdk.bundles import export_bundle, import_bundle
 from tipstaff_sdk.settings import Settings
-from tipstaff_sdk.sources import choose
-from tipstaff_sdk.transport import connect
+from tipstaff_sdk.sync.bundles import export_bundle, import_bundle
+from tipstaff_sdk.sync.fetchers import choose
+from tipstaff_sdk.sync.transport import connect
 
 __all__ = ["app"]
 

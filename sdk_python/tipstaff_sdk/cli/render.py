@@ -15,9 +15,9 @@ from tipstaff_sdk.texts import text
 
 if TYPE_CHECKING:
     from tipstaff_sdk.book.run import Summary
-    from tipstaff_sdk.decision import Decision
-    from tipstaff_sdk.disputing import DisputeProgress
-    from tipstaff_sdk.status import Status
+    from tipstaff_sdk.decision.decide import Decision
+    from tipstaff_sdk.enforcement.disputes import DisputeProgress
+    from tipstaff_sdk.sync.status import Status
 
 __all__ = ["decision", "decision_fields", "progress", "status", "status_fields", "summary", "summary_fields"]
 

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 import yaml
 
-from tipstaff_server import setup
-from tipstaff_server.administration import Administration
-from tipstaff_server.administration_changes import differences, load_version, versions
+from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.versions import differences, load_version, versions
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  as above
 from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json, this_operator
 from tipstaff_server.config import Config
+from tipstaff_server.registry import facts as setup
 
 __all__ = ["CHANGED", "app"]
 

@@ -39,7 +39,7 @@ PARTS: Final = (
     Part(("build", "sign-off", "publish"), "publish"),
     Part(("mirror",), "mirror"),
     Part(("prune",), "prune"),
-    Part(("import",), "import_"),
+    Part(("import",), "import_list"),
     Part(("generate",), "generate"),
     Part(("stats",), "stats"),
     Part(("release", "repair", "revoke"), "end"),

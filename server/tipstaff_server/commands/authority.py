@@ -9,8 +9,8 @@ import typer
 
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import Config
-from tipstaff_server.officers import add_officer
-from tipstaff_server.revoking import revoke_officer
+from tipstaff_server.workdir.officers import add_officer
+from tipstaff_server.workdir.revoke import revoke_officer
 
 __all__ = ["app"]
 

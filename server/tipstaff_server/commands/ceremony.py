@@ -9,17 +9,17 @@ import typer
 
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import Config
-from tipstaff_server.keyring import Ring, open_repository, public_of, roles_of
-from tipstaff_signing.ceremony import Draft, complete, sign_parts, signatures_to_bytes
+from tipstaff_server.repository.keyring import Ring, open_repository, public_of, roles_of
+from tipstaff_signing.ceremony.draft import Draft, complete, sign_parts, signatures_to_bytes
+from tipstaff_signing.ceremony.rotation import Changes, Rotation
 from tipstaff_signing.errors import KeyFileError, ProposalError, RepositoryError
 from tipstaff_signing.files import storage_errors, write_atomic
-from tipstaff_signing.keys import KeyFolder
-from tipstaff_signing.rotation import Changes, Rotation
+from tipstaff_signing.keys.files import KeyFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tipstaff_signing.library import Key
+    from tipstaff_signing.tuf_names import Key
 
 __all__ = ["export", "import_", "sign"]
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tipstaff_server.amending import Amendment
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
 from tipstaff_server.commands.registry_options import JsonOption, ReasonOption, identity_of, open_registry, print_json, this_operator
-from tipstaff_server.following import MAX_PAGE, WantedDisputes
-from tipstaff_server.models import DisputeGround, DisputeState
-from tipstaff_server.repeating import Precondition
+from tipstaff_server.registry.disputes.cases import MAX_PAGE, WantedDisputes
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.amendments import Amendment
+from tipstaff_server.storage.models import DisputeGround, DisputeState
 
 if TYPE_CHECKING:
-    from tipstaff_server.answering import Outcome
-    from tipstaff_server.following import DisputeCase
+    from tipstaff_server.registry.disputes.answer import Outcome
+    from tipstaff_server.registry.disputes.cases import DisputeCase
 
 __all__ = ["OVERDUE", "app"]
 

@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
 from tipstaff_server.commands.registry_options import JsonOption, ReasonOption, identity_of, open_registry, print_json, this_operator
-from tipstaff_server.drafting import MAX_BATCH, Approval, Approved
+from tipstaff_server.registry.restrictions.drafts import MAX_BATCH, Approval, Approved
 
 __all__ = ["REFUSED", "app"]
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import typer
 
-from tipstaff_server.acts import EndKind
 from tipstaff_server.commands.options import ConfigOption
 from tipstaff_server.commands.registry_options import (
     IdArgument,
@@ -15,6 +14,7 @@ from tipstaff_server.commands.registry_options import (
     print_json,
     this_operator,
 )
+from tipstaff_server.registry.restrictions.transitions import EndKind
 
 __all__ = ["app"]
 

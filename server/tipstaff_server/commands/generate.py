@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server.commands.import_ import progress_bar
+from tipstaff_server.commands.import_list import progress_bar
 from tipstaff_server.errors import ImportFileError
-from tipstaff_server.synthetic import Synthetic
-from tipstaff_server.synthetic_files import BrokenLine, write_csv
+from tipstaff_server.importing.synthetic.files import BrokenLine, write_csv
+from tipstaff_server.importing.synthetic.lists import Synthetic
 
 __all__ = ["app"]
 

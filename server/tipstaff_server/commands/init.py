@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server import setup, workdir
-from tipstaff_server.actors import Actor
-from tipstaff_server.commands import members
+from tipstaff_server.commands import provider as members
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import CONFIG_NAME, Config
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.revoking import revoke_provider
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.wrapping import read_public
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.workdir import make as workdir
+from tipstaff_server.workdir.revoke import revoke_provider
+from tipstaff_server.workdir.wrapping_keys import read_public
 
 __all__ = ["app", "provider_app"]
 

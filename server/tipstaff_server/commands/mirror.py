@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_sdk.mirror import MirrorFetcher, is_mirror_url
+from tipstaff_sdk.sync.mirror import MirrorFetcher, is_mirror_url
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import Config
 from tipstaff_server.errors import PublicationError
-from tipstaff_server.keyring import open_repository
-from tipstaff_signing.fetchers import DirectoryFetcher, Fetcher
-from tipstaff_signing.mirroring import mirror as bring_up_to_date
-from tipstaff_signing.mirroring import survey
+from tipstaff_server.repository.keyring import open_repository
+from tipstaff_signing.reader.fetchers import DirectoryFetcher, Fetcher
+from tipstaff_signing.reader.mirror import mirror as bring_up_to_date
+from tipstaff_signing.reader.mirror import survey
 
 __all__ = ["app"]
 

@@ -11,7 +11,7 @@ from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.errors import PublicationError
 
 if TYPE_CHECKING:
-    from tipstaff_server.runtime import Runtime
+    from tipstaff_server.deployment import Runtime
 
 __all__ = ["REFUSED", "AudienceOption", "ConfigOption", "chosen_audiences", "config_file"]
 

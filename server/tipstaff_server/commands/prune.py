@@ -10,8 +10,8 @@ from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import AudienceOption, ConfigOption, config_file
 from tipstaff_server.config import Config
 from tipstaff_server.errors import PublicationError
-from tipstaff_server.keyring import open_repository
-from tipstaff_signing.pruning import prune as prune_view
+from tipstaff_server.repository.keyring import open_repository
+from tipstaff_signing.repository.pruning import prune as prune_view
 
 __all__ = ["app"]
 

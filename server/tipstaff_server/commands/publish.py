@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tipstaff_server import publishing
-from tipstaff_server.builder import Built
-from tipstaff_server.builder import build as build_one
 from tipstaff_server.commands.options import REFUSED, AudienceOption, ConfigOption, chosen_audiences, config_file
 from tipstaff_server.config import Config
-from tipstaff_server.parallel import Outcome, for_each
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import Built
+from tipstaff_server.listing.build import build as build_one
+from tipstaff_server.processes.per_audience import Outcome, for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

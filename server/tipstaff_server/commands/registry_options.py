@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tipstaff_server.actors import Actor
 from tipstaff_server.config import Config
+from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.registry import Registry
+from tipstaff_server.registry.registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from tipstaff_server.commands.registry_options import JsonOption, open_registry,
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tipstaff_server.remedies import Remedy
+    from tipstaff_server.registry.restrictions.remedies import Remedy
 
 __all__ = ["app"]
 

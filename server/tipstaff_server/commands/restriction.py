@@ -11,8 +11,7 @@ import typer
 from google.protobuf.json_format import Parse, ParseError
 
 from tipstaff.v1 import registry_pb2
-from tipstaff_sdk.identity import Identifier
-from tipstaff_server.amending import Amendment
+from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_server.commands import drafts
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
 from tipstaff_server.commands.registry_options import (
@@ -24,15 +23,16 @@ from tipstaff_server.commands.registry_options import (
     print_json,
     this_operator,
 )
-from tipstaff_server.entries import Entry
+from tipstaff_server.domain.lifecycle import State  # noqa: TC001  typer reads it when the command is made
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.lifecycle import State  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.looking import MAX_PAGE, Wanted
-from tipstaff_server.repeating import Precondition
-from tipstaff_server.submitting import SubmitStatus
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.amendments import Amendment
+from tipstaff_server.registry.restrictions.entry import Entry
+from tipstaff_server.registry.restrictions.search import MAX_PAGE, Wanted
+from tipstaff_server.registry.restrictions.submission import SubmitStatus
 
 if TYPE_CHECKING:
-    from tipstaff_server.acts import RestrictionSummary
+    from tipstaff_server.registry.restrictions.transitions import RestrictionSummary
 
 __all__ = ["app"]
 

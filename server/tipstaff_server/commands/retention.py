@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tipstaff_sdk.identity import Identifier, IdentifierKind
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
 from tipstaff_server.commands.registry_options import open_registry, this_operator
 from tipstaff_server.config import Config
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.retention import append
+from tipstaff_server.registry.erasure import append
 
 if TYPE_CHECKING:
-    from tipstaff_server.retention import Erased
+    from tipstaff_server.registry.erasure import Erased
 
 __all__ = ["app"]
 

@@ -9,9 +9,9 @@ import typer
 from tipstaff_server import logs
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import Config
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.serve import Pace
-from tipstaff_server.serve import serve as run
+from tipstaff_server.daemon.loops import Pace
+from tipstaff_server.daemon.loops import serve as run
+from tipstaff_server.deployment import Runtime
 from tipstaff_server.services.distribution import HEARTBEAT_SECONDS
 
 __all__ = ["app"]

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tipstaff_server.commands.import_ import progress_bar
+from tipstaff_server.commands.import_list import progress_bar
 from tipstaff_server.commands.options import AudienceOption, ConfigOption, chosen_audiences, config_file
 from tipstaff_server.commands.registry_options import this_operator
 from tipstaff_server.config import Config
+from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.runtime import Runtime
 
 if TYPE_CHECKING:
-    from tipstaff_server.stretches import Numbered
+    from tipstaff_server.vault.stretch import Numbered
 
 __all__ = ["change_stretch"]
 

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tipstaff_sdk.identity import Identifier, IdentifierKind
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
 from tipstaff_server.commands.registry_options import JsonOption, ReasonOption, open_registry, print_json, this_operator
-from tipstaff_server.entries import PERSON, Party, Responsible
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.posts import Dates
-from tipstaff_server.referring import Reference
-from tipstaff_server.splitting import Correction, Parts
+from tipstaff_server.registry.restrictions.entry import PERSON, Party, Responsible
+from tipstaff_server.registry.subjects.posts import Dates
+from tipstaff_server.registry.subjects.reference import Reference
+from tipstaff_server.registry.subjects.split import Correction, Parts
 
 if TYPE_CHECKING:
-    from tipstaff_server.posts import Post
-    from tipstaff_server.showing import SubjectView
+    from tipstaff_server.registry.subjects.posts import Post
+    from tipstaff_server.registry.subjects.view import SubjectView
 
 __all__ = ["app"]
 

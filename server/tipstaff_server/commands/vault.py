@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server import rekeying
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import ConfigOption
 from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json, this_operator
-from tipstaff_server.sealed import BATCH
-from tipstaff_server.sealed import reencrypt as encrypt_anew
-from tipstaff_server.wrappers import create_key
+from tipstaff_server.registry.keys import rotation as rekeying
+from tipstaff_server.registry.keys.reencryption import BATCH
+from tipstaff_server.registry.keys.reencryption import reencrypt as encrypt_anew
+from tipstaff_server.vault.wrapping import create_key
 
 __all__ = ["app"]
 

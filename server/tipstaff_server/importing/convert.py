@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, cast
 
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.errors import InvalidIdentifierError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_server.entries import ORGANISATION, PERSON, Entry, Party, Responsible
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.errors import EntryCode, EntryError
+from tipstaff_server.importing.columns import Columns, Field, kind_of, subject_type_of
 from tipstaff_server.importing.dates import add_duration, parse_moment, parse_term
-from tipstaff_server.importing.headers import Columns, Field, kind_of, subject_type_of
-from tipstaff_server.importing.values import Item, texts_of
+from tipstaff_server.importing.formats.values import Item, texts_of
+from tipstaff_server.registry.restrictions.entry import ORGANISATION, PERSON, Entry, Party, Responsible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from tipstaff_server.administration import List
-    from tipstaff_server.importing.values import Cell
-    from tipstaff_server.policies import Policies
+    from tipstaff_server.administration.document import List
+    from tipstaff_server.administration.policies import Policies
+    from tipstaff_server.importing.formats.values import Cell
 
 __all__ = ["Converter", "RowError"]
 

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc
 from tipstaff.v1.identity_pb2 import BilingualText
-from tipstaff_server.actors import ActorKind
-from tipstaff_server.amending import Amendment
+from tipstaff_server.domain.actors import ActorKind
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.following import DEFAULT_PAGE, MAX_PAGE, WantedDisputes
-from tipstaff_server.gate import Context, actor_of, caller_of
-from tipstaff_server.models import DisputeGround, DisputeState
-from tipstaff_server.repeating import Precondition
+from tipstaff_server.registry.disputes.cases import DEFAULT_PAGE, MAX_PAGE, WantedDisputes
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.amendments import Amendment
+from tipstaff_server.rpc.gate import Context, actor_of, caller_of
 from tipstaff_server.services.drafts import summary_message
 from tipstaff_server.services.moments import moment_of
+from tipstaff_server.storage.models import DisputeGround, DisputeState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tipstaff_server.answering import Outcome
-    from tipstaff_server.disputes import Dispute
-    from tipstaff_server.following import DisputeCase, Progress
-    from tipstaff_server.limits import CallerLimits
-    from tipstaff_server.registry import Registry
+    from tipstaff_server.registry.disputes.answer import Outcome
+    from tipstaff_server.registry.disputes.cases import DisputeCase, Progress
+    from tipstaff_server.registry.disputes.open import Dispute
+    from tipstaff_server.registry.registry import Registry
+    from tipstaff_server.rpc.limits import CallerLimits
 
 __all__ = ["DisputeService"]
 

@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import distribution_pb2
-from tipstaff_server.buckets import PublishedBuckets
+from tipstaff_server.distribution.acknowledgements import Acknowledgements, Keep
+from tipstaff_server.distribution.buckets import PublishedBuckets
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
-from tipstaff_server.gate import Context, caller_of
 from tipstaff_server.logs import log_debug
-from tipstaff_server.published import Published
-from tipstaff_server.rpc_errors import OffsetError
-from tipstaff_server.services.acknowledging import Acknowledgements, Keep
+from tipstaff_server.repository.published import Published
+from tipstaff_server.rpc.gate import Context, caller_of
+from tipstaff_server.rpc.statuses import OffsetError
 from tipstaff_server.services.remedies import RemedyCalls
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from tipstaff_server.epochs import EpochKeys
-    from tipstaff_server.feed import AudienceFeed
-    from tipstaff_server.limits import CallerLimits
-    from tipstaff_server.remedies import Remedies
-    from tipstaff_signing.repository import Repository
+    from tipstaff_server.distribution.feed import AudienceFeed
+    from tipstaff_server.registry.restrictions.remedies import Remedies
+    from tipstaff_server.rpc.limits import CallerLimits
+    from tipstaff_server.vault.epochs import EpochKeys
+    from tipstaff_signing.repository.repository import Repository
 
 __all__ = ["DistributionService"]
 

@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
-from tipstaff_server.drafting import Approval
-from tipstaff_server.gate import Context, actor_of, caller_of
-from tipstaff_server.repeating import Precondition
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.drafts import Approval
+from tipstaff_server.rpc.gate import Context, actor_of, caller_of
 
 if TYPE_CHECKING:
-    from tipstaff_server.acts import RestrictionSummary
-    from tipstaff_server.drafting import Approved, Drafting
+    from tipstaff_server.registry.restrictions.drafts import Approved, Drafting
+    from tipstaff_server.registry.restrictions.transitions import RestrictionSummary
 
 __all__ = ["DraftCalls", "summary_message"]
 

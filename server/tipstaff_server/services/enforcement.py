@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import enforcement_pb2, enforcement_pb2_grpc
-from tipstaff_server.gate import Context, caller_of
+from tipstaff_server.rpc.gate import Context, caller_of
 
 if TYPE_CHECKING:
-    from tipstaff_server.feedback import Feedback
+    from tipstaff_server.enforcement.reports import Feedback
 
 __all__ = ["EnforcementService"]
 

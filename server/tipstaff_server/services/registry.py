@@ -6,27 +6,27 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import registry_pb2
-from tipstaff_sdk.identity import Identifier
-from tipstaff_server.acts import EndKind
-from tipstaff_server.amending import Amendment
-from tipstaff_server.entries import Entry
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_server.certificates.caller import Role
+from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import EntryError, InvalidRequestError, PermissionDeniedError
-from tipstaff_server.gate import Context, actor_of, caller_of
-from tipstaff_server.lifecycle import State
-from tipstaff_server.looking import DEFAULT_PAGE, MAX_PAGE, Wanted
-from tipstaff_server.repeating import Precondition
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.amendments import Amendment
+from tipstaff_server.registry.restrictions.entry import Entry
+from tipstaff_server.registry.restrictions.search import DEFAULT_PAGE, MAX_PAGE, Wanted
+from tipstaff_server.registry.restrictions.submission import SubmitStatus
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.rpc.gate import Context, actor_of, caller_of
 from tipstaff_server.services.drafts import DraftCalls, summary_message
 from tipstaff_server.services.moments import moment_of
 from tipstaff_server.services.subjects import SubjectCalls
-from tipstaff_server.submitting import SubmitStatus
-from tipstaff_server.tls_identity import Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tipstaff_server.actors import Actor
-    from tipstaff_server.registry import Registry
-    from tipstaff_server.tls_identity import Caller
+    from tipstaff_server.certificates.caller import Caller
+    from tipstaff_server.domain.actors import Actor
+    from tipstaff_server.registry.registry import Registry
 
 __all__ = ["RegistryService", "moment_of"]
 

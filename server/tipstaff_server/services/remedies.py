@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc, enforcement_pb2
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.gate import Context, actor_of, caller_of
-from tipstaff_server.models import RemedyOutcome
+from tipstaff_server.rpc.gate import Context, actor_of, caller_of
+from tipstaff_server.storage.models import RemedyOutcome
 
 if TYPE_CHECKING:
-    from tipstaff_server.remedies import Remedies, Remedy
+    from tipstaff_server.registry.restrictions.remedies import Remedies, Remedy
 
 __all__ = ["RemedyCalls", "remedy_message"]
 

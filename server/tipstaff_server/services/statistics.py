@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import statistics_pb2, statistics_pb2_grpc
+from tipstaff_server.enforcement.lag import supervise
+from tipstaff_server.enforcement.statistics import statistics
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.lagging import supervise
-from tipstaff_server.statistics import statistics
 
 if TYPE_CHECKING:
-    from tipstaff_server.gate import Context
-    from tipstaff_server.lagging import Allowed
-    from tipstaff_server.registry import Registry
+    from tipstaff_server.enforcement.lag import Allowed
+    from tipstaff_server.registry.registry import Registry
+    from tipstaff_server.rpc.gate import Context
 
 __all__ = ["StatisticsService"]
 

@@ -6,21 +6,21 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tipstaff.v1 import identity_pb2, registry_pb2
-from tipstaff_sdk.identity import Identifier
-from tipstaff_server.entries import PERSON, Party, Responsible
-from tipstaff_server.gate import Context, actor_of, caller_of
-from tipstaff_server.posts import Dates
-from tipstaff_server.referring import Reference
-from tipstaff_server.repeating import Precondition
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.entry import PERSON, Party, Responsible
+from tipstaff_server.registry.subjects.posts import Dates
+from tipstaff_server.registry.subjects.reference import Reference
+from tipstaff_server.registry.subjects.split import Correction, Parts
+from tipstaff_server.rpc.gate import Context, actor_of, caller_of
 from tipstaff_server.services.moments import moment_of
-from tipstaff_server.splitting import Correction, Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tipstaff_server.posts import Post
-    from tipstaff_server.registry import Registry
-    from tipstaff_server.showing import SubjectView
+    from tipstaff_server.registry.registry import Registry
+    from tipstaff_server.registry.subjects.posts import Post
+    from tipstaff_server.registry.subjects.view import SubjectView
 
 __all__ = ["SubjectCalls"]
 

@@ -15,7 +15,7 @@ from benchmarks.big_list import case_number, write_list
 from benchmarks.plan import Figures, Plan
 from benchmarks.suites import LONG, SUITES
 from tests.support.identities import is_resident_id
-from tipstaff_sdk.identity import Identifier
+from tipstaff_sdk.identity.identifier import Identifier
 
 if TYPE_CHECKING:
     from pathlib import Path

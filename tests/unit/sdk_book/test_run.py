@@ -23,7 +23,7 @@ from tests.support.books import AIR, GHOST, HOTEL, HOTEL_LISTED, LISTED, NAME, P
 from tests.support.sealed_world import NOW
 from tipstaff_sdk.book import Asked, Job, csv_blocks, parquet_rows, run, screen_book
 from tipstaff_sdk.book.checkpoint import Checkpoint
-from tipstaff_sdk.decision import Reason, Verdict
+from tipstaff_sdk.decision.decide import Reason, Verdict
 from tipstaff_sdk.errors import (
     ConfigurationError,
     FormatError,
@@ -161,7 +161,7 @@ def test_separators_are_found_out(desk: Desk, tmp_path: Path, delimiter: str) ->
 def test_kinds_of_number_by_column(desk: Desk, tmp_path: Path) -> None:
     made = world()
     from tests.support.sealed_world import restriction  # noqa: PLC0415  for this test only
-    from tipstaff_sdk.identity import Identifier, IdentifierKind  # noqa: PLC0415
+    from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind  # noqa: PLC0415
 
     made.list(Identifier(IdentifierKind.PASSPORT, PASSPORT), NAME, restriction(3))
     rows = [

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import identities
-from tipstaff_sdk import arrow
-from tipstaff_sdk.arrow import arrow_pieces
+from tipstaff_sdk.columns import arrow
+from tipstaff_sdk.columns.arrow import arrow_pieces
+from tipstaff_sdk.columns.names import Names
 from tipstaff_sdk.errors import InvalidColumnError, InvalidNameError
-from tipstaff_sdk.name_columns import Names
-from tipstaff_sdk.names import canonical_name
-from tipstaff_sdk.tokens import Tokeniser
+from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_sdk.listing.tokens import Tokeniser
 
 STANDARD = "11010519491231002X"
 LAYOUTS = {

@@ -6,9 +6,9 @@ import hashlib
 import re
 from pathlib import Path
 
-from tipstaff_sdk.bucket_tree import BucketTree, open_answer, padded, survey
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_builder import PackBuilder
+from tipstaff_sdk.packs.bucket_tree import BucketTree, open_answer, padded, survey
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack
 
 PAGE = Path(__file__).parents[3] / "docs" / "formats" / "buckets.md"
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tipstaff.v1 import listing_pb2
-from tipstaff_sdk.bucket_tree import BucketTree, check_parameters, open_answer, padded, survey
 from tipstaff_sdk.errors import PackFormatError, ParametersError, UntrustedError
-from tipstaff_sdk.pack import Pack, parse_bucket
-from tipstaff_sdk.pack_builder import PackBuilder
+from tipstaff_sdk.packs.bucket_tree import BucketTree, check_parameters, open_answer, padded, survey
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack, parse_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable

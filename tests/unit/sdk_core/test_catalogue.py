@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.sealed_world import AIR, GREEN, HOTEL, RAIL, bilingual, catalogue_message, hotel, measure, rail
 from tipstaff.v1 import catalogue_pb2
-from tipstaff_sdk.catalogue import Catalogue, Force, Nature
 from tipstaff_sdk.errors import CatalogueError, InvalidServiceError, UnknownMeasureError
+from tipstaff_sdk.listing.catalogue import Catalogue, Force, Nature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

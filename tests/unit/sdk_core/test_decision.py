@@ -29,8 +29,7 @@ from tests.support.sealed_world import (
     restriction,
 )  # fmt: skip
 from tipstaff.v1 import catalogue_pb2, enforcement_pb2, identity_pb2
-from tipstaff_sdk.catalogue import Force, Nature
-from tipstaff_sdk.decision import Decision, Outcome, Reason, State, Verdict, decide, decide_hit
+from tipstaff_sdk.decision.decide import Decision, Outcome, Reason, State, Verdict, decide, decide_hit
 from tipstaff_sdk.errors import (
     InvalidIdentifierError,
     InvalidNameError,
@@ -42,11 +41,12 @@ from tipstaff_sdk.errors import (
     UnavailableError,
     UnknownMeasureError,
 )  # fmt: skip
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.records import Capacity
-from tipstaff_sdk.relief import Segment
-from tipstaff_sdk.sealing import EpochKey, seal
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.listing.catalogue import Force, Nature
+from tipstaff_sdk.listing.records import Capacity
+from tipstaff_sdk.listing.relief import Segment
+from tipstaff_sdk.listing.sealing import EpochKey, seal
+from tipstaff_sdk.packs.pack import Pack
 
 PERSON = Identifier.resident_id(identities.resident_id(1))
 OTHER = Identifier.resident_id(identities.resident_id(2))

@@ -11,9 +11,9 @@ from tests.support import identities
 from tests.support.sealed_world import AIR, GREEN, LOAN, NOW, SealedWorld, exemption, restriction
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk import texts
-from tipstaff_sdk.decision import Reason, decide
+from tipstaff_sdk.decision.decide import Reason, decide
 from tipstaff_sdk.errors import CatalogueError, ConfigurationError
-from tipstaff_sdk.identity import Identifier
+from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.texts import Bilingual, text
 
 PERSON = Identifier.resident_id(identities.resident_id(1))

@@ -9,10 +9,10 @@ import pytest
 
 from tests.support import identities
 from tests.support.sealed_world import AIR, DAY, HOUR, NOW, SealedWorld, exemption, restriction
-from tipstaff_sdk.decision import State, decide
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.relief import Relief, Segment
-from tipstaff_sdk.screening import Screening
+from tipstaff_sdk.decision.decide import State, decide
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_sdk.listing.relief import Relief, Segment
+from tipstaff_sdk.screening.engine import Screening
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)

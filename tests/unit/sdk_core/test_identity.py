@@ -13,8 +13,8 @@ from stdnum.cn import ric, uscc
 from tests.support import identities
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.errors import InvalidIdentifierError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.numbering import canonical_number, is_canonical_resident_id, organisation_check_character, resident_check_character
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.identity.numbers import canonical_number, is_canonical_resident_id, organisation_check_character, resident_check_character
 
 KIND = IdentifierKind
 STANDARD = "11010519491231002X"  # the example in GB 11643-1999

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tipstaff_sdk.errors import InvalidNameError
-from tipstaff_sdk.names import DOT, canonical_name
+from tipstaff_sdk.identity.names import DOT, canonical_name
 
 SAME = [
     ("plain", "张三丰", "张三丰"),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tipstaff_sdk.errors import ClosedError, PackFormatError
-from tipstaff_sdk.pack import Pack, SealedCopy, parse_bucket
-from tipstaff_sdk.pack_builder import PackBuilder
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack, SealedCopy, parse_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +143,7 @@ def test_bucket_bits_out_of_bounds_are_refused(bits: int) -> None:
 def test_records_beyond_memory_wait_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     records = entries(200)
     whole = build(records)
-    monkeypatch.setattr("tipstaff_sdk.pack_builder._SPOOL_IN_MEMORY", 4096)
+    monkeypatch.setattr("tipstaff_sdk.packs.builder._SPOOL_IN_MEMORY", 4096)
     assert build(records) == whole
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from tests.support.packs import Entry, build, entries
 from tipstaff_bloom import BloomFilter, DeltaError, diff
-from tipstaff_sdk.assembly import assemble
 from tipstaff_sdk.errors import FormatError, PackDeltaError, PackFormatError
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_delta import HEADER, PackDelta, apply_deltas
-from tipstaff_sdk.pack_diff import write_delta
+from tipstaff_sdk.packs.assembly import assemble
+from tipstaff_sdk.packs.delta import HEADER, PackDelta, apply_deltas
+from tipstaff_sdk.packs.diff import write_delta
+from tipstaff_sdk.packs.pack import Pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.support.packs import Entry, build, entries
-from tipstaff_sdk.bucket_tree import describe, survey
 from tipstaff_sdk.errors import PackFormatError
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_builder import numbers_in_buckets
-from tipstaff_sdk.pack_merge import merge
+from tipstaff_sdk.packs.bucket_tree import describe, survey
+from tipstaff_sdk.packs.builder import numbers_in_buckets
+from tipstaff_sdk.packs.merge import merge
+from tipstaff_sdk.packs.pack import Pack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tipstaff_sdk.catalogue import Catalogue, Force, Measure, Nature
+from tipstaff_sdk.decision.decision import Decision, Finding, Reason, Verdict
+from tipstaff_sdk.decision.policy import ActionKind, Policy
 from tipstaff_sdk.errors import ConfigurationError
-from tipstaff_sdk.judgement import Decision, Finding, Reason, Verdict
-from tipstaff_sdk.policy import ActionKind, Policy
+from tipstaff_sdk.listing.catalogue import Catalogue, Force, Measure, Nature
 from tipstaff_sdk.texts import Bilingual
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.sealed_world import AIR, DAY, LOAN, NOW, exemption, record, restriction
 from tipstaff.v1 import listing_pb2
 from tipstaff_sdk.errors import RecordFormatError
-from tipstaff_sdk.records import Capacity, restrictions_of
+from tipstaff_sdk.listing.records import Capacity, restrictions_of
 
 
 def test_everything_in_a_record_is_read() -> None:

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from tipstaff_sdk.errors import ReliefFormatError
-from tipstaff_sdk.relief import Relief, Segment, encode_segment, parse_segment
+from tipstaff_sdk.listing.relief import Relief, Segment, encode_segment, parse_segment
 
 SIGNED = datetime(2026, 6, 1, tzinfo=UTC)
 A, B, C = (bytes([n]) * 16 for n in (1, 2, 3))

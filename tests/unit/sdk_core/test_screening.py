@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.support import identities
 from tests.support.books import GHOST, HOTEL, HOTEL_LISTED, LISTED, NAME, world
 from tests.support.sealed_world import AIR, DAY, MASTER, NOW, Stretch
-from tipstaff_sdk.bulk import check_columns, check_rows
-from tipstaff_sdk.coverage import Coverage
-from tipstaff_sdk.decision import Decision, Reason, decide
+from tipstaff_sdk.decision.decide import Decision, Reason, decide
+from tipstaff_sdk.enforcement.coverage import Coverage
 from tipstaff_sdk.errors import InvalidColumnError, InvalidServiceError, MeasureNotCoveredError, SealError, TipstaffError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.screening import FalsePositives, People, Screening
-from tipstaff_sdk.sealing import EpochKey
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.listing.sealing import EpochKey
+from tipstaff_sdk.screening.bulk import check_columns, check_rows
+from tipstaff_sdk.screening.engine import FalsePositives, People, Screening
 
 CLEAR = identities.resident_id(77)
 WORLD = world()

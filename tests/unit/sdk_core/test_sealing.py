@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from tests.support.sealed_world import CHEAP, record, restriction
 from tipstaff.v1 import listing_pb2
 from tipstaff_sdk.errors import ConfigurationError, ParametersError, RecordFormatError, SealError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.sealing import SIZE_CLASSES, EpochKey, NameKeys, Stretch, open_sealed, seal
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.listing.sealing import SIZE_CLASSES, EpochKey, NameKeys, Stretch, open_sealed, seal
 
 MASTER = bytes(range(32))
 PERSON = Identifier.resident_id("11010519491231002X")

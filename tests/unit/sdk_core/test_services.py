@@ -11,7 +11,7 @@ import pytest
 from tests.support.deployment import Deployment
 from tests.support.server import COURT, entry, name_of, resident_id
 from tipstaff_sdk import InvalidServiceError, Verdict, services
-from tipstaff_sdk.catalogue import Catalogue, Force, Nature
+from tipstaff_sdk.listing.catalogue import Catalogue, Force, Nature
 from tipstaff_sdk.services import (
     HotelService,
     InsuranceCoverService,
@@ -25,7 +25,7 @@ from tipstaff_sdk.services import (
     VehicleService,
     VenueService,
 )
-from tipstaff_server.administration import Administration
+from tipstaff_server.administration.document import Administration
 
 CATALOGUE = Catalogue(Administration.load().catalogue(version=1, made_at=datetime(2026, 1, 1, tzinfo=UTC)))
 OF_MEASURE = {

@@ -14,12 +14,13 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.support import identities
-from tipstaff_sdk import columns, tokens
+from tipstaff_sdk.columns import resident_ids as columns
+from tipstaff_sdk.columns.resident_kernel import CHUNK_ROWS, ResidentKernel
 from tipstaff_sdk.errors import ConfigurationError, InvalidColumnError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.packing import pack_number
-from tipstaff_sdk.resident_rows import CHUNK_ROWS, ResidentKernel
-from tipstaff_sdk.tokens import Tokeniser, pack
+from tipstaff_sdk.identity.block import pack_number
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.listing import tokens
+from tipstaff_sdk.listing.tokens import Tokeniser, pack
 
 KEY = bytes(range(16))
 STANDARD = "11010519491231002X"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.vectors import sdk_core
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_sdk.pack_diff import write_delta
-from tipstaff_sdk.relief import encode_segment
+from tipstaff_sdk.listing.relief import encode_segment
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.diff import write_delta
+from tipstaff_sdk.packs.pack import Pack
 
 if TYPE_CHECKING:
     import pytest

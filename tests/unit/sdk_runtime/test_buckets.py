@@ -7,11 +7,11 @@ import random
 import pytest
 
 from tipstaff.v1 import listing_pb2
-from tipstaff_sdk.bucket_tree import BucketTree, padded, survey
-from tipstaff_sdk.buckets import BucketCache, BucketSource
 from tipstaff_sdk.errors import ParametersError, StaleListingError, UntrustedError
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_builder import PackBuilder
+from tipstaff_sdk.packs.bucket_tree import BucketTree, padded, survey
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack
+from tipstaff_sdk.sync.buckets import BucketCache, BucketSource
 
 
 class World:

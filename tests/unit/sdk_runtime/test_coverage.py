@@ -6,9 +6,9 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 from tipstaff.v1 import enforcement_pb2
-from tipstaff_sdk.coverage import Coverage, coverage_events
-from tipstaff_sdk.decision import Reason
-from tipstaff_sdk.outbox import EventKind
+from tipstaff_sdk.decision.decide import Reason
+from tipstaff_sdk.enforcement.coverage import Coverage, coverage_events
+from tipstaff_sdk.enforcement.outbox import EventKind
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

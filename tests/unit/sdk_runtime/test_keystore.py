@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tipstaff_sdk.errors import ConfigurationError
-from tipstaff_sdk.keystore import FileKeyStore, KeyringKeyStore, KeyStore, MemoryKeyStore, open_key_store
+from tipstaff_sdk.keys.store import FileKeyStore, KeyringKeyStore, KeyStore, MemoryKeyStore, open_key_store
 from tipstaff_sdk.settings import Settings
 
 if TYPE_CHECKING:

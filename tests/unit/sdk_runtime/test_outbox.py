@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tipstaff_sdk.enforcement.outbox import Event, EventKind, Outbox, _Ticket
 from tipstaff_sdk.errors import ClosedError, OutboxError, OutboxFullError
-from tipstaff_sdk.outbox import Event, EventKind, Outbox, _Ticket
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,7 +197,7 @@ def test_forked_child_uses_a_connection_of_its_own(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from tipstaff_sdk.outbox import Event, EventKind, Outbox, _Ticket
+from tipstaff_sdk.enforcement.outbox import Event, EventKind, Outbox, _Ticket
 outbox = Outbox(Path(sys.argv[1]))
 number = int(sys.argv[2])
 while True:

@@ -14,8 +14,8 @@ import pytest
 from tests.support import softhsm
 from tipstaff_sdk import errors
 from tipstaff_sdk.errors import ConfigurationError, KeyStoreError
-from tipstaff_sdk.keystore import open_key_store
-from tipstaff_sdk.pkcs11_keystore import PIN_VARIABLE, Pkcs11KeyStore
+from tipstaff_sdk.keys.pkcs11 import PIN_VARIABLE, Pkcs11KeyStore
+from tipstaff_sdk.keys.store import open_key_store
 from tipstaff_sdk.settings import Settings
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def test_a_forked_child_opens_the_token_for_itself(tokens: softhsm.Tokens, tmp_p
     program = """
 import os, sys
 from pathlib import Path
-from tipstaff_sdk.pkcs11_keystore import Pkcs11KeyStore
+from tipstaff_sdk.keys.pkcs11 import Pkcs11KeyStore
 made = Pkcs11KeyStore(Path(sys.argv[1]), "aviation", module=Path(sys.argv[2]), token="ours", key="epochs")
 made.save({1: bytes(32)})
 child = os.fork()

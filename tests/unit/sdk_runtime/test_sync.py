@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tipstaff_sdk.errors import UnavailableError
-from tipstaff_sdk.status import SyncState
-from tipstaff_sdk.sync import Backoff, SyncRecord
+from tipstaff_sdk.sync.follower import Backoff, SyncRecord
+from tipstaff_sdk.sync.status import SyncState
 
 if TYPE_CHECKING:
     import pytest

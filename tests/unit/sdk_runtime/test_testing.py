@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tipstaff_sdk.decision import Outcome, Reason, Verdict
-from tipstaff_sdk.disputing import DisputeGround, DisputeState
+from tipstaff_sdk.decision.decide import Outcome, Reason, Verdict
+from tipstaff_sdk.enforcement.disputes import DisputeGround, DisputeState
+from tipstaff_sdk.enforcement.remedies import Remedy, RemedyOutcome
 from tipstaff_sdk.errors import (
     ClosedError,
     InvalidColumnError,
@@ -24,10 +25,9 @@ from tipstaff_sdk.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.remedying import Remedy, RemedyOutcome
+from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.screener import Screener
-from tipstaff_sdk.status import Availability, SyncState
+from tipstaff_sdk.sync.status import Availability, SyncState
 from tipstaff_sdk.testing import FakeScreener
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def test_closed_is_closed() -> None:
 def test_fixture_is_there_for_a_project_that_names_the_plugin(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["tipstaff_sdk.testing"]\n')
     (tmp_path / "test_counter.py").write_text(
-        "from tipstaff_sdk.decision import Verdict\n"
+        "from tipstaff_sdk.decision.decide import Verdict\n"
         f"def test_it(fake_screener):\n    assert fake_screener.check('{NUMBER}', name='A', measure='M').verdict is Verdict.CLEAR\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)]

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from tipstaff.v1 import dispute_pb2, distribution_pb2, enforcement_pb2
-from tipstaff_sdk import errors, remedying
+from tipstaff_sdk import errors
+from tipstaff_sdk.enforcement import remedies as remedying
 from tipstaff_sdk.settings import Settings
-from tipstaff_sdk.transport import GrpcTransport, SealedKeyError, connect
+from tipstaff_sdk.sync.transport import GrpcTransport, SealedKeyError, connect
 from tipstaff_signing import errors as signing_errors
 
 if TYPE_CHECKING:

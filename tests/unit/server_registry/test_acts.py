@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, listed, person, submit
-from tipstaff_server.actors import SYSTEM
-from tipstaff_server.acts import EndKind
+from tipstaff_server.domain.actors import SYSTEM
+from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
-from tipstaff_server.lifecycle import State
-from tipstaff_server.models import DisputeGround, DisputeState
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import DisputeGround, DisputeState
 
 
 def dispute(world: World, restriction: bytes, **options: Any) -> Any:
@@ -99,7 +99,7 @@ def test_a_notice_that_ran_out_unseen_expires_without_ever_being_in_force(world:
 
 
 def test_many_due_at_once_are_worked_off_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tipstaff_server.acts.DUE_BATCH", 7)
+    monkeypatch.setattr("tipstaff_server.registry.restrictions.transitions.DUE_BATCH", 7)
     for index in range(20):
         submit(world, entry(person(index)))
     assert world.registry.expire_due(NOW + timedelta(days=400)).expired == 20

@@ -11,12 +11,12 @@ from sqlalchemy import select
 
 from tests.support.registry import COURT, NOW, OPERATOR, World, entry, submit
 from tipstaff.v1 import catalogue_pb2
-from tipstaff_sdk.catalogue import Catalogue
 from tipstaff_sdk.errors import InvalidServiceError
-from tipstaff_server import setup
-from tipstaff_server.administration import Administration
+from tipstaff_sdk.listing.catalogue import Catalogue
+from tipstaff_server.administration.document import Administration
 from tipstaff_server.errors import AdministrationError, EntryCode, NotFoundError
-from tipstaff_server.models import AuthorityRow, DisputeEffect, MeasureRow
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.storage.models import AuthorityRow, DisputeEffect, MeasureRow
 
 SHIPPED = Administration.load()
 

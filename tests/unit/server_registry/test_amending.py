@@ -11,9 +11,8 @@ from sqlalchemy import select
 from tests.support.messages import denial
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, listed, person, submit
 from tipstaff.v1 import enforcement_pb2
-from tipstaff_server import migrations
-from tipstaff_server.acts import EndKind
-from tipstaff_server.amending import Amendment
+from tipstaff_server.domain.lifecycle import State
+from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import (
     EntryCode,
     EntryError,
@@ -23,11 +22,12 @@ from tipstaff_server.errors import (
     PermissionDeniedError,
     StaleVersionError,
 )
-from tipstaff_server.feedback import Feedback
-from tipstaff_server.lifecycle import State
-from tipstaff_server.looking import Wanted
-from tipstaff_server.models import AuditRow, DisputeState
-from tipstaff_server.repeating import Precondition
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.amendments import Amendment
+from tipstaff_server.registry.restrictions.search import Wanted
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage import migrations
+from tipstaff_server.storage.models import AuditRow, DisputeState
 
 BOTH = ("AIR_TRAVEL", "RAIL_HIGH_CLASS")
 WHY = ("赴诊", "to the doctor")

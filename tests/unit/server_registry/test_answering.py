@@ -10,17 +10,17 @@ from sqlalchemy import select
 
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, listed, person, submit
 from tipstaff_sdk.texts import LANGUAGES
-from tipstaff_server.acts import EndKind
-from tipstaff_server.amending import Amendment
+from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import EntryError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError, StaleVersionError
-from tipstaff_server.following import DisputeCounts, WantedDisputes, dispute_counts
-from tipstaff_server.lifecycle import State
-from tipstaff_server.models import AuditRow, DisputeGround, DisputeState
-from tipstaff_server.repeating import Precondition
+from tipstaff_server.registry.disputes.cases import DisputeCounts, WantedDisputes, dispute_counts
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.amendments import Amendment
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import AuditRow, DisputeGround, DisputeState
 
 if TYPE_CHECKING:
-    from tipstaff_server.actors import Actor
-    from tipstaff_server.answering import AnsweredDispute
+    from tipstaff_server.domain.actors import Actor
+    from tipstaff_server.registry.disputes.answer import AnsweredDispute
 
 CORRECTED, REJECTED, REVOKED = DisputeState.CORRECTED, DisputeState.REJECTED, DisputeState.REVOKED
 LESS = Amendment(("AIR_TRAVEL",))

@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import func, select, text
 
 from tests.support.registry import COURT, World, entry, person, submit
-from tipstaff_server import reasons
-from tipstaff_server.acts import EndKind
-from tipstaff_server.audit import PAGE
+from tipstaff_server.audit import reasons
+from tipstaff_server.audit.log import PAGE
 from tipstaff_server.errors import AuditError, LifecycleError
-from tipstaff_server.models import AuditRow
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import AuditRow
 
 if TYPE_CHECKING:
-    from tipstaff_server.database import Database
+    from tipstaff_server.storage.database import Database
 
 
 def fill(world: World, count: int = 5) -> int:
@@ -120,6 +120,6 @@ def test_an_entry_put_in_between_shows(world: World) -> None:
 
 
 def test_logs_longer_than_a_page_verify(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tipstaff_server.audit.PAGE", 3)
+    monkeypatch.setattr("tipstaff_server.audit.log.PAGE", 3)
     assert fill(world, 12) > 12
     assert PAGE > 3

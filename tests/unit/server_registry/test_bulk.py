@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from tests.support.registry import NOW, World
-from tipstaff_server.bulk import WORTH_COPYING, Behind
-from tipstaff_server.models import SubjectRow
+from tipstaff_server.storage.bulk import WORTH_COPYING, Behind
+from tipstaff_server.storage.models import SubjectRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,17 +13,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import delete, select, text, update
 
 from tests.support.registry import COURT, World, entry, person, submit
-from tipstaff_server import audit
-from tipstaff_server.acts import EndKind
-from tipstaff_server.audit import START, chain
-from tipstaff_server.checkpointing import Checkpointing
-from tipstaff_server.checkpoints import Checkpoint, key_line, open_note, sign
+from tipstaff_server.audit import log as audit
+from tipstaff_server.audit.checkpointer import Checkpointing
+from tipstaff_server.audit.checkpoints import Checkpoint, key_line, open_note, sign
+from tipstaff_server.audit.log import START, chain
 from tipstaff_server.config import AuditSection
 from tipstaff_server.errors import AuditError, CheckpointError
-from tipstaff_server.models import AuditCheckpointRow, AuditHeadRow, AuditReasonRow, AuditRow
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import AuditCheckpointRow, AuditHeadRow, AuditReasonRow, AuditRow
 from tipstaff_signing.errors import KeyFileError
-from tipstaff_signing.keys import create_key
-from tipstaff_signing.library import CryptoSigner
+from tipstaff_signing.keys.files import create_key
+from tipstaff_signing.tuf_names import CryptoSigner
 
 if TYPE_CHECKING:
     from collections.abc import Callable

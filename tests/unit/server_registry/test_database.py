@@ -17,10 +17,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tests.support.registry import World, entry, submit
-from tipstaff_server import migrations
-from tipstaff_server.database import WAL_SAFE_SINCE, Database
 from tipstaff_server.errors import DatabaseUnavailableError, SchemaVersionError
-from tipstaff_server.models import Base, Meta, RestrictionRow
+from tipstaff_server.storage import migrations
+from tipstaff_server.storage.database import WAL_SAFE_SINCE, Database
+from tipstaff_server.storage.models import Base, Meta, RestrictionRow
 
 
 @pytest.fixture

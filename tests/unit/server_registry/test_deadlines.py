@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import select
 
 from tests.support.registry import AIRLINE, COURT, RAILWAY, World, entry, make_world, person, submit
+from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import CallLimitError
-from tipstaff_server.lifecycle import State
-from tipstaff_server.models import AuditRow, DisputeState
+from tipstaff_server.storage.models import AuditRow, DisputeState
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tipstaff_server.actors import Actor
+    from tipstaff_server.domain.actors import Actor
 
 
 def dispute(world: World, restriction: bytes, number: int, actor: Actor = AIRLINE) -> str:

@@ -24,12 +24,9 @@ from tests.support.registry import (
     responsible,
     submit,
 )
-from tipstaff_server import setup
-from tipstaff_server.actors import SYSTEM, Actor
-from tipstaff_server.acts import EndKind
-from tipstaff_server.administration import Administration
-from tipstaff_server.amending import Amendment
-from tipstaff_server.drafting import Approval, Approved
+from tipstaff_server.administration.document import Administration
+from tipstaff_server.domain.actors import SYSTEM, Actor
+from tipstaff_server.domain.lifecycle import WHO, Event, State, check_may
 from tipstaff_server.errors import (
     EntryCode,
     InvalidRequestError,
@@ -39,14 +36,17 @@ from tipstaff_server.errors import (
     ServerError,
     StaleVersionError,
 )
-from tipstaff_server.lifecycle import WHO, Event, State, check_may
-from tipstaff_server.models import DraftRow, IdentifierRow, NameRow, ResponsibleLinkRow
-from tipstaff_server.repeating import Precondition
-from tipstaff_server.standing import read
-from tipstaff_server.submitting import SubmitStatus
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.amendments import Amendment
+from tipstaff_server.registry.restrictions.drafts import Approval, Approved
+from tipstaff_server.registry.restrictions.submission import SubmitStatus
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.signoff.reader import read
+from tipstaff_server.storage.models import DraftRow, IdentifierRow, NameRow, ResponsibleLinkRow
 
 if TYPE_CHECKING:
-    from tipstaff_server.entries import Entry, Party
+    from tipstaff_server.registry.restrictions.entry import Entry, Party
 
 LI, WANG = Actor.authority("court", "clerk-7"), Actor.authority("court", "clerk-8")
 

@@ -12,10 +12,10 @@ from sqlalchemy import func, select
 
 from tests.support.registry import NOW, World, entry, person, submit
 from tipstaff.v1 import enforcement_pb2 as pb
+from tipstaff_server.enforcement.reports import Feedback
+from tipstaff_server.enforcement.statistics import statistics
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
-from tipstaff_server.feedback import Feedback
-from tipstaff_server.models import CoverageRow, ReportRestrictionRow, ReportRow
-from tipstaff_server.statistics import statistics
+from tipstaff_server.storage.models import CoverageRow, ReportRestrictionRow, ReportRow
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.registry import OPERATOR, World, listed
 from tipstaff_server.errors import EntryCode
 from tipstaff_server.importing import Importer
-from tipstaff_server.importing.headers import Columns, Field
+from tipstaff_server.importing.columns import Columns, Field
 
 PAGE = (Path(__file__).parents[3] / "docs" / "formats" / "import.md").read_text("utf-8")
 REQUIRED = {Field.NAME: "name", Field.NUMBER: "id_number", Field.CASE_NUMBER: "case_number", Field.PUBLISHED: "published"}

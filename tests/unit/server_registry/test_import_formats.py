@@ -14,11 +14,11 @@ import pytest
 from tests.support.registry import OPERATOR, World, listed, organisation, person
 from tests.support.server import name_of, resident_id
 from tipstaff_sdk.book import arrow_library
-from tipstaff_sdk.identity import Identifier, IdentifierKind
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.errors import EntryCode, FileHeaderError, ImportFileError
 from tipstaff_server.importing import Importer, ImportResult
-from tipstaff_server.importing.json_lines import MAX_IGNORED
-from tipstaff_server.importing.rows import MAX_LINE
+from tipstaff_server.importing.formats.csv_rows import MAX_LINE
+from tipstaff_server.importing.formats.json_lines import MAX_IGNORED
 
 if TYPE_CHECKING:
     from pathlib import Path

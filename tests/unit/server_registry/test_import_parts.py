@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.registry import NOW, PEOPLE
-from tipstaff_sdk.identity import IdentifierKind
-from tipstaff_server.administration import Administration
+from tipstaff_sdk.identity.identifier import IdentifierKind
+from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.policies import Policies
 from tipstaff_server.errors import EntryCode, EntryError, FileEncodingError, FileHeaderError, ImportFileError
-from tipstaff_server.importing import encodings
+from tipstaff_server.importing.columns import Columns, Field, kind_of, subject_type_of
 from tipstaff_server.importing.convert import Converter, RowError
 from tipstaff_server.importing.dates import CHINA, parse_moment, parse_term
-from tipstaff_server.importing.headers import Columns, Field, kind_of, subject_type_of
-from tipstaff_server.importing.rows import MAX_LINE, BrokenRow, Row, read_rows, split_header
-from tipstaff_server.policies import Policies
+from tipstaff_server.importing.formats import encodings
+from tipstaff_server.importing.formats.csv_rows import MAX_LINE, BrokenRow, Row, read_rows, split_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tipstaff_server.entries import Entry
+    from tipstaff_server.registry.restrictions.entry import Entry
 
 ADMINISTRATION = Administration.load()
 

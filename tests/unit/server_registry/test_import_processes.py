@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.registry import World, entry, person
 from tests.unit.server_registry.test_import_run import SYNTHETIC, check_import, counts, importer
-from tipstaff_server import ahead
 from tipstaff_server.errors import FileHeaderError, ImportFileError, ProcessEndedError
-from tipstaff_server.importing import reading
-from tipstaff_server.synthetic_files import write_csv
+from tipstaff_server.importing import batches as reading
+from tipstaff_server.importing.synthetic.files import write_csv
+from tipstaff_server.processes import read_ahead as ahead
 
 if TYPE_CHECKING:
     from pathlib import Path

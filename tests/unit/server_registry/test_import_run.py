@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from tests.support.registry import OPERATOR, World, listed
 from tipstaff_server.errors import DatabaseUnavailableError, FileHeaderError, ImportFileError, NotFoundError, PermissionDeniedError
 from tipstaff_server.importing import Importer
-from tipstaff_server.models import AuditRow, IdentifierRow, ImportRow, RestrictionRow
-from tipstaff_server.synthetic import Synthetic
-from tipstaff_server.synthetic_files import Breakage, write_csv
+from tipstaff_server.importing.synthetic.files import Breakage, write_csv
+from tipstaff_server.importing.synthetic.lists import Synthetic
+from tipstaff_server.storage.models import AuditRow, IdentifierRow, ImportRow, RestrictionRow
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import event
 
 from tests.support.registry import AIRLINE, COURT, OPERATOR, entry, make_world, organisation, person, responsible, submit
-from tipstaff_server import standing
-from tipstaff_server.acts import EndKind
-from tipstaff_server.looking import Wanted
+from tipstaff_server.registry.restrictions.search import Wanted
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.signoff import reader as standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,13 +12,13 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from tests.support.registry import COURT, World, entry, make_world, person, submit
-from tipstaff_server.acts import EndKind
 from tipstaff_server.commands import audit, retention, vault
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.errors import AuditError, CheckpointError, InvalidRequestError, RetentionError, ServerError, WrongVaultKeyError
-from tipstaff_server.models import AuditRow, RestrictionRow
-from tipstaff_server.registry import Registry
-from tipstaff_signing.keys import create_key
+from tipstaff_server.registry.registry import Registry
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import AuditRow, RestrictionRow
+from tipstaff_signing.keys.files import create_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

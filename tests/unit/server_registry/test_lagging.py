@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, World, entry, person, submit
 from tipstaff.v1 import statistics_pb2
-from tipstaff_server.acts import EndKind
-from tipstaff_server.lagging import Allowed, Standing, standings, supervise
-from tipstaff_server.membership import Membership
-from tipstaff_server.models import BuildState, ListingBuildRow
-from tipstaff_server.statistics import statistics
+from tipstaff_server.administration.providers import Membership
+from tipstaff_server.enforcement.lag import Allowed, Standing, standings, supervise
+from tipstaff_server.enforcement.statistics import statistics
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import BuildState, ListingBuildRow
 
 if TYPE_CHECKING:
     from datetime import datetime

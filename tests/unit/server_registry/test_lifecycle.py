@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.registry import NOW
 from tipstaff.v1 import registry_pb2
+from tipstaff_server.domain.lifecycle import LIFTS, LISTED, TERMINAL, Event, Moment, State, allowed, step
 from tipstaff_server.errors import LifecycleError
-from tipstaff_server.lifecycle import LIFTS, LISTED, TERMINAL, Event, Moment, State, allowed, step
 
 RUNNING = Moment(NOW, NOW - timedelta(days=1), NOW + timedelta(days=1), was_active=True)
 OVER = Moment(NOW, NOW - timedelta(days=2), NOW - timedelta(days=1), was_active=True)

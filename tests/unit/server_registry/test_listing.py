@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text, update
 
 from tests.support.registry import COURT, NOW, World, entry, listed, make_world, organisation, person, responsible, submit
-from tipstaff_sdk.names import canonical_name
-from tipstaff_sdk.sealing import Stretch
-from tipstaff_server.acts import EndKind
+from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_sdk.listing.sealing import Stretch
 from tipstaff_server.errors import NotFoundError, VaultDataError
-from tipstaff_server.models import ResponsibleLinkRow
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import ResponsibleLinkRow
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, World, entry, person, submit
-from tipstaff_server import setup
-from tipstaff_server.acts import EndKind
-from tipstaff_server.administration import Administration
-from tipstaff_server.administration_changes import differences, load_version, versions
+from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.providers import Membership
+from tipstaff_server.administration.versions import differences, load_version, versions
 from tipstaff_server.errors import AdministrationError, InvalidRequestError, LifecycleError, NotFoundError
-from tipstaff_server.membership import Membership
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

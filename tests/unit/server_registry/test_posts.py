@@ -24,14 +24,14 @@ from tests.support.registry import (
     responsible,
     submit,
 )
-from tipstaff_server import migrations
-from tipstaff_server.acts import EndKind
-from tipstaff_server.entries import Party, Responsible
 from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
-from tipstaff_server.models import AuditRow, DisputeState, PostState
-from tipstaff_server.posts import Dates, Post
-from tipstaff_server.referring import Reference
-from tipstaff_server.repeating import ANY, Precondition
+from tipstaff_server.registry.idempotency import ANY, Precondition
+from tipstaff_server.registry.restrictions.entry import Party, Responsible
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.registry.subjects.posts import Dates, Post
+from tipstaff_server.registry.subjects.reference import Reference
+from tipstaff_server.storage import migrations
+from tipstaff_server.storage.models import AuditRow, DisputeState, PostState
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -11,14 +11,14 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.support.registry import AIRLINE, COURT, entry, make_world, person, submit
-from tipstaff_server.actors import Actor
-from tipstaff_server.acts import EndKind
-from tipstaff_server.administration import Administration
+from tipstaff_server.administration.document import Administration
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.app import make
 from tipstaff_server.config import CONFIG_NAME, Config
+from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import AdministrationError, InvalidRequestError, LifecycleError, NotFoundError
-from tipstaff_server.registry import Registry
+from tipstaff_server.registry.registry import Registry
+from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from tests.support.registry import AIRLINE, NOW, make_world
 from tipstaff.v1 import enforcement_pb2 as pb
-from tipstaff_server.commands import administration, audit, dispute, end, generate, import_, stats
+from tipstaff_server.commands import administration, audit, dispute, end, generate, stats
+from tipstaff_server.commands import import_list as import_
 from tipstaff_server.config import CONFIG_NAME, Config
+from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import AuditError, ConfigurationError, InvalidRequestError, LifecycleError, NotFoundError
-from tipstaff_server.feedback import Feedback
-from tipstaff_server.models import RestrictionRow
-from tipstaff_server.registry import Registry
+from tipstaff_server.registry.registry import Registry
+from tipstaff_server.storage.models import RestrictionRow
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,12 +13,8 @@ from sqlalchemy import LargeBinary, select, text
 
 from tests.support.keeping import make_bare, write_reasons_as_before
 from tests.support.registry import COURT, NOW, OPERATOR, World, entry, listed, person
-from tipstaff_sdk.identity import Identifier
-from tipstaff_server import migrations, rekeying, sealed
-from tipstaff_server.acts import EndKind
+from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_server.config import Config
-from tipstaff_server.database import Database
-from tipstaff_server.epochs import EpochKeys
 from tipstaff_server.errors import (
     ConfigurationError,
     KeyWrapperError,
@@ -28,17 +24,23 @@ from tipstaff_server.errors import (
     VaultKeyFileError,
     WrongVaultKeyError,
 )
-from tipstaff_server.looking import Wanted
-from tipstaff_server.models import AuditRow, Base, KeyPurpose, VaultKeyRow
-from tipstaff_server.registry import Registry
-from tipstaff_server.repeating import Precondition
-from tipstaff_server.vault import Vault, create_key_file
-from tipstaff_server.wrappers import CommandKey, LocalKey, create_key, wrapper_of
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.keys import reencryption as sealed
+from tipstaff_server.registry.keys import rotation as rekeying
+from tipstaff_server.registry.registry import Registry
+from tipstaff_server.registry.restrictions.search import Wanted
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage import migrations
+from tipstaff_server.storage.database import Database
+from tipstaff_server.storage.models import AuditRow, Base, KeyPurpose, VaultKeyRow
+from tipstaff_server.vault.epochs import EpochKeys
+from tipstaff_server.vault.vault import Vault, create_key_file
+from tipstaff_server.vault.wrapping import CommandKey, LocalKey, create_key, wrapper_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tipstaff_server.wrappers import KeyWrapper
+    from tipstaff_server.vault.wrapping import KeyWrapper
 
 STATEMENT = "it was somebody else of the same name"
 KMS = """\

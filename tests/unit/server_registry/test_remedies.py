@@ -11,14 +11,14 @@ from sqlalchemy import select
 from tests.support.messages import denial
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, person, submit
 from tipstaff.v1 import enforcement_pb2
-from tipstaff_server.acts import EndKind
+from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
-from tipstaff_server.feedback import Feedback
-from tipstaff_server.models import AuditRow, DisputeState, RemedyOutcome, RemedyState
-from tipstaff_server.remedies import ACTED
+from tipstaff_server.registry.restrictions.remedies import ACTED
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import AuditRow, DisputeState, RemedyOutcome, RemedyState
 
 if TYPE_CHECKING:
-    from tipstaff_server.actors import Actor
+    from tipstaff_server.domain.actors import Actor
 
 MEASURES = {"aviation": "AIR_TRAVEL", "rail": "RAIL_HIGH_CLASS"}
 

@@ -15,11 +15,11 @@ from sqlalchemy import func, select
 
 from tests.support.postgres import postgres
 from tests.support.registry import AIRLINE, COURT, NOW, World, entry, make_world, person, submit
-from tipstaff_server.acts import EndKind
-from tipstaff_server.database import Database
 from tipstaff_server.errors import DatabaseUnavailableError, LifecycleError
-from tipstaff_server.models import AuditRow, RestrictionRow
-from tipstaff_server.submitting import SubmitStatus
+from tipstaff_server.registry.restrictions.submission import SubmitStatus
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.database import Database
+from tipstaff_server.storage.models import AuditRow, RestrictionRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

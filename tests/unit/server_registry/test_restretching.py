@@ -13,18 +13,23 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support.registry import COURT, OPERATOR, World, entry, listed, make_world, person, submit
-from tipstaff_sdk.sealing import Stretch
-from tipstaff_server import migrations, rekeying, restretching, sealed, setup, standing
-from tipstaff_server.epochs import EpochKeys
+from tipstaff_sdk.listing.sealing import Stretch
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, StretchRetiredError
-from tipstaff_server.models import AuditRow, IdentifierRow, StretchState
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.registry.keys import reencryption as sealed
+from tipstaff_server.registry.keys import rotation as rekeying
+from tipstaff_server.registry.keys import stretch_change as restretching
+from tipstaff_server.signoff import reader as standing
+from tipstaff_server.storage import migrations
+from tipstaff_server.storage.models import AuditRow, IdentifierRow, StretchState
+from tipstaff_server.vault.epochs import EpochKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tipstaff_server.registry import Registry
-    from tipstaff_server.restretching import Restretching
+    from tipstaff_server.registry.keys.stretch_change import Restretching
+    from tipstaff_server.registry.registry import Registry
 
 OVERLAP = timedelta(days=7)
 PEOPLE = 7
@@ -367,7 +372,7 @@ def test_entries_and_a_change_at_the_same_time(peopled: World, epochs: EpochKeys
 
 
 def test_the_schema_goes_back_with_the_stretch_in_use_and_not_in_the_middle_of_a_change(peopled: World, epochs: EpochKeys) -> None:
-    before = import_module("tipstaff_server.migrations.versions.0009_stretches").down_revision
+    before = import_module("tipstaff_server.storage.migrations.versions.0009_stretches").down_revision
     number = ready(peopled)
     with pytest.raises(RuntimeError, match="under way"):
         migrations.downgrade(peopled.database, before)

@@ -13,12 +13,14 @@ from sqlalchemy import func, select
 from tests.support.keeping import Search, write_reasons_as_before
 from tests.support.messages import denial
 from tests.support.registry import AIRLINE, COURT, OPERATOR, World, entry, organisation, person, responsible, submit
-from tipstaff_server import rekeying, sealed
-from tipstaff_server.acts import EndKind
 from tipstaff_server.config import RetentionSection
+from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import AuditError, Blocked, NotFoundError, RetentionError
-from tipstaff_server.feedback import Feedback
-from tipstaff_server.models import (
+from tipstaff_server.registry.keys import reencryption as sealed
+from tipstaff_server.registry.keys import rotation as rekeying
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.registry.subjects.reference import Reference
+from tipstaff_server.storage.models import (
     AuditReasonRow,
     AuditRow,
     BuildState,
@@ -29,12 +31,11 @@ from tipstaff_server.models import (
     RestrictionRow,
     SubjectRow,
 )
-from tipstaff_server.referring import Reference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tipstaff_server.retention import Retention
+    from tipstaff_server.registry.erasure import Retention
 
 RULES = RetentionSection(days=100, lists={"court-dishonest": 1_000})
 
@@ -280,7 +281,7 @@ def test_a_reason_that_goes_without_an_erasure_shows(world: World) -> None:
 
 
 def test_erasing_many_goes_in_batches_and_reports_what_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tipstaff_server.retention.BATCH", 3)
+    monkeypatch.setattr("tipstaff_server.registry.erasure.BATCH", 3)
     for index in range(7):
         ended(world, index)
     under_an_open_remedy_of = submit(world, entry(person(0), case_number="x", expires_at=world.clock() + timedelta(days=900)))

@@ -12,12 +12,12 @@ from sqlalchemy import func, select
 
 from tests.support.registry import AIRLINE, COURT, NOW, World, entry, person, submit
 from tests.unit.server_registry.test_remedies import report
-from tipstaff_server.acts import Due, EndKind
-from tipstaff_server.disputes import Chased
-from tipstaff_server.lifecycle import State
-from tipstaff_server.models import AuditRow
-from tipstaff_server.remedies import FollowedUp
-from tipstaff_server.scheduler import SETTLE_SECONDS, Looked, Scheduler
+from tipstaff_server.daemon.schedule import SETTLE_SECONDS, Looked, Scheduler
+from tipstaff_server.domain.lifecycle import State
+from tipstaff_server.registry.disputes.open import Chased
+from tipstaff_server.registry.restrictions.remedies import FollowedUp
+from tipstaff_server.registry.restrictions.transitions import Due, EndKind
+from tipstaff_server.storage.models import AuditRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

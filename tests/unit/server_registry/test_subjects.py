@@ -24,20 +24,20 @@ from tests.support.registry import (
     submit,
 )
 from tipstaff_sdk.errors import InvalidNameError
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_sdk.names import canonical_name
-from tipstaff_server.acts import EndKind
-from tipstaff_server.entries import Party
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
-from tipstaff_server.models import AuditRow, PostState
-from tipstaff_server.posts import Dates
-from tipstaff_server.referring import Reference
-from tipstaff_server.repeating import Precondition
-from tipstaff_server.splitting import Correction, Parts
-from tipstaff_server.submitting import SubmitStatus
+from tipstaff_server.registry.idempotency import Precondition
+from tipstaff_server.registry.restrictions.entry import Party
+from tipstaff_server.registry.restrictions.submission import SubmitStatus
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.registry.subjects.posts import Dates
+from tipstaff_server.registry.subjects.reference import Reference
+from tipstaff_server.registry.subjects.split import Correction, Parts
+from tipstaff_server.storage.models import AuditRow, PostState
 
 if TYPE_CHECKING:
-    from tipstaff_server.showing import SubjectView
+    from tipstaff_server.registry.subjects.view import SubjectView
 
 DAY = timedelta(days=1)
 PASSPORT = Identifier(IdentifierKind.PASSPORT, "E00000019")

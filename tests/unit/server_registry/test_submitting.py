@@ -11,13 +11,13 @@ from sqlalchemy import func, select
 
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, TAX, World, entry, listed, organisation, person, responsible, submit
 from tipstaff.v1 import identity_pb2, registry_pb2
-from tipstaff_sdk.identity import Identifier, IdentifierKind
-from tipstaff_server.acts import EndKind
-from tipstaff_server.entries import Entry, Party, Responsible
+from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import DatabaseUnavailableError, EntryCode, EntryError, PermissionDeniedError
-from tipstaff_server.lifecycle import State
-from tipstaff_server.models import AuditHeadRow, IdentifierRow, NameRow, RestrictionRow, SubjectRow
-from tipstaff_server.submitting import SubmitStatus
+from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsible
+from tipstaff_server.registry.restrictions.submission import SubmitStatus
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import AuditHeadRow, IdentifierRow, NameRow, RestrictionRow, SubjectRow
 
 
 def count(world: World, table: type) -> int:

@@ -7,25 +7,22 @@ import inspect
 import pytest
 
 from tipstaff_sdk.texts import text
-from tipstaff_server import (
-    actors,
-    acts,
-    answering,
-    disputes,
-    drafting,
-    entries,
-    errors,
-    following,
-    importing,
-    listing,
-    registry,
-    rekeying,
-    retention,
-    setup,
-    submitting,
-    vault,
-)
+from tipstaff_server import errors, importing
+from tipstaff_server.domain import actors
 from tipstaff_server.errors import EntryCode, ServerError
+from tipstaff_server.listing import reader as listing
+from tipstaff_server.registry import erasure as retention
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.registry import registry
+from tipstaff_server.registry.disputes import answer as answering
+from tipstaff_server.registry.disputes import cases as following
+from tipstaff_server.registry.disputes import open as disputes
+from tipstaff_server.registry.keys import rotation as rekeying
+from tipstaff_server.registry.restrictions import drafts as drafting
+from tipstaff_server.registry.restrictions import entry as entries
+from tipstaff_server.registry.restrictions import submission as submitting
+from tipstaff_server.registry.restrictions import transitions as acts
+from tipstaff_server.vault import vault
 
 SURFACE = {
     actors: ["SYSTEM", "Actor", "ActorKind"],

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.identities import with_organisation_check, with_resident_check
-from tipstaff_sdk.identity import IdentifierKind
-from tipstaff_sdk.names import canonical_name
+from tipstaff_sdk.identity.identifier import IdentifierKind
+from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_server.errors import ImportFileError
-from tipstaff_server.synthetic import PEOPLE, Synthetic, _Permutation
-from tipstaff_server.synthetic_files import ENCODINGS, Breakage, write_csv
+from tipstaff_server.importing.synthetic.files import ENCODINGS, Breakage, write_csv
+from tipstaff_server.importing.synthetic.lists import PEOPLE, Synthetic, _Permutation
 
 if TYPE_CHECKING:
     from pathlib import Path

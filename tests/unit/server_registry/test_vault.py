@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.registry import OPERATOR, World, entry, person, submit
-from tipstaff_server import setup
-from tipstaff_server.acts import EndKind
 from tipstaff_server.config import StretchSection
 from tipstaff_server.errors import VaultDataError, VaultKeyFileError, WrongVaultKeyError
-from tipstaff_server.registry import Registry
-from tipstaff_server.vault import Vault, create_key_file
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.registry.registry import Registry
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.vault.vault import Vault, create_key_file
 
 if TYPE_CHECKING:
     from pathlib import Path

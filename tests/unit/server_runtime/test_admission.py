@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 
 from tests.support.server import make
 from tests.support.server_tls import Tls
-from tipstaff_server.admission import Admission, Providers
+from tipstaff_server.certificates.caller import Caller, Role
+from tipstaff_server.certificates.peer import peer_identity, peer_of
+from tipstaff_server.certificates.revocation import Revocations, read_list, revoked_entries
+from tipstaff_server.certificates.server_files import ServerFiles
 from tipstaff_server.commands import authority as commands
 from tipstaff_server.errors import (
     CertificateRefusedError,
@@ -25,17 +28,14 @@ from tipstaff_server.errors import (
     StreamEnd,
     WorkDirError,
 )
-from tipstaff_server.officers import add_officer
-from tipstaff_server.peers import peer_identity, peer_of
-from tipstaff_server.revocation import Revocations, read_list, revoked_entries
-from tipstaff_server.revoking import revoke_officer, revoke_provider
-from tipstaff_server.server_tls import ServerFiles
-from tipstaff_server.tls_identity import Caller, Role
+from tipstaff_server.rpc.admission import Admission, Providers
+from tipstaff_server.workdir.officers import add_officer
+from tipstaff_server.workdir.revoke import revoke_officer, revoke_provider
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tipstaff_server.pki import Issued
+    from tipstaff_server.certificates.development_ca import Issued
 
 METHOD = "/tipstaff.v1.DistributionService/Watch"
 URI = "tipstaff://provider/aviation/air-1"

@@ -11,17 +11,17 @@ import pytest
 from tests.support.server import COURT, MEASURES, enter, entry, make, name_of, resident_id
 from tipstaff.v1 import identity_pb2, listing_pb2
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.identity import Identifier
-from tipstaff_sdk.pack import Pack, parse_bucket
-from tipstaff_sdk.sealing import EpochKey, open_sealed
-from tipstaff_server import publishing
-from tipstaff_server.acts import EndKind
-from tipstaff_server.builder import LEAST_NUMBERS, build
-from tipstaff_server.entries import Party, Responsible
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_sdk.listing.sealing import EpochKey, open_sealed
+from tipstaff_sdk.packs.pack import Pack, parse_bucket
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.enforcement.statistics import published_listings
 from tipstaff_server.errors import PublicationError
-from tipstaff_server.models import BuildState, ListingBuildRow
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.statistics import published_listings
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import LEAST_NUMBERS, build
+from tipstaff_server.registry.restrictions.entry import Party, Responsible
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import BuildState, ListingBuildRow
 from tipstaff_signing.files import FileLock
 
 if TYPE_CHECKING:

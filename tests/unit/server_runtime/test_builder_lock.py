@@ -8,10 +8,10 @@ import pytest
 
 from tests.support.postgres import postgres
 from tests.support.server import make
-from tipstaff_server.builder import build
-from tipstaff_server.database import Database
+from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import PublicationError
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.listing.build import build
+from tipstaff_server.storage.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

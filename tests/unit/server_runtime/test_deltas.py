@@ -12,25 +12,26 @@ import pytest
 from tests.support.server import COURT, enter, entry, make
 from tests.support.signing import FaultyDisk, KilledError
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.assembly import assemble
-from tipstaff_sdk.pack import Pack, parse_bucket
-from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_server import deltas, publishing
-from tipstaff_server.acts import EndKind
-from tipstaff_server.build_rows import Change
-from tipstaff_server.builder import Built, build
+from tipstaff_sdk.packs.assembly import assemble
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack, parse_bucket
 from tipstaff_server.config import Config
+from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import SignOffRefusedError
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.listing import deltas
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import Built, build
+from tipstaff_server.listing.rows import Change
+from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_signing import Delta, DirectoryFetcher, Reader, Repository
 from tipstaff_signing.files import sha256_file
-from tipstaff_signing.keys import builder_key
+from tipstaff_signing.keys.files import builder_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tipstaff_server.published import PublishedDelta
+    from tipstaff_server.repository.published import PublishedDelta
     from tipstaff_signing.model import Proposal
 
 AUDIENCE = "aviation"
@@ -166,8 +167,8 @@ def test_a_filter_with_far_too_much_room_is_laid_out_anew(runtime: Runtime, monk
     for restriction in enter(runtime.registry, [entry(number) for number in range(30)]):
         runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
     for most, kept in ((2, True), (1, False)):
-        monkeypatch.setattr("tipstaff_server.builder.LEAST_ROOM", 0)
-        monkeypatch.setattr("tipstaff_server.builder.MOST_ROOM", most)
+        monkeypatch.setattr("tipstaff_server.listing.build.LEAST_ROOM", 0)
+        monkeypatch.setattr("tipstaff_server.listing.build.MOST_ROOM", most)
         publish(runtime)
         with BloomFilter.open(published(runtime, FILTER)) as filter_:
             assert (filter_.capacity == before) is kept

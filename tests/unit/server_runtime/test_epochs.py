@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.server import make
-from tipstaff_server import setup
-from tipstaff_server.actors import Actor
-from tipstaff_server.database import Database
-from tipstaff_server.epochs import EpochKeys
+from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError, VaultDataError
-from tipstaff_server.models import EpochKeyRow
-from tipstaff_server.vault import Vault
-from tipstaff_server.wrapping import read_public, write_private
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.storage.database import Database
+from tipstaff_server.storage.models import EpochKeyRow
+from tipstaff_server.vault.epochs import EpochKeys
+from tipstaff_server.vault.vault import Vault
+from tipstaff_server.workdir.wrapping_keys import read_public, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

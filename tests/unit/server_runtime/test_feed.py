@@ -9,15 +9,15 @@ import pytest
 
 from tests.support.server import COURT, enter, entry, make
 from tipstaff.v1 import distribution_pb2
-from tipstaff_server.acts import EndKind
-from tipstaff_server.feed import REMEMBERED, AudienceFeed
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.distribution.feed import REMEMBERED, AudienceFeed
+from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tipstaff_server.watch import Message
+    from tipstaff_server.distribution.broadcast import Message
 
 
 @pytest.fixture

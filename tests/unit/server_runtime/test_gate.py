@@ -14,9 +14,9 @@ from tests.support.server_tls import Tls, calling
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc, enforcement_pb2, enforcement_pb2_grpc
 from tipstaff_sdk.errors import InvalidIdentifierError
 from tipstaff_server import errors
-from tipstaff_server.gate import Gate
 from tipstaff_server.logs import JsonLines
-from tipstaff_server.rpc_errors import OffsetError, status_of
+from tipstaff_server.rpc.gate import Gate
+from tipstaff_server.rpc.statuses import OffsetError, status_of
 from tipstaff_signing.errors import NotFoundError as NoSuchFileError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def test_who_may_not_never_reaches_the_service(tls: Tls, identity: str | None, s
 
 
 def test_a_method_outside_the_table_is_refused_even_if_it_is_served(tls: Tls, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tipstaff_server.tls_identity.MAY_CALL", {})
+    monkeypatch.setattr("tipstaff_server.certificates.caller.MAY_CALL", {})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         run(tls, Answering(), PROVIDER, get_metadata)
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED

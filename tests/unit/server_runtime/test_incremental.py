@@ -18,22 +18,25 @@ from tests.support.builds import SEEDED, World, make_world
 from tests.support.registry import COURT, OPERATOR, entry, organisation, person, responsible
 from tests.support.signing import FaultyDisk, KilledError
 from tipstaff.v1 import listing_pb2
-from tipstaff_server import builder, incremental, publishing, setup
-from tipstaff_server.acts import EndKind
-from tipstaff_server.administration import Administration
-from tipstaff_server.audit import AuditLog
-from tipstaff_server.build_rows import Change
-from tipstaff_server.builder import build
-from tipstaff_server.change_feed import ACTS, Touches
+from tipstaff_server.administration.document import Administration
+from tipstaff_server.audit.log import AuditLog
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.lifecycle import Event
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
-from tipstaff_server.lifecycle import Event
-from tipstaff_server.models import AuditRow, ListingBuildRow, NameRow, ResponsibleLinkRow
-from tipstaff_server.runtime import Runtime
+from tipstaff_server.listing import build as builder
+from tipstaff_server.listing import incremental
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
+from tipstaff_server.listing.changed_subjects import ACTS, Touches
+from tipstaff_server.listing.rows import Change
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.storage.models import AuditRow, ListingBuildRow, NameRow, ResponsibleLinkRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tipstaff_server.builder import Built
+    from tipstaff_server.listing.build import Built
 
 AVIATION = "aviation"
 
@@ -132,7 +135,7 @@ def bucket_bits(world: World) -> int:
 
 def test_a_listing_that_grows_takes_more_buckets_and_fewer_when_it_shrinks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "LEAST_NUMBERS", 3)
-    monkeypatch.setattr("tipstaff_sdk.pack_builder.RECORDS_A_BUCKET", 3)
+    monkeypatch.setattr("tipstaff_sdk.packs.builder.RECORDS_A_BUCKET", 3)
     world.compare()
     before = bucket_bits(world)
     world.publish()
@@ -336,7 +339,7 @@ def missing(world: World, patch: pytest.MonkeyPatch) -> None:
 
 
 def many_acts(world: World, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("tipstaff_server.change_feed.MANY_ENTRIES", 0)
+    patch.setattr("tipstaff_server.listing.changed_subjects.MANY_ENTRIES", 0)
     acted(world, *[("SEARCH", ("registry", b""))] * SEEDED)
     assert build(world.runtime, AVIATION).touched == 0
     acted(world, *[("SEARCH", ("registry", b""))] * (SEEDED + 1))

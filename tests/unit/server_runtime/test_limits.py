@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tipstaff_server.certificates.caller import Caller, Role
+from tipstaff_server.certificates.peer import Peer
 from tipstaff_server.config import LimitsSection
 from tipstaff_server.errors import CallLimitError, StreamEnd
-from tipstaff_server.limits import MAX_BUCKETS, Buckets, CallerLimits
-from tipstaff_server.open_calls import OpenCalls
-from tipstaff_server.peers import Peer
-from tipstaff_server.tls_identity import Caller, Role
+from tipstaff_server.rpc.limits import MAX_BUCKETS, Buckets, CallerLimits
+from tipstaff_server.rpc.streams import OpenCalls
 
 AIR = Caller(Role.PROVIDER, "air-1", "aviation")
 RAIL = Caller(Role.PROVIDER, "rail-1", "rail")

@@ -7,9 +7,9 @@ from random import Random
 import pytest
 
 from tipstaff_sdk.errors import PackFormatError
-from tipstaff_sdk.pack import Pack, encode_record
-from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_server.pack_lookup import PackLookup
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack, encode_record
+from tipstaff_server.signoff.pack_lookup import PackLookup
 
 Entry = tuple[bytes, bytes, bytes]
 SEALED = 256 + 16

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from tipstaff_server.pki import CertificateAuthority, write_private
+from tipstaff_server.certificates.development_ca import CertificateAuthority, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tipstaff.v1 import listing_pb2
-from tipstaff_sdk.relief import Relief, parse_segment
-from tipstaff_server.listing import Lift
-from tipstaff_server.published import Published, segment_path
-from tipstaff_server.relief import Covered, ReliefPublisher, extend, split
+from tipstaff_sdk.listing.relief import Relief, parse_segment
+from tipstaff_server.listing.reader import Lift
+from tipstaff_server.repository.published import Published, segment_path
+from tipstaff_server.repository.relief import Covered, ReliefPublisher, extend, split
 from tipstaff_signing.errors import StorageError
-from tipstaff_signing.keys import KeyFolder, builder_key, create_key_files, signoff_key
-from tipstaff_signing.repository import Repository
+from tipstaff_signing.keys.files import KeyFolder, builder_key, create_key_files, signoff_key
+from tipstaff_signing.repository.repository import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,17 +12,17 @@ import pytest
 
 from tests.support.server import COURT, enter, entry, make
 from tests.support.server_process import publish
-from tipstaff_server.acts import EndKind
 from tipstaff_server.clock import utc_now
 from tipstaff_server.config import CONFIG_NAME
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.serve import Pace, _run_process, _Server
+from tipstaff_server.daemon.loops import Pace, _run_process, _Server
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tipstaff_server.watch import Message
+    from tipstaff_server.distribution.broadcast import Message
 
 
 @pytest.fixture

@@ -12,13 +12,15 @@ import pytest
 from sqlalchemy import update
 
 from tests.support.server import enter, entry, make
-from tipstaff_server import publishing, sharing, standing
-from tipstaff_server.builder import build
+from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import NotFoundError, ProcessEndedError, SignOffRefusedError
-from tipstaff_server.models import RestrictionRow
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.sharing import of_all
-from tipstaff_server.signoff import Findings, examine
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
+from tipstaff_server.processes import spans as sharing
+from tipstaff_server.processes.spans import of_all
+from tipstaff_server.signoff import reader as standing
+from tipstaff_server.signoff.examine import Findings, examine
+from tipstaff_server.storage.models import RestrictionRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -14,27 +14,27 @@ from sqlalchemy import delete, update
 from tests.support.server import COURT, enter, entry, make, name_of, resident_id
 from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.bucket_tree import survey
-from tipstaff_sdk.pack import Pack
-from tipstaff_sdk.pack_builder import PackBuilder
-from tipstaff_sdk.sealing import EpochKey, seal
-from tipstaff_server import publishing
-from tipstaff_server.actors import Actor
-from tipstaff_server.acts import EndKind
-from tipstaff_server.builder import build
+from tipstaff_sdk.listing.sealing import EpochKey, seal
+from tipstaff_sdk.packs.bucket_tree import survey
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack
+from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
-from tipstaff_server.models import BuildState, DisputeState, ListingBuildRow, NameRow, RestrictionRow
-from tipstaff_server.runtime import Runtime
-from tipstaff_server.signoff import examine
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
+from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.signoff.examine import examine
+from tipstaff_server.storage.models import BuildState, DisputeState, ListingBuildRow, NameRow, RestrictionRow
 from tipstaff_signing.errors import ProposalError
-from tipstaff_signing.keys import builder_key
+from tipstaff_signing.keys.files import builder_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tipstaff_server.config import Config
-    from tipstaff_server.listing import ListingSubject
+    from tipstaff_server.listing.reader import ListingSubject
     from tipstaff_signing.model import Proposal
 
 AUDIENCE = "aviation"

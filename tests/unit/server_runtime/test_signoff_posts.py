@@ -11,18 +11,18 @@ import pytest
 from tests.support.deployment import Deployment
 from tests.support.registry import COURT, OPERATOR, entry, organisation, person, responsible
 from tipstaff.v1 import listing_pb2
-from tipstaff_server import publishing
-from tipstaff_server.builder import build
-from tipstaff_server.entries import Party, Responsible
 from tipstaff_server.errors import SignOffRefusedError
-from tipstaff_server.posts import Dates
-from tipstaff_server.referring import Reference
-from tipstaff_server.splitting import Correction
+from tipstaff_server.listing import publish as publishing
+from tipstaff_server.listing.build import build
+from tipstaff_server.registry.restrictions.entry import Party, Responsible
+from tipstaff_server.registry.subjects.posts import Dates
+from tipstaff_server.registry.subjects.reference import Reference
+from tipstaff_server.registry.subjects.split import Correction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tipstaff_server.listing import ListingSubject
+    from tipstaff_server.listing.reader import ListingSubject
 
 FIRM, CHIEF, CLERK = organisation(0), person(1), person(2)
 AUDIENCE = "aviation"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tipstaff.v1 import dispute_pb2, distribution_pb2, enforcement_pb2, registry_pb2, statistics_pb2
+from tipstaff_server.certificates.caller import MAY_CALL, Caller, Role, caller_from_uris, may_call
 from tipstaff_server.errors import NotIdentifiedError
-from tipstaff_server.tls_identity import MAY_CALL, Caller, Role, caller_from_uris, may_call
 
 PROVIDER = Caller(Role.PROVIDER, "air-1", "aviation")
 AUTHORITY = Caller(Role.AUTHORITY, "supreme-court")

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from tipstaff_server.distribution.broadcast import Broadcaster, Message
 from tipstaff_server.errors import StreamEnd, StreamEndedError
-from tipstaff_server.watch import Broadcaster, Message
 
 
 def message(number: int) -> Message:

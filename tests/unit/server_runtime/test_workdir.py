@@ -13,17 +13,18 @@ from sqlalchemy import select
 
 from tests.support.server_tls import identity_of
 from tipstaff_sdk.settings import Settings
-from tipstaff_server import setup, workdir
 from tipstaff_server.config import Config
-from tipstaff_server.database import Database
 from tipstaff_server.errors import WorkDirError
-from tipstaff_server.models import ProviderRow
-from tipstaff_server.vault import Vault
-from tipstaff_server.workdir import DEFAULT_AUDIENCES, Plan, Provider, add_provider, initialise
+from tipstaff_server.registry import facts as setup
+from tipstaff_server.storage.database import Database
+from tipstaff_server.storage.models import ProviderRow
+from tipstaff_server.vault.vault import Vault
+from tipstaff_server.workdir import make as workdir
+from tipstaff_server.workdir.make import DEFAULT_AUDIENCES, Plan, Provider, add_provider, initialise
 from tipstaff_signing.errors import StateBusyError
 from tipstaff_signing.files import FileLock
-from tipstaff_signing.keys import KeyFolder, key_names
-from tipstaff_signing.repository import Repository
+from tipstaff_signing.keys.files import KeyFolder, key_names
+from tipstaff_signing.repository.repository import Repository
 
 PLAN = Plan.of(["aviation"], [Provider("aviation", "skyline-air"), Provider("rail", "riverside-rail")], "127.0.0.1:7443", 2)
 
@@ -130,7 +131,7 @@ def test_killed_while_making_it_can_be_run_again(tmp_path: Path, monkeypatch: py
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"tipstaff_server.workdir.{step}", kill)
+        patch.setattr(f"tipstaff_server.workdir.make.{step}", kill)
         with pytest.raises(KilledError):
             initialise(tmp_path, PLAN)
     with pytest.raises(Exception, match="does not exist"):

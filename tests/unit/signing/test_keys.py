@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tipstaff_signing import KeyFileError, KeyFolder, RepositoryError, StorageError, create_key_files
-from tipstaff_signing.keys import key_names
+from tipstaff_signing.keys.files import key_names
 
 if TYPE_CHECKING:
     from pathlib import Path

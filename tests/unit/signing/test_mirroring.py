@@ -12,7 +12,7 @@ import pytest
 from tests.support.signing import START, Clock, Deployment
 from tipstaff_signing import DirectoryFetcher, MetadataFormatError, MismatchError, NotFoundError, Reader, RollbackError, StorageError
 from tipstaff_signing.files import Disk
-from tipstaff_signing.mirroring import mirror, pack, survey, unpack
+from tipstaff_signing.reader.mirror import mirror, pack, survey, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

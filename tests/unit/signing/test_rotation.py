@@ -23,12 +23,12 @@ from tipstaff_signing import (
     SignatureError,
     create_key_files,
 )
-from tipstaff_signing.ceremony import Draft, complete, sign_parts, signatures_to_bytes
-from tipstaff_signing.expiry import expiries
-from tipstaff_signing.fetchers import DirectoryFetcher
+from tipstaff_signing.ceremony.draft import Draft, complete, sign_parts, signatures_to_bytes
+from tipstaff_signing.ceremony.rotation import Changes, Rotation
 from tipstaff_signing.files import Disk
-from tipstaff_signing.keys import create_key
-from tipstaff_signing.rotation import Changes, Rotation
+from tipstaff_signing.keys.files import create_key
+from tipstaff_signing.reader.fetchers import DirectoryFetcher
+from tipstaff_signing.repository.expiry import expiries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

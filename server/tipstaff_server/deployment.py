@@ -1,0 +1,78 @@
+"""What the commands and the server work with, opened once from the configuration."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from tipstaff_server.audit.checkpointer import Checkpointing
+from tipstaff_server.clock import utc_now
+from tipstaff_server.registry.registry import Registry
+from tipstaff_server.repository.published import Published
+from tipstaff_server.repository.relief import ReliefPublisher
+from tipstaff_server.vault.epochs import EpochKeys
+from tipstaff_signing.keys.files import KeyFolder
+from tipstaff_signing.model import Lifetimes
+from tipstaff_signing.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tipstaff_server.clock import Clock
+    from tipstaff_server.config import Config
+
+__all__ = ["Runtime", "lifetimes"]
+
+
+def lifetimes(config: Config) -> Lifetimes:
+    """How long metadata of listings and relief are valid; the other roles keep the usual lifetimes."""
+    publication = config.publication
+    return Lifetimes(
+        listing=timedelta(seconds=publication.listing_lifetime_seconds), relief=timedelta(seconds=publication.relief_lifetime_seconds)
+    )
+
+
+class Runtime:
+    """Registry, repository and keys of one deployment; a context manager. Thread-safe.
+
+    Opening raises what opening the registry and the repository raise: VaultError, StorageError, RepositoryError.
+    """
+
+    def __init__(self, config: Config, *, clock: Clock = utc_now) -> None:
+        self.config = config
+        self.clock = clock
+        self.repository = Repository(config.path(config.repository.path), clock=clock, lifetimes=lifetimes(config))
+        self.registry = Registry.open(config, clock=clock)
+        self.epochs = EpochKeys(self.registry.database, self.registry.vault, clock=clock)
+
+    @cached_property
+    def keys(self) -> KeyFolder:
+        """The signing keys that lie on this machine. Raises KeyFileError when there is no such folder."""
+        return KeyFolder.load(self.config.path(self.config.repository.keys))
+
+    @cached_property
+    def relief(self) -> ReliefPublisher:
+        """Publishes relief. Raises KeyFileError when the online keys are not here."""
+        return ReliefPublisher(
+            self.registry, self.repository, self.keys, segment_size=self.config.publication.relief_segment_size, clock=self.clock
+        )
+
+    @cached_property
+    def checkpointing(self) -> Checkpointing:
+        """Signs the audit log."""
+        return Checkpointing.of(self.config, self.registry)
+
+    def published(self, audience: str) -> Published:
+        """What is published for an audience."""
+        return Published(self.repository, audience)
+
+    def close(self) -> None:
+        """Ends threads and connections. May be repeated."""
+        self.registry.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,288 @@
+"""Builds the listing of one audience: slow, deliberate, and only a proposal until a second key has signed it off.
+
+1. Read the relief head. Lifts up to it are worked in; whatever is lifted while the build reads is behind it, and relief carries that.
+2. See whether there is a build to go on from, and whom acts and time have touched since (incremental.py). If not, everybody is read.
+3. Read those subjects, a page at a time; many of them shared by all cores (processes/spans.py). For each identifier make a token for the
+   filter, and for each name of it seal a record.
+4. Put them in the place of what they had in the build before, if there is one.
+5. Write parameters, filter and pack; the filter is laid out like the published one, as long as the tokens fit, and the pack as long as
+   enough people share each bucket.
+6. Make deltas from the published filter and pack (deltas.py), and propose all of it with the builder's key.
+7. Keep what was built, for the next build (last_build.py).
+
+Memory is bounded by a page of subjects, 24 bytes an identifier and 50 a record that is sealed; sealed records wait on disk. Sealing is
+deterministic, so what did not change keeps its bytes, and it does not show in a listing which way it was built.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tipstaff.v1 import listing_pb2
+from tipstaff_bloom import BloomFilter, FormatError
+from tipstaff_sdk.errors import PackFormatError
+from tipstaff_sdk.packs.bucket_tree import survey
+from tipstaff_sdk.packs.builder import PackBuilder
+from tipstaff_sdk.packs.pack import Pack
+from tipstaff_server.errors import BuildStateError, PublicationError
+from tipstaff_server.listing import incremental
+from tipstaff_server.listing.deltas import make_deltas
+from tipstaff_server.listing.incremental import Contents, Sealed
+from tipstaff_server.listing.last_build import BuildStates, Kept, describe
+from tipstaff_server.listing.rows import RowWriter, locators, tokens
+from tipstaff_server.listing.seal import seal_subjects, sealing
+from tipstaff_server.logs import log_info, log_warning
+from tipstaff_server.processes.private_folder import private_folder
+from tipstaff_server.processes.spans import of_all
+from tipstaff_server.storage.models import BuildState, ListingBuildRow
+from tipstaff_signing.files import DISK, write_atomic
+from tipstaff_signing.keys.files import builder_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from tipstaff_sdk.listing.sealing import EpochKey
+    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.listing.incremental import Plan
+    from tipstaff_server.listing.rows import Change
+    from tipstaff_server.listing.seal import Part
+    from tipstaff_signing.files import Disk
+    from tipstaff_signing.model import Proposal
+
+__all__ = ["Built", "build"]
+
+ARTEFACTS = ("parameters", "filter", "pack")
+# The k of k-anonymity: how many listed numbers every bucket of a pack holds at least. A listing of fewer is one bucket.
+LEAST_NUMBERS = 16
+# A published filter keeps its layout until it has this many times the room that is needed; small ones are not worth the trouble.
+MOST_ROOM = 2
+LEAST_ROOM = 1_024
+# A proposal takes the first free version; when that is not the one in the parameters, they are written again.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A proposed listing, in figures."""
+
+    audience: str
+    version: int
+    epoch: int
+    relief_sequence: int
+    subjects: int
+    records: int
+    built_at: datetime
+    deltas: int = 0
+    change: Change | None = None  # in identifiers, since the build before
+    bucket_least: int = 0  # listed numbers in the emptiest bucket, and in the median one
+    bucket_median: int = 0
+    touched: int | None = None  # subjects that were read; None: all, because of `why`
+    why: str = ""
+
+
+def build(runtime: Runtime, audience: str, *, from_scratch: bool = False, disk: Disk = DISK) -> Built:
+    """Builds and proposes the listing of an audience, on what the last build left. `from_scratch`: without it. `disk`: for tests.
+
+    Raises PublicationError: no such audience, or another build of it is running; StorageError, SigningError: disk or key refuse.
+    """
+    if audience not in runtime.repository.audiences():
+        raise PublicationError(f"there is no audience {audience!r}; audiences are {', '.join(runtime.repository.audiences())}")
+    with (
+        private_folder(runtime.config.folder / ".build", audience, "build") as place,
+        # That lock is for this machine, the database's for all of them.
+        runtime.registry.database.exclusive(f"build/{audience}") as mine,
+    ):
+        if not mine:
+            raise PublicationError(f"another build for {audience} is running on another machine; wait for it")
+        return _build(runtime, audience, place, from_scratch=from_scratch, disk=disk)
+
+
+def _build(runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, disk: Disk) -> Built:
+    relief_sequence = runtime.registry.relief_head()
+    now = runtime.clock()
+    epoch = runtime.epochs.current(audience)
+    key = epoch.master
+    states = BuildStates(place.with_suffix(".kept"), disk=disk)
+    parameters = _parameters(runtime, audience, now)
+    parameters.epoch = epoch.number
+    parameters.stretch.CopyFrom(runtime.registry.stretch_of(epoch).to_proto())
+    parameters.relief_sequence = relief_sequence
+    plan = incremental.plan(runtime, states, key, parameters, now, from_scratch=from_scratch)
+    plan, contents = _contents(runtime, key, plan, states, place)
+    _write_filter(runtime, audience, contents.rows, epoch.number, place / "filter")
+    parameters.subject_count, parameters.record_count = contents.subjects, contents.records
+    parameters.buckets.CopyFrom(contents.buckets)
+    proposal = _propose(runtime, audience, parameters, {f"listing/{audience}/{name}": place / name for name in ARTEFACTS})
+    built = Built(
+        audience,
+        proposal.version,
+        epoch.number,
+        relief_sequence,
+        contents.subjects,
+        contents.records,
+        now,
+        len(proposal.deltas),
+        contents.change,
+        bucket_least=parameters.buckets.least_numbers,
+        bucket_median=parameters.buckets.median_numbers,
+        touched=None if plan.touched is None else len(plan.touched),
+        why=plan.why,
+    )
+    _remember(runtime, built)
+    _keep(audience, plan, states, contents, place)
+    log_info("listing_built", audience=audience, version=built.version, touched=built.touched, why=built.why)
+    return built
+
+
+def _contents(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path) -> tuple[Plan, Contents]:
+    """The listing's rows and pack in `place`, as planned or, where what was kept turns out not to fit, from scratch."""
+    if plan.touched is not None:
+        try:
+            return plan, _sealed(runtime, key, plan, states, place)
+        except BuildStateError as error:
+            log_warning("build_state_unusable", audience=key.audience, reason=str(error))
+            plan = plan.scratch(str(error))
+            shutil.rmtree(place)
+            place.mkdir(mode=0o700)
+    return plan, _sealed(runtime, key, plan, states, place)
+
+
+def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path) -> Contents:
+    everybody = plan.touched is None
+    parts: Iterator[Part]
+    if plan.touched is None:
+        parts = of_all(runtime, sealing, key.audience, key.epoch, plan.now)
+    else:
+        stretch = runtime.epochs.needed(key.audience, key.epoch).stretch
+        parts = seal_subjects(runtime.registry.listing_chosen(key.audience, plan.now, plan.touched, stretch), key)
+    keep = _published_bits(runtime, key.audience)
+    subjects = 0
+    with PackBuilder(key.epoch) as pack:
+        with RowWriter(place / ("rows" if everybody else "touched")) as rows:
+            for part in parts:
+                part.put(pack, rows)
+                subjects += part.subjects
+        sealed = Sealed(pack, rows, subjects, place)
+        if not everybody:
+            return incremental.merge(plan, states, sealed, least=LEAST_NUMBERS, keep=keep)
+        pack.spread(least=LEAST_NUMBERS, keep=keep)
+        pack.write(place / "pack")
+        whole = sealed.whole
+    with Pack.open(place / "pack") as written:
+        buckets = survey(written)
+    return Contents(rows, subjects, written.record_count, buckets, incremental.change_since(plan, states, rows), whole)
+
+
+def _keep(audience: str, plan: Plan, states: BuildStates, contents: Contents, place: Path) -> None:
+    """Step 7. The listing is proposed already: whatever goes wrong here costs the next build its time, and nothing else."""
+    try:
+        _check_whole(contents)
+        kept = Kept(
+            grounds=plan.grounds,
+            audit_sequence=plan.head.sequence,
+            audit_digest=plan.head.digest.hex(),
+            built_at=plan.now,
+            scratch_at=plan.now if plan.touched is None or plan.kept is None else plan.kept.scratch_at,
+            subjects=contents.subjects,
+            records=contents.records,
+            rows=describe(place / "rows", "rows"),
+            pack=describe(place / "pack", "pack"),
+        )
+        states.keep(kept, place / "rows", place / "pack")
+    except BuildStateError as error:
+        states.forget()
+        log_warning("build_not_kept", audience=audience, reason=str(error))
+    except OSError as error:
+        log_warning("build_not_kept", audience=audience, reason=error.strerror or type(error).__name__)
+
+
+def _check_whole(contents: Contents) -> None:
+    if not contents.whole:
+        raise BuildStateError("somebody is listed without a number, or without a name")
+    locators(contents.rows.path)
+
+
+def _published_bits(runtime: Runtime, audience: str) -> int | None:
+    found = runtime.published(audience).find(f"listing/{audience}/pack", runtime.repository.versions(audience))
+    if found is not None:
+        # When it is damaged there is no layout to keep, and there will be no delta.
+        with suppress(PackFormatError), Pack.open(found.file) as published:
+            return published.bucket_bits
+    return None
+
+
+def _write_filter(runtime: Runtime, audience: str, rows: RowWriter, epoch: int, file: Path) -> None:
+    """The filter of these rows' tokens, in the layout of the published one where they fit into that and do not leave half of it empty."""
+    rate = runtime.config.publication.false_positive_rate
+    found = runtime.published(audience).find(f"listing/{audience}/filter", runtime.repository.versions(audience))
+    with ExitStack() as opened:
+        published = None
+        if found is not None:
+            # When it is damaged there is no layout to keep, and there will be no delta.
+            with suppress(FormatError):
+                published = opened.enter_context(BloomFilter.open(found.file))
+        capacity = None
+        if published is not None and published.epoch == epoch and rows.count <= published.capacity <= MOST_ROOM * (rows.count + LEAST_ROOM):
+            capacity = published.capacity
+        BloomFilter.build(tokens(rows.path), fpr=rate, epoch=epoch, capacity=capacity).write(file)
+
+
+def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.ListingParameters:
+    policies = runtime.registry.policies()
+    publication = runtime.config.publication
+    parameters = listing_pb2.ListingParameters(
+        audience=audience,
+        relief_max_age_seconds=publication.relief_max_age_seconds,
+        measures=sorted(policies.audience(audience)),
+        catalogue_version=policies.version,
+    )
+    parameters.built_at.FromDatetime(now)
+    parameters.expires_at.FromDatetime(now + timedelta(seconds=publication.listing_lifetime_seconds))
+    return parameters
+
+
+def _propose(runtime: Runtime, audience: str, parameters: listing_pb2.ListingParameters, files: dict[str, Path]) -> Proposal:
+    signer = runtime.keys.signer(builder_key(audience))
+    versions = runtime.repository.versions(audience)
+    offers = make_deltas(runtime.published(audience), versions, files, files[f"listing/{audience}/parameters"].parent)
+    deltas = {offer.path: offer.delta for offer in offers}
+    artefacts = {**files, **{offer.path: offer.file for offer in offers}}
+    parameters.version = versions.listing + 1
+    for _ in range(ATTEMPTS):
+        write_atomic(files[f"listing/{audience}/parameters"], parameters.SerializeToString(deterministic=True))
+        proposal = runtime.repository.propose_listing(audience, artefacts, signer, deltas=deltas)
+        if proposal.version == parameters.version:
+            return proposal
+        parameters.version = proposal.version + 1
+    raise PublicationError(f"other proposals for {audience} keep coming in between; build again")
+
+
+def _remember(runtime: Runtime, built: Built) -> None:
+    with runtime.registry.database.write() as session:
+        session.merge(
+            ListingBuildRow(
+                audience_id=built.audience,
+                version=built.version,
+                epoch=built.epoch,
+                relief_sequence=built.relief_sequence,
+                subject_count=built.subjects,
+                record_count=built.records,
+                state=BuildState.BUILT,
+                built_at=built.built_at,
+                published_at=None,
+                detail=json.dumps(
+                    {
+                        "buckets": {"least": built.bucket_least, "median": built.bucket_median},
+                        "touched": built.touched,
+                        "why": built.why,
+                    }
+                ),
+            )
+        )

@@ -1,0 +1,178 @@
+"""Every encrypted column of the registry, in one place, and encrypting all of them anew after a change of keys.
+
+A batch is one transaction under the head's lock; whoever is killed in between goes on where values are still under the old key. Servers
+may run meanwhile: since the change, every act writes under the new key. A key that nothing is written under any more is destroyed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import starmap
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, bindparam, func, insert, select, tuple_, update
+
+from tipstaff_server import exempting
+from tipstaff_server.audit import reasons
+from tipstaff_server.audit.log import lock_head
+from tipstaff_server.registry.disputes.open import STATEMENT
+from tipstaff_server.registry.restrictions.drafts import ENTRY
+from tipstaff_server.registry.restrictions.remedies import NOTE
+from tipstaff_server.registry.subjects.resolver import NAME, NEXT_STRETCHED, NUMBER, STRETCHED, name_row
+from tipstaff_server.storage.models import (
+    AuditReasonRow,
+    AuditRow,
+    DisputeRow,
+    DraftRow,
+    EpochKeyRow,
+    ExemptionRow,
+    IdentifierRow,
+    KeyPurpose,
+    NameRow,
+    RemedyRow,
+    VaultKeyRow,
+)
+from tipstaff_server.vault.epochs import KEY, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import InstrumentedAttribute, Session
+
+    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.vault import Vault
+
+__all__ = ["BATCH", "SEALED", "Sealed", "counts", "reencrypt"]
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One encrypted column. `label`: its name to the vault; `row`: from the primary key to the vault's row."""
+
+    label: str
+    column: InstrumentedAttribute[Any]
+    key: tuple[InstrumentedAttribute[Any], ...]
+    row: Callable[..., bytes]
+
+
+SEALED = (
+    Sealed(NUMBER, IdentifierRow.value, (IdentifierRow.blind,), bytes),
+    Sealed(STRETCHED, IdentifierRow.stretched, (IdentifierRow.blind,), bytes),
+    Sealed(NEXT_STRETCHED, IdentifierRow.next_stretched, (IdentifierRow.blind,), bytes),
+    Sealed(NAME, NameRow.value, (NameRow.subject_id, NameRow.blind), name_row),
+    Sealed(STATEMENT, DisputeRow.statement, (DisputeRow.case_number,), str.encode),
+    Sealed(exempting.COLUMN, ExemptionRow.reason, (ExemptionRow.id,), bytes),
+    Sealed(ENTRY, DraftRow.entry, (DraftRow.restriction_id,), bytes),
+    Sealed(NOTE, RemedyRow.note, (RemedyRow.id,), bytes),
+    Sealed(KEY, EpochKeyRow.key, (EpochKeyRow.audience_id, EpochKeyRow.epoch), row_of),
+    Sealed(reasons.COLUMN, AuditReasonRow.sealed, (AuditReasonRow.sequence,), reasons.row_of),
+)
+
+
+def counts(session: Session) -> dict[int, int]:
+    """How many values are written under each version of the column key. Reads every value's first byte."""
+    found: dict[int, int] = {}
+    for item in SEALED:
+        first = func.substr(item.column, 1, 1)
+        query = select(first, func.count()).where(func.length(item.column) > 0).group_by(first)
+        for version, count in session.execute(query):
+            found[version[0]] = found.get(version[0], 0) + count
+    first = func.substr(AuditRow.reason, 1, 1)
+    for version, count in session.execute(select(first, func.count()).where(*_old_reasons(session)).group_by(first)):
+        found[version[0]] = found.get(version[0], 0) + count
+    return found
+
+
+def reencrypt(database: Database, vault: Vault, *, batch: int = BATCH) -> Iterator[int]:
+    """Writes under the newest key whatever is not; yields how many values each transaction wrote. May be killed, and run again."""
+    yield from _clear_exemptions(database, vault, batch)
+    yield from _move_reasons(database, vault, batch)
+    for item in SEALED:
+        last: tuple[Any, ...] = ()
+        while True:
+            with database.write() as session:
+                lock_head(session, vault)
+                rows = session.execute(_behind(item, vault, last).limit(batch)).all()
+                _rewrite(session, vault, item, rows)
+            if not rows:
+                break
+            last = tuple(rows[-1])[:-1]
+            yield len(rows)
+
+
+def _behind(item: Sealed, vault: Vault, last: tuple[Any, ...]) -> Any:
+    """Values behind `last` that are not under the newest key: primary key, then the value."""
+    newest = bytes([vault.keys.column])
+    where = and_(func.length(item.column) > 0, func.substr(item.column, 1, 1) != newest)
+    if last:
+        where = and_(where, tuple_(*item.key) > last)
+    return select(*item.key, item.column).where(where).order_by(*item.key)
+
+
+def _rewrite(session: Session, vault: Vault, item: Sealed, rows: Any) -> None:
+    if not rows:
+        return
+    table = item.column.class_.__table__
+    name = item.column.key
+    same = [table.c[part.key] == bindparam(f"was_{part.key}") for part in item.key]
+    # Whoever changed the value meanwhile has written it under the newest key already.
+    change = update(table).where(*same, table.c[name] == bindparam("was")).values({name: bindparam("anew")})
+    values: list[dict[str, Any]] = []
+    for *key, stored in rows:
+        row = item.row(*key)
+        anew = vault.encrypt(item.label, row, vault.decrypt(item.label, row, stored))
+        values.append({f"was_{part.key}": value for part, value in zip(item.key, key, strict=True)} | {"was": stored, "anew": anew})
+    session.connection().execute(change, values)
+
+
+def _old_reasons(session: Session) -> tuple[ColumnElement[bool], ...]:
+    """Reasons that an older program wrote into the log itself, and that nobody has copied from there yet.
+
+    Those whose key is gone were copied, and erased since.
+    """
+    versions = session.scalars(select(VaultKeyRow.version).where(VaultKeyRow.purpose == KeyPurpose.COLUMN)).all() or [1]
+    copied = select(AuditReasonRow.sequence).where(AuditReasonRow.sequence == AuditRow.sequence).exists()
+    return AuditRow.reason.is_not(None), func.substr(AuditRow.reason, 1, 1).in_([bytes([version]) for version in versions]), ~copied
+
+
+def _move_reasons(database: Database, vault: Vault, batch: int) -> Iterator[int]:
+    """Copies them out of the log, so that the key they are under there can go; the chain goes on covering what it covered."""
+    if vault.keys.column == 1:
+        return
+    while True:
+        with database.write() as session:
+            lock_head(session, vault)
+            query = select(AuditRow.sequence, AuditRow.reason).where(*_old_reasons(session)).order_by(AuditRow.sequence).limit(batch)
+            rows = session.execute(query).all()
+            made = list(starmap(_moved(vault), rows))
+            if made:
+                session.execute(insert(AuditReasonRow), made)
+        if not rows:
+            return
+        yield len(rows)
+
+
+def _moved(vault: Vault) -> Callable[[int, bytes], dict[str, Any]]:
+    def one(sequence: int, stored: bytes) -> dict[str, Any]:
+        row = reasons.row_of(sequence)
+        plain = bytes(reasons.SALT_BYTES) + vault.decrypt(reasons.COLUMN, row, stored)
+        return {"sequence": sequence, "sealed": vault.encrypt(reasons.COLUMN, row, plain)}
+
+    return one
+
+
+def _clear_exemptions(database: Database, vault: Vault, batch: int) -> Iterator[int]:
+    """Encrypts the reasons of exemptions that an older program left in clear."""
+    while True:
+        with database.write() as session:
+            lock_head(session, vault)
+            rows = session.scalars(select(ExemptionRow).where(ExemptionRow.reason.is_(None)).limit(batch)).all()
+            for row in rows:
+                row.reason = exempting.seal(vault, row.id, (row.reason_zh, row.reason_en))
+                row.reason_zh = row.reason_en = ""
+        if not rows:
+            return
+        yield len(rows)

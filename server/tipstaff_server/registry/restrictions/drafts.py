@@ -1,0 +1,253 @@
+"""Drafts: entries of a list that asks for two persons. One enters, another one approves; nobody does both.
+
+    entered ──► DRAFT ──approved──► NOTICED ──► ACTIVE
+                  ├──withdrawn──► REVOKED
+                  └──its term is over──► EXPIRED
+
+A draft touches nothing (decision 0016): no listing, no relief, no provider, and no subject either. A name, a second number or a
+responsible person would widen restrictions that are in force, so they lie sealed until the approval. Whoever amends a draft counts as
+the one who entered it. The notice period runs from the approval, because only then is there something to announce.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+from sqlalchemy import select
+
+from tipstaff.v1 import registry_pb2
+from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
+from tipstaff_server.domain.lifecycle import Event, State
+from tipstaff_server.errors import (
+    EntryError,
+    InvalidRequestError,
+    LifecycleError,
+    PermissionDeniedError,
+    ServerError,
+    StorageError,
+    VaultDataError,
+)
+from tipstaff_server.registry.idempotency import ANY, Precondition, check_version, first_answer, remember
+from tipstaff_server.registry.restrictions.entry import Entry, check_measures
+from tipstaff_server.registry.restrictions.transitions import (
+    RestrictionSummary,
+    apply,
+    check_id,
+    check_reason,
+    find,
+    measures_of,
+    summary_of,
+)
+from tipstaff_server.registry.subjects.resolver import Resolver, blind_of
+from tipstaff_server.storage.bulk import insert_all
+from tipstaff_server.storage.models import DraftRow, IdentifierRow, NameRow, ResponsibleLinkRow, SubjectRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from tipstaff_server.registry.restrictions.entry import Party
+    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.storage.models import RestrictionRow
+    from tipstaff_server.vault.vault import Vault
+
+__all__ = ["Approval", "Approved", "Draft", "Drafting", "draft_row", "effective_after"]
+
+ENTRY = "drafts.entry"
+MAX_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A draft with everything that it will put in force. `entry` holds personal data."""
+
+    restriction: RestrictionSummary
+    entry: registry_pb2.RestrictionEntry = field(repr=False)
+    entered_by: str
+    entered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One draft to approve, why, and what the caller says about it."""
+
+    restriction_id: bytes
+    reason: str
+    given: Precondition = ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """How approving one draft fared: the restriction, or why not."""
+
+    restriction_id: bytes
+    restriction: RestrictionSummary | None
+    detail: str = ""
+
+
+class Drafting:
+    """The part of the registry that takes a second person's word."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def read(self, restriction_id: bytes, actor: Actor) -> Draft:
+        """What a draft holds. Who looked stands in the audit log. Raises NotFoundError, LifecycleError, PermissionDeniedError."""
+        check_id(restriction_id)
+        _check_deciding(actor)
+        with self._core.act() as unit:
+            row = find(unit.session, restriction_id, actor, self._core)
+            draft = _draft_of(unit.session, row)
+            message = self._message(draft)
+            summary = summary_of(unit.session, row)
+            # What was amended since it was entered counts as it is now.
+            message.ClearField("measures")
+            message.measures.extend(summary.measures)
+            message.legal_basis = row.legal_basis
+            message.expires_at.FromDatetime(row.expires_at)
+            unit.log.add(unit.now, actor, "READ_DRAFT", ("restriction", row.id))
+            return Draft(summary, message, draft.entered_by, row.entered_at)
+
+    def approve(self, approval: Approval, actor: Actor) -> RestrictionSummary:
+        """Puts one draft in force, after its list's notice.
+
+        Raises NotFoundError, LifecycleError (no draft; it cannot be put in force as it stands), StaleVersionError, InvalidRequestError,
+        PermissionDeniedError (the one who entered it, or nobody in particular).
+        """
+        check_id(approval.restriction_id)
+        check_reason(approval.reason)
+        _check_deciding(actor)
+        if not actor.is_person:
+            raise PermissionDeniedError("approving takes a person: use a certificate that names an officer (…/officer/…)")
+        request = ["APPROVE", approval.restriction_id.hex(), approval.reason]
+        computed = self._stretched(approval.restriction_id, actor)
+        with self._core.act() as unit:
+            row = find(unit.session, approval.restriction_id, actor, self._core, lock=True)
+            stretched = self._core.still(unit.session, computed)
+            if first_answer(unit, self._core.vault, actor, approval.given, request) is None:
+                check_version(row, approval.given)
+                self._approve(unit, row, stretched, actor, approval.reason)
+                remember(unit, self._core.vault, actor, approval.given, request, row.id)
+                unit.session.flush()
+            return summary_of(unit.session, row)
+
+    def approve_many(self, approvals: Sequence[Approval], actor: Actor) -> list[Approved]:
+        """Each for itself, in order; one answer each. Raises InvalidRequestError: too many; PermissionDeniedError, StorageError."""
+        if len(approvals) > MAX_BATCH:
+            raise InvalidRequestError(f"at most {MAX_BATCH} drafts at a time; send the rest in another call")
+        _check_deciding(actor)
+        answers: list[Approved] = []
+        for approval in approvals:
+            try:
+                answers.append(Approved(approval.restriction_id, self.approve(approval, actor)))
+            except (StorageError, VaultDataError):
+                raise
+            except ServerError as error:
+                answers.append(Approved(approval.restriction_id, None, str(error)))
+        return answers
+
+    def _stretched(self, restriction_id: bytes, actor: Actor) -> tuple[int, dict[bytes, bytes]]:
+        """Stretching takes its time, so it happens before the transaction, which holds locks. The stretch's number, and its values."""
+        with self._core.database.read() as session:
+            number = self._core.refresh_stretch(session)
+            row = find(session, restriction_id, actor, self._core)
+            if row.state is not State.DRAFT:
+                return number, {}
+            entry = Entry.from_proto(self._message(_draft_of(session, row)))
+            wanted = {blind_of(self._core.vault, item): item for party in _parties(entry) for item in party.identifiers}
+            known = set(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))))
+        futures = {blind: self._core.stretcher.submit(item) for blind, item in wanted.items() if blind not in known}
+        return number, {blind: future.result() for blind, future in futures.items()}
+
+    def _approve(self, unit: Unit, row: RestrictionRow, stretched: dict[bytes, bytes], actor: Actor, reason: str) -> None:
+        draft = _draft_of(unit.session, row)
+        if draft.entered_by == str(actor):
+            raise PermissionDeniedError("whoever entered or amended a draft does not approve it; another person has to")
+        entry = Entry.from_proto(self._message(draft))
+        notice_days = unit.policies.lists[row.list_id].notice_days
+        effective = effective_after(row.effective_at, None, notice_days, unit.now)
+        if row.expires_at <= max(unit.now, effective):
+            raise LifecycleError("its term would be over before the notice period ends; amend the draft, or withdraw it (revoke)")
+        try:
+            check_measures(measures_of(unit.session, row), row.authority_id, unit.policies)
+            self._keep(unit, row, entry, stretched)
+        except EntryError as error:
+            raise LifecycleError(f"it cannot be put in force as it stands: {error}; withdraw it (revoke) and enter it anew") from None
+        row.effective_at, row.approved_at = effective, unit.now
+        apply(unit, row, Event.ANNOUNCE, actor, reason)
+        if effective <= unit.now:
+            apply(unit, row, Event.ENTER_FORCE, SYSTEM, "")
+
+    def _keep(self, unit: Unit, row: RestrictionRow, entry: Entry, stretched: dict[bytes, bytes]) -> None:
+        """What the draft says of its subject and of who answers for it counts from here on."""
+        resolver = Resolver(unit.session, self._core.vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
+        resolver.load(_parties(entry))
+        staged = resolver.stage()
+        if staged.resolve(entry.party) != row.subject_id:
+            raise LifecycleError("its subject was merged or split since it was entered; withdraw it (revoke) and enter it anew")
+        for person in entry.responsible:
+            staged.link(row.subject_id, staged.resolve(person.party), person.capacity)
+        staged.keep()
+        insert_all(unit.session, (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow), resolver.take())
+
+    def _message(self, draft: DraftRow) -> registry_pb2.RestrictionEntry:
+        try:
+            return registry_pb2.RestrictionEntry.FromString(self._core.vault.decrypt(ENTRY, draft.restriction_id, draft.entry))
+        except DecodeError as error:
+            raise VaultDataError("a draft's entry is not one of this program's") from error
+
+
+def draft_row(vault: Vault, restriction_id: bytes, entry: Entry, actor: Actor) -> dict[str, Any]:
+    """The row of a new draft."""
+    sealed = vault.encrypt(ENTRY, restriction_id, _to_message(entry).SerializeToString())
+    return {"restriction_id": restriction_id, "entered_by": str(actor), "entry": sealed}
+
+
+def effective_after(effective_at: datetime, published_at: datetime | None, notice_days: int, now: datetime) -> datetime:
+    """The first moment of enforcement: a list's notice period runs from the publication, or from now when there was none."""
+    if not notice_days:
+        return effective_at
+    announced = min(published_at or now, now)
+    return max(effective_at, announced + timedelta(days=notice_days))
+
+
+def _check_deciding(actor: Actor) -> None:
+    if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
+        raise PermissionDeniedError("drafts are for the authority that decides, and for the operator")
+
+
+def _draft_of(session: Session, row: RestrictionRow) -> DraftRow:
+    draft = session.get(DraftRow, row.id)
+    if row.state is not State.DRAFT:
+        raise LifecycleError(f"this restriction is no draft: it is {row.state}")
+    if draft is None:
+        raise LifecycleError("what this draft would add was lost in a downgrade; withdraw it (revoke) and enter it anew")
+    return draft
+
+
+def _parties(entry: Entry) -> list[Party]:
+    return [entry.party, *(person.party for person in entry.responsible)]
+
+
+def _to_message(entry: Entry) -> registry_pb2.RestrictionEntry:
+    message = registry_pb2.RestrictionEntry(
+        list_id=entry.list_id, measures=entry.measures, legal_basis=entry.legal_basis, case_number=entry.case_number
+    )
+    message.subject.type = entry.party.type  # type: ignore[assignment]  # checked at entry
+    message.subject.identifiers.extend(item.to_proto() for item in entry.party.identifiers)
+    message.subject.names.extend(entry.party.names)
+    for person in entry.responsible:
+        added = message.subject.responsible_persons.add(names=person.party.names)
+        added.capacity = person.capacity  # type: ignore[assignment]  # checked at entry
+        added.identifiers.extend(item.to_proto() for item in person.party.identifiers)
+    message.effective_at.FromDatetime(entry.effective_at)
+    message.expires_at.FromDatetime(entry.expires_at)
+    for name in ("case_opened_at", "published_at"):
+        if (moment := getattr(entry, name)) is not None:
+            getattr(message, name).FromDatetime(moment)
+    return message

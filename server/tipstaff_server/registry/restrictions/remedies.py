@@ -1,0 +1,284 @@
+"""Remedies (恢复): a restriction is revoked as wrong, so each provider that acted on it is told to make good, and answers.
+
+    revoked ──► OPEN ──fetched by the provider──► DELIVERED ──► ANSWERED ──a report comes in late──► OPEN
+
+Opened in the transaction that revokes. Reports may come later than that, because providers keep them while they are offline:
+`follow_up` finds those, and reminds of deadlines. What counts as acting on a restriction is ACTED.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+
+from tipstaff.v1 import enforcement_pb2
+from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
+from tipstaff_server.domain.lifecycle import State
+from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.storage.models import RemedyOutcome, RemedyRow, RemedyState, ReportRestrictionRow, ReportRow, RestrictionRow
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Select
+    from sqlalchemy.orm import Session
+
+    from tipstaff_server.registry.unit import Core, Unit
+
+__all__ = ["ACTED", "Affected", "FollowedUp", "Remedies", "Remedy", "open_remedies"]
+
+ACTED = (
+    enforcement_pb2.OUTCOME_DENIED,
+    enforcement_pb2.OUTCOME_DOWNGRADED,
+    enforcement_pb2.OUTCOME_SURCHARGED,
+    enforcement_pb2.OUTCOME_REVIEWED_AND_DENIED,
+)
+"""Outcomes after which there is something to make good."""
+
+ID_BYTES = 16
+MAX_NOTE = 500
+MAX_AFFECTED = 1_000
+MAX_PAGE = 100
+REMIND_BEFORE = timedelta(days=3)
+NOTE = "remedies.note"
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """One wrongful act; fields as AffectedReport in the contract."""
+
+    report_id: bytes
+    decision_id: bytes
+    measure: str
+    outcome: int
+    acted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A remedy; fields as Remedy in the contract. `note` is empty for the provider's own calls."""
+
+    remedy_id: bytes
+    restriction_id: bytes
+    provider_id: str
+    state: RemedyState
+    affected: tuple[Affected, ...]
+    affected_count: int
+    opened_at: datetime
+    due_at: datetime
+    answered_at: datetime | None = None
+    outcome: RemedyOutcome | None = None
+    note: str = ""
+
+    def overdue(self, now: datetime) -> bool:
+        """Not answered, and the time is over."""
+        return self.state is not RemedyState.ANSWERED and now >= self.due_at
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedUp:
+    """What `follow_up` did: remedies opened (or opened again) for late reports, reminders, deadlines found passed."""
+
+    opened: int
+    reminded: int
+    overdue: int
+
+
+class Remedies:
+    """The part of the registry that makes good."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def mine(self, actor: Actor, *, answered: bool = False, after: bytes = b"", limit: int = 0) -> list[Remedy]:
+        """A provider's own remedies, in the order of their ids; those that are new to it count as delivered from here on.
+
+        Raises PermissionDeniedError: not a provider; InvalidRequestError: `after` is no id.
+        """
+        _check_provider(actor)
+        if after:
+            _check_id(after)
+        conditions = [RemedyRow.provider_id == actor.id, RemedyRow.id > after]
+        if not answered:
+            conditions.append(RemedyRow.state != RemedyState.ANSWERED)
+        query = select(RemedyRow).where(*conditions).order_by(RemedyRow.id).limit(min(limit or MAX_PAGE, MAX_PAGE))
+        with self._core.database.read() as session:
+            rows = session.scalars(query).all()
+            if all(row.state is not RemedyState.OPEN for row in rows):
+                return [self._view(session, row) for row in rows]
+        with self._core.act() as unit:
+            delivered = unit.session.scalars(query.with_for_update()).all()
+            for row in delivered:
+                if row.state is RemedyState.OPEN:
+                    row.state, row.delivered_at = RemedyState.DELIVERED, unit.now
+                    unit.log.add(unit.now, actor, "REMEDY_DELIVER", ("remedy", row.id))
+            unit.session.flush()
+            return [self._view(unit.session, row) for row in delivered]
+
+    def answer(self, remedy_id: bytes, outcome: RemedyOutcome, note: str, actor: Actor) -> Remedy:
+        """A provider says what it did. The same outcome again changes nothing.
+
+        Raises NotFoundError: no such remedy of this provider; LifecycleError: answered otherwise already; InvalidRequestError.
+        """
+        _check_provider(actor)
+        _check_id(remedy_id)
+        if len(note) > MAX_NOTE:
+            raise InvalidRequestError(f"a note has at most {MAX_NOTE} characters")
+        with self._core.act() as unit:
+            row = unit.session.scalar(
+                select(RemedyRow).where(RemedyRow.id == remedy_id, RemedyRow.provider_id == actor.id).with_for_update()
+            )
+            if row is None:
+                raise NotFoundError("there is no such remedy of this provider; list them to see which there are")
+            if row.state is RemedyState.ANSWERED:
+                if row.outcome is not outcome:
+                    raise LifecycleError(f"this remedy was answered already, with {row.outcome}; tell the authority about a correction")
+                return self._view(unit.session, row)
+            row.state, row.outcome, row.answered_at = RemedyState.ANSWERED, outcome, unit.now
+            row.note = self._core.vault.encrypt_text(NOTE, row.id, note) if note else None
+            unit.log.add(unit.now, actor, "REMEDY_ANSWER", ("remedy", row.id), detail={"outcome": outcome})
+            unit.session.flush()
+            return self._view(unit.session, row)
+
+    def all(self, actor: Actor, *, answered: bool = True, provider_id: str | None = None) -> list[Remedy]:
+        """Remedies with their notes, by deadline: an authority's own restrictions, or everybody's for the operator."""
+        if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
+            raise PermissionDeniedError("only the authority that decided, or the operator, follows remedies of others")
+        query = select(RemedyRow).order_by(RemedyRow.due_at, RemedyRow.id)
+        if actor.kind is ActorKind.AUTHORITY:
+            query = query.join(RestrictionRow, RestrictionRow.id == RemedyRow.restriction_id)
+            query = query.where(RestrictionRow.authority_id == actor.id)
+        if not answered:
+            query = query.where(RemedyRow.state != RemedyState.ANSWERED)
+        if provider_id is not None:
+            query = query.where(RemedyRow.provider_id == provider_id)
+        with self._core.database.read() as session:
+            return [self._view(session, row, with_note=True) for row in session.scalars(query)]
+
+    def follow_up(self, now: datetime) -> FollowedUp:
+        """Opens what late reports ask for, and reminds of deadlines, each once. Safe to run often and on several replicas."""
+        with self._core.database.read() as session:
+            if session.execute(_missing().limit(1)).first() is None and session.scalar(_near(now).limit(1)) is None:
+                return FollowedUp(0, 0, 0)
+        with self._core.act() as unit:
+            unit.now = now
+            opened = open_remedies(unit)
+            reminded = overdue = 0
+            for row in unit.session.scalars(_near(now).with_for_update()):
+                if row.due_at <= now:
+                    row.escalated_at, act = now, "REMEDY_OVERDUE"
+                    overdue += 1
+                else:
+                    row.reminded_at, act = now, "REMEDY_REMIND"
+                    reminded += 1
+                unit.log.add(now, SYSTEM, act, ("remedy", row.id), detail={"provider": row.provider_id})
+        return FollowedUp(opened, reminded, overdue)
+
+    def _view(self, session: Session, row: RemedyRow, *, with_note: bool = False) -> Remedy:
+        query = (
+            select(ReportRow)
+            .join(ReportRestrictionRow, _same_report())
+            .where(ReportRestrictionRow.restriction_id == row.restriction_id, ReportRow.provider_id == row.provider_id)
+            .where(ReportRow.outcome.in_(ACTED))
+            .order_by(ReportRow.acted_at, ReportRow.report_id)
+            .limit(MAX_AFFECTED)
+        )
+        note = self._core.vault.decrypt_text(NOTE, row.id, row.note) if with_note and row.note is not None else ""
+        return Remedy(
+            remedy_id=row.id,
+            restriction_id=row.restriction_id,
+            provider_id=row.provider_id,
+            state=row.state,
+            affected=tuple(
+                Affected(report.report_id, report.decision_id, report.measure, report.outcome, report.acted_at)
+                for report in session.scalars(query)
+            ),
+            affected_count=row.affected,
+            opened_at=row.opened_at,
+            due_at=row.due_at,
+            answered_at=row.answered_at,
+            outcome=row.outcome,
+            note=note,
+        )
+
+
+def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
+    """Opens, or opens again, what reports on revoked restrictions ask for (on one of them, or on all); how many."""
+    query = _missing()
+    if restriction_id is not None:
+        query = query.where(RestrictionRow.id == restriction_id)
+    found = unit.session.execute(query).all()
+    due = unit.now + timedelta(days=unit.remedy_days)
+    for row in found:
+        known = unit.session.get(RemedyRow, row.remedy_id) if row.remedy_id is not None else None
+        if known is None:
+            remedy, act = secrets.token_bytes(ID_BYTES), "REMEDY_OPEN"
+            unit.session.add(
+                RemedyRow(
+                    id=remedy,
+                    restriction_id=row.restriction_id,
+                    provider_id=row.provider_id,
+                    state=RemedyState.OPEN,
+                    affected=row.times,
+                    opened_at=unit.now,
+                    due_at=due,
+                )
+            )
+        else:
+            remedy, act = known.id, "REMEDY_REOPEN"
+            known.affected = row.times
+            known.state, known.due_at = RemedyState.OPEN, due
+            known.delivered_at = known.answered_at = known.reminded_at = known.escalated_at = known.outcome = known.note = None
+        detail = {"restriction": row.restriction_id.hex(), "provider": row.provider_id, "affected": row.times}
+        unit.log.add(unit.now, SYSTEM, act, ("remedy", remedy), detail=detail)
+    return len(found)
+
+
+def _missing() -> Select[bytes, str, int, bytes]:
+    """Revoked restriction and provider, with more acts than its remedy knows of."""
+    times = func.count().label("times")
+    return (
+        select(ReportRestrictionRow.restriction_id, ReportRestrictionRow.provider_id, times, RemedyRow.id.label("remedy_id"))
+        .join(RestrictionRow, RestrictionRow.id == ReportRestrictionRow.restriction_id)
+        .join(ReportRow, _same_report())
+        .outerjoin(
+            RemedyRow,
+            and_(
+                RemedyRow.restriction_id == ReportRestrictionRow.restriction_id,
+                RemedyRow.provider_id == ReportRestrictionRow.provider_id,
+            ),
+        )
+        .where(RestrictionRow.state == State.REVOKED, ReportRow.outcome.in_(ACTED))
+        .group_by(ReportRestrictionRow.restriction_id, ReportRestrictionRow.provider_id, RemedyRow.id, RemedyRow.affected)
+        .having(times > func.coalesce(RemedyRow.affected, 0))
+        .order_by(ReportRestrictionRow.restriction_id, ReportRestrictionRow.provider_id)
+    )
+
+
+def _same_report() -> ColumnElement[bool]:
+    return and_(ReportRow.provider_id == ReportRestrictionRow.provider_id, ReportRow.report_id == ReportRestrictionRow.report_id)
+
+
+def _near(now: datetime) -> Select[RemedyRow]:
+    """Unanswered remedies whose deadline is near and was not reminded of, or has passed and was not noted."""
+    return select(RemedyRow).where(
+        RemedyRow.state != RemedyState.ANSWERED,
+        or_(
+            and_(RemedyRow.due_at <= now, RemedyRow.escalated_at.is_(None)),
+            and_(RemedyRow.due_at > now, RemedyRow.due_at <= now + REMIND_BEFORE, RemedyRow.reminded_at.is_(None)),
+        ),
+    )
+
+
+def _check_provider(actor: Actor) -> None:
+    if actor.kind is not ActorKind.PROVIDER:
+        raise PermissionDeniedError("remedies are a provider's; authorities and the operator follow them with `tipstaff-server remedies`")
+
+
+def _check_id(value: bytes) -> None:
+    if len(value) != ID_BYTES:
+        raise InvalidRequestError(f"an id has {ID_BYTES} bytes")

@@ -1,0 +1,85 @@
+"""Which subject is meant: by its id, by one of its numbers, or by a restriction that it has itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from tipstaff_server.domain.actors import ActorKind
+from tipstaff_server.domain.lifecycle import State
+from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
+from tipstaff_server.registry.restrictions.transitions import check_id
+from tipstaff_server.registry.subjects.resolver import blind_of
+from tipstaff_server.storage.models import IdentifierRow, RestrictionRow, SubjectRow
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.orm import Session
+
+    from tipstaff_sdk.identity.identifier import Identifier
+    from tipstaff_server.domain.actors import Actor
+    from tipstaff_server.vault.vault import Vault
+
+__all__ = ["Reference", "check_operator", "find_subject", "require_party", "restricts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Exactly one of the three. Ids have 16 bytes."""
+
+    subject_id: bytes = b""
+    identifier: Identifier | None = field(default=None, repr=False)
+    restriction_id: bytes = b""
+
+    def key(self, vault: Vault) -> list[str]:
+        """What tells this reference from others, without a number in it."""
+        blind = b"" if self.identifier is None else blind_of(vault, self.identifier)
+        return [self.subject_id.hex(), blind.hex(), self.restriction_id.hex()]
+
+    def query(self, vault: Vault) -> Select[bytes]:
+        """The subject's id. Raises InvalidRequestError: none of the three, several, or an id of another length."""
+        given = [bool(self.subject_id), self.identifier is not None, bool(self.restriction_id)]
+        if sum(given) != 1:
+            raise InvalidRequestError("say which subject is meant: by its id, by one of its numbers, or by one of its restrictions")
+        if self.identifier is not None:
+            return select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind_of(vault, self.identifier))
+        if self.subject_id:
+            check_id(self.subject_id)
+            return select(SubjectRow.id).where(SubjectRow.id == self.subject_id)
+        check_id(self.restriction_id)
+        return select(RestrictionRow.subject_id).where(RestrictionRow.id == self.restriction_id)
+
+
+def find_subject(session: Session, vault: Vault, reference: Reference, actor: Actor) -> SubjectRow:
+    """The subject, if this actor may know of it: an authority knows those that it restricts, the operator all.
+
+    Raises NotFoundError otherwise, in the same words as when there is none; InvalidRequestError, PermissionDeniedError.
+    """
+    require_party(actor)
+    subject = session.scalar(reference.query(vault))
+    row = None if subject is None else session.get(SubjectRow, subject)
+    if row is None or not restricts(session, actor, row.id):
+        raise NotFoundError("there is no such subject here; check its number or id")
+    return row
+
+
+def restricts(session: Session, actor: Actor, subject: bytes) -> bool:
+    """Whether an authority has ever put a restriction on this subject, a draft aside, which touches nothing; true of the operator."""
+    if actor.kind is not ActorKind.AUTHORITY:
+        return True
+    own = RestrictionRow.subject_id == subject, RestrictionRow.authority_id == actor.id, RestrictionRow.state != State.DRAFT
+    return session.scalar(select(RestrictionRow.id).where(*own).limit(1)) is not None
+
+
+def require_party(actor: Actor) -> None:
+    """Raises PermissionDeniedError: neither an authority nor the operator."""
+    if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
+        raise PermissionDeniedError("only authorities and the operator act on subjects")
+
+
+def check_operator(actor: Actor) -> None:
+    """Raises PermissionDeniedError: not the operator."""
+    if actor.kind is not ActorKind.OPERATOR:
+        raise PermissionDeniedError("this is for the operator: it concerns restrictions of several authorities at once")
