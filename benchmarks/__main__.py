@@ -27,13 +27,30 @@ CHART: Final = ROOT / "docs" / "images" / "performance.svg"
 
 def main(arguments: Sequence[str]) -> int:
     """All suites to files, or some to standard output."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and compare with others on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure, and compare with others on this machine."
+    )
     named = f"of {', '.join(SUITES)}; none: all of them; {', '.join(LONG)}: only when named"
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=named)
-    parser.add_argument("--quick", action="store_true", help="less of everything; of a registry a tenth")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="registry: leaves it there, and goes on where a run before ended")
-    parser.add_argument("--output", type=Path, help="where to write [default: build/bench.json, for all suites; some are printed]")
-    parser.add_argument("--chart", type=Path, help="where to draw [default: docs/images/performance.svg, for all suites and not --quick]")
+    parser.add_argument(
+        "--quick", action="store_true", help="less of everything; of a registry a tenth"
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="registry: leaves it there, and goes on where a run before ended",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="where to write [default: build/bench.json, for all suites; some are printed]",
+    )
+    parser.add_argument(
+        "--chart",
+        type=Path,
+        help="where to draw [default: docs/images/performance.svg, for all suites and not --quick]",
+    )
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.suites) - set(SUITES) - set(LONG))
     if unknown:
@@ -48,7 +65,13 @@ def main(arguments: Sequence[str]) -> int:
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(_text(merged(output, found)), encoding="utf-8")
-        sys.stdout.write("".join(f"{key:28} {_shown(value)}\n" for key, value in found.items() if not isinstance(value, dict)))
+        sys.stdout.write(
+            "".join(
+                f"{key:28} {_shown(value)}\n"
+                for key, value in found.items()
+                if not isinstance(value, dict)
+            )
+        )
         sys.stdout.write(f"all figures: {output}\n")
     failed = [name for name, details in found["suites"].items() if "failed" in details]
     if chart is not None and not failed:
@@ -87,7 +110,9 @@ def measure(names: Sequence[str], plan: Plan, *, quick: bool) -> dict[str, Any]:
 
 
 def merged(output: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """What was found, and what `output` has of other suites; a suite that ran by itself keeps its own word on the machine."""
+    """What was found, and what `output` has of other suites; a suite that ran by itself keeps its
+    own word on the machine.
+    """
     try:
         before = json.loads(output.read_text("utf-8"))
         kept: dict[str, Any] = before["suites"]
@@ -107,7 +132,11 @@ def _text(found: dict[str, Any]) -> str:
 
 def draw(found: dict[str, Any]) -> str:
     """The chart of a whole run."""
-    peers = {name: figures for name, figures in found["suites"]["keyed"]["peers"].items() if figures is not None}
+    peers = {
+        name: figures
+        for name, figures in found["suites"]["keyed"]["peers"].items()
+        if figures is not None
+    }
     size = found["machine"]["sizes"][-1]
     batch = [
         Bar("Tipstaff, two cores", found["batch_check_ns_2core"], ours=True),
@@ -122,11 +151,16 @@ def draw(found: dict[str, Any]) -> str:
     if found["redis_lookup_ns"] is not None:
         single.append(Bar("Redis over loopback", found["redis_lookup_ns"]))
     panels = [
-        Panel(f"Many keyed checks, each, {size:,} subjects", sorted(batch, key=lambda bar: bar.value)),
+        Panel(
+            f"Many keyed checks, each, {size:,} subjects", sorted(batch, key=lambda bar: bar.value)
+        ),
         Panel(f"One keyed check, {size:,} subjects", sorted(single, key=lambda bar: bar.value)),
     ]
     machine = found["machine"]
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['python']}, {machine['when'][:10]}"
+    where = (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['python']},"
+        f" {machine['when'][:10]}"
+    )
     note = f"{where}. In brackets: measured at fewer subjects."
     return svg(panels, note)
 

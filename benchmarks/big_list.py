@@ -1,6 +1,9 @@
-"""A made-up list of millions, written quickly: `synthetic` makes nicer people, at thirty times the cost.
+"""A made-up list of millions, written quickly:
 
-One row in eight is on an organisation, with a legal representative; every row has a subject of its own, and all are banned from flying.
+`synthetic` makes nicer people, at thirty times the cost.
+
+One row in eight is on an organisation, with a legal representative; every row has a subject of its
+own, and all are banned from flying.
 """
 
 from __future__ import annotations
@@ -18,7 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["case_number", "write_list"]
 
 HEADER: Final = "姓名/名称,证件类型,证件号码,案号,执行法院,立案时间,发布时间,限制措施,期限,法律依据,法定代表人/负责人,法定代表人证件号码\n"
-MEASURES: Final = ("AIR_TRAVEL;RAIL_HIGH_CLASS;STAR_HOTEL;LOAN_PRICING", "AIR_TRAVEL;RAIL_HIGH_CLASS", "AIR_TRAVEL", "AIR_TRAVEL;EXIT")
+MEASURES: Final = (
+    "AIR_TRAVEL;RAIL_HIGH_CLASS;STAR_HOTEL;LOAN_PRICING",
+    "AIR_TRAVEL;RAIL_HIGH_CLASS",
+    "AIR_TRAVEL",
+    "AIR_TRAVEL;EXIT",
+)
 LEGAL_BASIS: Final = "《最高人民法院关于公布失信被执行人名单信息的若干规定》第一条"
 ORGANISATION_EVERY: Final = 8
 PIECE: Final = 100_000
@@ -48,7 +56,10 @@ def write_list(path: Path, rows: int, seed: int) -> list[str]:
                 name = _name(choose)
                 first, last = f"{name},居民身份证,{number}", ","
                 if row % ORGANISATION_EVERY == ORGANISATION_EVERY - 1:
-                    first, last = f"示例市{name}商贸有限公司,统一社会信用代码,{_organisation(row)}", f"{name},{number}"
+                    first, last = (
+                        f"示例市{name}商贸有限公司,统一社会信用代码,{_organisation(row)}",
+                        f"{name},{number}",
+                    )
                 elif start == 0:
                     people.append(number)
                 court = f"示例市第{row % 40 + 1}人民法院（虚构）"

@@ -1,8 +1,10 @@
-"""Screening a book of bookings from CSV to CSV, end to end: rows a second, the share of reading CSV, memory, and what hits cost.
+"""Screening a book of bookings from CSV to CSV, end to end: rows a second, the share of reading
+CSV, memory, and what hits cost.
 
-Everybody in the book is somebody else, and nobody is listed, so every hit is a false positive and costs a stretch of about 10 ms. Their
-number is the filter's rate: at 1e-5 (32 bits a subject), the rate for audiences that screen whole books, 100 in 10 million; at 1e-3 10,000,
-which is a hundred seconds of stretching and the whole cost. So both are measured, the second on a shorter book.
+Everybody in the book is somebody else, and nobody is listed, so every hit is a false positive and
+costs a stretch of about 10 ms. Their number is the filter's rate: at 1e-5 (32 bits a subject), the
+rate for audiences that screen whole books, 100 in 10 million; at 1e-3 10,000, which is a hundred
+seconds of stretching and the whole cost. So both are measured, the second on a shorter book.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ def run(plan: Plan) -> Figures:
             "book_bytes": book.stat().st_size,
             "filter_rate": _RATE,
             "small_book": _measured(short, plan.sizes[-1], _RATE),
-            "at_usual_rate": {"filter_rate": _USUAL_RATE, **_measured(short, plan.sizes[-1], _USUAL_RATE)},
+            "at_usual_rate": {
+                "filter_rate": _USUAL_RATE,
+                **_measured(short, plan.sizes[-1], _USUAL_RATE),
+            },
             "load_after": load(),
         }
     return Figures({"screen_rows_per_s": found["rows_per_s"]}, details)
@@ -64,7 +69,8 @@ def write_book(path: Path, rows: int) -> None:
 def _write(file: BinaryIO, start: int, rows: int) -> None:
     numbers = resident_ids(rows, seed=1000 + start).astype(str).tolist()
     lines = (
-        f"B{start + row:09d},{number},{_NAMES[row % len(_NAMES)]},CA{row % 2000:04d},2026-07-01,Y\n" for row, number in enumerate(numbers)
+        f"B{start + row:09d},{number},{_NAMES[row % len(_NAMES)]},CA{row % 2000:04d},2026-07-01,Y\n"
+        for row, number in enumerate(numbers)
     )
     file.write("".join(lines).encode())
 
@@ -87,14 +93,21 @@ def _screen(book: Path, size: int, fpr: float) -> dict[str, float]:
 
     from tipstaff_sdk.book import Asked, Job, screen_book  # noqa: PLC0415  needs pyarrow
 
-    with tempfile.TemporaryDirectory(dir=book.parent) as folder, open_screener(Path(folder), size, fpr) as screener:
+    with (
+        tempfile.TemporaryDirectory(dir=book.parent) as folder,
+        open_screener(Path(folder), size, fpr) as screener,
+    ):
         before, spent = _resident_mib(), time.process_time()
         peak = [before]
 
         def watch(_done: int, _size: int, _rows: int) -> None:
             peak.append(_resident_mib())
 
-        summary = screen_book(screener, Job(book, Path(folder) / "result.csv", MEASURE, columns=Asked(key="booking")), watch)
+        summary = screen_book(
+            screener,
+            Job(book, Path(folder) / "result.csv", MEASURE, columns=Asked(key="booking")),
+            watch,
+        )
         spent = time.process_time() - spent
     hits = sum(summary.reasons.values()) - max(summary.reasons.values())
     return {

@@ -1,4 +1,7 @@
-"""The figures as a picture: bars on a logarithmic scale, written as SVG by hand. Text is text, so that it can be read and searched."""
+"""The figures as a picture: bars on a logarithmic scale, written as SVG by hand.
+
+Text is text, so that it can be read and searched.
+"""
 
 from __future__ import annotations
 
@@ -50,11 +53,14 @@ def svg(panels: Sequence[Panel], note: str) -> str:
         parts.append(_panel(panel, top))
         top += _HEAD + _STEP * len(panel.bars) + 26
     height = top + 22
-    parts.append(f'<text x="16" y="{height - 14}" font-size="11" fill="#616e7c">{escape(note)}</text>')
+    parts.append(
+        f'<text x="16" y="{height - 14}" font-size="11" fill="#616e7c">{escape(note)}</text>'
+    )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
-        f'font-family="Helvetica, Arial, sans-serif" role="img">\n<title>Times per check, less is better</title>\n'
-        f'<rect width="{_WIDTH}" height="{height}" fill="{_PAPER}"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}"'
+        f' height="{height}" font-family="Helvetica, Arial, sans-serif" role="img">\n<title>Times'
+        f' per check, less is better</title>\n<rect width="{_WIDTH}" height="{height}"'
+        f' fill="{_PAPER}"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 
@@ -64,11 +70,21 @@ def _panel(panel: Panel, top: int) -> str:
     scale = (_WIDTH - _LABELS - _RIGHT) / max(high - low, 0.1)
     body = top + _HEAD
     bottom = body + _STEP * len(panel.bars)
-    lines = [f'<text x="16" y="{top + 14}" font-size="15" font-weight="bold" fill="{_INK}">{escape(panel.title)}</text>']
+    lines = [
+        (
+            f'<text x="16" y="{top + 14}" font-size="15" font-weight="bold"'
+            f' fill="{_INK}">{escape(panel.title)}</text>'
+        )
+    ]
     for power in range(low, floor(high) + 1):
         x = _LABELS + (power - low) * scale
-        lines.append(f'<line x1="{x:.1f}" y1="{body - 6}" x2="{x:.1f}" y2="{bottom}" stroke="{_GRID}"/>')
-        lines.append(f'<text x="{x:.1f}" y="{body - 10}" font-size="10" fill="#616e7c" text-anchor="middle">{_time(10.0**power)}</text>')
+        lines.append(
+            f'<line x1="{x:.1f}" y1="{body - 6}" x2="{x:.1f}" y2="{bottom}" stroke="{_GRID}"/>'
+        )
+        lines.append(
+            f'<text x="{x:.1f}" y="{body - 10}" font-size="10" fill="#616e7c"'
+            f' text-anchor="middle">{_time(10.0**power)}</text>'
+        )
     for place, bar in enumerate(panel.bars):
         y = body + place * _STEP
         width = max(2.0, (log10(bar.value) - low) * scale)
@@ -76,11 +92,17 @@ def _panel(panel: Panel, top: int) -> str:
         colour = _OURS if bar.ours else _THEIRS
         middle = y + _BAR - 6
         lines.append(
-            f'<text x="{_LABELS - 10}" y="{middle}" font-size="12" font-weight="{weight}" fill="{_INK}" text-anchor="end">'
-            f"{escape(bar.label)}</text>"
+            f'<text x="{_LABELS - 10}" y="{middle}" font-size="12" font-weight="{weight}"'
+            f' fill="{_INK}" text-anchor="end">{escape(bar.label)}</text>'
         )
-        lines.append(f'<rect x="{_LABELS}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2" fill="{colour}"/>')
-        lines.append(f'<text x="{_LABELS + width + 6:.1f}" y="{middle}" font-size="12" fill="{_INK}">{_time(bar.value)}</text>')
+        lines.append(
+            f'<rect x="{_LABELS}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"'
+            f' fill="{colour}"/>'
+        )
+        lines.append(
+            f'<text x="{_LABELS + width + 6:.1f}" y="{middle}" font-size="12"'
+            f' fill="{_INK}">{_time(bar.value)}</text>'
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,8 @@
-"""Whole checks: `Screener.check` and `check_columns` from texts to verdicts, and what asking a Redis on the same machine takes instead."""
+"""Whole checks:
+
+`Screener.check` and `check_columns` from texts to verdicts, and what asking a Redis on the same
+machine takes instead.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +37,21 @@ _START_SECONDS: Final = 10.0
 def run(plan: Plan) -> Figures:
     """The suite."""
     size = plan.sizes[-1]
-    with tempfile.TemporaryDirectory() as folder, open_screener(Path(folder), size, 1e-3) as screener:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_screener(Path(folder), size, 1e-3) as screener,
+    ):
         contains = screener.screening(MEASURE)
-        # Those whom the filter lets through at once, as nearly everybody: what a hit costs is the stretch, which is told apart.
+        # Those whom the filter lets through at once, as nearly everybody: what a hit costs is the
+        # stretch, which is told apart.
         numbers = resident_ids(plan.asked_singly + plan.asked_singly // 10, seed=3)
         names = [_NAMES[place % len(_NAMES)] for place in range(len(numbers))]
         reasons = contains.settle(_people(numbers, names)).reasons
-        clear = [number.decode() for number, reason in zip(numbers.tolist(), reasons.tolist(), strict=True) if reason == reasons[0]]
+        clear = [
+            number.decode()
+            for number, reason in zip(numbers.tolist(), reasons.tolist(), strict=True)
+            if reason == reasons[0]
+        ]
         asked = list(zip(clear[: plan.asked_singly], names, strict=False))
 
         def one_by_one() -> None:
@@ -49,8 +61,18 @@ def run(plan: Plan) -> Figures:
 
         texts, given = [number for number, _ in asked], [name for _, name in asked]
         single = median_seconds(one_by_one, plan.repeats) / len(asked) * 1e9
-        rows = median_seconds(lambda: screener.check_many(asked, measure=MEASURE), plan.repeats) / len(asked) * 1e9
-        columns = median_seconds(lambda: screener.check_columns(texts, given, measure=MEASURE), plan.repeats) / len(asked) * 1e9
+        rows = (
+            median_seconds(lambda: screener.check_many(asked, measure=MEASURE), plan.repeats)
+            / len(asked)
+            * 1e9
+        )
+        columns = (
+            median_seconds(
+                lambda: screener.check_columns(texts, given, measure=MEASURE), plan.repeats
+            )
+            / len(asked)
+            * 1e9
+        )
         arrow = _arrow_ns(screener, texts, given, plan.repeats)
     redis = _redis_ns(texts, plan.repeats)
     flat = {"screener_check_ns": single, "redis_lookup_ns": redis}
@@ -69,17 +91,25 @@ def _people(numbers: Any, names: Sequence[str]) -> Any:
     return import_module("tipstaff_sdk.screening.engine").People(len(numbers), numbers, names)
 
 
-def _arrow_ns(screener: Any, numbers: Sequence[str], names: Sequence[str], repeats: int) -> float | None:
+def _arrow_ns(
+    screener: Any, numbers: Sequence[str], names: Sequence[str], repeats: int
+) -> float | None:
     try:
         arrow = import_module("pyarrow")
     except ImportError:
         return None
     columns = arrow.array(numbers), arrow.array(names)
-    return median_seconds(lambda: screener.check_columns(*columns, measure=MEASURE), repeats) / len(numbers) * 1e9
+    return (
+        median_seconds(lambda: screener.check_columns(*columns, measure=MEASURE), repeats)
+        / len(numbers)
+        * 1e9
+    )
 
 
 def _redis_ns(numbers: Sequence[str], repeats: int) -> float | None:
-    """One SISMEMBER over loopback through redis-py, keyed like the other peers; None where there is no redis-server or no redis-py."""
+    """One SISMEMBER over loopback through redis-py, keyed like the other peers; None where there is
+    no redis-server or no redis-py.
+    """
     program = shutil.which("redis-server")
     try:
         redis = import_module("redis")
@@ -89,8 +119,21 @@ def _redis_ns(numbers: Sequence[str], repeats: int) -> float | None:
         return None
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    arguments = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL) as server:
+    arguments = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL) as server,
+    ):
         try:
             client = redis.Redis(port=port)
             _wait(client.ping, redis.exceptions.ConnectionError)

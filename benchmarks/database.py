@@ -1,4 +1,6 @@
-"""A PostgreSQL of its own, set as one would for a machine of this size: a quarter of the memory to its cache, nothing safe left out."""
+"""A PostgreSQL of its own, set as one would for a machine of this size: a quarter of the memory to
+its cache, nothing safe left out.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class Postgres:
 
     def ask(self, statement: str) -> list[Any]:
         """One statement outside of any transaction."""
-        with psycopg.connect(f"host={self.folder} user=postgres dbname=postgres", autocommit=True) as connection:
+        with psycopg.connect(
+            f"host={self.folder} user=postgres dbname=postgres", autocommit=True
+        ) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
@@ -64,7 +68,9 @@ def _settings() -> dict[str, str]:
 
 @contextmanager
 def postgres(keep: Path | None = None) -> Iterator[Postgres]:
-    """Starts it, and in the end removes all of it. Not as root: PostgreSQL refuses, so it is `nobody`'s then.
+    """Starts it, and in the end removes all of it.
+
+    Not as root: PostgreSQL refuses, so it is `nobody`'s then.
 
     `keep`: a folder in which it stays, to be started again. Its path is short: the socket is there.
     """
@@ -79,14 +85,31 @@ def postgres(keep: Path | None = None) -> Iterator[Postgres]:
     try:
         programs = binaries(folder, identity)
         if not (folder / "data").exists():
-            made: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
+            made: list[str | Path] = [
+                programs / "initdb",
+                "-D",
+                folder / "data",
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+            ]
             made += ["-E", "UTF8", "--locale=C"]
             subprocess.run(made, check=True, capture_output=True, cwd=folder, **identity)
         settings = _settings()
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command: list[str | Path] = [programs / "postgres", "-D", folder / "data", "-k", folder, *options]
+        command: list[str | Path] = [
+            programs / "postgres",
+            "-D",
+            folder / "data",
+            "-k",
+            folder,
+            *options,
+        ]
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, process_group=0, **identity)
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=folder, process_group=0, **identity
+            )
         server = Postgres(folder, process.pid, settings)
         _wait(server, process)
         yield server
@@ -114,7 +137,10 @@ def _wait(server: Postgres, process: subprocess.Popen[bytes]) -> None:
 
 def _children(process: int) -> list[int]:
     try:
-        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+        return [
+            int(child)
+            for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        ]
     except OSError:
         return []
 

@@ -1,9 +1,11 @@
-"""What finding out who is listed costs whoever has stolen something: the table of docs/threat-model.md, measured here.
+"""What finding out who is listed costs whoever has stolen something: the table of
+docs/threat-model.md, measured here.
 
     python -m benchmarks.enumeration [--probes 4000000] [--subjects 1000000] [--output table.md]
 
-Measured on one core: making a token and asking the filter, for each candidate number; scrypt at several N; deriving a locator and name keys
-from what scrypt gives. The rest is arithmetic over them: how many numbers there are, and how many of those pass the filter.
+Measured on one core: making a token and asking the filter, for each candidate number; scrypt at
+several N; deriving a locator and name keys from what scrypt gives. The rest is arithmetic over
+them: how many numbers there are, and how many of those pass the filter.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Region codes of counties in use, birth dates of 110 years, three digits of sequence: the numbers of GB 11643 that a thief would try.
+# Region codes of counties in use, birth dates of 110 years, three digits of sequence: the numbers
+# of GB 11643 that a thief would try.
 REGIONS: Final = 3_200
 DAYS: Final = 40_200
 SEQUENCES: Final = 1_000
@@ -48,7 +51,9 @@ DEFAULT: Final = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds on one core. probe: one candidate against key and filter; derive: locator and keys of one name; stretch: by scrypt's N."""
+    """Seconds on one core. probe: one candidate against key and filter; derive: locator and keys of
+    one name; stretch: by scrypt's N.
+    """
 
     probe: float
     derive: float
@@ -89,12 +94,17 @@ def _stretch(n: int) -> float:
     salt, repeats = bytes(16), max(3, (1 << 15) // n)
     began = time.process_time()
     for number in range(repeats):
-        hashlib.scrypt(number.to_bytes(18, "big"), salt=salt, n=n, r=8, p=1, maxmem=256 << 20, dklen=32)
+        hashlib.scrypt(
+            number.to_bytes(18, "big"), salt=salt, n=n, r=8, p=1, maxmem=256 << 20, dklen=32
+        )
     return (time.process_time() - began) / repeats
 
 
 def _derive() -> float:
-    key, stretched = EpochKey("aviation", 1, bytes(32)), Stretch(bytes(16), 2, 1, 1).stretch(Identifier.resident_id("11010519491231002X"))
+    key, stretched = (
+        EpochKey("aviation", 1, bytes(32)),
+        Stretch(bytes(16), 2, 1, 1).stretch(Identifier.resident_id("11010519491231002X")),
+    )
     began = time.process_time()
     for _ in range(1_000):
         key.derive(stretched).name_keys("某某")
@@ -102,7 +112,13 @@ def _derive() -> float:
 
 
 def _time(seconds: float) -> str:
-    for unit, size in (("years", 365.25 * 86_400), ("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0)):
+    for unit, size in (
+        ("years", 365.25 * 86_400),
+        ("days", 86_400.0),
+        ("hours", 3_600.0),
+        ("minutes", 60.0),
+        ("seconds", 1.0),
+    ):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"
     return f"{seconds * 1e3:.1f} ms"
@@ -120,7 +136,11 @@ def rows(costs: Costs) -> list[tuple[str, str, str]]:
             "whether one given number is listed",
             f"{costs.probe * 1e9:.0f} ns, and {_time(stretch)} where the filter says yes",
         ),
-        ("files and key", "which numbers are listed, of all syntactic ones", f"{_time(everybody[0])} and {_time(everybody[1])}"),
+        (
+            "files and key",
+            "which numbers are listed, of all syntactic ones",
+            f"{_time(everybody[0])} and {_time(everybody[1])}",
+        ),
         (
             "files, key, register of 1.4e9 residents",
             "the records of everybody listed (8.5e6)",
@@ -129,7 +149,11 @@ def rows(costs: Costs) -> list[tuple[str, str, str]]:
     ]
     for n, seconds in costs.stretch.items():
         found.append(
-            (f"files and key, N = {n:,}", "as the third row", _time(everybody[0] + SYNTACTIC * costs.rate * (seconds + costs.derive)))
+            (
+                f"files and key, N = {n:,}",
+                "as the third row",
+                _time(everybody[0] + SYNTACTIC * costs.rate * (seconds + costs.derive)),
+            )
         )
     return found
 
@@ -137,13 +161,22 @@ def rows(costs: Costs) -> list[tuple[str, str, str]]:
 def table(costs: Costs) -> str:
     """The rows as Markdown."""
     lines = ["| Stolen | What can be found | Cost on one core |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {stolen} | {found} | {cost} |" for stolen, found, cost in rows(costs))]) + "\n"
+    return (
+        "\n".join(
+            [*lines, *(f"| {stolen} | {found} | {cost} |" for stolen, found, cost in rows(costs))]
+        )
+        + "\n"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the machine, what was measured, and the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.enumeration", description="What enumeration costs, measured.")
-    parser.add_argument("--probes", type=int, default=4_000_000, help="candidates put to the filter")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.enumeration", description="What enumeration costs, measured."
+    )
+    parser.add_argument(
+        "--probes", type=int, default=4_000_000, help="candidates put to the filter"
+    )
     parser.add_argument("--subjects", type=int, default=1_000_000, help="how many are listed")
     parser.add_argument("--output", type=Path, help="also write the table to this file")
     options = parser.parse_args(arguments)
@@ -151,7 +184,8 @@ def main(arguments: Sequence[str]) -> int:
     stretches = ", ".join(f"N={n}: {seconds * 1e3:.1f} ms" for n, seconds in costs.stretch.items())
     sys.stdout.write(f"{json.dumps(facts(), ensure_ascii=False)}\n")
     sys.stdout.write(
-        f"probe {costs.probe * 1e9:.1f} ns, passing {costs.rate:.2e}, derive {costs.derive * 1e6:.0f} us, scrypt r=8 {stretches}\n\n"
+        f"probe {costs.probe * 1e9:.1f} ns, passing {costs.rate:.2e}, derive"
+        f" {costs.derive * 1e6:.0f} us, scrypt r=8 {stretches}\n\n"
     )
     sys.stdout.write(table(costs))
     if options.output is not None:

@@ -1,7 +1,9 @@
-"""Figures of the filter alone, from random tokens: `python -m benchmarks filter` prints them as JSON.
+"""Figures of the filter alone, from random tokens:
 
-Making the tokens (one AES block each) is measured with the SDK; nothing of it is in these figures. Times are the median of repeats, in
-nanoseconds per token; run it on a quiet machine.
+`python -m benchmarks filter` prints them as JSON.
+
+Making the tokens (one AES block each) is measured with the SDK; nothing of it is in these figures.
+Times are the median of repeats, in nanoseconds per token; run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -49,17 +51,27 @@ def measure(count: int, repeats: int = _REPEATS) -> dict[str, float]:
     }
 
 
-def measure_all(sizes: tuple[int, ...] = SIZES, repeats: int = _REPEATS) -> dict[str, dict[str, float]]:
+def measure_all(
+    sizes: tuple[int, ...] = SIZES, repeats: int = _REPEATS
+) -> dict[str, dict[str, float]]:
     """The figures of each size, keyed by the size in digits."""
     return {str(size): measure(size, repeats) for size in sizes}
 
 
-def batch_check_ns(listing: BloomFilter, tokens: NDArray[np.uint8], threads: int, repeats: int = _REPEATS) -> float:
+def batch_check_ns(
+    listing: BloomFilter, tokens: NDArray[np.uint8], threads: int, repeats: int = _REPEATS
+) -> float:
     """One contains_many over tokens that are not listed."""
-    return median_seconds(lambda: listing.contains_many(tokens, threads=threads), repeats) / len(tokens) * 1e9
+    return (
+        median_seconds(lambda: listing.contains_many(tokens, threads=threads), repeats)
+        / len(tokens)
+        * 1e9
+    )
 
 
-def scalar_check_ns(listing: BloomFilter, tokens: NDArray[np.uint8], repeats: int = _REPEATS) -> float:
+def scalar_check_ns(
+    listing: BloomFilter, tokens: NDArray[np.uint8], repeats: int = _REPEATS
+) -> float:
     """One contains per token that is not listed, the loop included."""
     singly = [row.tobytes() for row in tokens]
 
@@ -73,13 +85,23 @@ def scalar_check_ns(listing: BloomFilter, tokens: NDArray[np.uint8], repeats: in
 
 def build_ns_per_key(tokens: NDArray[np.uint8], threads: int, repeats: int = _REPEATS) -> float:
     """One build from an array of tokens."""
-    return median_seconds(lambda: BloomFilter.build(tokens, fpr=FPR, threads=threads), repeats) / len(tokens) * 1e9
+    return (
+        median_seconds(lambda: BloomFilter.build(tokens, fpr=FPR, threads=threads), repeats)
+        / len(tokens)
+        * 1e9
+    )
 
 
-def delta_figures(listing: BloomFilter, tokens: NDArray[np.uint8], changes: int) -> dict[str, float]:
-    """A delta of half additions and half removals: its size per change, and what making and applying it take."""
+def delta_figures(
+    listing: BloomFilter, tokens: NDArray[np.uint8], changes: int
+) -> dict[str, float]:
+    """A delta of half additions and half removals: its size per change, and what making and
+    applying it take.
+    """
     half = changes // 2
-    changed = BloomFilter.build([tokens[half:], random_tokens(half, seed=3)], fpr=FPR, capacity=listing.capacity)
+    changed = BloomFilter.build(
+        [tokens[half:], random_tokens(half, seed=3)], fpr=FPR, capacity=listing.capacity
+    )
     _ = listing.digest, changed.digest  # both sides know them anyway
     delta = diff(listing, changed)
     if listing.apply(delta).digest != changed.digest:
@@ -96,6 +118,7 @@ def run(plan: Plan) -> Figures:
     sizes = measure_all(plan.sizes, plan.repeats)
     last = sizes[str(plan.sizes[-1])]
     flat: dict[str, float | None] = {
-        key: last[key] for key in ("build_ns_per_key", "bits_per_key", "measured_fpr", "delta_bytes_per_change")
+        key: last[key]
+        for key in ("build_ns_per_key", "bits_per_key", "measured_fpr", "delta_bytes_per_change")
     }
     return Figures(flat, {"sizes": sizes})

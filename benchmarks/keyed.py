@@ -1,4 +1,6 @@
-"""Keyed checks, from a resident ID to yes or no: many at once, on one core and two, and one at a time; ours and the peers'."""
+"""Keyed checks, from a resident ID to yes or no: many at once, on one core and two, and one at a
+time; ours and the peers'.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 FPR: Final = 1e-3
-CHUNK: Final = 1 << 16  # rows whose tokens are made before they are looked up: in the second-level cache
+CHUNK: Final = (
+    1 << 16
+)  # rows whose tokens are made before they are looked up: in the second-level cache
 _PEER_CHUNK: Final = 100_000
 _PEER_ASKED: Final = 100_000
 
@@ -47,22 +51,37 @@ def run(plan: Plan) -> Figures:
     flat: dict[str, float | None] = {
         "batch_check_ns": mine["batch_check_ns"],
         "batch_check_ns_2core": mine["batch_check_ns_2core"],
-        "batch_vs_best_peer": _ratio(min((peer["batch_check_ns"] for peer in others), default=None), compared, "batch_check_ns"),
+        "batch_vs_best_peer": _ratio(
+            min((peer["batch_check_ns"] for peer in others), default=None),
+            compared,
+            "batch_check_ns",
+        ),
         "scalar_check_ns": mine["scalar_check_ns"],
-        "scalar_vs_best_peer": _ratio(min((peer["scalar_check_ns"] for peer in others), default=None), compared, "scalar_check_ns"),
-        "scalar_vs_bloom_filter2": _ratio(None if oracle is None else oracle["scalar_check_ns"], compared, "scalar_check_ns"),
+        "scalar_vs_best_peer": _ratio(
+            min((peer["scalar_check_ns"] for peer in others), default=None),
+            compared,
+            "scalar_check_ns",
+        ),
+        "scalar_vs_bloom_filter2": _ratio(
+            None if oracle is None else oracle["scalar_check_ns"], compared, "scalar_check_ns"
+        ),
     }
-    return Figures(flat, {"ours": ours, "peers": peers, "ours_among_peers": compared, "load_after": load()})
+    return Figures(
+        flat, {"ours": ours, "peers": peers, "ours_among_peers": compared, "load_after": load()}
+    )
 
 
 def _ratio(theirs: float | None, compared: dict[str, float] | None, key: str) -> float | None:
     return None if theirs is None or compared is None else theirs / compared[key]
 
 
-def batch_check(members: BloomFilter, tokeniser: Tokeniser, numbers: Any) -> list[NDArray[np.bool_]]:
+def batch_check(
+    members: BloomFilter, tokeniser: Tokeniser, numbers: Any
+) -> list[NDArray[np.bool_]]:
     """What `check_columns` does before it looks at names: verify, make tokens, look up."""
     return [
-        members.contains_many(tokeniser.resident_column(numbers[start : start + CHUNK]).tokens) for start in range(0, len(numbers), CHUNK)
+        members.contains_many(tokeniser.resident_column(numbers[start : start + CHUNK]).tokens)
+        for start in range(0, len(numbers), CHUNK)
     ]
 
 
@@ -76,12 +95,23 @@ def _ours(size: int, plan: Plan) -> dict[str, float]:
 
     once = plan.asked / 1e9
     return {
-        "batch_check_ns": median_seconds(lambda: batch_check(members, tokeniser, numbers), plan.repeats) / once,
-        "batch_check_ns_2core": _two_processes(lambda part: batch_check(members, tokeniser, part), numbers, plan.repeats) / once,
+        "batch_check_ns": median_seconds(
+            lambda: batch_check(members, tokeniser, numbers), plan.repeats
+        )
+        / once,
+        "batch_check_ns_2core": _two_processes(
+            lambda part: batch_check(members, tokeniser, part), numbers, plan.repeats
+        )
+        / once,
         "batch_check_ns_2threads": _two_threads(members, tokeniser, numbers, plan.repeats) / once,
-        "tokens_ns": median_seconds(lambda: tokeniser.resident_column(numbers), plan.repeats) / once,
+        "tokens_ns": median_seconds(lambda: tokeniser.resident_column(numbers), plan.repeats)
+        / once,
         "lookup_ns": median_seconds(lambda: members.contains_many(tokens), plan.repeats) / once,
-        "scalar_check_ns": median_seconds(partial(_each, members.asking(tokeniser.encrypt), blocks), plan.repeats) / len(blocks) * 1e9,
+        "scalar_check_ns": median_seconds(
+            partial(_each, members.asking(tokeniser.encrypt), blocks), plan.repeats
+        )
+        / len(blocks)
+        * 1e9,
         "load_ns": _load_ns(members, tokens, plan.repeats),
         "aes_ns": _aes_ns(tokens, plan.repeats),
         "hits": float(hits),
@@ -114,7 +144,9 @@ def _aes_ns(blocks: NDArray[np.uint8], repeats: int) -> float:
 
 
 def _two_processes(work: Callable[[Any], object], numbers: NDArray[Any], repeats: int) -> float:
-    """Median seconds of both halves at once, in two forked processes that share the filter's memory, as a pre-forking server's do."""
+    """Median seconds of both halves at once, in two forked processes that share the filter's
+    memory, as a pre-forking server's do.
+    """
     halves = np.array_split(numbers, 2)
     rounds = 10  # so that starting the processes weighs little
 
@@ -144,16 +176,22 @@ def _forked(work: Callable[[], object]) -> int:
     return child
 
 
-def _two_threads(members: BloomFilter, tokeniser: Tokeniser, numbers: NDArray[Any], repeats: int) -> float:
+def _two_threads(
+    members: BloomFilter, tokeniser: Tokeniser, numbers: NDArray[Any], repeats: int
+) -> float:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  after the forks
 
     halves = np.array_split(numbers, 2)
     with ThreadPoolExecutor(2) as pool:
-        return median_seconds(lambda: list(pool.map(lambda half: batch_check(members, tokeniser, half), halves)), repeats)
+        return median_seconds(
+            lambda: list(pool.map(lambda half: batch_check(members, tokeniser, half), halves)),
+            repeats,
+        )
 
 
 def _against_peers(plan: Plan) -> dict[str, dict[str, float] | None]:
-    """Ours at the largest size, and each peer at the largest one within its limit, taking turns; None for those not installed.
+    """Ours at the largest size, and each peer at the largest one within its limit, taking turns;
+    None for those not installed.
 
     Turns are of about equal time, so ours are of more numbers.
     """
@@ -171,10 +209,15 @@ def _against_peers(plan: Plan) -> dict[str, dict[str, float] | None]:
         found[peer.name] = None
         if importlib.util.find_spec(peer.module) is None:
             continue
-        size = max((size for size in plan.peer_sizes if size <= peer.limit), default=plan.peer_sizes[0])
+        size = max(
+            (size for size in plan.peer_sizes if size <= peer.limit), default=plan.peer_sizes[0]
+        )
         begin = time.perf_counter()
         theirs = peer.build(size, _items(size))
-        found[peer.name] = {"size": float(size), "build_ns_per_key": (time.perf_counter() - begin) / size * 1e9}
+        found[peer.name] = {
+            "size": float(size),
+            "build_ns_per_key": (time.perf_counter() - begin) / size * 1e9,
+        }
         many[peer.name] = partial(peer.many(theirs), numbers)
         single[peer.name] = partial(_each, peer.one(theirs), alone)
     for key, work, count, of_ours in (
@@ -194,7 +237,9 @@ def _each(one: Callable[[bytes], object], numbers: Sequence[bytes]) -> None:
 
 
 def _blocks(numbers: Sequence[bytes]) -> list[bytes]:
-    """What is asked for singly: numbers that were read already (`Identifier.block`), as the peers are given theirs."""
+    """What is asked for singly: numbers that were read already (`Identifier.block`), as the peers
+    are given theirs.
+    """
     return [Identifier.resident_id(number.decode()).block for number in numbers]
 
 

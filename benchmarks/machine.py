@@ -28,7 +28,8 @@ _LIBRARIES = (
 def facts() -> dict[str, object]:
     """Processor, memory, software, and when."""
     return {
-        "processor": _first(Path("/proc/cpuinfo"), r"model name\s*:\s*(.*)") or platform.processor(),
+        "processor": _first(Path("/proc/cpuinfo"), r"model name\s*:\s*(.*)")
+        or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "l2_kib": _cache(2),
         "l3_kib": _cache(3),

@@ -1,4 +1,6 @@
-"""Resident IDs of nobody, by the million: random regions, birth dates and sequence numbers, right check characters (GB 11643)."""
+"""Resident IDs of nobody, by the million: random regions, birth dates and sequence numbers, right
+check characters (GB 11643).
+"""
 
 from __future__ import annotations
 

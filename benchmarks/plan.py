@@ -15,12 +15,15 @@ _SIZES: Final = (100_000, 1_000_000, 10_000_000)
 
 @dataclass(frozen=True)
 class Plan:
-    """sizes: subjects listed, ascending; the flat keys are of the last. repeats: of which the median counts. asked: checks in one repeat.
+    """sizes: subjects listed, ascending; the flat keys are of the last. repeats: of which the
+    median counts. asked: checks in one repeat.
 
-    peer_sizes: of the peers' filters. book_rows: rows of the screened book. patience: seconds to wait in all for the machine to be quiet.
-    watchers: providers that watch; lifts: restrictions that are lifted while they do. sync_size: subjects of the listing that is
-    synchronised; changes: in its next version. published_subjects: of the listing that is built on SQLite. registry_subjects: rows of the
-    list that fills a registry; registry_acts: releases, and look-ups, in it. keep: where that registry stays, for a run to go on with.
+    peer_sizes: of the peers' filters. book_rows: rows of the screened book. patience: seconds to
+    wait in all for the machine to be quiet. watchers: providers that watch; lifts: restrictions
+    that are lifted while they do. sync_size: subjects of the listing that is synchronised; changes:
+    in its next version. published_subjects: of the listing that is built on SQLite.
+    registry_subjects: rows of the list that fills a registry; registry_acts: releases, and
+    look-ups, in it. keep: where that registry stays, for a run to go on with.
     """
 
     sizes: tuple[int, ...] = _SIZES
@@ -59,7 +62,9 @@ class Plan:
 
 @dataclass
 class Figures:
-    """flat: keys of bench.json by name; None where something is not installed. details: whatever else the suite found, as JSON values."""
+    """flat: keys of bench.json by name; None where something is not installed. details: whatever
+    else the suite found, as JSON values.
+    """
 
     flat: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
     details: dict[str, object] = field(default_factory=dict[str, object])

@@ -1,4 +1,6 @@
-"""Commands as processes of their own: how long they take, what they spend, and how much memory they and their children hold at most."""
+"""Commands as processes of their own: how long they take, what they spend, and how much memory they
+and their children hold at most.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ PAUSE_SECONDS: Final = 0.1
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that ended well. peak_mb: private memory (not of files), in MiB, of it and its children together."""
+    """A command that ended well. peak_mb: private memory (not of files), in MiB, of it and its
+    children together.
+    """
 
     output: str
     seconds: float
@@ -32,7 +36,9 @@ def run_command(*arguments: str) -> Ran:
     """`tipstaff-server` with these arguments; its error output goes to ours."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "tipstaff_server", *arguments], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tipstaff_server", *arguments], stdout=subprocess.PIPE, text=True
+    )
     peak = _Peak(process.pid)
     try:
         output, _ = process.communicate()
@@ -41,8 +47,12 @@ def run_command(*arguments: str) -> Ran:
         held = peak.stop()
     seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert process.returncode == 0, f"tipstaff-server {arguments[0]} ended with {process.returncode}"
-    return Ran(output, seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, held)
+    assert process.returncode == 0, (
+        f"tipstaff-server {arguments[0]} ended with {process.returncode}"
+    )
+    return Ran(
+        output, seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, held
+    )
 
 
 class _Peak(threading.Thread):
@@ -72,7 +82,11 @@ def _private_mb(process: int) -> float:
     try:
         found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
         held = int(found[1]) / 1024 if found else 0.0
-        children = [child for task in os.listdir(f"/proc/{process}/task") for child in _children(process, task)]  # noqa: PTH208
+        children = [
+            child
+            for task in os.listdir(f"/proc/{process}/task")  # noqa: PTH208
+            for child in _children(process, task)
+        ]
     except OSError:
         return held  # it ended meanwhile
     return held + sum(_private_mb(child) for child in children)
@@ -80,6 +94,9 @@ def _private_mb(process: int) -> float:
 
 def _children(process: int, task: str) -> list[int]:
     try:
-        return [int(child) for child in Path(f"/proc/{process}/task/{task}/children").read_text().split()]
+        return [
+            int(child)
+            for child in Path(f"/proc/{process}/task/{task}/children").read_text().split()
+        ]
     except OSError:
         return []

@@ -1,4 +1,6 @@
-"""A provider's installation over a listing of any size, with real keys and signatures, on this disk and without a network."""
+"""A provider's installation over a listing of any size, with real keys and signatures, on this disk
+and without a network.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,17 @@ _PIECE: Final = 1 << 20
 
 
 def open_screener(folder: Path, size: int, fpr: float, seed: int = 1) -> Screener:
-    """A screener in `folder` whose filter holds `size` random tokens: nobody in particular, so every hit is a false positive."""
+    """A screener in `folder` whose filter holds `size` random tokens: nobody in particular, so
+    every hit is a false positive.
+    """
     now = datetime.now(UTC)
     keys = create_key_files(folder / "keys", audiences=[AUDIENCE])
-    repository = Repository.create(folder / "repository", keys, audiences=[AUDIENCE], catalogue=_catalogue(now))
-    pieces = (random_tokens(min(_PIECE, size - start), seed + start) for start in range(0, size, _PIECE))
+    repository = Repository.create(
+        folder / "repository", keys, audiences=[AUDIENCE], catalogue=_catalogue(now)
+    )
+    pieces = (
+        random_tokens(min(_PIECE, size - start), seed + start) for start in range(0, size, _PIECE)
+    )
     members = BloomFilter.build(pieces, fpr=fpr, epoch=_EPOCH, capacity=size, threads=2)
     work = folder / "build"
     work.mkdir()
@@ -42,11 +50,20 @@ def open_screener(folder: Path, size: int, fpr: float, seed: int = 1) -> Screene
     with PackBuilder(_EPOCH) as pack:
         pack.write(work / "pack")
     (work / "parameters").write_bytes(_parameters(now))
-    artefacts = {f"listing/{AUDIENCE}/{name}": work / name for name in ("filter", "pack", "parameters")}
-    proposal = repository.propose_listing(AUDIENCE, artefacts, keys.signer(f"listing-{AUDIENCE}-builder"))
+    artefacts = {
+        f"listing/{AUDIENCE}/{name}": work / name for name in ("filter", "pack", "parameters")
+    }
+    proposal = repository.propose_listing(
+        AUDIENCE, artefacts, keys.signer(f"listing-{AUDIENCE}-builder")
+    )
     proposal = repository.sign_off(proposal, keys.signer(f"listing-{AUDIENCE}-signoff"))
     repository.publish_listing(proposal, keys.signer("snapshot"), keys.signer("timestamp"))
-    repository.refresh(AUDIENCE, keys.signer(f"relief-{AUDIENCE}"), keys.signer("snapshot"), keys.signer("timestamp"))
+    repository.refresh(
+        AUDIENCE,
+        keys.signer(f"relief-{AUDIENCE}"),
+        keys.signer("snapshot"),
+        keys.signer("timestamp"),
+    )
     (folder / "root.json").write_bytes(repository.root_bytes())
     store = MemoryKeyStore()
     store.save({_EPOCH: secrets.token_bytes(32)})

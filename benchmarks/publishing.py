@@ -1,8 +1,9 @@
-"""Building a listing from scratch and on the last build: the same registry, the same machine, each in a process of its own.
+"""Building a listing from scratch and on the last build: the same registry, the same machine, each
+in a process of its own.
 
-Half of the changes are people who come, half are restrictions that end. What is measured is `build`, from opening the deployment to the
-proposal with its deltas; the sign-off, which reads everybody whichever way a listing was built, is measured beside it. One in a hundred
-is changed.
+Half of the changes are people who come, half are restrictions that end. What is measured is
+`build`, from opening the deployment to the proposal with its deltas; the sign-off, which reads
+everybody whichever way a listing was built, is measured beside it. One in a hundred is changed.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ def run(plan: Plan) -> Figures:
 
 
 def measure(folder: Path, *, subjects: int, changes: int) -> dict[str, float]:
-    """publish_full_seconds, publish_incremental_seconds, publish_sign_off_seconds, and the peak memory of both builds in MiB.
+    """publish_full_seconds, publish_incremental_seconds, publish_sign_off_seconds, and the peak
+    memory of both builds in MiB.
 
-    folder: does not exist yet; a deployment of `subjects` people on SQLite is made there, at a stretch that costs nothing.
+    folder: does not exist yet; a deployment of `subjects` people on SQLite is made there, at a
+    stretch that costs nothing.
     """
     config = make(folder, providers=[])
     with Runtime(config) as runtime:
@@ -57,7 +60,10 @@ def measure(folder: Path, *, subjects: int, changes: int) -> dict[str, float]:
         publishing.publish(runtime, AUDIENCE)
         for restriction in ids[:: max(1, subjects // max(1, changes // 2))][: changes // 2]:
             runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
-        enter(runtime.registry, [entry(subjects + number, ["AIR_TRAVEL"]) for number in range(changes - changes // 2)])
+        enter(
+            runtime.registry,
+            [entry(subjects + number, ["AIR_TRAVEL"]) for number in range(changes - changes // 2)],
+        )
     incremental, incremental_mib = _in_process(folder, changes)
     full, full_mib = _in_process(folder, None)
     return {
@@ -70,7 +76,9 @@ def measure(folder: Path, *, subjects: int, changes: int) -> dict[str, float]:
 
 
 def _in_process(folder: Path, touched: int | None) -> tuple[float, float]:
-    """Seconds and MiB of one build; from scratch when `touched` is None, otherwise that many subjects have to be read."""
+    """Seconds and MiB of one build; from scratch when `touched` is None, otherwise that many
+    subjects have to be read.
+    """
     context = multiprocessing.get_context("spawn")
     answers: Queue[tuple[float, float, int | None]] = context.Queue()
     process = context.Process(target=_build, args=(folder, touched is None, answers))
@@ -78,11 +86,17 @@ def _in_process(folder: Path, touched: int | None) -> tuple[float, float]:
     seconds, mib, read = answers.get(timeout=3_600)
     process.join()
     if read != touched:
-        raise RuntimeError(f"{read} subjects were read, not {touched}: this measures something else")
+        raise RuntimeError(
+            f"{read} subjects were read, not {touched}: this measures something else"
+        )
     return seconds, mib
 
 
-def _build(folder: Path, from_scratch: bool, answers: Queue[tuple[float, float, int | None]]) -> None:  # noqa: FBT001  positional through Process
+def _build(
+    folder: Path,
+    from_scratch: bool,  # noqa: FBT001  positional through Process
+    answers: Queue[tuple[float, float, int | None]],
+) -> None:
     started = time.perf_counter()
     with Runtime(Config.load(folder)) as runtime:
         built = build(runtime, AUDIENCE, from_scratch=from_scratch)

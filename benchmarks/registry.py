@@ -1,8 +1,10 @@
-"""A registry of millions of subjects in PostgreSQL: import, build, sign-off, and acts while a server is up, as an operator does it.
+"""A registry of millions of subjects in PostgreSQL: import, build, sign-off, and acts while a
+server is up, as an operator does it.
 
-The list is imported by `tipstaff-server import`, all of its subjects are in the listing of one audience that `build` makes; a court's
-client releases restrictions and looks people up over mutual TLS; and `sign-off` looks at the listing, lifts and all. Stretching is set to
-its cheapest, so that the rest shows; what it costs stands beside.
+The list is imported by `tipstaff-server import`, all of its subjects are in the listing of one
+audience that `build` makes; a court's client releases restrictions and looks people up over mutual
+TLS; and `sign-off` looks at the listing, lifts and all. Stretching is set to its cheapest, so that
+the rest shows; what it costs stands beside.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ CHEAP_R: Final = "TIPSTAFF_SERVER__STRETCH__R"
 
 
 def run(plan: Plan) -> Figures:
-    """The suite. With `plan.keep` the steps that a run before has finished there are not done again."""
+    """The suite.
+
+    With `plan.keep` the steps that a run before has finished there are not done again.
+    """
     folder = plan.keep or Path(tempfile.mkdtemp(prefix="tipstaff-registry-"))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "figures.json"
@@ -91,7 +96,9 @@ class _Done:
         return step in self.found.details
 
     def keep(self) -> None:
-        self._file.write_text(json.dumps({"flat": self.found.flat, "details": self.found.details}), encoding="utf-8")
+        self._file.write_text(
+            json.dumps({"flat": self.found.flat, "details": self.found.details}), encoding="utf-8"
+        )
 
 
 def _measure(plan: Plan, database: Postgres, folder: Path, done: _Done) -> None:
@@ -100,9 +107,17 @@ def _measure(plan: Plan, database: Postgres, folder: Path, done: _Done) -> None:
     began = time.perf_counter()
     # By the seed the same each time; the acts want the numbers.
     people = write_list(file, plan.registry_subjects, SEED)
-    figures.details["list"] = {"rows": plan.registry_subjects, "seconds": round(time.perf_counter() - began, 1)}
-    figures.details["postgres"] = {"settings": database.settings, "version": database.ask("SHOW server_version")[0][0]}
-    config = Config.load(folder / "operator") if done.has("import") else _deployment(folder / "operator")
+    figures.details["list"] = {
+        "rows": plan.registry_subjects,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    figures.details["postgres"] = {
+        "settings": database.settings,
+        "version": database.ask("SHOW server_version")[0][0],
+    }
+    config = (
+        Config.load(folder / "operator") if done.has("import") else _deployment(folder / "operator")
+    )
     steps: dict[str, Callable[[], None]] = {
         "import": lambda: _import(figures, plan, database, config, file),
         "build": lambda: _build(figures, config),
@@ -119,16 +134,29 @@ def _measure(plan: Plan, database: Postgres, folder: Path, done: _Done) -> None:
 
 def _import(figures: Figures, plan: Plan, database: Postgres, config: Config, file: Path) -> None:
     spent = database.cpu_seconds()
-    ran = run_command("import", str(file), "--authority", AUTHORITY, "--list", LIST, "--config", str(config.folder), "--json")
+    ran = run_command(
+        "import",
+        str(file),
+        "--authority",
+        AUTHORITY,
+        "--list",
+        LIST,
+        "--config",
+        str(config.folder),
+        "--json",
+    )
     result = json.loads(ran.output)
-    # Some numbers of so many come up twice, with another name: those rows are refused, as they should be.
+    # Some numbers of so many come up twice, with another name: those rows are refused, as they
+    # should be.
     assert result["created"] >= 0.999 * plan.registry_subjects, result
     figures.flat["registry_import_rows_per_s"] = round(plan.registry_subjects / ran.seconds)
     figures.flat["registry_import_rss_mb"] = round(ran.peak_mb, 1)
     spent = database.cpu_seconds() - spent
     began = time.perf_counter()
     database.ask("VACUUM ANALYZE")
-    figures.flat["registry_database_mb"] = round(database.ask("SELECT pg_database_size('postgres')")[0][0] / 2**20)
+    figures.flat["registry_database_mb"] = round(
+        database.ask("SELECT pg_database_size('postgres')")[0][0] / 2**20
+    )
     _stretch(figures)
     figures.details["import"] = {
         **_figures(ran),
@@ -143,7 +171,10 @@ def _import(figures: Figures, plan: Plan, database: Postgres, config: Config, fi
 
 def _stretch(figures: Figures) -> None:
     identifier = Identifier.resident_id("11010519491231002X")
-    for key, (n, r), count in (("registry_stretch_cheapest_ms", CHEAPEST, 2_000), ("registry_stretch_ms", USUAL, 20)):
+    for key, (n, r), count in (
+        ("registry_stretch_cheapest_ms", CHEAPEST, 2_000),
+        ("registry_stretch_ms", USUAL, 20),
+    ):
         stretch = Stretch(bytes(16), n, r, 1)
         times: list[float] = []
         for _ in range(count):
@@ -170,20 +201,32 @@ def _sign_off(figures: Figures, config: Config) -> None:
         seconds = time.perf_counter() - began
         pack = runtime.published(AUDIENCE).path(f"listing/{AUDIENCE}/pack", versions)
         megabytes = round(pack.stat().st_size / 2**20)
-    figures.details["sign_off"] = {**_figures(signed), "publish_seconds": round(seconds, 1), "pack_mb": megabytes}
+    figures.details["sign_off"] = {
+        **_figures(signed),
+        "publish_seconds": round(seconds, 1),
+        "pack_mb": megabytes,
+    }
 
 
-def _acts(figures: Figures, plan: Plan, database: Postgres, people: list[str], config: Config) -> None:
+def _acts(
+    figures: Figures, plan: Plan, database: Postgres, people: list[str], config: Config
+) -> None:
     choose = random.Random(SEED)
     ids = [_some_restriction(database, choose.randbytes(16)) for _ in range(plan.registry_acts)]
-    numbers = [Identifier.resident_id(choose.choice(people)).to_proto() for _ in range(plan.registry_acts)]
-    cases = [case_number(choose.randrange(plan.registry_subjects)) for _ in range(plan.registry_acts)]
+    numbers = [
+        Identifier.resident_id(choose.choice(people)).to_proto() for _ in range(plan.registry_acts)
+    ]
+    cases = [
+        case_number(choose.randrange(plan.registry_subjects)) for _ in range(plan.registry_acts)
+    ]
     release = registry_pb2.END_KIND_RELEASE
     with _serving(config) as address, _client(address, config) as client:
         court = registry_pb2_grpc.RegistryServiceStub(client)
 
         def end(index: int) -> None:
-            request = registry_pb2.EndRestrictionRequest(restriction_id=ids[index], kind=release, reason="performed")
+            request = registry_pb2.EndRestrictionRequest(
+                restriction_id=ids[index], kind=release, reason="performed"
+            )
             assert court.EndRestriction(request, timeout=SECONDS).relief_sequence
 
         def by_number(index: int) -> None:
@@ -194,7 +237,11 @@ def _acts(figures: Figures, plan: Plan, database: Postgres, people: list[str], c
             request = registry_pb2.SearchRestrictionsRequest(case_number=cases[index])
             assert court.SearchRestrictions(request, timeout=SECONDS).restrictions
 
-        for key, act in (("registry_release", end), ("registry_lookup", by_number), ("registry_case_lookup", by_case)):
+        for key, act in (
+            ("registry_release", end),
+            ("registry_lookup", by_number),
+            ("registry_case_lookup", by_case),
+        ):
             times = _timed(act, plan.registry_acts)
             figures.flat[f"{key}_p50_ms"] = round(float(np.percentile(times, 50)), 2)
             figures.flat[f"{key}_p99_ms"] = round(float(np.percentile(times, 99)), 2)
@@ -212,8 +259,13 @@ def _timed(act: Callable[[int], None], count: int) -> list[float]:
 
 def _some_restriction(database: Postgres, after: bytes) -> bytes:
     """One that is in force, by chance."""
-    found = f"SELECT id FROM restrictions WHERE id > '\\x{after.hex()}' AND state = 'ACTIVE' ORDER BY id LIMIT 1"
-    rows = database.ask(found) or database.ask("SELECT id FROM restrictions WHERE state = 'ACTIVE' ORDER BY id LIMIT 1")
+    found = (
+        f"SELECT id FROM restrictions WHERE id > '\\x{after.hex()}' AND state = 'ACTIVE' ORDER BY"
+        " id LIMIT 1"
+    )
+    rows = database.ask(found) or database.ask(
+        "SELECT id FROM restrictions WHERE state = 'ACTIVE' ORDER BY id LIMIT 1"
+    )
     return bytes(rows[0][0])
 
 
@@ -242,7 +294,16 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def _serving(config: Config) -> Iterator[str]:
     """`tipstaff-server serve`: its address."""
     ready = config.folder / "ready"
-    command = [sys.executable, "-m", "tipstaff_server", "serve", "--config", str(config.folder), "--ready-file", str(ready)]
+    command = [
+        sys.executable,
+        "-m",
+        "tipstaff_server",
+        "serve",
+        "--config",
+        str(config.folder),
+        "--ready-file",
+        str(ready),
+    ]
     with (config.folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -261,9 +322,15 @@ def _serving(config: Config) -> Iterator[str]:
 def _client(address: str, config: Config) -> Iterator[grpc.Channel]:
     folder = config.folder / "authorities" / AUTHORITY
     files = ("ca.pem", "private_key.pem", "certificate.pem")
-    with grpc.secure_channel(address, grpc.ssl_channel_credentials(*((folder / name).read_bytes() for name in files))) as channel:
+    with grpc.secure_channel(
+        address, grpc.ssl_channel_credentials(*((folder / name).read_bytes() for name in files))
+    ) as channel:
         yield channel
 
 
 def _figures(ran: Ran) -> dict[str, Any]:
-    return {"seconds": round(ran.seconds, 1), "cpu_seconds": round(ran.cpu_seconds, 1), "private_mb": round(ran.peak_mb, 1)}
+    return {
+        "seconds": round(ran.seconds, 1),
+        "cpu_seconds": round(ran.cpu_seconds, 1),
+        "private_mb": round(ran.peak_mb, 1),
+    }

@@ -1,4 +1,5 @@
-"""What a provider transfers and waits for: a listing of ten million subjects, a real server process, a real SDK, mutual TLS over loopback.
+"""What a provider transfers and waits for: a listing of ten million subjects, a real server
+process, a real SDK, mutual TLS over loopback.
 
     first       nothing is there: keys, metadata, filter and pack
     unchanged   again, when nothing happened; the median of some
@@ -6,9 +7,10 @@
     relief      after 100 lifts, acted in the registry and published by the server
     full        everything anew into an empty folder, for comparison
 
-Bytes are those of the TCP connection in both directions (TCP_INFO), so TLS, HTTP/2, questions and answers are among them; the packets'
-own headers are not. Milliseconds run from the call until what came is verified, on disk (fsync) and in use. The processor's time is this
-process's alone, all threads, so the SDK's. The server's limit on bytes a second is lifted: it would be what is measured.
+Bytes are those of the TCP connection in both directions (TCP_INFO), so TLS, HTTP/2, questions and
+answers are among them; the packets' own headers are not. Milliseconds run from the call until what
+came is verified, on disk (fsync) and in use. The processor's time is this process's alone, all
+threads, so the SDK's. The server's limit on bytes a second is lifted: it would be what is measured.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ _ACKED_AT: Final = 120
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one synchronisation: bytes received and sent, milliseconds of the clock and of this process's processor time."""
+    """Of one synchronisation: bytes received and sent, milliseconds of the clock and of this
+    process's processor time.
+    """
 
     received: int
     sent: int
@@ -115,7 +119,14 @@ def run(plan: Plan) -> Figures:
             "delta_vs_full_ms": round(full.ms / delta.ms, 1),
             "relief_bytes_per_lift": round(relief.bytes / len(restrictions), 1),
             "open_ms": round(opened, 1),
-            **{name: {"received": cost.received, "sent": cost.sent, "cpu_ms": round(cost.cpu_ms, 1)} for name, cost in costs.items()},
+            **{
+                name: {
+                    "received": cost.received,
+                    "sent": cost.sent,
+                    "cpu_ms": round(cost.cpu_ms, 1),
+                }
+                for name, cost in costs.items()
+            },
         },
     )
 
@@ -172,34 +183,50 @@ def _expect(screener: Screener, number: int, verdict: Verdict) -> None:
 
 
 def _screener(config: Config, state: Path) -> Screener:
-    return Screener.open(config.folder / "providers" / PROVIDER / "tipstaff.toml", state_dir=state, background=False)
+    return Screener.open(
+        config.folder / "providers" / PROVIDER / "tipstaff.toml", state_dir=state, background=False
+    )
 
 
 def _deployment(folder: Path, people: int) -> tuple[Config, list[bytes]]:
     """A working directory, and restrictions on `people` persons in its registry."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         listen = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = workdir.initialise(folder / "operator", workdir.Plan.of([AUDIENCE], [workdir.Provider(AUDIENCE, PROVIDER)], listen, 2))
+    config = workdir.initialise(
+        folder / "operator",
+        workdir.Plan.of([AUDIENCE], [workdir.Provider(AUDIENCE, PROVIDER)], listen, 2),
+    )
     with Runtime(config) as runtime:
-        return config, enter(runtime.registry, [entry(number, [MEASURE]) for number in range(people)])
+        return config, enter(
+            runtime.registry, [entry(number, [MEASURE]) for number in range(people)]
+        )
 
 
 def _sign_relief(runtime: Runtime) -> None:
     """Relief is signed once, as a running server would have done long ago."""
     runtime.repository.refresh(
-        AUDIENCE, runtime.keys.signer(f"relief-{AUDIENCE}"), runtime.keys.signer("snapshot"), runtime.keys.signer("timestamp")
+        AUDIENCE,
+        runtime.keys.signer(f"relief-{AUDIENCE}"),
+        runtime.keys.signer("snapshot"),
+        runtime.keys.signer("timestamp"),
     )
 
 
 def _lift(config: Config, address: str, runtime: Runtime, restrictions: Sequence[bytes]) -> None:
     """The court ends every restriction; returns when the server has published all of that."""
     files = ("ca.pem", "private_key.pem", "certificate.pem")
-    credentials = grpc.ssl_channel_credentials(*((config.folder / "authorities" / "court" / name).read_bytes() for name in files))
+    credentials = grpc.ssl_channel_credentials(
+        *((config.folder / "authorities" / "court" / name).read_bytes() for name in files)
+    )
     sequence = 0
-    with grpc.secure_channel(address, credentials, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    with grpc.secure_channel(
+        address, credentials, options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
         registry = registry_pb2_grpc.RegistryServiceStub(channel)
         for restriction in restrictions:
-            request = registry_pb2.EndRestrictionRequest(restriction_id=restriction, kind=registry_pb2.END_KIND_RELEASE, reason="performed")
+            request = registry_pb2.EndRestrictionRequest(
+                restriction_id=restriction, kind=registry_pb2.END_KIND_RELEASE, reason="performed"
+            )
             sequence = registry.EndRestriction(request, timeout=SECONDS).relief_sequence
     deadline = time.monotonic() + SECONDS
     while runtime.published(AUDIENCE).relief_head(runtime.repository.versions(AUDIENCE)) < sequence:
@@ -211,8 +238,20 @@ def _lift(config: Config, address: str, runtime: Runtime, restrictions: Sequence
 def _serving(config: Config) -> Iterator[str]:
     """`tipstaff-server serve` without its limit on downloads: its address."""
     ready = config.folder / "ready"
-    limits = {f"TIPSTAFF_SERVER__LIMITS__ARTEFACT_{name}": _LIMIT for name in ("BYTES_PER_SECOND", "BURST_BYTES")}
-    command = [sys.executable, "-m", "tipstaff_server", "serve", "--config", str(config.folder), "--ready-file", str(ready)]
+    limits = {
+        f"TIPSTAFF_SERVER__LIMITS__ARTEFACT_{name}": _LIMIT
+        for name in ("BYTES_PER_SECOND", "BURST_BYTES")
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "tipstaff_server",
+        "serve",
+        "--config",
+        str(config.folder),
+        "--ready-file",
+        str(ready),
+    ]
     with (config.folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **limits})
     try:

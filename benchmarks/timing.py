@@ -1,8 +1,9 @@
 """Medians of wall times, of repeats during which the machine did nothing else.
 
-On a shared machine most of what a clock shows may be somebody else's. The system counts what all processors spend (/proc/stat); what is
-left without ours is others'. A repeat during which others took over a tenth of a core is measured again, as long as there is patience left;
-then it counts all the same, and the report says how many did.
+On a shared machine most of what a clock shows may be somebody else's. The system counts what all
+processors spend (/proc/stat); what is left without ours is others'. A repeat during which others
+took over a tenth of a core is measured again, as long as there is patience left; then it counts all
+the same, and the report says how many did.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _PAUSE: Final = 0.5
 
 
 class Patience:
-    """seconds: left to wait for quiet, in the whole run. repeats, disturbed: how many there were, and how many of them were not quiet."""
+    """seconds: left to wait for quiet, in the whole run. repeats, disturbed: how many there were,
+    and how many of them were not quiet.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -70,12 +73,18 @@ def quiet_seconds(work: Callable[[], object]) -> float:
 
 
 def median_seconds(work: Callable[[], object], repeats: int, *, alone: bool = True) -> float:
-    """Median wall time of `work`, after one run to warm up, without the garbage collector. alone: no process that runs on helps with it."""
+    """Median wall time of `work`, after one run to warm up, without the garbage collector. alone:
+    no process that runs on helps with it.
+    """
     return median_of_each({"": work}, repeats, alone=alone)[""]
 
 
-def median_of_each(work: Mapping[str, Callable[[], object]], repeats: int, *, alone: bool = True) -> dict[str, float]:
-    """Median wall time of each, taking turns, so that what else the machine does falls on all of them alike."""
+def median_of_each(
+    work: Mapping[str, Callable[[], object]], repeats: int, *, alone: bool = True
+) -> dict[str, float]:
+    """Median wall time of each, taking turns, so that what else the machine does falls on all of
+    them alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in work}
     for one in work.values():
         one()

@@ -1,8 +1,9 @@
-"""Relief, from the act to everybody who watches: 1,000 providers with certificates and connections of their own, clients and server on this
-one machine.
+"""Relief, from the act to everybody who watches: 1,000 providers with certificates and connections
+of their own, clients and server on this one machine.
 
-A court's client ends a restriction over the contract; the clock starts before its call. Delivered: a provider's watch has a message that
-carries the lift. Clear: a full SDK among them has verified it and answers CLEAR. The lifts come one by one.
+A court's client ends a restriction over the contract; the clock starts before its call. Delivered:
+a provider's watch has a message that carries the lift. Clear: a full SDK among them has verified it
+and answers CLEAR. The lifts come one by one.
 """
 
 from __future__ import annotations
@@ -79,14 +80,22 @@ def run(plan: Plan) -> Figures:
         idle = _memory(server, "VmRSS")
         crowd = stack.enter_context(_crowd(address, folder))
         opened = max(crowd.ask("open"))
-        screener = stack.enter_context(Screener.open(config.folder / "providers" / "full-sdk" / "tipstaff.toml"))
+        screener = stack.enter_context(
+            Screener.open(config.folder / "providers" / "full-sdk" / "tipstaff.toml")
+        )
         assert screener.wait_ready(SECONDS)
         court = stack.enter_context(_channel(address, config.folder / "authorities" / "court"))
-        acts = [_lift(court, screener, number, restriction) for number, restriction in enumerate(restrictions)][WARM_UP:]
+        acts = [
+            _lift(court, screener, number, restriction)
+            for number, restriction in enumerate(restrictions)
+        ][WARM_UP:]
         reports = [watch for process in crowd.ask("report") for watch in process]
         reopened = max(crowd.ask("reopen"))
         memory, peak = _memory(server, "VmRSS"), _memory(server, "VmHWM")
-    delivered = np.array([[_arrival(watch, act.sequence) - act.began for act in acts] for watch in reports]) / 1e6
+    delivered = (
+        np.array([[_arrival(watch, act.sequence) - act.began for act in acts] for watch in reports])
+        / 1e6
+    )
     clear = np.array([act.clear - act.began for act in acts]) / 1e6
     act_ms = np.array([act.acted - act.began for act in acts]) / 1e6
     return Figures(
@@ -101,7 +110,9 @@ def run(plan: Plan) -> Figures:
             "connections": len(reports),
             "lifts": len(acts),
             "delivery_max_ms": round(float(delivered.max()), 1),
-            "delivery_of_the_last_watcher_p50_ms": round(float(np.percentile(delivered.max(axis=0), 50)), 1),
+            "delivery_of_the_last_watcher_p50_ms": round(
+                float(np.percentile(delivered.max(axis=0), 50)), 1
+            ),
             "clear_p50_ms": round(float(np.percentile(clear, 50)), 1),
             "act_p50_ms": round(float(np.percentile(act_ms, 50)), 1),
             "open_all_seconds": round(opened, 2),
@@ -114,7 +125,9 @@ def run(plan: Plan) -> Figures:
 
 @dataclass(frozen=True)
 class Act:
-    """One lift: its sequence, and when (nanoseconds of CLOCK_MONOTONIC) it was asked for, answered, and clear in the SDK."""
+    """One lift: its sequence, and when (nanoseconds of CLOCK_MONOTONIC) it was asked for, answered,
+    and clear in the SDK.
+    """
 
     sequence: int
     began: int
@@ -127,9 +140,15 @@ def _lift(court: grpc.Channel, screener: Screener, number: int, restriction: byt
         return screener.check(resident_id(number), name=name_of(number), measure=MEASURE).verdict
 
     assert verdict() is Verdict.RESTRICTED
-    request = registry_pb2.EndRestrictionRequest(restriction_id=restriction, kind=registry_pb2.END_KIND_RELEASE, reason="performed")
+    request = registry_pb2.EndRestrictionRequest(
+        restriction_id=restriction, kind=registry_pb2.END_KIND_RELEASE, reason="performed"
+    )
     began = time.monotonic_ns()
-    sequence = registry_pb2_grpc.RegistryServiceStub(court).EndRestriction(request, timeout=SECONDS).relief_sequence
+    sequence = (
+        registry_pb2_grpc.RegistryServiceStub(court)
+        .EndRestriction(request, timeout=SECONDS)
+        .relief_sequence
+    )
     acted = time.monotonic_ns()
     while verdict() is not Verdict.CLEAR:
         assert time.monotonic_ns() - began < SECONDS * 10**9, "relief did not come"
@@ -144,22 +163,33 @@ def _arrival(watch: Sequence[tuple[int, int]], sequence: int) -> int:
 
 
 def _deployment(folder: Path, watchers: int, people: int) -> tuple[Config, list[bytes]]:
-    """A working directory, `people` persons listed, certificates of `watchers` providers in folders of their own."""
+    """A working directory, `people` persons listed, certificates of `watchers` providers in folders
+    of their own.
+    """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         listen = f"127.0.0.1:{probe.getsockname()[1]}"
     plan = workdir.Plan.of([AUDIENCE], [workdir.Provider(AUDIENCE, "full-sdk")], listen, 2)
     config = workdir.initialise(folder / "operator", plan)
     authority = workdir.development_authority(config)
     with Runtime(config) as runtime:
-        restrictions = enter(runtime.registry, [entry(number, [MEASURE]) for number in range(people)])
+        restrictions = enter(
+            runtime.registry, [entry(number, [MEASURE]) for number in range(people)]
+        )
         for number in range(watchers):
             name = f"watcher-{number}"
             setup.add_provider(
-                runtime.registry.database, runtime.registry.vault, name, AUDIENCE, actor=Actor.operator("benchmark"), now=utc_now()
+                runtime.registry.database,
+                runtime.registry.vault,
+                name,
+                AUDIENCE,
+                actor=Actor.operator("benchmark"),
+                now=utc_now(),
             )
             pairs = folder / f"watchers-{number % PROCESSES}"
             pairs.mkdir(exist_ok=True)
-            authority.issue_client(f"tipstaff://provider/{AUDIENCE}/{name}").write(pairs, f"{name}.pem", f"{name}.key")
+            authority.issue_client(f"tipstaff://provider/{AUDIENCE}/{name}").write(
+                pairs, f"{name}.pem", f"{name}.key"
+            )
             (pairs / "ca.pem").write_bytes(authority.certificate)
         build(runtime, AUDIENCE)
         publishing.sign_off(runtime, AUDIENCE)
@@ -171,7 +201,16 @@ def _deployment(folder: Path, watchers: int, people: int) -> tuple[Config, list[
 def _serving(config: Config) -> Iterator[tuple[str, int]]:
     """`tipstaff-server serve`: its address and process id."""
     ready = config.folder / "ready"
-    command = [sys.executable, "-m", "tipstaff_server", "serve", "--config", str(config.folder), "--ready-file", str(ready)]
+    command = [
+        sys.executable,
+        "-m",
+        "tipstaff_server",
+        "serve",
+        "--config",
+        str(config.folder),
+        "--ready-file",
+        str(ready),
+    ]
     with (config.folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -191,7 +230,13 @@ def _crowd(address: str, folder: Path) -> Iterator[Crowd]:
     environment = {**os.environ, "GRPC_VERBOSITY": "NONE"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.watchers", address, str(folder / f"watchers-{number}")],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.watchers",
+                address,
+                str(folder / f"watchers-{number}"),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -213,12 +258,16 @@ def _crowd(address: str, folder: Path) -> Iterator[Crowd]:
 @contextmanager
 def _channel(address: str, folder: Path) -> Iterator[grpc.Channel]:
     files = ("ca.pem", "private_key.pem", "certificate.pem")
-    with grpc.secure_channel(address, grpc.ssl_channel_credentials(*((folder / name).read_bytes() for name in files))) as channel:
+    with grpc.secure_channel(
+        address, grpc.ssl_channel_credentials(*((folder / name).read_bytes() for name in files))
+    ) as channel:
         yield channel
 
 
 def _memory(process: int, key: str) -> float:
     """MiB, from /proc."""
-    found = re.search(rf"{key}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(encoding="utf-8"))
+    found = re.search(
+        rf"{key}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    )
     assert found is not None
     return int(found[1]) / 1024

@@ -1,4 +1,6 @@
-"""Many watching providers in one process: each with its own certificate and connection. Run by `benchmarks.watch`.
+"""Many watching providers in one process: each with its own certificate and connection.
+
+Run by `benchmarks.watch`.
 
 Commands come on standard input, one a line, answers go to standard output, one JSON line each:
 
@@ -43,8 +45,12 @@ class Watcher:
 
     async def _follow(self, began: asyncio.Future[None]) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.secure_channel(self._address, self._credentials, options=options) as channel:
-            call = distribution_pb2_grpc.DistributionServiceStub(channel).Watch(distribution_pb2.WatchRequest(enforced=self._enforced))
+        async with grpc.aio.secure_channel(
+            self._address, self._credentials, options=options
+        ) as channel:
+            call = distribution_pb2_grpc.DistributionServiceStub(channel).Watch(
+                distribution_pb2.WatchRequest(enforced=self._enforced)
+            )
             async for message in call:
                 if began.done():
                     self.arrivals.append((message.current.relief_sequence, time.monotonic_ns()))
@@ -56,7 +62,10 @@ class Watcher:
 def providers(address: str, folder: Path) -> list[Watcher]:
     """A watcher for each pair of NAME.key and NAME.pem in `folder`, beside ca.pem."""
     authority = (folder / "ca.pem").read_bytes()
-    pairs = [(key.read_bytes(), key.with_suffix(".pem").read_bytes()) for key in sorted(folder.glob("*.key"))]
+    pairs = [
+        (key.read_bytes(), key.with_suffix(".pem").read_bytes())
+        for key in sorted(folder.glob("*.key"))
+    ]
     return [Watcher(address, authority, pair) for pair in pairs]
 
 

@@ -1,7 +1,7 @@
 """What the example programs share: requests come in as JSON lines, answers go out as JSON lines.
 
-Numbers and names come on standard input rather than as arguments, because everybody on a machine can read its process list. Answers
-never repeat them.
+Numbers and names come on standard input rather than as arguments, because everybody on a machine
+can read its process list. Answers never repeat them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ POLICY = Policy.load(Path(__file__).with_name("policy.toml"))
 
 @dataclass(frozen=True)
 class Request:
-    """Somebody wants something: `number` and `name` are theirs, `service` says what, as the measure's rules want it."""
+    """Somebody wants something:
+
+    `number` and `name` are theirs, `service` says what, as the measure's rules want it.
+    """
 
     number: str = field(repr=False)
     name: str = field(repr=False)
@@ -51,7 +54,10 @@ class Answer:
 
 
 def timed_check(
-    screener: Screener, request: Request, measure: str, service: dict[str, str | float] | None = None
+    screener: Screener,
+    request: Request,
+    measure: str,
+    service: dict[str, str | float] | None = None,
 ) -> tuple[Decision, float]:
     """One check and how long it took, in microseconds."""
     start = time.perf_counter()
@@ -69,7 +75,9 @@ def answer(action: str, decision: Decision, check_us: float) -> Answer:
         check_us=round(check_us, 1),
         listing_version=decision.listing_version,
         relief_sequence=decision.relief_sequence,
-        restriction_ids=tuple(restriction.restriction_id.hex() for restriction in decision.restrictions),
+        restriction_ids=tuple(
+            restriction.restriction_id.hex() for restriction in decision.restrictions
+        ),
     )
 
 
@@ -82,15 +90,27 @@ def dispute(screener: Screener, request: Request, decision: Decision, said: Answ
 
 
 def make_good(screener: Screener) -> dict[str, object]:
-    """What was done here on restrictions that were wrong is put right, and answered. A real counter looks up its bookings."""
+    """What was done here on restrictions that were wrong is put right, and answered.
+
+    A real counter looks up its bookings.
+    """
     owed = screener.remedies()
     for remedy in owed:
         screener.answer_remedy(remedy, RemedyOutcome.RESTORED, "rebooked")
-    return {"remedies": [{"restriction_id": remedy.restriction_id.hex(), "acts": remedy.affected_count} for remedy in owed]}
+    return {
+        "remedies": [
+            {"restriction_id": remedy.restriction_id.hex(), "acts": remedy.affected_count}
+            for remedy in owed
+        ]
+    }
 
 
-def serve(screener: Screener, line: str, sell: Callable[[Screener, Request], Answer]) -> dict[str, object]:
-    """One request: somebody buys, somebody follows a dispute by its case number, or the desk looks at what it has to make good."""
+def serve(
+    screener: Screener, line: str, sell: Callable[[Screener, Request], Answer]
+) -> dict[str, object]:
+    """One request: somebody buys, somebody follows a dispute by its case number, or the desk looks
+    at what it has to make good.
+    """
     request = json.loads(line)
     if request.get("make_good"):
         return make_good(screener)
@@ -104,7 +124,10 @@ def run(sell: Callable[[Screener, Request], Answer]) -> int:
     """Serve one counter: `python -m examples.<program> KIT/tipstaff.toml < requests > answers`."""
     with Screener.open(sys.argv[1]) as screener:
         if not screener.wait_ready(timeout=30):
-            print("no verified listing within 30 s; is the server running? see `tipstaff status`", file=sys.stderr)
+            print(
+                "no verified listing within 30 s; is the server running? see `tipstaff status`",
+                file=sys.stderr,
+            )
             return 1
         print(json.dumps({"ready": True}), flush=True)
         for line in sys.stdin:
@@ -112,6 +135,13 @@ def run(sell: Callable[[Screener, Request], Answer]) -> int:
                 said = serve(screener, line, sell)
             except (TipstaffError, AttributeError, TypeError, ValueError) as error:
                 # The message of a TipstaffError says what to do and never repeats what was typed.
-                said = asdict(Answer(action="ask again", text=str(error) if isinstance(error, TipstaffError) else "malformed request"))
+                said = asdict(
+                    Answer(
+                        action="ask again",
+                        text=str(error)
+                        if isinstance(error, TipstaffError)
+                        else "malformed request",
+                    )
+                )
             print(json.dumps(said, ensure_ascii=False), flush=True)
     return 0

@@ -17,7 +17,9 @@ def quote(screener: Screener, request: Request) -> Answer:
     if POLICY.action(decision).kind is not ActionKind.PRICE:
         return answer(f"quoted {BASE_RATE:.2f}%", decision, took)
     screener.report(decision, Outcome.SURCHARGED)
-    return dispute(screener, request, decision, answer(f"quoted {BASE_RATE + SURCHARGE:.2f}%", decision, took))
+    return dispute(
+        screener, request, decision, answer(f"quoted {BASE_RATE + SURCHARGE:.2f}%", decision, took)
+    )
 
 
 if __name__ == "__main__":

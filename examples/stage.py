@@ -1,4 +1,6 @@
-"""What the demo stands on: numbered steps with timings, expectations that are counted, and child processes that are always ended."""
+"""What the demo stands on: numbered steps with timings, expectations that are counted, and child
+processes that are always ended.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
-PATIENCE_S = 10.0  # how long relief may take before the demo calls it lost; a second is what is promised
+PATIENCE_S = (
+    10.0  # how long relief may take before the demo calls it lost; a second is what is promised
+)
 
 
 class Stage:
@@ -46,11 +50,21 @@ class Stage:
 
 
 def command(*arguments: str | Path, log: Path) -> str:
-    """Run one of our commands, keep what it says on standard error in `log`, and return its standard output."""
+    """Run one of our commands, keep what it says on standard error in `log`, and return its
+    standard output.
+    """
     with log.open("ab") as stderr:
-        done = subprocess.run([sys.executable, "-m", *map(str, arguments)], stdout=subprocess.PIPE, stderr=stderr, check=False, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            check=False,
+            text=True,
+        )
     if done.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, arguments[:3]))} failed with {done.returncode}; see {log}")
+        raise SystemExit(
+            f"{' '.join(map(str, arguments[:3]))} failed with {done.returncode}; see {log}"
+        )
     return done.stdout
 
 
@@ -60,7 +74,11 @@ class Process:
     def __init__(self, *arguments: str | Path, log: Path) -> None:
         self._log = log.open("ab")
         self.child = subprocess.Popen(
-            [sys.executable, "-m", *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+            [sys.executable, "-m", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
         )
         if self.child.stdin is None or self.child.stdout is None:
             raise RuntimeError("pipes were asked for")  # unreachable; tells the type checker so
@@ -70,7 +88,12 @@ class Process:
         """Started already."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End it, and wait until it has."""
         self.requests.close()
         self.end()
@@ -106,7 +129,12 @@ class Counter(Process):
         received: dict[str, Any] = json.loads(line)
         return received
 
-    def ask(self, person: dict[str, str], service: dict[str, str | float] | None = None, dispute: str | None = None) -> dict[str, Any]:
+    def ask(
+        self,
+        person: dict[str, str],
+        service: dict[str, str | float] | None = None,
+        dispute: str | None = None,
+    ) -> dict[str, Any]:
         """Send one request and wait for its answer."""
         return self.send({**person, "service": service or {}, "dispute": dispute})
 
@@ -117,17 +145,25 @@ class Counter(Process):
         return self.receive()
 
     def remedies_of(self, restriction_id: str) -> int:
-        """How many acts this counter has to make good for one restriction; asks again and again until there are some, or patience ends."""
+        """How many acts this counter has to make good for one restriction; asks again and again
+        until there are some, or patience ends.
+        """
         deadline = time.perf_counter() + PATIENCE_S
         while True:
             owed = self.send({"make_good": True})["remedies"]
-            acts: int = sum(remedy["acts"] for remedy in owed if remedy["restriction_id"] == restriction_id)
+            acts: int = sum(
+                remedy["acts"] for remedy in owed if remedy["restriction_id"] == restriction_id
+            )
             if acts or time.perf_counter() > deadline:
                 return acts
             time.sleep(0.02)
 
-    def ask_until(self, verdict: str, person: dict[str, str], service: dict[str, str | float] | None = None) -> dict[str, Any]:
-        """Ask again and again until the verdict comes, or patience ends; the answer is the last one."""
+    def ask_until(
+        self, verdict: str, person: dict[str, str], service: dict[str, str | float] | None = None
+    ) -> dict[str, Any]:
+        """Ask again and again until the verdict comes, or patience ends; the answer is the last
+        one.
+        """
         deadline = time.perf_counter() + PATIENCE_S
         while True:
             said = self.ask(person, service)

@@ -1,4 +1,6 @@
-"""A railway's booking: no G train seat for somebody restricted, but second class on the D train of the same route."""
+"""A railway's booking: no G train seat for somebody restricted, but second class on the D train of
+the same route.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def sell(screener: Screener, request: Request) -> Answer:
     if action is not ActionKind.OFFER_ALTERNATIVE:
         return answer("supervisor called", decision, took)
     said = answer("refused", decision, took)
-    instead = screener.check(request.number, name=request.name, measure="RAIL_HIGH_CLASS", service=OFFER)
+    instead = screener.check(
+        request.number, name=request.name, measure="RAIL_HIGH_CLASS", service=OFFER
+    )
     if instead.verdict is Verdict.CLEAR:
         said.action = "refused; D train second class offered"
         screener.report(decision, Outcome.DOWNGRADED)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 PROTO = Path(__file__).resolve().parent
 GENERATED = PROTO / "gen"
-HEADER = '"""Generated from proto/tipstaff/v1 by proto/generate.py; edit the .proto files instead."""\n'
+HEADER = (
+    '"""Generated from proto/tipstaff/v1 by proto/generate.py; edit the .proto files instead."""\n'
+)
 
 
 def generate(into: Path) -> None:
@@ -50,12 +52,19 @@ def generate(into: Path) -> None:
 def differences(left: Path, right: Path) -> list[str]:
     """Relative paths of files that only one side has, or that differ."""
     names = {
-        path.relative_to(side) for side in (left, right) for path in side.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        path.relative_to(side)
+        for side in (left, right)
+        for path in side.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     return sorted(
         str(name)
         for name in names
-        if not ((left / name).is_file() and (right / name).is_file() and filecmp.cmp(left / name, right / name, shallow=False))
+        if not (
+            (left / name).is_file()
+            and (right / name).is_file()
+            and filecmp.cmp(left / name, right / name, shallow=False)
+        )
     )
 
 
@@ -71,7 +80,9 @@ def main() -> int:
         generate(Path(folder))
         differing = differences(Path(folder), GENERATED)
     for name in differing:
-        print(f"proto/gen/{name} is not what the .proto files give; run 'make proto'", file=sys.stderr)
+        print(
+            f"proto/gen/{name} is not what the .proto files give; run 'make proto'", file=sys.stderr
+        )
     return 1 if differing else 0
 
 

@@ -1,4 +1,6 @@
-"""Logging as it was after each test; at the end of a run the attack table, every case by name, when attacks were among the tests."""
+"""Logging as it was after each test; at the end of a run the attack table, every case by name, when
+attacks were among the tests.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ FAILED = {"failed", "error"}
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """A command that runs in the test's process sets the level that its configuration names; the next test must not inherit it."""
+    """A command that runs in the test's process sets the level that its configuration names; the
+    next test must not inherit it.
+    """
     loggers = [logging.getLogger(), logging.getLogger("tipstaff_server")]
     levels = [logger.level for logger in loggers]
     yield
@@ -28,7 +32,9 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints the table: what must hold, how many of its cases did, and their names; those that did not hold stand first."""
+    """Prints the table: what must hold, how many of its cases did, and their names; those that did
+    not hold stand first.
+    """
     held: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
     for outcome in ("passed", "failed", "error"):
         for report in terminalreporter.stats.get(outcome, ()):
@@ -48,7 +54,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             title = file
             terminalreporter.write_line(title, bold=True)
         sentence = name.removeprefix("test_").replace("_", " ")
-        terminalreporter.write_line(f"  {sum(rows.values())}/{len(rows)}  {sentence}", red=not all(rows.values()))
+        terminalreporter.write_line(
+            f"  {sum(rows.values())}/{len(rows)}  {sentence}", red=not all(rows.values())
+        )
         for case in (case for case, passed in rows.items() if case and not passed):
             terminalreporter.write_line(f"        FAILED  {case}", red=True)
         names = "; ".join(case for case, passed in sorted(rows.items()) if case and passed)

@@ -1,4 +1,5 @@
-"""A blocked Bloom filter over 16-byte pseudorandom tokens: build, ask, map from a file, unite, difference.
+"""A blocked Bloom filter over 16-byte pseudorandom tokens: build, ask, map from a file, unite,
+difference.
 
     >>> import numpy as np
     >>> tokens = np.random.default_rng(1).integers(0, 256, (1000, 16), dtype=np.uint8)

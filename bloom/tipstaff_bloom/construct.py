@@ -1,8 +1,10 @@
-"""Setting the bits of many tokens: partition by region of the filter, then one region at a time in the cache.
+"""Setting the bits of many tokens: partition by region of the filter, then one region at a time in
+the cache.
 
-NumPy has no fast scatter of bits (`bitwise_or.at` takes 9 ns a bit), but a scatter of bytes into a region that fits the
-second-level cache takes under 2 ns and `packbits` makes bits of them. So tokens are taken in batches, each batch is brought into
-the order of the regions (a radix sort on one byte), and each region is expanded to a byte per bit, filled and packed.
+NumPy has no fast scatter of bits (`bitwise_or.at` takes 9 ns a bit), but a scatter of bytes into a
+region that fits the second-level cache takes under 2 ns and `packbits` makes bits of them. So
+tokens are taken in batches, each batch is brought into the order of the regions (a radix sort on
+one byte), and each region is expanded to a byte per bit, filled and packed.
 """
 
 from __future__ import annotations
@@ -20,13 +22,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-BATCH: Final = 1 << 22  # tokens brought into order at a time: 64 MiB, and as much again for the ordered copy
+BATCH: Final = (
+    1 << 22
+)  # tokens brought into order at a time: 64 MiB, and as much again for the ordered copy
 _REGIONS: Final = 256  # so that the region is one byte, which argsort sorts in one pass
-_SMALLEST_REGION: Final = 12  # log2 of its words: a quarter of a MiB when expanded; smaller ones cost more in calls
-_SPARSE: Final = 256  # with fewer tokens than blocks / this, expanding every region costs more than bitwise_or.at
+_SMALLEST_REGION: Final = (
+    12  # log2 of its words: a quarter of a MiB when expanded; smaller ones cost more in calls
+)
+# With fewer tokens than blocks / this, expanding every region costs more than bitwise_or.at
+_SPARSE: Final = 256
 
-# Tokens per NumPy call, (sorting, scattering): few enough to stay in the cache; with threads more, because each call gives up the
-# interpreter lock and takes it back, which costs as much as the work when the calls are short.
+# Tokens per NumPy call, (sorting, scattering): few enough to stay in the cache; with threads more,
+# because each call gives up the interpreter lock and takes it back, which costs as much as the work
+# when the calls are short.
 _ONE_THREAD: Final = (1 << 15, 1 << 14)
 _MORE_THREADS: Final = (1 << 17, 1 << 17)
 _WORTH_THREADS: Final = 1 << 20  # tokens in a batch
@@ -44,8 +52,15 @@ _PATTERN_POSITIONS: Final = tuple(
 )
 
 
-def set_bits(words: NDArray[np.uint64], geometry: Geometry, chunks: Iterable[NDArray[np.uint64]], threads: int) -> int:
-    """Sets the bits of all tokens, given as (n, 2) arrays, in the bit array; returns how many tokens there were."""
+def set_bits(
+    words: NDArray[np.uint64],
+    geometry: Geometry,
+    chunks: Iterable[NDArray[np.uint64]],
+    threads: int,
+) -> int:
+    """Sets the bits of all tokens, given as (n, 2) arrays, in the bit array; returns how many
+    tokens there were.
+    """
     count = 0
     piece, _ = _MORE_THREADS if threads > 1 else _ONE_THREAD
     for batch in _batches(chunks, piece):
@@ -60,8 +75,12 @@ def set_bits(words: NDArray[np.uint64], geometry: Geometry, chunks: Iterable[NDA
     return count
 
 
-def bit_indices(geometry: Geometry, tokens: NDArray[np.uint64], first_word: int = 0) -> Iterator[NDArray[np.intp]]:
-    """For each of the bits of a token, its index in the bit array from `first_word` (a block's first) on, for all tokens."""
+def bit_indices(
+    geometry: Geometry, tokens: NDArray[np.uint64], first_word: int = 0
+) -> Iterator[NDArray[np.intp]]:
+    """For each of the bits of a token, its index in the bit array from `first_word` (a block's
+    first) on, for all tokens.
+    """
     x, y = np.ascontiguousarray(tokens[:, 0]), np.ascontiguousarray(tokens[:, 1])
     word = _word(geometry, x)
     word -= _U64(first_word)
@@ -107,7 +126,9 @@ def _set_sparse(words: NDArray[np.uint64], geometry: Geometry, tokens: NDArray[n
         np.bitwise_or.at(words, index >> 6, bit)
 
 
-def _set_dense(words: NDArray[np.uint64], geometry: Geometry, batch: list[NDArray[np.uint64]], threads: int) -> None:
+def _set_dense(
+    words: NDArray[np.uint64], geometry: Geometry, batch: list[NDArray[np.uint64]], threads: int
+) -> None:
     shift = _SMALLEST_REGION
     while geometry.words - 1 >> shift >= _REGIONS:
         shift += 1
@@ -123,9 +144,13 @@ def _set_dense(words: NDArray[np.uint64], geometry: Geometry, batch: list[NDArra
     def fill(worker: int) -> None:
         expanded = np.empty(size * 64, np.bool_)
         for region in range(worker, regions, threads):
-            tokens = np.concatenate([piece[bounds[region] : bounds[region + 1]] for piece, bounds in ordered])
+            tokens = np.concatenate(
+                [piece[bounds[region] : bounds[region + 1]] for piece, bounds in ordered]
+            )
             target = words[region * size : (region + 1) * size]
-            _fill_region(target, geometry, tokens, region * size, expanded[: len(target) * 64], rows)
+            _fill_region(
+                target, geometry, tokens, region * size, expanded[: len(target) * 64], rows
+            )
 
     _in_parallel(order, threads)
     _in_parallel(fill, threads)
@@ -140,7 +165,9 @@ def _in_parallel(work: Callable[[int], None], threads: int) -> None:
             future.result()
 
 
-def _order(geometry: Geometry, piece: NDArray[np.uint64], shift: int, regions: int) -> tuple[NDArray[np.uint64], list[int]]:
+def _order(
+    geometry: Geometry, piece: NDArray[np.uint64], shift: int, regions: int
+) -> tuple[NDArray[np.uint64], list[int]]:
     """The tokens in the order of their regions, and where each region starts."""
     region = (_word(geometry, piece[:, 0]) >> _U64(shift)).astype(np.uint8)
     ordered = np.take(piece, np.argsort(region, kind="stable"), axis=0)

@@ -1,8 +1,11 @@
-"""Deltas: from one filter to the next of the same layout, in about 6 bytes per token added or removed.
+"""Deltas: from one filter to the next of the same layout, in about 6 bytes per token added or
+removed.
 
-The bits that differ cluster: a token touches one block only. So a delta names the blocks with changes first, then the changed bits in
-the row of just those blocks. Both are strictly increasing numbers in Elias-Fano coding: the low bits of each number as they are, the
-high bits as gaps in unary. That costs about half a bit a number more than the entropy, and NumPy codes all of them at once.
+The bits that differ cluster: a token touches one block only. So a delta names the blocks with
+changes first, then the changed bits in the row of just those blocks. Both are strictly increasing
+numbers in Elias-Fano coding: the low bits of each number as they are, the high bits as gaps in
+unary. That costs about half a bit a number more than the entropy, and NumPy codes all of them at
+once.
 
 The delta that sets bit 9 of block 2, in a filter of 4 blocks, epoch 7:
 
@@ -18,10 +21,11 @@ The delta that sets bit 9 of block 2, in a filter of 4 blocks, epoch 7:
     02 01                block 2 of 4: two low bits 10, high part 0 as gap 0 (a one)
     0900 01              bit 9 of 512: nine low bits, high part 0
 
-Numbers are little-endian, bits fill bytes from the lowest. Padding and reserved bits are zero and the file ends with the last code.
+Numbers are little-endian, bits fill bytes from the lowest. Padding and reserved bits are zero and
+the file ends with the last code.
 
-Sources: Elias, "Efficient Storage and Retrieval by Content and Address of Static Files" (1974); Fano, "On the Number of Bits
-Required to Implement an Associative Memory" (1971).
+Sources: Elias, "Efficient Storage and Retrieval by Content and Address of Static Files" (1974);
+Fano, "On the Number of Bits Required to Implement an Associative Memory" (1971).
 """
 
 from __future__ import annotations
@@ -50,7 +54,9 @@ DELTA_HEADER_BYTES: Final = _HEADER.size  # 116
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a delta says: the header and digest of its result, and which bits to flip (strictly increasing)."""
+    """What a delta says: the header and digest of its result, and which bits to flip (strictly
+    increasing).
+    """
 
     header: Header
     digest: bytes
@@ -60,8 +66,9 @@ class Delta:
 def diff(old: BloomFilter, new: BloomFilter) -> bytes:
     """The delta from `old` to `new`: `old.apply(diff(old, new))` is `new`, byte for byte.
 
-    Raises EpochMismatchError or GeometryMismatchError when they are laid out differently, DeltaSizeError when more than an eighth of
-    the bits change: ship the full file then. It can pay to ship the file from half of that on; compare the lengths.
+    Raises EpochMismatchError or GeometryMismatchError when they are laid out differently,
+    DeltaSizeError when more than an eighth of the bits change: ship the full file then. It can pay
+    to ship the file from half of that on; compare the lengths.
     """
     require_same_layout(old.header, new.header)
     geometry = new.header.geometry
@@ -86,32 +93,66 @@ def diff(old: BloomFilter, new: BloomFilter) -> bytes:
         old.digest,
         new.digest,
     )
-    return header + encode_increasing(blocks, geometry.block_count) + encode_increasing(bits, len(blocks) * BLOCK_BITS)
+    return (
+        header
+        + encode_increasing(blocks, geometry.block_count)
+        + encode_increasing(bits, len(blocks) * BLOCK_BITS)
+    )
 
 
 def parse_delta(delta: bytes, base: BloomFilter) -> Delta:
-    """Reads a delta for `base`; raises DeltaFormatError for non-canonical bytes, DeltaBaseError when it is for another filter."""
+    """Reads a delta for `base`; raises DeltaFormatError for non-canonical bytes, DeltaBaseError
+    when it is for another filter.
+    """
     try:
         view = memoryview(delta).toreadonly().cast("B")
     except TypeError as error:
         raise DeltaFormatError("a delta is a contiguous buffer of bytes") from error
     if len(view) < DELTA_HEADER_BYTES:
-        raise DeltaFormatError(f"a delta has at least {DELTA_HEADER_BYTES} bytes, this has {len(view)}: fetch the full file")
+        raise DeltaFormatError(
+            f"a delta has at least {DELTA_HEADER_BYTES} bytes, this has {len(view)}: fetch the full"
+            " file"
+        )
     fields = _HEADER.unpack_from(view)
-    magic, version, free_bits, reserved, epoch, block_count, blocks, bits, capacity, old_count, new_count, old_digest, new_digest = fields
+    (
+        magic,
+        version,
+        free_bits,
+        reserved,
+        epoch,
+        block_count,
+        blocks,
+        bits,
+        capacity,
+        old_count,
+        new_count,
+        old_digest,
+        new_digest,
+    ) = fields
     if magic != DELTA_MAGIC:
         raise DeltaFormatError("not a delta: the magic is wrong")
     if version != DELTA_VERSION:
-        raise DeltaFormatError(f"delta version {version} is not known here, only {DELTA_VERSION}: update the software")
+        raise DeltaFormatError(
+            f"delta version {version} is not known here, only {DELTA_VERSION}: update the software"
+        )
     if reserved:
         raise DeltaFormatError("reserved byte of the delta header is not zero")
     if new_count > MAX_COUNT:
         raise DeltaFormatError(f"count must be at most {MAX_COUNT}, not {new_count}")
     expected = Header(Geometry(block_count, free_bits, capacity), epoch, old_count)
     if expected != base.header or old_digest != base.digest:
-        raise DeltaBaseError("the delta starts from another filter than this one: fetch the missing deltas or the full file")
-    if not blocks <= bits <= blocks * BLOCK_BITS or blocks > block_count or bits > _most_bits(block_count):
-        raise DeltaFormatError(f"a delta cannot change {bits} bits in {blocks} of {block_count} blocks")
+        raise DeltaBaseError(
+            "the delta starts from another filter than this one: fetch the missing deltas or the"
+            " full file"
+        )
+    if (
+        not blocks <= bits <= blocks * BLOCK_BITS
+        or blocks > block_count
+        or bits > _most_bits(block_count)
+    ):
+        raise DeltaFormatError(
+            f"a delta cannot change {bits} bits in {blocks} of {block_count} blocks"
+        )
     flips = _decode_flips(view, block_count, blocks, bits)
     return Delta(Header(base.header.geometry, epoch, new_count), new_digest, flips)
 
@@ -120,7 +161,9 @@ def _decode_flips(view: memoryview, block_count: int, blocks: int, bits: int) ->
     split = DELTA_HEADER_BYTES + encoded_bytes(blocks, block_count)
     end = split + encoded_bytes(bits, blocks * BLOCK_BITS)
     if len(view) != end:
-        raise DeltaFormatError(f"the delta header says {end} bytes, there are {len(view)}: fetch it again")
+        raise DeltaFormatError(
+            f"the delta header says {end} bytes, there are {len(view)}: fetch it again"
+        )
     block = decode_increasing(view[DELTA_HEADER_BYTES:split], blocks, block_count)
     row, bit = np.divmod(decode_increasing(view[split:end], bits, blocks * BLOCK_BITS), BLOCK_BITS)
     if np.count_nonzero(np.diff(row, prepend=-1)) != blocks:  # row never decreases
@@ -129,7 +172,9 @@ def _decode_flips(view: memoryview, block_count: int, blocks: int, bits: int) ->
 
 
 def _most_bits(block_count: int) -> int:
-    """How many bits a delta may change: it bounds the memory of whoever applies it, at eight times the filter's."""
+    """How many bits a delta may change: it bounds the memory of whoever applies it, at eight times
+    the filter's.
+    """
     return block_count * BLOCK_BITS // 8
 
 
@@ -142,7 +187,9 @@ def encoded_bytes(size: int, universe: int) -> int:
 
 
 def encode_increasing(values: NDArray[np.intp], universe: int) -> bytes:
-    """Elias-Fano code of strictly increasing numbers in 0 .. universe - 1, shape (n,); nothing for none of them."""
+    """Elias-Fano code of strictly increasing numbers in 0 .. universe - 1, shape (n,); nothing for
+    none of them.
+    """
     size = len(values)
     if not size:
         return b""
@@ -152,11 +199,16 @@ def encode_increasing(values: NDArray[np.intp], universe: int) -> bytes:
         low_bits[:, number] = (values >> number) & 1
     unary = np.zeros(high, np.uint8)
     unary[(values >> low) + np.arange(size)] = 1
-    return np.packbits(low_bits, bitorder="little").tobytes() + np.packbits(unary, bitorder="little").tobytes()
+    return (
+        np.packbits(low_bits, bitorder="little").tobytes()
+        + np.packbits(unary, bitorder="little").tobytes()
+    )
 
 
 def decode_increasing(code: memoryview, size: int, universe: int) -> NDArray[np.intp]:
-    """The numbers of a code of `encoded_bytes(size, universe)` bytes; raises DeltaFormatError unless it is canonical."""
+    """The numbers of a code of `encoded_bytes(size, universe)` bytes; raises DeltaFormatError
+    unless it is canonical.
+    """
     if not size:
         return np.empty(0, np.intp)
     low, high = _split(size, universe)

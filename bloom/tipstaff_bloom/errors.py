@@ -19,7 +19,9 @@ Every message says what to do and none repeats a token.
 
 
 class BloomError(Exception):
-    """Root of everything this package raises on purpose; operating system errors (OSError) pass through as they are."""
+    """Root of everything this package raises on purpose; operating system errors (OSError) pass
+    through as they are.
+    """
 
 
 class FormatError(BloomError):

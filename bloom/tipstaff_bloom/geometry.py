@@ -1,17 +1,20 @@
 """How many blocks and bits a filter has, and which bits a token sets.
 
-A token is 16 pseudorandom bytes, read as two little-endian 64-bit numbers x and y. It sets `PATTERN_BITS` = 3 bits in one
-64-bit word and `free_bits` more anywhere in the 512-bit block around that word:
+A token is 16 pseudorandom bytes, read as two little-endian 64-bit numbers x and y. It sets
+`PATTERN_BITS` = 3 bits in one 64-bit word and `free_bits` more anywhere in the 512-bit block around
+that word:
 
     word     = (x mod 2^32) * words >> 32          words = 8 * block_count, so block = word >> 3
     pattern  = PATTERNS[x >> 52]                   3 bits of that word, tested with one load
     position = (z >> 9 i) mod 512, 0 <= i < free_bits      z = (y mod 2^63) + ((x >> 32 mod 2^18) << 63)
 
-The pattern makes the first probe worth three: 94% of the tokens that are not in a full filter end there, at the price of
-one memory access, in NumPy and in plain Python alike. Blocks are cache lines, so the other probes cost none.
+The pattern makes the first probe worth three: 94% of the tokens that are not in a full filter end
+there, at the price of one memory access, in NumPy and in plain Python alike. Blocks are cache
+lines, so the other probes cost none.
 
-Sources: Putze, Sanders, Singler, "Cache-, Hash- and Space-Efficient Bloom Filters" (2007) for blocks and bit patterns;
-Lemire, "Fast Random Integer Generation in an Interval" (2019) for the multiply-shift.
+Sources: Putze, Sanders, Singler, "Cache-, Hash- and Space-Efficient Bloom Filters" (2007) for
+blocks and bit patterns; Lemire, "Fast Random Integer Generation in an Interval" (2019) for the
+multiply-shift.
 """
 
 from __future__ import annotations
@@ -42,8 +45,11 @@ MAX_CAPACITY: Final = 1 << 32
 MIN_FPR: Final = 1e-5
 MAX_FPR: Final = 0.05
 
-_SAFETY: Final = 0.97  # plan for 97% of the wanted rate, so that a filter filled to capacity measures below it
-_LOAD_STEP: Final = 64  # loads are rounded to 1/64 token per block, far above any difference between maths libraries
+_SAFETY: Final = (
+    0.97  # plan for 97% of the wanted rate, so that a filter filled to capacity measures below it
+)
+# Loads are rounded to 1/64 token per block, far above any difference between maths libraries
+_LOAD_STEP: Final = 64
 
 
 def _pattern(index: int) -> int:
@@ -80,7 +86,8 @@ class Geometry:
 def plan(capacity: int, fpr: float) -> Geometry:
     """The smallest geometry that holds `capacity` tokens at a false-positive rate of at most `fpr`.
 
-    Raises CapacityError when capacity is outside 1 .. 2^32, fpr outside 1e-5 .. 0.05, or the filter would pass 4 GiB.
+    Raises CapacityError when capacity is outside 1 .. 2^32, fpr outside 1e-5 .. 0.05, or the filter
+    would pass 4 GiB.
     """
     capacity = operator.index(capacity)
     if not 1 <= capacity <= MAX_CAPACITY:
@@ -90,21 +97,28 @@ def plan(capacity: int, fpr: float) -> Geometry:
     free_bits, load = _best_load(float(fpr))
     block_count = -(-capacity * _LOAD_STEP // load)
     if block_count > MAX_BLOCK_COUNT:
-        raise CapacityError(f"{capacity} tokens at a rate of {fpr} need more than {MAX_BLOCK_COUNT} blocks; split the listing")
+        raise CapacityError(
+            f"{capacity} tokens at a rate of {fpr} need more than {MAX_BLOCK_COUNT} blocks; split"
+            " the listing"
+        )
     return Geometry(block_count, free_bits, capacity)
 
 
 def default_capacity(count: int) -> int:
-    """Room for `count` tokens and 3 to 4% growth, in steps, so that a growing listing keeps its geometry for a while."""
+    """Room for `count` tokens and 3 to 4% growth, in steps, so that a growing listing keeps its
+    geometry for a while.
+    """
     wanted = count + count // 32 + 16
     step = 1 << max(0, wanted.bit_length() - 8)  # at most 1/128 of the size
     return -(-wanted // step) * step
 
 
 def expected_fpr(load: float, free_bits: int) -> float:
-    """False-positive rate at `load` tokens per block on average, with Poisson-distributed blocks and words.
+    """False-positive rate at `load` tokens per block on average, with Poisson-distributed blocks
+    and words.
 
-    Of a block's tokens a share of 1/8 has its pattern in the probed word; given both numbers, bits are taken as independent.
+    Of a block's tokens a share of 1/8 has its pattern in the probed word; given both numbers, bits
+    are taken as independent.
     """
     own_p, own_n = _poisson(load / BLOCK_WORDS)
     other_p, other_n = _poisson(load - load / BLOCK_WORDS)
@@ -112,7 +126,9 @@ def expected_fpr(load: float, free_bits: int) -> float:
     free_clear = (1 - 1 / BLOCK_BITS) ** (free_bits * total)
     word_clear = (1 - PATTERN_BITS / 64) ** own_n[:, None]
     pattern_clear = (1 - PATTERN_BITS / BLOCK_BITS) ** total
-    hit = (1 - word_clear * free_clear) ** PATTERN_BITS * (1 - pattern_clear * free_clear) ** free_bits
+    hit = (1 - word_clear * free_clear) ** PATTERN_BITS * (
+        1 - pattern_clear * free_clear
+    ) ** free_bits
     return float(own_p @ hit @ other_p)
 
 
@@ -126,7 +142,9 @@ def _poisson(mean: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 @lru_cache(maxsize=64)
 def _best_load(fpr: float) -> tuple[int, int]:
-    """(free_bits, load in 1/64 tokens per block) of the densest layout that keeps the rate; fewer bits win a near tie."""
+    """(free_bits, load in 1/64 tokens per block) of the densest layout that keeps the rate; fewer
+    bits win a near tie.
+    """
     best = (0, 0)
     for free_bits in range(MIN_FREE_BITS, MAX_FREE_BITS + 1):
         low, high = 1, BLOCK_BITS * _LOAD_STEP

@@ -1,4 +1,6 @@
-"""Arrays of tokens as they come from outside: checked, and streams of them gathered into pieces of an even size."""
+"""Arrays of tokens as they come from outside: checked, and streams of them gathered into pieces of
+an even size.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _PIECE: Final = 1 << 17  # rows of a gathered piece, 2 MiB
 
 
 def check_tokens(tokens: object) -> NDArray[np.uint64]:
-    """The tokens as an (n, 2) array of x and y; a view where the rows are contiguous, else a copy. Raises TokenError."""
+    """The tokens as an (n, 2) array of x and y; a view where the rows are contiguous, else a copy.
+    Raises TokenError.
+    """
     if not isinstance(tokens, np.ndarray):
         raise TokenError(_WRONG_ARRAY)
     array = cast("NDArray[np.uint8]", tokens)
@@ -32,10 +36,11 @@ def check_tokens(tokens: object) -> NDArray[np.uint64]:
 
 
 def token_chunks(tokens: Tokens) -> Iterator[NDArray[np.uint64]]:
-    """One array as it is, or the arrays of an iterable gathered into new ones of a good size; as (n, 2) arrays of x and y.
+    """One array as it is, or the arrays of an iterable gathered into new ones of a good size; as
+    (n, 2) arrays of x and y.
 
-    Gathering makes a stream of tiny arrays as fast as one of large ones, and lets its maker use one array again and again.
-    Raises TokenError.
+    Gathering makes a stream of tiny arrays as fast as one of large ones, and lets its maker use one
+    array again and again. Raises TokenError.
     """
     if isinstance(tokens, np.ndarray):
         yield check_tokens(cast("object", tokens))

@@ -5,7 +5,8 @@
     with Screener.open("tipstaff.toml") as screener:
         decision = screener.check(number, name=name, measure="AIR_TRAVEL")
 
-Names are loaded when they are first used, so that importing this package costs next to nothing and gRPC comes only with a connection.
+Names are loaded when they are first used, so that importing this package costs next to nothing and
+gRPC comes only with a connection.
 """
 
 from importlib import import_module
@@ -14,7 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from tipstaff_sdk.decision.decision import Decision, Outcome, Reason, Verdict
     from tipstaff_sdk.decision.policy import Action, ActionKind, Policy
-    from tipstaff_sdk.enforcement.disputes import Dispute, DisputeGround, DisputeProgress, DisputeState
+    from tipstaff_sdk.enforcement.disputes import (
+        Dispute,
+        DisputeGround,
+        DisputeProgress,
+        DisputeState,
+    )
     from tipstaff_sdk.enforcement.remedies import Remedy, RemedyOutcome
     from tipstaff_sdk.errors import (
         ClosedError,

@@ -6,7 +6,9 @@ __all__ = ["Word"]
 
 
 class Word(IntEnum):
-    """An IntEnum that prints as its name: a log line or a table with a bare number in it helps nobody."""
+    """An IntEnum that prints as its name: a log line or a table with a bare number in it helps
+    nobody.
+    """
 
     def __str__(self) -> str:
         return self.name

@@ -41,7 +41,10 @@ class TipstaffError(Exception):
 
 
 class InvalidIdentifierError(TipstaffError, ValueError):
-    """The number is not one of its kind. Never a silent miss: a number that cannot be right is not looked up at all."""
+    """The number is not one of its kind.
+
+    Never a silent miss: a number that cannot be right is not looked up at all.
+    """
 
 
 class InvalidNameError(TipstaffError, ValueError):
@@ -65,7 +68,9 @@ class InvalidServiceError(TipstaffError, ValueError):
 
 
 class NotDisputableError(TipstaffError, ValueError):
-    """The decision rests on no restriction that could be disputed, or on several and none was named."""
+    """The decision rests on no restriction that could be disputed, or on several and none was
+    named.
+    """
 
 
 class FormatError(TipstaffError):
@@ -81,7 +86,9 @@ class PackFormatError(FormatError):
 
 
 class PackDeltaError(FormatError):
-    """A delta between two packs is damaged, not canonical, for another pack, or not worth making: the whole pack is used instead."""
+    """A delta between two packs is damaged, not canonical, for another pack, or not worth making:
+    the whole pack is used instead.
+    """
 
 
 class ReliefFormatError(FormatError):
@@ -117,7 +124,9 @@ class KeyStoreError(ConfigurationError):
 
 
 class UntrustedError(TipstaffError):
-    """What was fetched must not be believed: wrong signatures, rolled back, expired or another audience's. Nothing of it was kept."""
+    """What was fetched must not be believed: wrong signatures, rolled back, expired or another
+    audience's. Nothing of it was kept.
+    """
 
 
 class OutboxError(TipstaffError):
@@ -125,7 +134,9 @@ class OutboxError(TipstaffError):
 
 
 class OutboxFullError(OutboxError):
-    """The outbox is at its limit; nothing was dropped, and nothing more is taken until some of it has been sent."""
+    """The outbox is at its limit; nothing was dropped, and nothing more is taken until some of it
+    has been sent.
+    """
 
 
 class TransportError(TipstaffError):
@@ -149,7 +160,10 @@ class RequestRefusedError(TransportError):
 
 
 class StaleListingError(TransportError):
-    """The server publishes another listing than the one in use here. The next sync brings it; until then hits are REVIEW."""
+    """The server publishes another listing than the one in use here.
+
+    The next sync brings it; until then hits are REVIEW.
+    """
 
 
 class UnavailableError(TransportError):

@@ -3,7 +3,8 @@
     with Screener.open("tipstaff.toml") as screener:
         decision = screener.check(number, name=name, measure="AIR_TRAVEL")
 
-Checks answer from local, verified data and never touch the network. Everything here is thread-safe and survives fork().
+Checks answer from local, verified data and never touch the network. Everything here is thread-safe
+and survives fork().
 """
 
 from __future__ import annotations
@@ -23,9 +24,22 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_sdk.decision.decide import Decision, Outcome, decide
 from tipstaff_sdk.enforcement import remedies as remedying
-from tipstaff_sdk.enforcement.disputes import Dispute, DisputeGround, DisputeProgress, dispute_from, dispute_request, progress_from
+from tipstaff_sdk.enforcement.disputes import (
+    Dispute,
+    DisputeGround,
+    DisputeProgress,
+    dispute_from,
+    dispute_request,
+    progress_from,
+)
 from tipstaff_sdk.enforcement.outbox import Event, EventKind
-from tipstaff_sdk.errors import ClosedError, ConfigurationError, OutboxFullError, TipstaffError, UnavailableError
+from tipstaff_sdk.errors import (
+    ClosedError,
+    ConfigurationError,
+    OutboxFullError,
+    TipstaffError,
+    UnavailableError,
+)
 from tipstaff_sdk.screening.bulk import CheckedColumns, check_columns, check_rows
 from tipstaff_sdk.screening.engine import FalsePositives, Screening
 from tipstaff_sdk.settings import Settings
@@ -62,16 +76,24 @@ def utc_now() -> datetime:
 class Screener:
     """Make one with `open`; end it with `close` or a `with` block."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now, keys: KeyStore | None = None) -> None:
-        """Opens what is on disk. Applications call `open`; this is for those who have `Settings` already, or a place of their own for
-        epoch keys (`keystore.KeyStore`).
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        keys: KeyStore | None = None,
+    ) -> None:
+        """Opens what is on disk. Applications call `open`; this is for those who have `Settings`
+        already, or a place of their own for epoch keys (`keystore.KeyStore`).
 
         Raises:
             ConfigurationError: state_dir cannot be used, or the trusted root or key file cannot be read.
         """
         self._settings = settings
         # The same clock without a frame of Python: every check asks it.
-        self._clock: Callable[[], datetime] = partial(datetime.now, UTC) if clock is utc_now else clock
+        self._clock: Callable[[], datetime] = (
+            partial(datetime.now, UTC) if clock is utc_now else clock
+        )
         self._listeners: list[Callable[[Status], None]] = []
         self._condition = threading.Condition()
         self._follower: Follower | None = None
@@ -79,8 +101,12 @@ class Screener:
         self._pausing = False
         self._false_positives = FalsePositives()
         _make_private(settings.state_dir)
-        self._record = SyncRecord(SyncState.STARTING if settings.background else SyncState.OFF, clock, self._announce)
-        self._session = Session(settings, clock=clock, publish=self._announce, wake=self._wake, keys=keys)
+        self._record = SyncRecord(
+            SyncState.STARTING if settings.background else SyncState.OFF, clock, self._announce
+        )
+        self._session = Session(
+            settings, clock=clock, publish=self._announce, wake=self._wake, keys=keys
+        )
         try:
             self._load()
             if settings.background:
@@ -89,14 +115,21 @@ class Screener:
             self._session.close()
             raise
         # Unbound, because the hooks must not hold the screener.
-        watch_forks(self, ForkHooks(Screener._before_fork, Screener._after_fork_in_parent, Screener._after_fork_in_child))
+        watch_forks(
+            self,
+            ForkHooks(
+                Screener._before_fork, Screener._after_fork_in_parent, Screener._after_fork_in_child
+            ),
+        )
         _open.add(self)
 
     @classmethod
     def open(cls, config: str | Path | None = None, **options: object) -> Self:
-        """A screener over the last verified data, at once: nothing here waits for the network (`wait_ready` does).
+        """A screener over the last verified data, at once: nothing here waits for the network
+        (`wait_ready` does).
 
-        `config` is a tipstaff.toml; see `Settings` for it and for `options`, which go before environment and file.
+        `config` is a tipstaff.toml; see `Settings` for it and for `options`, which go before
+        environment and file.
 
         Raises:
             ConfigurationError: the settings cannot work; the message says what to do.
@@ -105,14 +138,26 @@ class Screener:
 
     @classmethod
     async def aopen(cls, config: str | Path | None = None, **options: object) -> Self:
-        """`open` for asyncio: reading the disk does not block the loop. `async with await Screener.aopen(...) as screener:`."""
+        """`open` for asyncio: reading the disk does not block the loop.
+
+        `async with await Screener.aopen(...) as screener:`.
+        """
         return await asyncio.to_thread(cls.open, config, **options)
 
-    def check(self, identifier: Identifier | str, *, name: str, measure: str, service: Mapping[str, str | float] | None = None) -> Decision:
-        """Whether something stands against offering this person or organisation this service, from local data, in microseconds.
+    def check(
+        self,
+        identifier: Identifier | str,
+        *,
+        name: str,
+        measure: str,
+        service: Mapping[str, str | float] | None = None,
+    ) -> Decision:
+        """Whether something stands against offering this person or organisation this service, from
+        local data, in microseconds.
 
-        `identifier` is an `Identifier`, or a text for a resident ID. `service` describes what is bought, as the measure asks.
-        Missing or old data is no error: the verdict is then UNKNOWN or REVIEW, and the reason says why.
+        `identifier` is an `Identifier`, or a text for a resident ID. `service` describes what is
+        bought, as the measure asks. Missing or old data is no error: the verdict is then UNKNOWN or
+        REVIEW, and the reason says why.
 
         Raises:
             InvalidIdentifierError, InvalidNameError: wrongly typed; ask again.
@@ -123,38 +168,61 @@ class Screener:
         loaded = self._session.loaded
         if loaded is None and self._closed:
             raise ClosedError("the screener is closed: open a new one")
-        decision = decide(None if loaded is None else loaded.state, now, identifier, name, measure, service)
+        decision = decide(
+            None if loaded is None else loaded.state, now, identifier, name, measure, service
+        )
         self._session.coverage.count(now, (measure, decision.reason))
         return decision
 
     def check_many(
-        self, rows: Iterable[tuple[Identifier | str, str]], *, measure: str, service: Mapping[str, str | float] | None = None
+        self,
+        rows: Iterable[tuple[Identifier | str, str]],
+        *,
+        measure: str,
+        service: Mapping[str, str | float] | None = None,
     ) -> list[Decision | InvalidIdentifierError | InvalidNameError]:
         """`check` for many rows of (identifier, name) at once; one entry per row, in order.
 
-        All rows are decided on one version of the data. A row with a bad identifier or name has the error in its place, and the others
-        are decided all the same. Wrong calls raise as in `check`. Some 100 times faster than `check` per row where resident IDs are texts.
+        All rows are decided on one version of the data. A row with a bad identifier or name has the
+        error in its place, and the others are decided all the same. Wrong calls raise as in
+        `check`. Some 100 times faster than `check` per row where resident IDs are texts.
         """
         return check_rows(self.screening(measure), rows, service, self._session.coverage)
 
-    def check_columns(self, numbers: Any, names: Any, *, measure: str, service: Mapping[str, str | float] | None = None) -> CheckedColumns:
-        """`check` for a column of resident IDs and one of names, without an object for each row: some 50 ns where nobody is listed.
+    def check_columns(
+        self,
+        numbers: Any,
+        names: Any,
+        *,
+        measure: str,
+        service: Mapping[str, str | float] | None = None,
+    ) -> CheckedColumns:
+        """`check` for a column of resident IDs and one of names, without an object for each row:
+        some 50 ns where nobody is listed.
 
-        A column is a list of str, a NumPy array of texts or a text column of pyarrow, polars or pandas (numbers also 'S18', or uint8 of
-        shape (n, 18)). All rows are decided on one version of the data; wrong ones are named, and the others decided all the same.
+        A column is a list of str, a NumPy array of texts or a text column of pyarrow, polars or
+        pandas (numbers also 'S18', or uint8 of shape (n, 18)). All rows are decided on one version
+        of the data; wrong ones are named, and the others decided all the same.
 
         Raises:
             InvalidColumnError: no such column, or of different lengths. Wrong calls raise as in `check`.
         """
-        return check_columns(self.screening(measure), numbers, names, service, self._session.coverage)
+        return check_columns(
+            self.screening(measure), numbers, names, service, self._session.coverage
+        )
 
     def screening(self, measure: str) -> Screening:
-        """The data as it is now, for checks of many at this moment. Counts nothing: `checked` does, when they are done."""
+        """The data as it is now, for checks of many at this moment.
+
+        Counts nothing: `checked` does, when they are done.
+        """
         now = self._clock()
         loaded = self._session.loaded
         if loaded is None and self._closed:
             raise ClosedError("the screener is closed: open a new one")
-        return Screening(None if loaded is None else loaded.state, now, measure, self._false_positives)
+        return Screening(
+            None if loaded is None else loaded.state, now, measure, self._false_positives
+        )
 
     def checked(self, screening: Screening, reasons: Mapping[Reason, int]) -> None:
         """Counts what came of a `screening`, on disk when it returns.
@@ -166,8 +234,12 @@ class Screener:
         with contextlib.suppress(OutboxFullError):  # they stay in memory; sending makes room
             self._session.keep_coverage()
 
-    def report(self, decision: Decision, outcome: Outcome, *, acted_at: datetime | None = None) -> bytes:
-        """Reports what was done about `decision`. On disk when it returns, and sent by itself; the report's id, 16 bytes.
+    def report(
+        self, decision: Decision, outcome: Outcome, *, acted_at: datetime | None = None
+    ) -> bytes:
+        """Reports what was done about `decision`.
+
+        On disk when it returns, and sent by itself; the report's id, 16 bytes.
 
         Raises:
             OutboxFullError: no room; nothing was dropped. OutboxError: the disk refuses.
@@ -187,7 +259,9 @@ class Screener:
         )
         report.decided_at.FromDatetime(decision.decided_at)
         report.acted_at.FromDatetime(acted_at or self._clock())
-        self._session.outbox.put([Event(report.report_id, EventKind.REPORT, report.SerializeToString())])
+        self._session.outbox.put(
+            [Event(report.report_id, EventKind.REPORT, report.SerializeToString())]
+        )
         self._wake()
         return report.report_id
 
@@ -199,10 +273,11 @@ class Screener:
         restriction: Restriction | None = None,
         ground: DisputeGround = DisputeGround.OTHER,
     ) -> Dispute:
-        """Opens a dispute about the restriction that `decision` rests on, for the person at the counter. Needs the network.
+        """Opens a dispute about the restriction that `decision` rests on, for the person at the
+        counter. Needs the network.
 
-        With several restrictions, `restriction` says which; `ground` says why it is wrong, as the person puts it. The same call again,
-        after a failure, opens no second dispute.
+        With several restrictions, `restriction` says which; `ground` says why it is wrong, as the
+        person puts it. The same call again, after a failure, opens no second dispute.
 
         Raises:
             NotDisputableError: no restriction, several and none named, or no statement of 1 to 2,000 characters.
@@ -210,10 +285,16 @@ class Screener:
         """
         if self._closed:
             raise ClosedError("the screener is closed: open a new one")
-        return dispute_from(self._session.open_dispute(dispute_request(decision, statement, restriction, DisputeGround(ground))))
+        return dispute_from(
+            self._session.open_dispute(
+                dispute_request(decision, statement, restriction, DisputeGround(ground))
+            )
+        )
 
     def follow_dispute(self, case_number: str) -> DisputeProgress:
-        """Where a dispute stands, for whoever holds its case number, wherever it was opened. Needs the network.
+        """Where a dispute stands, for whoever holds its case number, wherever it was opened.
+
+        Needs the network.
 
         Raises:
             NotFoundError: there is no such number. UnavailableError: too many wrong numbers within an hour, or no network.
@@ -224,7 +305,8 @@ class Screener:
         return progress_from(self._session.transport().follow_dispute(case_number))
 
     def remedies(self, *, include_answered: bool = False) -> list[Remedy]:
-        """What this provider has to make good: restrictions that it acted on and that were revoked as wrong. Needs the network.
+        """What this provider has to make good: restrictions that it acted on and that were revoked
+        as wrong. Needs the network.
 
         Raises TransportError: the server cannot be reached or refuses.
         """
@@ -232,8 +314,12 @@ class Screener:
             raise ClosedError("the screener is closed: open a new one")
         return remedying.fetch(self._session.transport(), include_answered=include_answered)
 
-    def answer_remedy(self, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str = "") -> Remedy:
-        """Says what was done to make good. `note`: up to 500 characters for the authority, without names. Needs the network.
+    def answer_remedy(
+        self, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str = ""
+    ) -> Remedy:
+        """Says what was done to make good.
+
+        `note`: up to 500 characters for the authority, without names. Needs the network.
 
         The same outcome again changes nothing, so a call that failed may be repeated.
 
@@ -245,7 +331,9 @@ class Screener:
         return remedying.answer(self._session.transport(), remedy, outcome, note)
 
     def sync(self) -> Status:
-        """Brings data up to date and sends what waits, now, in this thread. Data stays as it is when it fails.
+        """Brings data up to date and sends what waits, now, in this thread.
+
+        Data stays as it is when it fails.
 
         Raises:
             TransportError, UntrustedError, FormatError, StorageError, OutboxError: what failed and what to do.
@@ -256,7 +344,8 @@ class Screener:
             self._session.refresh()
         except TipstaffError as error:
             if isinstance(error, UnavailableError):
-                # The connection would wait before it tries again; the next call has one that tries at once.
+                # The connection would wait before it tries again; the next call has one that tries
+                # at once.
                 self._session.disconnect()
             self._record.failed(error)
             raise
@@ -272,7 +361,11 @@ class Screener:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             while not self._ready():
-                left = _POLL_SECONDS if deadline is None else min(_POLL_SECONDS, deadline - time.monotonic())
+                left = (
+                    _POLL_SECONDS
+                    if deadline is None
+                    else min(_POLL_SECONDS, deadline - time.monotonic())
+                )
                 if left <= 0 or self._closed:
                     return False
                 self._condition.wait(left)
@@ -287,7 +380,8 @@ class Screener:
         return make_status(self._settings.audience, self._session, self._record, self._clock())
 
     def on_change(self, callback: Callable[[Status], None]) -> Callable[[], None]:
-        """Calls `callback` with the status after each change of data or of sync state, in a thread of ours; the result ends that.
+        """Calls `callback` with the status after each change of data or of sync state, in a thread
+        of ours; the result ends that.
 
         A callback should be short. What it raises is logged, and goes no further.
         """
@@ -314,7 +408,9 @@ class Screener:
         return self._session.outbox.retry_set_aside()
 
     def close(self) -> None:
-        """Keeps the counts, sends what waits as far as `close_timeout` allows, and ends threads, connection and files. Idempotent."""
+        """Keeps the counts, sends what waits as far as `close_timeout` allows, and ends threads,
+        connection and files. Idempotent.
+        """
         with self._condition:
             if self._closed:
                 return
@@ -333,13 +429,23 @@ class Screener:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await asyncio.to_thread(self.close)
 
     def __repr__(self) -> str:
@@ -373,11 +479,16 @@ class Screener:
                 _log.exception("a listener failed")
 
     def _before_fork(self) -> None:
-        """Ends background work and the connection, so that the child may have its own. See sync/fork.py."""
+        """Ends background work and the connection, so that the child may have its own.
+
+        See sync/fork.py.
+        """
         follower, self._follower = self._follower, None
         self._pausing = follower is not None
         if follower is not None and not follower.stop(_FORK_SECONDS, send=False):
-            _log.warning("background work did not end before a fork; the child may have to be started again")
+            _log.warning(
+                "background work did not end before a fork; the child may have to be started again"
+            )
         if self._session.disconnect():
             settle()
 
@@ -404,9 +515,14 @@ def _make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         writable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
     except OSError as error:
-        raise ConfigurationError(f"state_dir: cannot make {folder} ({error.strerror}); correct the path or its permissions") from error
+        raise ConfigurationError(
+            f"state_dir: cannot make {folder} ({error.strerror}); correct the path or its"
+            " permissions"
+        ) from error
     if not writable:
-        raise ConfigurationError(f"state_dir: {folder} is not writable for this user; correct its owner or permissions")
+        raise ConfigurationError(
+            f"state_dir: {folder} is not writable for this user; correct its owner or permissions"
+        )
 
 
 _open: weakref.WeakSet[Screener] = weakref.WeakSet()

@@ -1,11 +1,13 @@
-"""What is bought, sector by sector: small objects that are the `service=` of a check, with their values typed and completed by an editor.
+"""What is bought, sector by sector: small objects that are the `service=` of a check, with their
+values typed and completed by an editor.
 
     screener.check(number, name=name, measure="RAIL_HIGH_CLASS", service=RailService(train_class="G", seat="SECOND"))
 
-Each is a read-only mapping of its own fields, named and valued as the attributes of the measures in the catalogue that comes with the
-program; a plain mapping serves just as well, and is the way where a deployment's catalogue asks for something else. What is wrong is found
-by the check (InvalidServiceError), because only the signed catalogue knows. Air travel, exit, holidays, pricing by risk, sponsoring,
-underwriting and the incentives depend on nothing, so they need no service.
+Each is a read-only mapping of its own fields, named and valued as the attributes of the measures in
+the catalogue that comes with the program; a plain mapping serves just as well, and is the way where
+a deployment's catalogue asks for something else. What is wrong is found by the check
+(InvalidServiceError), because only the signed catalogue knows. Air travel, exit, holidays, pricing
+by risk, sponsoring, underwriting and the incentives depend on nothing, so they need no service.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,7 +50,11 @@ class _Service(Mapping[str, str | float]):
 
 @dataclass(frozen=True, slots=True)
 class RailService(_Service):
-    """A journey by rail: RAIL_HIGH_CLASS. `train_class` is the letter of the train's number, OTHER for any but G, D and C."""
+    """A journey by rail:
+
+    RAIL_HIGH_CLASS. `train_class` is the letter of the train's number, OTHER for any but G, D and
+    C.
+    """
 
     train_class: Literal["G", "C", "D", "OTHER"]
     seat: Literal[
@@ -90,7 +96,9 @@ class VenueService(_Service):
 class PropertyService(_Service):
     """A deal about property: REAL_ESTATE."""
 
-    deal: Literal["PURCHASE", "NEW_BUILDING", "EXTENSION", "LAVISH_FITTING", "ORDINARY_FITTING", "RENTAL"]
+    deal: Literal[
+        "PURCHASE", "NEW_BUILDING", "EXTENSION", "LAVISH_FITTING", "ORDINARY_FITTING", "RENTAL"
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""For the tests of those who use the SDK: a screener with answers that the test sets, without files, server or threads.
+"""For the tests of those who use the SDK: a screener with answers that the test sets, without
+files, server or threads.
 
     pytest_plugins = ["tipstaff_sdk.testing"]        # in conftest.py: gives the fixture `fake_screener`
 
@@ -7,8 +8,9 @@
         assert sell_ticket(fake_screener, number, "张三") == "refused"
         assert fake_screener.reports[0].outcome is Outcome.DENIED
 
-`FakeScreener` has the surface of `Screener`; wrong identifiers and names raise as there. It does not know measures or services, and
-takes all of them. For the real thing without a network use `Screener` with `mirror_dir`.
+`FakeScreener` has the surface of `Screener`; wrong identifiers and names raise as there. It does
+not know measures or services, and takes all of them. For the real thing without a network use
+`Screener` with `mirror_dir`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ import numpy as np
 
 from tipstaff_sdk.decision.decide import Decision, Outcome, Reason, Verdict
 from tipstaff_sdk.decision.decision import Finding
-from tipstaff_sdk.enforcement.disputes import Dispute, DisputeGround, DisputeProgress, DisputeState, dispute_request
+from tipstaff_sdk.enforcement.disputes import (
+    Dispute,
+    DisputeGround,
+    DisputeProgress,
+    DisputeState,
+    dispute_request,
+)
 from tipstaff_sdk.errors import (
     ClosedError,
     InvalidColumnError,
@@ -80,13 +88,18 @@ class _Answer:
 class FakeScreener:
     """A screener whose answers are set with `set_answer`; clear where none was set.
 
-    reports, disputes: what was reported and disputed, in order.
-    owed: the remedies that `remedies` gives; tests put them in.
-    failure: an error that `sync` and `dispute` raise, to see how a counter fares without a network; None for none.
-    availability: what `status` says; `wait_ready` follows it.
+    reports, disputes: what was reported and disputed, in order. owed: the remedies that `remedies`
+    gives; tests put them in. failure: an error that `sync` and `dispute` raise, to see how a
+    counter fares without a network; None for none. availability: what `status` says; `wait_ready`
+    follows it.
     """
 
-    def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC), catalogue: Catalogue | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        catalogue: Catalogue | None = None,
+    ) -> None:
         self._clock = clock
         self._catalogue = catalogue
         self._answers: dict[tuple[Identifier | None, str | None], _Answer] = {}
@@ -119,12 +132,16 @@ class FakeScreener:
         reason: Reason | None = None,
         restrictions: Iterable[Restriction] | None = None,
     ) -> None:
-        """What `check` answers for this identifier and measure; None stands for all, and the narrowest setting wins.
+        """What `check` answers for this identifier and measure; None stands for all, and the
+        narrowest setting wins.
 
-        `reason` is the usual one for the verdict, and RESTRICTED has one synthetic restriction, unless they are given.
+        `reason` is the usual one for the verdict, and RESTRICTED has one synthetic restriction,
+        unless they are given.
         """
         if restrictions is None:
-            restrictions = [self.restriction(measure or "ANY")] if verdict is Verdict.RESTRICTED else []
+            restrictions = (
+                [self.restriction(measure or "ANY")] if verdict is Verdict.RESTRICTED else []
+            )
         key = (None if identifier is None else _identifier(identifier), measure)
         self._answers[key] = _Answer(verdict, reason or _USUAL[verdict], tuple(restrictions))
 
@@ -148,19 +165,36 @@ class FakeScreener:
             relief_floor=0,
         )
 
-    def check(self, identifier: Identifier | str, *, name: str, measure: str, service: Mapping[str, str | float] | None = None) -> Decision:
+    def check(
+        self,
+        identifier: Identifier | str,
+        *,
+        name: str,
+        measure: str,
+        service: Mapping[str, str | float] | None = None,
+    ) -> Decision:
         """The answer that was set."""
         del service
         self._require_open()
         known = _identifier(identifier)
         canonical_name(name)
-        answer = next(found for key in _keys(known, measure) if (found := self._answers.get(key, _CLEAR if key == (None, None) else None)))
+        answer = next(
+            found
+            for key in _keys(known, measure)
+            if (found := self._answers.get(key, _CLEAR if key == (None, None) else None))
+        )
         now = self._clock()
-        finding = Finding(answer.reason, measure, as_of=now, listing_version=1, restrictions=answer.restrictions)
+        finding = Finding(
+            answer.reason, measure, as_of=now, listing_version=1, restrictions=answer.restrictions
+        )
         return Decision(finding, now, answer.verdict)
 
     def check_many(
-        self, rows: Iterable[tuple[Identifier | str, str]], *, measure: str, service: Mapping[str, str | float] | None = None
+        self,
+        rows: Iterable[tuple[Identifier | str, str]],
+        *,
+        measure: str,
+        service: Mapping[str, str | float] | None = None,
     ) -> list[Decision | InvalidIdentifierError | InvalidNameError]:
         """`check` for each row; a wrong row has its error in its place."""
         entries: list[Decision | InvalidIdentifierError | InvalidNameError] = []
@@ -171,18 +205,40 @@ class FakeScreener:
                 entries.append(error)
         return entries
 
-    def check_columns(self, numbers: Any, names: Any, *, measure: str, service: Mapping[str, str | float] | None = None) -> CheckedColumns:
+    def check_columns(
+        self,
+        numbers: Any,
+        names: Any,
+        *,
+        measure: str,
+        service: Mapping[str, str | float] | None = None,
+    ) -> CheckedColumns:
         """`check` for each row of two columns."""
         given, called = _texts(numbers), _texts(names)
         if len(given) != len(called):
-            raise InvalidColumnError(f"{len(given)} numbers and {len(called)} names: give columns of one length")
+            raise InvalidColumnError(
+                f"{len(given)} numbers and {len(called)} names: give columns of one length"
+            )
         entries = self.check_many(zip(given, called, strict=True), measure=measure, service=service)
         decisions = {row: entry for row, entry in enumerate(entries) if isinstance(entry, Decision)}
-        reasons = np.array([entry.reason if isinstance(entry, Decision) else 0 for entry in entries], dtype=np.uint8)
-        proven = {row: decision for row, decision in decisions.items() if decision.reason is not Reason.NOT_LISTED}
-        return CheckedColumns(reasons, proven, {row: entry for row, entry in enumerate(entries) if not isinstance(entry, Decision)})
+        reasons = np.array(
+            [entry.reason if isinstance(entry, Decision) else 0 for entry in entries],
+            dtype=np.uint8,
+        )
+        proven = {
+            row: decision
+            for row, decision in decisions.items()
+            if decision.reason is not Reason.NOT_LISTED
+        }
+        return CheckedColumns(
+            reasons,
+            proven,
+            {row: entry for row, entry in enumerate(entries) if not isinstance(entry, Decision)},
+        )
 
-    def report(self, decision: Decision, outcome: Outcome, *, acted_at: datetime | None = None) -> bytes:
+    def report(
+        self, decision: Decision, outcome: Outcome, *, acted_at: datetime | None = None
+    ) -> bytes:
         """Keeps it in `reports`."""
         self._require_open()
         report = FakeReport(os.urandom(16), decision, Outcome(outcome), acted_at or self._clock())
@@ -203,7 +259,12 @@ class FakeScreener:
         if self.failure is not None:
             raise self.failure
         now = self._clock()
-        dispute = Dispute(f"TEST-{len(self.disputes) + 1}", suspended=True, opened_at=now, due=now + timedelta(days=15))
+        dispute = Dispute(
+            f"TEST-{len(self.disputes) + 1}",
+            suspended=True,
+            opened_at=now,
+            due=now + timedelta(days=15),
+        )
         self.disputes.append(dispute)
         return dispute
 
@@ -215,8 +276,17 @@ class FakeScreener:
         for dispute in self.disputes:
             if dispute.case_number == case_number:
                 day = f"{dispute.due:%Y-%m-%d}"
-                said = Bilingual(text("dispute.OPEN", "zh", day=day), text("dispute.OPEN", "en", day=day))
-                return DisputeProgress(DisputeState.OPEN, dispute.opened_at, dispute.due, None, overdue=False, text=said)
+                said = Bilingual(
+                    text("dispute.OPEN", "zh", day=day), text("dispute.OPEN", "en", day=day)
+                )
+                return DisputeProgress(
+                    DisputeState.OPEN,
+                    dispute.opened_at,
+                    dispute.due,
+                    None,
+                    overdue=False,
+                    text=said,
+                )
         raise NotFoundError("there is no such dispute here; check the case number")
 
     def remedies(self, *, include_answered: bool = False) -> list[Remedy]:
@@ -226,7 +296,9 @@ class FakeScreener:
             raise self.failure
         return [remedy for remedy in self.owed if include_answered or remedy.outcome is None]
 
-    def answer_remedy(self, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str = "") -> Remedy:
+    def answer_remedy(
+        self, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str = ""
+    ) -> Remedy:
         """Answers one of `owed`, or raises `failure`."""
         self._require_open()
         del note
@@ -308,13 +380,23 @@ class FakeScreener:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _require_open(self) -> None:
@@ -334,7 +416,8 @@ def _keys(identifier: Identifier, measure: str) -> tuple[tuple[Identifier | None
     return (identifier, measure), (identifier, None), (None, measure), (None, None)
 
 
-# As a plug-in this module is imported by pytest, so pytest is there; anywhere else it is not asked for.
+# As a plug-in this module is imported by pytest, so pytest is there; anywhere else it is not asked
+# for.
 if "pytest" in sys.modules:
     import pytest
 

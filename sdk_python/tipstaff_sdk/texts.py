@@ -1,6 +1,7 @@
 """Texts for people, in Chinese and English, from one catalogue (texts.toml).
 
-A key is a dotted path there, and every key has both languages with the same placeholders; a test holds that.
+A key is a dotted path there, and every key has both languages with the same placeholders; a test
+holds that.
 """
 
 import tomllib
@@ -33,10 +34,16 @@ class Bilingual(NamedTuple):
         return identity_pb2.BilingualText(zh=self.zh, en=self.en)
 
     @classmethod
-    def from_proto(cls, message: identity_pb2.BilingualText, what: str, error: type[FormatError]) -> "Bilingual":
-        """From the contract's message; both languages have to be there, or `error` says that `what` lacks one."""
+    def from_proto(
+        cls, message: identity_pb2.BilingualText, what: str, error: type[FormatError]
+    ) -> "Bilingual":
+        """From the contract's message; both languages have to be there, or `error` says that `what`
+        lacks one.
+        """
         if not message.zh or not message.en:
-            raise error(f"{what} lacks its Chinese or its English text: the operator has to add it.")
+            raise error(
+                f"{what} lacks its Chinese or its English text: the operator has to add it."
+            )
         return cls(message.zh, message.en)
 
 
@@ -45,11 +52,16 @@ def require_language(lang: str) -> Language:
     for known in LANGUAGES:
         if lang == known:
             return known
-    raise ConfigurationError(f"There are texts in {' and '.join(LANGUAGES)} only: set lang to one of these.")
+    raise ConfigurationError(
+        f"There are texts in {' and '.join(LANGUAGES)} only: set lang to one of these."
+    )
 
 
 def text(key: str, lang: str, **values: object) -> str:
-    """The text of a key in 'zh' or 'en' with its placeholders filled. Raises ConfigurationError for an unknown key or language."""
+    """The text of a key in 'zh' or 'en' with its placeholders filled.
+
+    Raises ConfigurationError for an unknown key or language.
+    """
     try:
         entry = catalogue()[key]
     except KeyError:
@@ -72,6 +84,8 @@ def _entries(path: str, table: Mapping[str, object]) -> list[tuple[str, Bilingua
     for name, inner in table.items():
         key = f"{path}.{name}" if path else name
         if not isinstance(inner, dict):
-            raise ConfigurationError(f"The text {path!r} has to have zh and en, and nothing else: correct texts.toml.")
+            raise ConfigurationError(
+                f"The text {path!r} has to have zh and en, and nothing else: correct texts.toml."
+            )
         found += _entries(key, cast("dict[str, object]", inner))
     return found

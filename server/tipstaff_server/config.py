@@ -6,8 +6,9 @@
     [database]
     url = "sqlite:///registry.db"
 
-`TIPSTAFF_SERVER__DATABASE__URL=postgresql+psycopg://…` overrides `[database] url`, and so on for every key. Unknown
-sections, keys and variables are errors. Relative paths, and a relative SQLite file, are meant from the file's folder.
+`TIPSTAFF_SERVER__DATABASE__URL=postgresql+psycopg://…` overrides `[database] url`, and so on for
+every key. Unknown sections, keys and variables are errors. Relative paths, and a relative SQLite
+file, are meant from the file's folder.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ class DatabaseSection(_Section):
         try:
             name = make_url(value).get_backend_name()
         except ArgumentError as error:
-            raise ValueError("not a database URL; write sqlite:///registry.db or postgresql+psycopg://user@host/name") from error
+            raise ValueError(
+                "not a database URL; write sqlite:///registry.db or"
+                " postgresql+psycopg://user@host/name"
+            ) from error
         if name not in {"sqlite", "postgresql"}:
             raise ValueError("only sqlite and postgresql are supported")
         return value
@@ -88,7 +92,8 @@ class DatabaseSection(_Section):
 class RegistrySection(_Section):
     """Rules that hold for every authority, and the key that wraps the registry's keys.
 
-    `key`: `file:…`, `env:…` or `command:…`; when it is not given, `key_file`. `other_keys`: those that may still wrap some during a change.
+    `key`: `file:…`, `env:…` or `command:…`; when it is not given, `key_file`. `other_keys`: those
+    that may still wrap some during a change.
     """
 
     key_file: Path = Path("registry.key")
@@ -102,7 +107,9 @@ class RegistrySection(_Section):
 
 
 class AuditSection(_Section):
-    """When the audit log is signed, and where copies of what was signed go: somebody else has to keep them."""
+    """When the audit log is signed, and where copies of what was signed go: somebody else has to
+    keep them.
+    """
 
     checkpoint_entries: int = Field(default=10_000, ge=1, le=10_000_000)
     checkpoint_seconds: int = Field(default=3_600, ge=1, le=30 * 86_400)
@@ -110,14 +117,20 @@ class AuditSection(_Section):
 
 
 class RetentionSection(_Section):
-    """How many days after its end a restriction is kept: `days`, or the list's own number in `lists`."""
+    """How many days after its end a restriction is kept:
+
+    `days`, or the list's own number in `lists`.
+    """
 
     days: int = Field(default=5 * 366, ge=1, le=100 * 366)
     lists: dict[str, Annotated[int, Field(ge=1, le=100 * 366)]] = {}
 
 
 class StretchSection(_Section):
-    """Cost of stretching identifiers (scrypt). `n`, `r`, `p` are those of a new registry (`keys change-stretch` changes them)."""
+    """Cost of stretching identifiers (scrypt).
+
+    `n`, `r`, `p` are those of a new registry (`keys change-stretch` changes them).
+    """
 
     n: int = Field(default=1 << 12, ge=2, le=1 << 20)
     r: int = Field(default=8, ge=1, le=64)
@@ -156,12 +169,17 @@ class PublicationSection(_Section):
     @model_validator(mode="after")
     def _refreshed_in_time(self) -> Self:
         if self.relief_refresh_seconds >= self.relief_max_age_seconds:
-            raise ValueError("relief_refresh_seconds has to be below relief_max_age_seconds, or every denial becomes a review")
+            raise ValueError(
+                "relief_refresh_seconds has to be below relief_max_age_seconds, or every denial"
+                " becomes a review"
+            )
         return self
 
 
 class AdministrationSection(_Section):
-    """Which file lists measures, authorities, lists and audiences; empty: the one that comes with the program."""
+    """Which file lists measures, authorities, lists and audiences; empty: the one that comes with
+    the program.
+    """
 
     file: Path | None = None
 
@@ -170,7 +188,11 @@ class _Values(BaseSettings):
     """Environment over file; filled by `Config.load`."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
     )
 
     server: ServerSection = ServerSection()
@@ -204,7 +226,8 @@ class Config(_Values):
 
     @classmethod
     def load(cls, path: Path | None = None) -> Config:
-        """Reads `path` (a file, or a folder that holds `tipstaff-server.toml`; default: the working directory).
+        """Reads `path` (a file, or a folder that holds `tipstaff-server.toml`; default: the working
+        directory).
 
         Raises ConfigurationError: no such file, not TOML, unknown key, value out of range.
         """
@@ -214,7 +237,9 @@ class Config(_Values):
         try:
             values = tomllib.loads(file.read_text("utf-8"))
         except FileNotFoundError:
-            raise ConfigurationError(f"{file} does not exist; run `tipstaff-server init FOLDER`, or give --config") from None
+            raise ConfigurationError(
+                f"{file} does not exist; run `tipstaff-server init FOLDER`, or give --config"
+            ) from None
         except OSError as error:
             raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -242,7 +267,9 @@ class Config(_Values):
         url = make_url(self.database.url)
         if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
             return self.database.url
-        return url.set(database=str(self.path(Path(str(url.database))))).render_as_string(hide_password=False)
+        return url.set(database=str(self.path(Path(str(url.database))))).render_as_string(
+            hide_password=False
+        )
 
 
 def _refuse_unknown_variables(model: type[BaseSettings]) -> None:
@@ -252,7 +279,10 @@ def _refuse_unknown_variables(model: type[BaseSettings]) -> None:
             continue
         section, _, key = variable.upper().removeprefix(ENV_PREFIX).partition("__")
         if section not in sections or not key:
-            raise ConfigurationError(f"{variable} is not an option; write {ENV_PREFIX}SECTION__KEY with a section of {_names(sections)}")
+            raise ConfigurationError(
+                f"{variable} is not an option; write {ENV_PREFIX}SECTION__KEY with a section of"
+                f" {_names(sections)}"
+            )
 
 
 def _names(sections: set[str]) -> str:
@@ -264,6 +294,10 @@ def _explain(error: ValidationError) -> str:
     lines: list[str] = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         where = ".".join(str(part) for part in item["loc"])
-        text = "unknown option; remove it or correct its name" if item["type"] == "extra_forbidden" else item["msg"]
+        text = (
+            "unknown option; remove it or correct its name"
+            if item["type"] == "extra_forbidden"
+            else item["msg"]
+        )
         lines.append(f"{where}: {text}")
     return "; ".join(lines)

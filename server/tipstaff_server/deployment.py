@@ -29,33 +29,44 @@ def lifetimes(config: Config) -> Lifetimes:
     """How long metadata of listings and relief are valid; the other roles keep the usual lifetimes."""
     publication = config.publication
     return Lifetimes(
-        listing=timedelta(seconds=publication.listing_lifetime_seconds), relief=timedelta(seconds=publication.relief_lifetime_seconds)
+        listing=timedelta(seconds=publication.listing_lifetime_seconds),
+        relief=timedelta(seconds=publication.relief_lifetime_seconds),
     )
 
 
 class Runtime:
     """Registry, repository and keys of one deployment; a context manager. Thread-safe.
 
-    Opening raises what opening the registry and the repository raise: VaultError, StorageError, RepositoryError.
+    Opening raises what opening the registry and the repository raise: VaultError, StorageError,
+    RepositoryError.
     """
 
     def __init__(self, config: Config, *, clock: Clock = utc_now) -> None:
         self.config = config
         self.clock = clock
-        self.repository = Repository(config.path(config.repository.path), clock=clock, lifetimes=lifetimes(config))
+        self.repository = Repository(
+            config.path(config.repository.path), clock=clock, lifetimes=lifetimes(config)
+        )
         self.registry = Registry.open(config, clock=clock)
         self.epochs = EpochKeys(self.registry.database, self.registry.vault, clock=clock)
 
     @cached_property
     def keys(self) -> KeyFolder:
-        """The signing keys that lie on this machine. Raises KeyFileError when there is no such folder."""
+        """The signing keys that lie on this machine.
+
+        Raises KeyFileError when there is no such folder.
+        """
         return KeyFolder.load(self.config.path(self.config.repository.keys))
 
     @cached_property
     def relief(self) -> ReliefPublisher:
         """Publishes relief. Raises KeyFileError when the online keys are not here."""
         return ReliefPublisher(
-            self.registry, self.repository, self.keys, segment_size=self.config.publication.relief_segment_size, clock=self.clock
+            self.registry,
+            self.repository,
+            self.keys,
+            segment_size=self.config.publication.relief_segment_size,
+            clock=self.clock,
         )
 
     @cached_property
@@ -74,5 +85,10 @@ class Runtime:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()

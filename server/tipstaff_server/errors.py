@@ -38,7 +38,8 @@
     ├── CallTimeoutError              a call took longer than the server allows
     └── StreamEndedError              this side ended a stream; `reason` says why
 
-Messages say what to do. They never hold an identifier, a name or a key. Transport codes are mapped once, at the edge.
+Messages say what to do. They never hold an identifier, a name or a key. Transport codes are mapped
+once, at the edge.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ class EntryCode(StrEnum):
 class EntryError(ServerError):
     """One entry is refused.
 
-    `code` is the fixed word for machines and for the rejects file, the message says in English what to do.
+    `code` is the fixed word for machines and for the rejects file, the message says in English what
+    to do.
     """
 
     def __init__(self, code: EntryCode, message: str) -> None:
@@ -174,7 +176,10 @@ class LifecycleError(ServerError):
 
 
 class AuditError(ServerError):
-    """The audit log has been altered, shortened or reordered. `sequence` is the first wrong entry."""
+    """The audit log has been altered, shortened or reordered.
+
+    `sequence` is the first wrong entry.
+    """
 
     def __init__(self, sequence: int, message: str) -> None:
         super().__init__(message)
@@ -182,7 +187,10 @@ class AuditError(ServerError):
 
 
 class CheckpointError(AuditError):
-    """A checkpoint of the audit log cannot be used. `sequence` is the entry that it claims, 0 when it does not say."""
+    """A checkpoint of the audit log cannot be used.
+
+    `sequence` is the entry that it claims, 0 when it does not say.
+    """
 
 
 class Blocked(StrEnum):
@@ -239,7 +247,10 @@ class SignOffRefusedError(PublicationError):
 
 
 class BuildStateError(PublicationError):
-    """What the last build kept cannot be worked from. `damaged`: it is not what was written, which is worth a warning."""
+    """What the last build kept cannot be worked from.
+
+    `damaged`: it is not what was written, which is worth a warning.
+    """
 
     def __init__(self, message: str, *, damaged: bool = True) -> None:
         super().__init__(message)

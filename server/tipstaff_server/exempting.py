@@ -1,4 +1,6 @@
-"""Why something is permitted inside a restriction: two texts for the counter, encrypted, because people write what happened to whom."""
+"""Why something is permitted inside a restriction: two texts for the counter, encrypted, because
+people write what happened to whom.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ COLUMN = "exemptions.reason"
 
 def seal(vault: Vault, exemption: bytes, why: tuple[str, str]) -> bytes:
     """Both texts, Chinese and English, as they are stored."""
-    return vault.encrypt_text(COLUMN, exemption, json.dumps(why, ensure_ascii=False, separators=(",", ":")))
+    return vault.encrypt_text(
+        COLUMN, exemption, json.dumps(why, ensure_ascii=False, separators=(",", ":"))
+    )
 
 
 def read(vault: Vault, row: ExemptionRow) -> tuple[str, str]:

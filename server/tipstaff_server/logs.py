@@ -2,8 +2,9 @@
 
     {"at": "2026-01-05T08:00:00.123Z", "level": "info", "event": "relief_published", "audience": "aviation", "relief": 7}
 
-Fields hold counts, versions, audiences, provider and authority ids, restriction ids never with a person. Nothing that says who somebody is
-may come in: no identifier, name, statement, token or key. An exception's text stays out for the same reason.
+Fields hold counts, versions, audiences, provider and authority ids, restriction ids never with a
+person. Nothing that says who somebody is may come in: no identifier, name, statement, token or key.
+An exception's text stays out for the same reason.
 """
 
 from __future__ import annotations
@@ -25,15 +26,27 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON. For records of other libraries only their logger's name is kept."""
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = (
+            datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z")
+        )
         fields = getattr(record, "fields", None)
         event = record.getMessage() if fields is not None else "library"
-        line = {"at": at, "level": record.levelname.lower(), "event": event, **(fields or {"logger": record.name})}
+        line = {
+            "at": at,
+            "level": record.levelname.lower(),
+            "event": event,
+            **(fields or {"logger": record.name}),
+        }
         return json.dumps(line, ensure_ascii=False)
 
 
 def configure(level: str) -> None:
-    """Sends all log records of the process to standard error as JSON lines. `level`: debug, info, warning or error."""
+    """Sends all log records of the process to standard error as JSON lines.
+
+    `level`: debug, info, warning or error.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()

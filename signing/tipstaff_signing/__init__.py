@@ -1,9 +1,9 @@
 """Keys, roles, writing and reading of the signed repository (The Update Framework). No network.
 
-keys = create_key_files(folder, audiences=["aviation"])
-repository = Repository.create(path, keys, audiences=["aviation"], catalogue=b"...")
-reader = Reader(state, view="aviation", trusted_root=repository.root_bytes(), roles=["listing-aviation", "relief-aviation"])
-state = reader.refresh(DirectoryFetcher(path / "aviation"))
+keys = create_key_files(folder, audiences=["aviation"]) repository = Repository.create(path, keys,
+audiences=["aviation"], catalogue=b"...") reader = Reader(state, view="aviation",
+trusted_root=repository.root_bytes(), roles=["listing-aviation", "relief-aviation"]) state =
+reader.refresh(DirectoryFetcher(path / "aviation"))
 """
 
 from tipstaff_signing.errors import (
@@ -31,7 +31,16 @@ from tipstaff_signing.errors import (
     ViewError,
 )
 from tipstaff_signing.keys.files import KeyFolder, create_key_files
-from tipstaff_signing.model import Delta, Lifetimes, Limits, Proposal, RoleState, Target, VerifiedState, Versions
+from tipstaff_signing.model import (
+    Delta,
+    Lifetimes,
+    Limits,
+    Proposal,
+    RoleState,
+    Target,
+    VerifiedState,
+    Versions,
+)
 from tipstaff_signing.reader.fetchers import DirectoryFetcher, Fetcher
 from tipstaff_signing.reader.reader import Reader
 from tipstaff_signing.reader.supply import Assemble

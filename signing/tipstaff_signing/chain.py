@@ -1,20 +1,29 @@
 """What is believed. No network, no disk.
 
-`verify_chain` takes the files of one version and gives the roles in it, or raises. The rules, in order (TUF specification 1.0.34, 5.3-5.6):
+`verify_chain` takes the files of one version and gives the roles in it, or raises. The rules, in
+order (TUF specification 1.0.34, 5.3-5.6):
 
-1. Every file is JSON of plain shape: no repeated keys, no floats, integers of 64 bits, at most 32 levels deep.
-2. The trusted root is signed by its own keys; each next root has the next number and is signed by enough keys of the last and of its own.
+1. Every file is JSON of plain shape: no repeated keys, no floats, integers of 64 bits, at most 32
+   levels deep.
+2. The trusted root is signed by its own keys; each next root has the next number and is signed by
+   enough keys of the last and of its own.
 3. The timestamp is signed by the root's timestamp keys, and is this view's.
-4. The snapshot is the one that the timestamp names (version, length, hash), signed by the root's snapshot keys, and is this view's.
-5. The targets metadata is the one that the snapshot names, signed by enough of the root's targets keys.
-6. Each wanted role is the one that the snapshot names, signed by enough of the keys that targets delegates it to.
-7. A role names only artefacts that it may: inside its delegated paths, with a length within the limit and a SHA-256.
+4. The snapshot is the one that the timestamp names (version, length, hash), signed by the root's
+   snapshot keys, and is this view's.
+5. The targets metadata is the one that the snapshot names, signed by enough of the root's targets
+   keys.
+6. Each wanted role is the one that the snapshot names, signed by enough of the keys that targets
+   delegates it to.
+7. A role names only artefacts that it may: inside its delegated paths, with a length within the
+   limit and a SHA-256.
 8. Every file says when it was signed.
 
-Without a view (`reader/plain_reader.py`, any TUF repository) what only we demand is left out: the view in 3 and 4, the SHA-256 in 7, and 8.
+Without a view (`reader/plain_reader.py`, any TUF repository) what only we demand is left out: the
+view in 3 and 4, the SHA-256 in 7, and 8.
 
-Expiry is reported, not judged, so that verified state can be used offline by those who judge it. Versions and times already seen are
-`reader/floor.py`'s business. Online, python-tuf's own workflow runs first; this is run on what it leaves, and on what lies on disk.
+Expiry is reported, not judged, so that verified state can be used offline by those who judge it.
+Versions and times already seen are `reader/floor.py`'s business. Online, python-tuf's own workflow
+runs first; this is run on what it leaves, and on what lies on disk.
 """
 
 from __future__ import annotations
@@ -28,9 +37,26 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from tuf.api.exceptions import LengthOrHashMismatchError, UnsignedMetadataError
 from tuf.api.exceptions import RepositoryError as TufRepositoryError
 
-from tipstaff_signing.errors import MetadataFormatError, MismatchError, RollbackError, SignatureError, TrustError, ViewError
+from tipstaff_signing.errors import (
+    MetadataFormatError,
+    MismatchError,
+    RollbackError,
+    SignatureError,
+    TrustError,
+    ViewError,
+)
 from tipstaff_signing.signed import VIEW, signed_at
-from tipstaff_signing.tuf_names import DelegatedRole, Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tipstaff_signing.tuf_names import (
+    DelegatedRole,
+    Metadata,
+    MetaFile,
+    Root,
+    Signed,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +75,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One verified version: `roles` has "targets" and the wanted roles. In a prefix, what was not reached is None or missing."""
+    """One verified version:
+
+    `roles` has "targets" and the wanted roles. In a prefix, what was not reached is None or
+    missing.
+    """
 
     root: Root
     timestamp: Timestamp | None
@@ -58,7 +88,12 @@ class Chain:
 
     def signed(self) -> dict[str, Signed]:
         """Everything verified, by role name."""
-        top: dict[str, Signed | None] = {"root": self.root, "timestamp": self.timestamp, "snapshot": self.snapshot, **self.roles}
+        top: dict[str, Signed | None] = {
+            "root": self.root,
+            "timestamp": self.timestamp,
+            "snapshot": self.snapshot,
+            **self.roles,
+        }
         return {name: signed for name, signed in top.items() if signed is not None}
 
     def newest_signing(self) -> datetime:
@@ -70,7 +105,14 @@ def check_json(data: bytes, name: str) -> object:
     """Rule 1. Returns what the JSON says. Raises MetadataFormatError."""
     try:
         content = cast(
-            "object", json.loads(data.decode(), object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse, parse_constant=_refuse)
+            "object",
+            json.loads(
+                data.decode(),
+                object_pairs_hook=_unique,
+                parse_int=_integer,
+                parse_float=_refuse,
+                parse_constant=_refuse,
+            ),
         )
         _check_depth(content)
     except (ValueError, RecursionError) as error:
@@ -81,10 +123,20 @@ def check_json(data: bytes, name: str) -> object:
 def check_view(fields: Mapping[str, object], view: str, name: str) -> None:
     """The view of rules 3 and 4. Raises ViewError."""
     if fields.get(VIEW) != view:
-        raise ViewError(f"{name} is not audience {view}'s: check the server address and the audience in the configuration")
+        raise ViewError(
+            f"{name} is not audience {view}'s: check the server address and the audience in the"
+            " configuration"
+        )
 
 
-def verify_chain(trusted_root: bytes, files: Mapping[str, bytes], *, view: str | None, roles: Sequence[str], limits: Limits) -> Chain:
+def verify_chain(
+    trusted_root: bytes,
+    files: Mapping[str, bytes],
+    *,
+    view: str | None,
+    roles: Sequence[str],
+    limits: Limits,
+) -> Chain:
     """Verify one version from the trusted root down.
 
     Args:
@@ -114,7 +166,9 @@ def verify_chain(trusted_root: bytes, files: Mapping[str, bytes], *, view: str |
 
 
 def verify_prefix(trusted_root: bytes, files: Mapping[str, bytes], *, view: str | None) -> Chain:
-    """The root, and the timestamp and snapshot as far as they verify: what a broken-off update has proved nevertheless."""
+    """The root, and the timestamp and snapshot as far as they verify: what a broken-off update has
+    proved nevertheless.
+    """
     root = _roots(trusted_root, files)
     chain = Chain(root, None, None, {})
     with contextlib.suppress(TrustError):
@@ -155,7 +209,10 @@ def _check_depth(value: object, depth: int = 0) -> None:
 
 
 def _malformed(name: str) -> MetadataFormatError:
-    return MetadataFormatError(f"{name} is not well-formed metadata: the source is not a Tipstaff repository, or it was altered")
+    return MetadataFormatError(
+        f"{name} is not well-formed metadata: the source is not a Tipstaff repository, or it was"
+        " altered"
+    )
 
 
 def _parse(kind: type[SignedT], data: bytes, name: str) -> Metadata[SignedT]:
@@ -164,7 +221,10 @@ def _parse(kind: type[SignedT], data: bytes, name: str) -> Metadata[SignedT]:
         metadata = Metadata[SignedT].from_bytes(data)
     except TufRepositoryError as error:
         raise _malformed(name) from error
-    if type(cast("object", metadata.signed)) is not kind or type(cast("object", metadata.signed.version)) is not int:
+    if (
+        type(cast("object", metadata.signed)) is not kind
+        or type(cast("object", metadata.signed.version)) is not int
+    ):
         raise _malformed(name)
     return metadata
 
@@ -175,9 +235,14 @@ def _verified(kind: type[SignedT], data: bytes, role: str, *delegators: Root | T
         try:
             delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
         except UnsignedMetadataError as error:
-            raise SignatureError(f"{role} is not signed by enough of its keys: do not use this source, and ask the operator") from error
+            raise SignatureError(
+                f"{role} is not signed by enough of its keys: do not use this source, and ask the"
+                " operator"
+            ) from error
         except (ValueError, TufRepositoryError) as error:
-            raise TrustError(f"{role} is not a role of this repository: check the audience, and ask the operator") from error
+            raise TrustError(
+                f"{role} is not a role of this repository: check the audience, and ask the operator"
+            ) from error
     return metadata.signed
 
 
@@ -199,7 +264,9 @@ def _timestamp(root: Root, files: Mapping[str, bytes], view: str | None) -> Time
     return timestamp
 
 
-def _snapshot(root: Root, timestamp: Timestamp, files: Mapping[str, bytes], view: str | None) -> Snapshot:
+def _snapshot(
+    root: Root, timestamp: Timestamp, files: Mapping[str, bytes], view: str | None
+) -> Snapshot:
     data = _file(files, "snapshot")
     _check_named(timestamp.snapshot_meta, data, "snapshot")
     snapshot = _verified(Snapshot, data, "snapshot", root)
@@ -209,10 +276,14 @@ def _snapshot(root: Root, timestamp: Timestamp, files: Mapping[str, bytes], view
     return snapshot
 
 
-def _role(role: str, delegator: Root | Targets, snapshot: Snapshot, files: Mapping[str, bytes]) -> Targets:
+def _role(
+    role: str, delegator: Root | Targets, snapshot: Snapshot, files: Mapping[str, bytes]
+) -> Targets:
     meta = snapshot.meta.get(f"{role}.json")
     if meta is None:
-        raise TrustError(f"the snapshot does not name {role}: check the audience, and ask the operator")
+        raise TrustError(
+            f"the snapshot does not name {role}: check the audience, and ask the operator"
+        )
     data = _file(files, role)
     _check_named(meta, data, role)
     targets = _verified(Targets, data, role, delegator)
@@ -231,24 +302,36 @@ def _check_named(meta: MetaFile, data: bytes, name: str) -> None:
     try:
         meta.verify_length_and_hashes(data)
     except LengthOrHashMismatchError as error:
-        raise MismatchError(f"{name} is not the file that was named: parts of different versions are mixed; refresh again") from error
+        raise MismatchError(
+            f"{name} is not the file that was named: parts of different versions are mixed; refresh"
+            " again"
+        ) from error
 
 
 def _check_version(meta: MetaFile, signed: Signed, name: str) -> None:
     if signed.version != meta.version:
-        raise RollbackError(f"{name} has version {signed.version} where {meta.version} was named: parts of different versions are mixed")
+        raise RollbackError(
+            f"{name} has version {signed.version} where {meta.version} was named: parts of"
+            " different versions are mixed"
+        )
 
 
 def _check_paths(role: str, targets: Targets, delegator: Targets) -> None:
     delegation = delegator.get_delegated_role(role)
     for path in targets.targets:
         if not isinstance(delegation, DelegatedRole) or not delegation.is_delegated_path(path):
-            raise TrustError(f"{role} names an artefact outside its own paths: ask the operator, its key may be stolen")
+            raise TrustError(
+                f"{role} names an artefact outside its own paths: ask the operator, its key may be"
+                " stolen"
+            )
 
 
 def _check_targets(role: str, signed: Targets, limits: Limits, *, sha256: bool) -> None:
     if len(signed.targets) > limits.targets_per_role:
-        raise TrustError(f"{role} names {len(signed.targets)} artefacts, more than the {limits.targets_per_role} allowed")
+        raise TrustError(
+            f"{role} names {len(signed.targets)} artefacts, more than the {limits.targets_per_role}"
+            " allowed"
+        )
     for target in signed.targets.values():
         _check_target(role, target, limits, sha256=sha256)
 
@@ -258,4 +341,7 @@ def _check_target(role: str, target: TargetFile, limits: Limits, *, sha256: bool
     if sha256 and not _SHA256.fullmatch(target.hashes.get("sha256", "")):
         raise MetadataFormatError(f"{role} names an artefact without a SHA-256")
     if type(length) is not int or length > limits.artefact_bytes:
-        raise TrustError(f"{role} names an artefact of more than {limits.artefact_bytes} bytes, which is not allowed here")
+        raise TrustError(
+            f"{role} names an artefact of more than {limits.artefact_bytes} bytes, which is not"
+            " allowed here"
+        )

@@ -83,7 +83,9 @@ class MismatchError(TrustError):
 
 
 class ContentError(TrustError):
-    """An artefact is as it was signed, and still not what it should be: whoever has the key made something else with it."""
+    """An artefact is as it was signed, and still not what it should be: whoever has the key made
+    something else with it.
+    """
 
 
 class ViewError(TrustError):
@@ -135,7 +137,9 @@ class KeyFileError(SigningError):
 
 
 class RepositoryError(SigningError):
-    """The writer was called wrongly: no repository there, unknown audience, a path outside its role."""
+    """The writer was called wrongly: no repository there, unknown audience, a path outside its
+    role.
+    """
 
 
 class ProposalError(SigningError):

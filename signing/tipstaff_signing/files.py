@@ -1,6 +1,7 @@
 """Files that survive: written aside, synced, renamed, the folder synced; one writer at a time.
 
-`Disk` is the seam: every lasting change that this package makes goes through one, so that tests can fail or kill any step.
+`Disk` is the seam: every lasting change that this package makes goes through one, so that tests can
+fail or kill any step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["DISK", "Disk", "FileLock", "fsync_dir", "read_capped", "sha256_file", "storage_errors", "write_atomic"]
+__all__ = [
+    "DISK",
+    "Disk",
+    "FileLock",
+    "fsync_dir",
+    "read_capped",
+    "sha256_file",
+    "storage_errors",
+    "write_atomic",
+]
 
 CHUNK_BYTES = 256 * 1024
 _METADATA_NAME = re.compile(r"(?:[1-9][0-9]{0,18}\.)?[a-z0-9][a-z0-9-]{0,63}\.json")
@@ -35,7 +45,9 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only: mount it writable or choose another folder",
     errno.EACCES: "no permission: let this user read and write the folder",
     errno.EPERM: "no permission: let this user read and write the folder",
-    errno.EIO: "the device reports an error: check the disk, and choose another folder if it goes on",
+    errno.EIO: (
+        "the device reports an error: check the disk, and choose another folder if it goes on"
+    ),
 }
 
 
@@ -81,7 +93,10 @@ def storage_errors(doing: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror or type(error).__name__}: check the folder and try again")
+        remedy = _REMEDIES.get(
+            error.errno or 0,
+            f"{error.strerror or type(error).__name__}: check the folder and try again",
+        )
         raise StorageError(f"{doing}: {remedy}; what was stored before is unchanged") from error
 
 
@@ -96,7 +111,9 @@ def fsync_dir(path: Path, disk: Disk = DISK) -> None:
 
 def write_synced(path: Path, data: bytes, *, mode: int = 0o644, disk: Disk = DISK) -> None:
     """Write a new file and sync it; it must not be there yet. The folder is not synced."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    descriptor = os.open(
+        path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode
+    )
     try:
         disk.write(descriptor, data)
         disk.fsync(descriptor)
@@ -104,7 +121,9 @@ def write_synced(path: Path, data: bytes, *, mode: int = 0o644, disk: Disk = DIS
         os.close(descriptor)
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, sync_dir: bool = True, disk: Disk = DISK) -> None:
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = 0o644, sync_dir: bool = True, disk: Disk = DISK
+) -> None:
     """Replace a file whole or not at all: aside, fsync, rename, fsync of the folder.
 
     Args:
@@ -146,7 +165,10 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     with path.open("rb") as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise TooLargeError(f"{path.name} is larger than {max_bytes} bytes: it is not what it should be, do not use it")
+        raise TooLargeError(
+            f"{path.name} is larger than {max_bytes} bytes: it is not what it should be, do not"
+            " use it"
+        )
     return data
 
 
@@ -164,7 +186,8 @@ _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 class FileLock:
-    """One holder at a time among all threads and processes of this machine (flock); a killed holder lets go by itself.
+    """One holder at a time among all threads and processes of this machine (flock); a killed holder
+    lets go by itself.
 
     Not reentrant. One object serves one `with` at a time; make one per use.
     """
@@ -201,22 +224,33 @@ class FileLock:
         descriptor, self._descriptor = self._descriptor, None
         _held.discard(self)
         if descriptor is not None:
-            # Said aloud: a child forked meanwhile holds the same lock, and closing our copy alone would not free it.
+            # Said aloud: a child forked meanwhile holds the same lock, and closing our copy alone
+            # would not free it.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def forget(self) -> None:
-        """In a forked child: close the copy of a lock that the parent holds, without freeing the parent's."""
+        """In a forked child: close the copy of a lock that the parent holds, without freeing the
+        parent's.
+        """
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
     def __enter__(self) -> Self:
         if not self.acquire():
-            raise StateBusyError(f"another process holds {self._path} since over {self._timeout:g} s: wait for it, or stop it")
+            raise StateBusyError(
+                f"another process holds {self._path} since over {self._timeout:g} s: wait for it,"
+                " or stop it"
+            )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.release()
 
 

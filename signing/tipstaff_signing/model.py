@@ -10,7 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Delta", "Lifetimes", "Limits", "Proposal", "RoleState", "Target", "VerifiedState", "Versions", "utc_now"]
+__all__ = [
+    "Delta",
+    "Lifetimes",
+    "Limits",
+    "Proposal",
+    "RoleState",
+    "Target",
+    "VerifiedState",
+    "Versions",
+    "utc_now",
+]
 
 
 def utc_now() -> datetime:
@@ -26,7 +36,9 @@ class Target:
     length: int  # bytes
     sha256: str  # 64 hexadecimal digits
     custom: Mapping[str, object]
-    file: Path  # named by its hash; never changed, replaced by another file when the artefact changes
+    file: (
+        Path  # named by its hash; never changed, replaced by another file when the artefact changes
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +54,18 @@ class RoleState:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedState:
-    """One consistent version of everything that a reader asked for: all of it verified, from the trusted root down."""
+    """One consistent version of everything that a reader asked for: all of it verified, from the
+    trusted root down.
+    """
 
     view: str
     timestamp_version: int
     snapshot_version: int
     root_version: int
     roles: Mapping[str, RoleState]  # "targets", "listing-<audience>", "relief-<audience>"
-    expiries: Mapping[str, datetime]  # of every metadata file used: "root", "timestamp", "snapshot" and the roles
+    expiries: Mapping[
+        str, datetime
+    ]  # of every metadata file used: "root", "timestamp", "snapshot" and the roles
 
     def expired(self, now: datetime) -> tuple[str, ...]:
         """Names of the metadata that are past their expiry, sorted."""
@@ -90,7 +106,9 @@ class Proposal:
     digest: str  # SHA-256 of what is signed, hexadecimal
     signatures: int  # valid ones of different keys
     threshold: int
-    deltas: Mapping[str, Delta] = field(default_factory=dict[str, Delta])  # by target path: those artefacts that are deltas
+    deltas: Mapping[str, Delta] = field(
+        default_factory=dict[str, Delta]
+    )  # by target path: those artefacts that are deltas
 
     @property
     def complete(self) -> bool:
@@ -109,11 +127,17 @@ class Limits:
     artefact_bytes: int = 16 * 2**30
     root_rotations: int = 256
     targets_per_role: int = 10_000
-    delta_chain: int = 32  # deltas applied one after another; longer chains are passed over for the whole artefact
+    delta_chain: int = (
+        32  # deltas applied one after another; longer chains are passed over for the whole artefact
+    )
     fetch_seconds: float = 3600.0  # for one artefact
     lock_seconds: float = 60.0
-    clock_tolerance: timedelta = timedelta(minutes=5)  # how far this clock may be behind what was signed
-    retention: timedelta = timedelta(minutes=10)  # how long replaced artefacts stay for those still opening them
+    clock_tolerance: timedelta = timedelta(
+        minutes=5
+    )  # how far this clock may be behind what was signed
+    retention: timedelta = timedelta(
+        minutes=10
+    )  # how long replaced artefacts stay for those still opening them
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,14 @@ import re
 
 from tipstaff_signing.errors import RepositoryError
 
-__all__ = ["CATALOGUE", "check_audience", "listing_role", "prefixed_path", "relief_role", "role_pattern"]
+__all__ = [
+    "CATALOGUE",
+    "check_audience",
+    "listing_role",
+    "prefixed_path",
+    "relief_role",
+    "role_pattern",
+]
 
 CATALOGUE = "catalogue"
 _AUDIENCE = re.compile(r"[a-z0-9-]{1,40}")
@@ -18,7 +25,10 @@ def check_audience(audience: str) -> None:
     RepositoryError: not `[a-z0-9-]{1,40}`, or a name that the repository's folder uses itself.
     """
     if not _AUDIENCE.fullmatch(audience) or audience in RESERVED:
-        raise RepositoryError(f"{audience!r} is not an audience id: use 1 to 40 of a-z, 0-9 and hyphen, and none of {sorted(RESERVED)}")
+        raise RepositoryError(
+            f"{audience!r} is not an audience id: use 1 to 40 of a-z, 0-9 and hyphen, and none of"
+            f" {sorted(RESERVED)}"
+        )
 
 
 def listing_role(audience: str) -> str:
@@ -38,6 +48,9 @@ def role_pattern(role: str) -> str:
 
 
 def prefixed_path(path: str, sha256: str) -> str:
-    """Where an artefact lies when snapshots are consistent (TUF specification 1.0, 6.2): `listing/aviation/<sha256>.filter`."""
+    """Where an artefact lies when snapshots are consistent (TUF specification 1.0, 6.2):
+
+    `listing/aviation/<sha256>.filter`.
+    """
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}{sha256}.{name}"

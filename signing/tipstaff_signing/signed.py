@@ -1,4 +1,6 @@
-"""Making and reading single metadata files: our two extra signed fields, signatures, what a snapshot says of a file."""
+"""Making and reading single metadata files: our two extra signed fields, signatures, what a
+snapshot says of a file.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,38 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from tuf.api.exceptions import RepositoryError as TufRepositoryError
 from tuf.api.exceptions import UnsignedMetadataError
 
-from tipstaff_signing.errors import KeyFileError, MetadataFormatError, SignatureError, StateCorruptError
-from tipstaff_signing.tuf_names import Metadata, MetaFile, Root, Signed, Signer, Snapshot, Targets, Timestamp
+from tipstaff_signing.errors import (
+    KeyFileError,
+    MetadataFormatError,
+    SignatureError,
+    StateCorruptError,
+)
+from tipstaff_signing.tuf_names import (
+    Metadata,
+    MetaFile,
+    Root,
+    Signed,
+    Signer,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import timedelta
 
-__all__ = ["SIGNED_AT", "VIEW", "add_signature", "check_signed", "describe", "parse", "sign", "signed_at", "stamp"]
+__all__ = [
+    "SIGNED_AT",
+    "VIEW",
+    "add_signature",
+    "check_signed",
+    "describe",
+    "parse",
+    "sign",
+    "signed_at",
+    "stamp",
+]
 
 SIGNED_AT = "signed_at"
 VIEW = "view"
@@ -41,7 +67,10 @@ def signed_at(signed: Signed) -> datetime:
     try:
         return datetime.strptime(str(value), _TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError as error:
-        raise MetadataFormatError(f"{signed.type} metadata does not say when it was signed: it was not made by this system") from error
+        raise MetadataFormatError(
+            f"{signed.type} metadata does not say when it was signed: it was not made by this"
+            " system"
+        ) from error
 
 
 def sign(signed: Root | Timestamp | Snapshot | Targets, signers: Iterable[Signer]) -> bytes:
@@ -50,7 +79,9 @@ def sign(signed: Root | Timestamp | Snapshot | Targets, signers: Iterable[Signer
     Raises:
         KeyFileError: a signer failed (a hardware module is away, a key was withdrawn).
     """
-    metadata = Metadata(cast("Targets", signed))  # any of the four; the library's type variable takes one at a time
+    metadata = Metadata(
+        cast("Targets", signed)
+    )  # any of the four; the library's type variable takes one at a time
     for signer in signers:
         add_signature(metadata, signer)
     return metadata.to_bytes()
@@ -61,7 +92,9 @@ def add_signature(metadata: Metadata[Targets], signer: Signer) -> None:
     try:
         metadata.sign(signer, append=True)
     except UnsignedMetadataError as error:
-        raise KeyFileError("a signer did not sign: check that its key or hardware module is there, then try again") from error
+        raise KeyFileError(
+            "a signer did not sign: check that its key or hardware module is there, then try again"
+        ) from error
 
 
 def parse(data: bytes, kind: type[SignedT], name: str) -> SignedT:
@@ -69,9 +102,13 @@ def parse(data: bytes, kind: type[SignedT], name: str) -> SignedT:
     try:
         signed = cast("Signed", Metadata[Targets].from_bytes(data).signed)
     except TufRepositoryError as error:
-        raise StateCorruptError(f"{name} in the repository is damaged: restore it from a backup or mirror") from error
+        raise StateCorruptError(
+            f"{name} in the repository is damaged: restore it from a backup or mirror"
+        ) from error
     if not isinstance(signed, kind):
-        raise StateCorruptError(f"{name} in the repository is of another kind: restore it from a backup or mirror")
+        raise StateCorruptError(
+            f"{name} in the repository is of another kind: restore it from a backup or mirror"
+        )
     return signed
 
 
@@ -90,5 +127,6 @@ def check_signed(data: bytes, delegator: Root | Targets, role: str) -> None:
     result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
     if not result:
         raise SignatureError(
-            f"{role} has {len(result.signed)} of {result.threshold} signatures: sign with the keys that the repository names for it"
+            f"{role} has {len(result.signed)} of {result.threshold} signatures: sign with the keys"
+            " that the repository names for it"
         )

@@ -1,6 +1,7 @@
 """What we use of python-tuf and securesystemslib, in one place.
 
-Both document these names under these modules but do not mark them as re-exported, so strict checkers take them for private.
+Both document these names under these modules but do not mark them as re-exported, so strict
+checkers take them for private.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What a thief of the relief key, or a hostile mirror, can try on a whole SDK. Each row is an attack and its outcome.
+"""What a thief of the relief key, or a hostile mirror, can try on a whole SDK.
 
-The relief key is online, so it is the one that gets stolen. Its format can only lift; whatever else it signs is refused, and neither the
-state in use nor the one on disk is the worse for it.
+Each row is an attack and its outcome.
+
+The relief key is online, so it is the one that gets stolen. Its format can only lift; whatever else
+it signs is refused, and neither the state in use nor the one on disk is the worse for it.
 """
 
 from __future__ import annotations
@@ -51,19 +53,28 @@ def listing_file(name: str) -> Callable[[Operator], bytes]:
 
 
 SIGNED = [
-    *(Signed(f"a listing's {name}", listing_file(name)) for name in ("filter", "pack", "parameters")),
+    *(
+        Signed(f"a listing's {name}", listing_file(name))
+        for name in ("filter", "pack", "parameters")
+    ),
     Signed("nothing", lambda _: b""),
     Signed("relief of another version of the format", lambda _: HONEST[:8] + b"\0\2" + HONEST[10:]),
     Signed("relief with something after it", lambda _: HONEST + bytes(24)),
     Signed("relief with reserved bits set", lambda _: HONEST[:10] + b"\0\1" + HONEST[12:]),
-    Signed("a lift outside its range", lambda _: HONEST[:16] + struct.pack(">QQ", 1, 1) + HONEST[32:]),
+    Signed(
+        "a lift outside its range", lambda _: HONEST[:16] + struct.pack(">QQ", 1, 1) + HONEST[32:]
+    ),
     Signed("lifts out of order", lambda _: HONEST[:32] + HONEST[56:] + HONEST[32:56]),
 ]
 
 
 @pytest.mark.parametrize("signed", SIGNED, ids=lambda signed: signed.name)
-def test_relief_key_that_signs_anything_else_changes_nothing(operator: Operator, tmp_path: Path, signed: Signed) -> None:
-    kit = operator.kit(tmp_path / "kit", mirror_dir=str(operator.repository.path / AUDIENCE), background=False)
+def test_relief_key_that_signs_anything_else_changes_nothing(
+    operator: Operator, tmp_path: Path, signed: Signed
+) -> None:
+    kit = operator.kit(
+        tmp_path / "kit", mirror_dir=str(operator.repository.path / AUDIENCE), background=False
+    )
     store = MemoryKeyStore()
     store.save(operator.epochs)
 
@@ -80,7 +91,9 @@ def test_relief_key_that_signs_anything_else_changes_nothing(operator: Operator,
     with opened() as screener:
         screener.sync()
         assert answers(screener) == right
-        operator.repository.publish_relief(AUDIENCE, {f"relief/{AUDIENCE}/1-2": signed.content(operator)}, *operator._online())
+        operator.repository.publish_relief(
+            AUDIENCE, {f"relief/{AUDIENCE}/1-2": signed.content(operator)}, *operator._online()
+        )
         with pytest.raises(ReliefFormatError):
             screener.sync()
         assert answers(screener) == right
@@ -127,7 +140,9 @@ def test_hostile_mirror_is_given_up(listener: socket.socket, mirror: Hostile) ->
         with connection:
             try:
                 connection.sendall(mirror.head)
-                for _ in itertools.takewhile(lambda _: not over.wait(mirror.pause), itertools.count()):
+                for _ in itertools.takewhile(
+                    lambda _: not over.wait(mirror.pause), itertools.count()
+                ):
                     connection.sendall(mirror.then)
             except OSError:  # the client has hung up, which is what it should do
                 return
@@ -137,7 +152,9 @@ def test_hostile_mirror_is_given_up(listener: socket.socket, mirror: Hostile) ->
     try:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/aviation"
         with pytest.raises(mirror.outcome) as caught:
-            MirrorFetcher(url, timeout=0.3, total=0.3).metadata("timestamp.json", 20_000 if mirror.pause == 0 else 1 << 30)
+            MirrorFetcher(url, timeout=0.3, total=0.3).metadata(
+                "timestamp.json", 20_000 if mirror.pause == 0 else 1 << 30
+            )
         assert type(caught.value) is mirror.outcome
     finally:
         over.set()

@@ -1,6 +1,9 @@
-"""What somebody can try on the server from outside, or from inside with a provider's certificate. Each row is an attack and its outcome.
+"""What somebody can try on the server from outside, or from inside with a provider's certificate.
 
-Every row runs against a real server over mutual TLS, and afterwards another provider is still served.
+Each row is an attack and its outcome.
+
+Every row runs against a real server over mutual TLS, and afterwards another provider is still
+served.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ if TYPE_CHECKING:
 
     from tipstaff_server.certificates.development_ca import Issued
 
-# How long anything may take before it counts as lost. What is promised is two seconds; this machine may be busy.
+# How long anything may take before it counts as lost. What is promised is two seconds; this machine
+# may be busy.
 SECONDS = 20
 CROWD = 1_000
 CROWD_PROVIDERS = 5
@@ -59,9 +63,15 @@ Watch = distribution_pb2_grpc.DistributionServiceStub
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     providers = ["rail/riverside-rail", "aviation/skyline-air"]
-    providers += [f"aviation/{name}" for name in ("revoked", "rolled-back", "forged", "flooding", "flooded")]
+    providers += [
+        f"aviation/{name}" for name in ("revoked", "rolled-back", "forged", "flooding", "flooded")
+    ]
     providers += [f"aviation/crowd-{number}" for number in range(CROWD_PROVIDERS)]
-    config = make(tmp_path_factory.mktemp("server") / "operator", providers=providers, listen=f"127.0.0.1:{free_port()}")
+    config = make(
+        tmp_path_factory.mktemp("server") / "operator",
+        providers=providers,
+        listen=f"127.0.0.1:{free_port()}",
+    )
     with Runtime(config) as runtime:
         restrictions = enter(runtime.registry, [entry(number) for number in range(8)])
     publish(config)
@@ -71,7 +81,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def metadata(channel: grpc.Channel, name: str = "timestamp.json", **options: Any) -> bytes:
-    return Watch(channel).GetMetadata(distribution_pb2.GetMetadataRequest(name=name), timeout=SECONDS, **options).content
+    return (
+        Watch(channel)
+        .GetMetadata(distribution_pb2.GetMetadataRequest(name=name), timeout=SECONDS, **options)
+        .content
+    )
 
 
 def watching(channel: grpc.Channel) -> Any:
@@ -109,7 +123,9 @@ def issued(server: Server, identity: str, *, ends_in: timedelta = timedelta(days
         return datetime.now(UTC) + ends_in - CERTIFICATE_LIFETIME
 
     tls = server.config.folder / "tls"
-    return CertificateAuthority.load(tls / "ca.pem", tls / "ca.key", clock=then).issue_client(identity)
+    return CertificateAuthority.load(tls / "ca.pem", tls / "ca.key", clock=then).issue_client(
+        identity
+    )
 
 
 def with_certificate(server: Server, pair: Issued) -> grpc.ChannelCredentials:
@@ -118,11 +134,18 @@ def with_certificate(server: Server, pair: Issued) -> grpc.ChannelCredentials:
 
 
 def no_certificate(server: Server) -> grpc.StatusCode:
-    return asked(server, grpc.ssl_channel_credentials((server.kit("skyline-air") / "ca.pem").read_bytes()))
+    return asked(
+        server, grpc.ssl_channel_credentials((server.kit("skyline-air") / "ca.pem").read_bytes())
+    )
 
 
 def wrong_authority(server: Server) -> grpc.StatusCode:
-    return asked(server, with_certificate(server, Tls().authority.issue_client("tipstaff://provider/aviation/skyline-air")))
+    return asked(
+        server,
+        with_certificate(
+            server, Tls().authority.issue_client("tipstaff://provider/aviation/skyline-air")
+        ),
+    )
 
 
 def expired(server: Server) -> grpc.StatusCode:
@@ -169,16 +192,23 @@ def tls_12(server: Server) -> grpc.StatusCode:
 
 
 def another_audience_in_the_certificate(server: Server) -> grpc.StatusCode:
-    return asked(server, with_certificate(server, issued(server, "tipstaff://provider/rail/skyline-air")))
+    return asked(
+        server, with_certificate(server, issued(server, "tipstaff://provider/rail/skyline-air"))
+    )
 
 
 def provider_nobody_registered(server: Server) -> grpc.StatusCode:
-    return asked(server, with_certificate(server, issued(server, "tipstaff://provider/aviation/nobody")))
+    return asked(
+        server, with_certificate(server, issued(server, "tipstaff://provider/aviation/nobody"))
+    )
 
 
 def two_identities(server: Server) -> grpc.StatusCode:
     authority = development_authority(server.config)
-    names = [x509.UniformResourceIdentifier(f"tipstaff://provider/{who}") for who in ("aviation/skyline-air", "rail/riverside-rail")]
+    names = [
+        x509.UniformResourceIdentifier(f"tipstaff://provider/{who}")
+        for who in ("aviation/skyline-air", "rail/riverside-rail")
+    ]
     pair = authority._issue("both", names, x509.ExtendedKeyUsageOID.CLIENT_AUTH)
     return asked(server, with_certificate(server, pair))
 
@@ -188,19 +218,35 @@ def leaf_as_authority(server: Server) -> grpc.StatusCode:
     kit = server.kit("skyline-air")
     key = serialization.load_pem_private_key((kit / "private_key.pem").read_bytes(), None)
     own = x509.load_pem_x509_certificate((kit / "certificate.pem").read_bytes())
-    wanted = x509.load_pem_x509_certificate((server.kit("riverside-rail") / "certificate.pem").read_bytes())
-    builder = x509.CertificateBuilder(own.subject, wanted.subject, key.public_key(), 1, own.not_valid_before_utc, own.not_valid_after_utc)
+    wanted = x509.load_pem_x509_certificate(
+        (server.kit("riverside-rail") / "certificate.pem").read_bytes()
+    )
+    builder = x509.CertificateBuilder(
+        own.subject,
+        wanted.subject,
+        key.public_key(),
+        1,
+        own.not_valid_before_utc,
+        own.not_valid_after_utc,
+    )
     for extension in wanted.extensions:
         builder = builder.add_extension(extension.value, critical=extension.critical)
     forged = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     ours = (server.config.folder / "tls" / "ca.pem").read_bytes()
     chain = forged + (kit / "certificate.pem").read_bytes()
-    return asked(server, grpc.ssl_channel_credentials(ours, (kit / "private_key.pem").read_bytes(), chain))
+    return asked(
+        server, grpc.ssl_channel_credentials(ours, (kit / "private_key.pem").read_bytes(), chain)
+    )
 
 
 def identity_in_headers(server: Server) -> grpc.StatusCode:
-    """Says it is somebody else wherever a careless server would look; what it gets are its own audience's files."""
-    claims = tuple((key, "tipstaff://provider/rail/riverside-rail") for key in ("peer_uri", "x-forwarded-client-cert", "x-provider"))
+    """Says it is somebody else wherever a careless server would look; what it gets are its own
+    audience's files.
+    """
+    claims = tuple(
+        (key, "tipstaff://provider/rail/riverside-rail")
+        for key in ("peer_uri", "x-forwarded-client-cert", "x-provider")
+    )
     with server.channel(RIVAL) as channel:
         got = metadata(channel, metadata=claims)
     assert b'"view":"aviation"' in got.replace(b" ", b"")
@@ -214,15 +260,21 @@ def oversized_message(server: Server) -> grpc.StatusCode:
 
 
 def oversized_metadata(server: Server) -> grpc.StatusCode:
-    return asked(server, RIVAL, metadata=tuple((f"x-{number}", "a" * 1_000) for number in range(40)))
+    return asked(
+        server, RIVAL, metadata=tuple((f"x-{number}", "a" * 1_000) for number in range(40))
+    )
 
 
 def a_crowd_of_streams_on_one_connection(server: Server) -> grpc.StatusCode:
     """More than a connection may carry: the rest waits at the client, whose deadline it is."""
     with server.channel(RIVAL) as channel:
-        streams = [watching(channel) for _ in range(server.config.server.max_streams_per_connection)]
+        streams = [
+            watching(channel) for _ in range(server.config.server.max_streams_per_connection)
+        ]
         try:
-            Watch(channel).GetMetadata(distribution_pb2.GetMetadataRequest(name="timestamp.json"), timeout=0.5)
+            Watch(channel).GetMetadata(
+                distribution_pb2.GetMetadataRequest(name="timestamp.json"), timeout=0.5
+            )
         except grpc.RpcError as error:
             assert asked(server, RIVAL) is grpc.StatusCode.OK
             return error.code()
@@ -239,13 +291,17 @@ def reflection(server: Server) -> grpc.StatusCode:
 
 
 def flood_of_calls(server: Server) -> grpc.StatusCode:
-    """More calls than the bucket holds: refused with advice, which is enough; the rest of the world is served."""
+    """More calls than the bucket holds: refused with advice, which is enough; the rest of the world
+    is served.
+    """
     with server.channel("providers/flooding") as channel:
         request = distribution_pb2.GetMetadataRequest(name="timestamp.json")
         limits = server.config.limits
         for _ in range(40):
             calls = [Watch(channel).GetMetadata.future(request, timeout=SECONDS) for _ in range(90)]
-            refused = [error for call in calls if isinstance(error := call.exception(), grpc.RpcError)]
+            refused = [
+                error for call in calls if isinstance(error := call.exception(), grpc.RpcError)
+            ]
             if refused:
                 break
         first = refused[0]
@@ -297,7 +353,9 @@ def foreign_revocation_list(server: Server) -> grpc.StatusCode:
     """A list that somebody else signed does not lock anybody out."""
     file = server.config.folder / "tls" / "ca.crl"
     ours = file.read_bytes()
-    serial = x509.load_pem_x509_certificate((server.kit("forged") / "certificate.pem").read_bytes()).serial_number
+    serial = x509.load_pem_x509_certificate(
+        (server.kit("forged") / "certificate.pem").read_bytes()
+    ).serial_number
     write_atomic(file, Tls().authority.revocation_list({serial: datetime.now(UTC)}, 99))
     time.sleep(1.5)
     code = asked(server, "providers/forged")
@@ -324,11 +382,19 @@ ATTACKS = [
     Attack("provider A posing as B: in headers", identity_in_headers, NONE),
     Attack("provider A posing as B: a certificate signed with its own", leaf_as_authority, GONE),
     Attack("provider A posing as B: two identities in one certificate", two_identities, REFUSED),
-    Attack("provider in another audience than the registry's", another_audience_in_the_certificate, DENIED),
+    Attack(
+        "provider in another audience than the registry's",
+        another_audience_in_the_certificate,
+        DENIED,
+    ),
     Attack("provider that nobody registered", provider_nobody_registered, DENIED),
     Attack("oversized message", oversized_message, BUSY),
     Attack("oversized metadata", oversized_metadata, BUSY),
-    Attack("more streams than a connection may carry", a_crowd_of_streams_on_one_connection, grpc.StatusCode.DEADLINE_EXCEEDED),
+    Attack(
+        "more streams than a connection may carry",
+        a_crowd_of_streams_on_one_connection,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    ),
     Attack("reflection", reflection, grpc.StatusCode.UNIMPLEMENTED),
     Attack("flood of calls", flood_of_calls, BUSY),
 ]
@@ -340,10 +406,14 @@ def test_attack_ends_as_its_row_says_and_others_are_served(server: Server, attac
     assert asked(server, HONEST) is grpc.StatusCode.OK
 
 
-async def watched(server: Server, folder: Path, enforced: distribution_pb2.StateVersion) -> distribution_pb2.WatchResponse:
+async def watched(
+    server: Server, folder: Path, enforced: distribution_pb2.StateVersion
+) -> distribution_pb2.WatchResponse:
     """One client: its own connection, its first message."""
     options = [("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.secure_channel(server.address, server.credentials(folder), options=options) as channel:
+    async with grpc.aio.secure_channel(
+        server.address, server.credentials(folder), options=options
+    ) as channel:
         call = Watch(channel).Watch(distribution_pb2.WatchRequest(enforced=enforced), timeout=180)
         async for message in call:
             call.cancel()
@@ -352,10 +422,17 @@ async def watched(server: Server, folder: Path, enforced: distribution_pb2.State
 
 
 def test_thousand_clients_that_reconnect_at_once(server: Server) -> None:
-    """Without any jitter, as after an outage at worst: each gets what it lacks, and those who lack nothing get no files."""
+    """Without any jitter, as after an outage at worst: each gets what it lacks, and those who lack
+    nothing get no files.
+    """
 
-    async def crowd(enforced: distribution_pb2.StateVersion) -> list[distribution_pb2.WatchResponse]:
-        folders = [server.config.folder / "providers" / f"crowd-{number % CROWD_PROVIDERS}" for number in range(CROWD)]
+    async def crowd(
+        enforced: distribution_pb2.StateVersion,
+    ) -> list[distribution_pb2.WatchResponse]:
+        folders = [
+            server.config.folder / "providers" / f"crowd-{number % CROWD_PROVIDERS}"
+            for number in range(CROWD)
+        ]
         return await asyncio.gather(*(watched(server, folder, enforced) for folder in folders))
 
     first = asyncio.run(crowd(distribution_pb2.StateVersion()))
@@ -375,9 +452,14 @@ class Loud:
 
     def message(self) -> Message:
         self.sent += 1
-        bundle = distribution_pb2.Bundle(metadata=[distribution_pb2.MetadataFile(name="x", content=bytes(1 << 20))])
+        bundle = distribution_pb2.Bundle(
+            metadata=[distribution_pb2.MetadataFile(name="x", content=bytes(1 << 20))]
+        )
         current = distribution_pb2.StateVersion(timestamp=self.sent)
-        return Message(self.sent, distribution_pb2.WatchResponse(current=current, bundle=bundle).SerializeToString())
+        return Message(
+            self.sent,
+            distribution_pb2.WatchResponse(current=current, bundle=bundle).SerializeToString(),
+        )
 
     def opening(self, enforced: distribution_pb2.StateVersion) -> Message:
         return self.message()
@@ -386,9 +468,14 @@ class Loud:
         return b""
 
 
-@pytest.mark.parametrize(("length", "stall"), [(4, 600.0), (1_000, 2.0)], ids=["by its queue", "by its silence"])
+@pytest.mark.parametrize(
+    ("length", "stall"), [(4, 600.0), (1_000, 2.0)], ids=["by its queue", "by its silence"]
+)
 def test_stalled_reader_is_dropped_and_the_others_miss_nothing(length: int, stall: float) -> None:
-    """It opens a watch and reads nothing. Its queue is bounded, and so is its silence; it is dropped, and it holds up nobody."""
+    """It opens a watch and reads nothing.
+
+    Its queue is bounded, and so is its silence; it is dropped, and it holds up nobody.
+    """
     tls, rounds = Tls(), 24
     feed = Loud(Broadcaster(queue_length=length))
 
@@ -406,8 +493,16 @@ def test_stalled_reader_is_dropped_and_the_others_miss_nothing(length: int, stal
 
     async def main() -> tuple[int, str]:
         gate = Gate(stall_seconds=stall)
-        parts: Any = {"repository": None, "epochs": None, "remedies": None, "feeds": {"aviation": feed}, "acknowledge": nothing}
-        service = DistributionService(**parts, limits=CallerLimits(LimitsSection()), heartbeat_seconds=60)
+        parts: Any = {
+            "repository": None,
+            "epochs": None,
+            "remedies": None,
+            "feeds": {"aviation": feed},
+            "acknowledge": nothing,
+        }
+        service = DistributionService(
+            **parts, limits=CallerLimits(LimitsSection()), heartbeat_seconds=60
+        )
         running = grpc.aio.server(interceptors=[gate])
         distribution_pb2_grpc.add_DistributionServiceServicer_to_server(service, running)
         port = running.add_secure_port("127.0.0.1:0", tls.server())
@@ -415,8 +510,12 @@ def test_stalled_reader_is_dropped_and_the_others_miss_nothing(length: int, stal
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
         target, request = f"localhost:{port}", distribution_pb2.WatchRequest()
         async with (
-            grpc.aio.secure_channel(target, tls.client("tipstaff://provider/aviation/stalled"), options=options) as stalling,
-            grpc.aio.secure_channel(target, tls.client("tipstaff://provider/aviation/reading"), options=options) as reading,
+            grpc.aio.secure_channel(
+                target, tls.client("tipstaff://provider/aviation/stalled"), options=options
+            ) as stalling,
+            grpc.aio.secure_channel(
+                target, tls.client("tipstaff://provider/aviation/reading"), options=options
+            ) as reading,
         ):
             stalled = Watch(stalling).Watch(request)
             await stalled.initial_metadata()
@@ -448,13 +547,20 @@ def test_stalled_reader_is_dropped_and_the_others_miss_nothing(length: int, stal
 
 
 def test_server_restored_from_an_old_backup(tmp_path: Path) -> None:
-    """The client keeps its newer state, answers from it, and says that what the server offers is older."""
-    config = make(tmp_path / "operator", providers=["aviation/skyline-air"], listen=f"127.0.0.1:{free_port()}")
+    """The client keeps its newer state, answers from it, and says that what the server offers is
+    older.
+    """
+    config = make(
+        tmp_path / "operator", providers=["aviation/skyline-air"], listen=f"127.0.0.1:{free_port()}"
+    )
     with Runtime(config) as runtime:
         (restriction,) = enter(runtime.registry, [entry(0)])
     publish(config, "aviation")
     kept = ("registry.db", "repository")
-    with serving(config) as running, Screener.open(running.kit("skyline-air") / "tipstaff.toml", background=False) as screener:
+    with (
+        serving(config) as running,
+        Screener.open(running.kit("skyline-air") / "tipstaff.toml", background=False) as screener,
+    ):
 
         def verdict() -> Verdict:
             return screener.check(resident_id(0), name=name_of(0), measure=MEASURES[0]).verdict
@@ -464,7 +570,9 @@ def test_server_restored_from_an_old_backup(tmp_path: Path) -> None:
         shutil.copytree(config.folder / "repository", tmp_path / "backup" / "repository")
         shutil.copy2(config.folder / "registry.db", tmp_path / "backup" / "registry.db")
         with running.channel("authorities/court") as channel:
-            request = registry_pb2.EndRestrictionRequest(restriction_id=restriction, kind=registry_pb2.END_KIND_RELEASE, reason="performed")
+            request = registry_pb2.EndRestrictionRequest(
+                restriction_id=restriction, kind=registry_pb2.END_KIND_RELEASE, reason="performed"
+            )
             registry_pb2_grpc.RegistryServiceStub(channel).EndRestriction(request, timeout=SECONDS)
         deadline = time.monotonic() + SECONDS
         while verdict() is not Verdict.CLEAR:

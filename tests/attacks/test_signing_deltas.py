@@ -1,4 +1,6 @@
-"""What can go wrong on the way over deltas, and what may be tried with them. The reader always ends with the signed artefact, or as it was.
+"""What can go wrong on the way over deltas, and what may be tried with them.
+
+The reader always ends with the signed artefact, or as it was.
 
 Here a delta is what has to be appended; what deltas are is none of signing's business.
 """
@@ -12,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.support.signing import Altered, Deployment, FaultyDisk, KilledError, contents, forge, resign
+from tests.support.signing import (
+    Altered,
+    Deployment,
+    FaultyDisk,
+    KilledError,
+    contents,
+    forge,
+    resign,
+)
 from tipstaff_signing import (
     Delta,
     IncompleteBundleError,
@@ -46,7 +56,12 @@ def version(number: int) -> bytes:
 
 def step(start: int, end: int, **changes: str) -> tuple[bytes, Delta]:
     """An honest delta, or with a lie in it."""
-    fields = {"target": FILTER, "base": sha256(version(start)), "result": sha256(version(end)), **changes}
+    fields = {
+        "target": FILTER,
+        "base": sha256(version(start)),
+        "result": sha256(version(end)),
+        **changes,
+    }
     return version(end)[len(version(start)) :], Delta(**fields)
 
 
@@ -57,19 +72,26 @@ def append(path: str, base: Path, deltas: Sequence[Path]) -> Iterator[bytes]:
         yield delta.read_bytes()
 
 
-def publish(deployment: Deployment, content: bytes, deltas: Iterable[tuple[bytes, Delta]] = ()) -> None:
+def publish(
+    deployment: Deployment, content: bytes, deltas: Iterable[tuple[bytes, Delta]] = ()
+) -> None:
     """A listing with deltas, signed by both keys."""
     source = deployment.folder / "built"
     source.mkdir(exist_ok=True)
     named = {f"{FILTER}-from-{number}": delta for number, delta in enumerate(deltas)}
     artefacts = {}
-    for path, data in {FILTER: content, **{path: data for path, (data, _) in named.items()}}.items():
+    for path, data in {
+        FILTER: content,
+        **{path: data for path, (data, _) in named.items()},
+    }.items():
         file = source / path.rpartition("/")[2]
         file.write_bytes(data)
         artefacts[path] = file
     described = {path: delta for path, (_, delta) in named.items()}
     keys = deployment.keys
-    proposal = deployment.repository.propose_listing("aviation", artefacts, keys.signer("listing-aviation-builder"), deltas=described)
+    proposal = deployment.repository.propose_listing(
+        "aviation", artefacts, keys.signer("listing-aviation-builder"), deltas=described
+    )
     assert dict(proposal.deltas) == described
     proposal = deployment.repository.sign_off(proposal, keys.signer("listing-aviation-signoff"))
     deployment.repository.publish_listing(proposal, *deployment.online)
@@ -143,7 +165,9 @@ class Case(NamedTuple):
     name: str
     deltas: list[tuple[bytes, Delta]]
     fetched: list[str]  # "" is the whole artefact, a number a delta
-    transit: Callable[[Iterator[bytes]], Iterator[bytes]] | None = None  # what happens to deltas on the way
+    transit: Callable[[Iterator[bytes]], Iterator[bytes]] | None = (
+        None  # what happens to deltas on the way
+    )
     assemble: Callable[..., Iterable[bytes]] = append
     limits: Limits = Limits()
     to: int = 2
@@ -153,20 +177,36 @@ other = sha256(b"never published")
 CHAIN = [step(1, 2), step(2, 3), step(3, 4)]
 CASES = [
     Case("one delta", [step(1, 2)], ["0"]),
-    Case("a chain, although its order in the metadata is another", CHAIN[::-1], ["2", "1", "0"], to=4),
+    Case(
+        "a chain, although its order in the metadata is another", CHAIN[::-1], ["2", "1", "0"], to=4
+    ),
     Case("the shorter of two ways", [*CHAIN, (b"lie", step(1, 4)[1])], ["3", ""], to=4),
     Case("one step of a chain, for who holds the one before", [step(3, 4), step(1, 2)], ["1"]),
     Case("no delta", [], [""]),
     Case("a delta from something that is not held", [step(1, 2, base=other)], [""]),
-    Case("deltas in a circle", [step(1, 2, base=other), step(1, 2, base=sha256(version(2)), result=other)], [""]),
+    Case(
+        "deltas in a circle",
+        [step(1, 2, base=other), step(1, 2, base=sha256(version(2)), result=other)],
+        [""],
+    ),
     Case("a gap in the chain", [CHAIN[0], CHAIN[2]], [""], to=4),
     Case("a chain that is too long", CHAIN, [""], limits=Limits(delta_chain=2), to=4),
-    Case("a chain that is as long as allowed", CHAIN, ["0", "1", "2"], limits=Limits(delta_chain=3), to=4),
+    Case(
+        "a chain that is as long as allowed",
+        CHAIN,
+        ["0", "1", "2"],
+        limits=Limits(delta_chain=3),
+        to=4,
+    ),
     Case("deltas larger than the whole", [(bytes(1008), step(1, 2)[1])], [""]),
     Case("a delta that leads elsewhere", [(b" and ten", step(1, 2)[1])], ["0", ""]),
     Case("a delta that is longer than what it makes", [(bytes(500), step(1, 2)[1])], ["0", ""]),
     Case("an empty delta", [(b"", step(1, 2)[1])], [""]),
-    Case("a delta for another base under this base's name", [(step(2, 3)[0], step(1, 2)[1])], ["0", ""]),
+    Case(
+        "a delta for another base under this base's name",
+        [(step(2, 3)[0], step(1, 2)[1])],
+        ["0", ""],
+    ),
     Case("endless in transit", [step(1, 2)], ["0", ""], endless),
     Case("truncated in transit", [step(1, 2)], ["0", ""], truncated),
     Case("altered in transit", [step(1, 2)], ["0", ""], altered),
@@ -190,7 +230,9 @@ def test_the_signed_artefact_is_what_comes_of_it(deployment: Deployment, case: C
     state = reader.refresh(source)
     assert filter_of(state) == version(case.to)
     assert fetched(source) == [f"filter-from-{name}" if name else "filter" for name in case.fetched]
-    assert list(state.roles["listing-aviation"].targets) == [FILTER], "deltas are not artefacts of the state"
+    assert list(state.roles["listing-aviation"].targets) == [FILTER], (
+        "deltas are not artefacts of the state"
+    )
     assert reader.load() == deployment.reader().load() == state
     assert not list((deployment.folder / "state" / "cache" / "partial").iterdir())
     again = Altered(deployment.fetcher())
@@ -198,7 +240,9 @@ def test_the_signed_artefact_is_what_comes_of_it(deployment: Deployment, case: C
     assert not fetched(again)
 
 
-def test_when_the_whole_cannot_be_had_either_the_version_before_stays(deployment: Deployment) -> None:
+def test_when_the_whole_cannot_be_had_either_the_version_before_stays(
+    deployment: Deployment,
+) -> None:
     def deliver(path: str, offset: int, honest: Iterator[bytes]) -> Iterator[bytes]:
         return altered(honest) if path.endswith(".filter") else honest
 
@@ -263,7 +307,9 @@ MALFORMED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "not an object": lambda delta: "filter",
     "null": lambda delta: None,
     "a list": list,
-    "a field missing": lambda delta: {name: value for name, value in delta.items() if name != "base"},
+    "a field missing": lambda delta: {
+        name: value for name, value in delta.items() if name != "base"
+    },
     "a field more": lambda delta: {**delta, "size": 7},
     "a number for a hash": lambda delta: {**delta, "base": 7},
     "an object for a path": lambda delta: {**delta, "target": {}},
@@ -284,7 +330,9 @@ def test_metadata_with_a_malformed_delta_are_refused(deployment: Deployment, cas
     reader = deployment.reader(assemble=append)
     before = reader.load()
     data = deployment.metadata(deployment.current("listing-aviation")).read_bytes()
-    signers = [deployment.keys.signer(f"listing-aviation-{name}") for name in ("builder", "signoff")]
+    signers = [
+        deployment.keys.signer(f"listing-aviation-{name}") for name in ("builder", "signoff")
+    ]
     bad = resign(data, signers, tamper(MALFORMED[case]))
     with pytest.raises(MetadataFormatError):
         reader.refresh(Altered(deployment.fetcher(), forge(deployment, {"listing-aviation": bad})))
@@ -301,18 +349,25 @@ def test_the_relief_key_cannot_offer_deltas_for_a_listing(deployment: Deployment
     data = deployment.metadata(deployment.current("relief-aviation")).read_bytes()
     bad = resign(data, [deployment.keys.signer("relief-aviation")], renew)
     with pytest.raises(MetadataFormatError, match="no artefact of relief-aviation"):
-        deployment.reader(assemble=append).refresh(Altered(deployment.fetcher(), forge(deployment, {"relief-aviation": bad})))
+        deployment.reader(assemble=append).refresh(
+            Altered(deployment.fetcher(), forge(deployment, {"relief-aviation": bad}))
+        )
 
 
 @pytest.mark.parametrize(
     ("delta", "match"),
     [
-        (Delta("listing/aviation/pack", sha256(b"1"), sha256(b"2")), "no artefact of listing-aviation"),
+        (
+            Delta("listing/aviation/pack", sha256(b"1"), sha256(b"2")),
+            "no artefact of listing-aviation",
+        ),
         (Delta(FILTER, "1", sha256(b"2")), "not well-formed"),
         (Delta(FILTER, sha256(b"2"), sha256(b"2")), "not well-formed"),
     ],
 )
-def test_what_no_reader_would_take_is_not_proposed(deployment: Deployment, delta: Delta, match: str) -> None:
+def test_what_no_reader_would_take_is_not_proposed(
+    deployment: Deployment, delta: Delta, match: str
+) -> None:
     with pytest.raises(RepositoryError, match=match):
         publish(deployment, version(2), [(b" and two", delta)])
 
@@ -321,22 +376,31 @@ def test_a_delta_needs_its_file(deployment: Deployment, tmp_path: Path) -> None:
     (tmp_path / "filter").write_bytes(version(2))
     signer = deployment.keys.signer("listing-aviation-builder")
     with pytest.raises(RepositoryError, match="give its file"):
-        deployment.repository.propose_listing("aviation", {FILTER: tmp_path / "filter"}, signer, deltas={f"{FILTER}-x": step(1, 2)[1]})
+        deployment.repository.propose_listing(
+            "aviation", {FILTER: tmp_path / "filter"}, signer, deltas={f"{FILTER}-x": step(1, 2)[1]}
+        )
 
 
 def test_a_push_carries_the_delta_instead_of_the_whole(deployment: Deployment) -> None:
     held = deployment.repository.versions("aviation")
     publish(deployment, version(3), [step(1, 2), step(2, 3)])
     metadata, artefacts = deployment.repository.bundle_files("aviation", held, 100)
-    assert sorted(path.partition(".")[2] for path in artefacts) == ["filter-from-0", "filter-from-1"]
+    assert sorted(path.partition(".")[2] for path in artefacts) == [
+        "filter-from-0",
+        "filter-from-1",
+    ]
     assert filter_of(deployment.reader(assemble=append).apply(metadata, artefacts)) == version(3)
     assert not deployment.repository.bundle_files("aviation", held, 10)[1], "too large to be pushed"
     everything = deployment.repository.bundle_files("aviation", None, 2000)[1]
-    assert sorted(path.rpartition(".")[2] for path in everything) == ["catalogue", "filter"], "who holds nothing has no use for deltas"
+    assert sorted(path.rpartition(".")[2] for path in everything) == ["catalogue", "filter"], (
+        "who holds nothing has no use for deltas"
+    )
 
 
 @pytest.mark.parametrize("assemble", [failing, never_ending, None])
-def test_a_pushed_delta_that_does_not_work_asks_for_a_refresh(deployment: Deployment, assemble: Callable[..., Any] | None) -> None:
+def test_a_pushed_delta_that_does_not_work_asks_for_a_refresh(
+    deployment: Deployment, assemble: Callable[..., Any] | None
+) -> None:
     held = deployment.repository.versions("aviation")
     publish(deployment, version(2), [step(1, 2)])
     reader = deployment.reader(assemble=assemble)
@@ -348,7 +412,9 @@ def test_a_pushed_delta_that_does_not_work_asks_for_a_refresh(deployment: Deploy
 
 
 @pytest.mark.parametrize("mode", ["kill", "full", "eio"])
-def test_a_fault_at_every_step_leaves_one_version_or_the_other(deployment: Deployment, tmp_path: Path, mode: str) -> None:
+def test_a_fault_at_every_step_leaves_one_version_or_the_other(
+    deployment: Deployment, tmp_path: Path, mode: str
+) -> None:
     publish(deployment, version(3), [step(1, 2), step(2, 3)])
     at, outcomes, fired = 0, set(), True
     while fired:
@@ -367,11 +433,15 @@ def test_a_fault_at_every_step_leaves_one_version_or_the_other(deployment: Deplo
         outcomes.add(found)
         source = Altered(deployment.fetcher())
         assert filter_of(reader_at(deployment, state).refresh(source)) == version(3)
-        assert "filter" not in fetched(source) or mode == "full", "what was interrupted goes on over deltas"
+        assert "filter" not in fetched(source) or mode == "full", (
+            "what was interrupted goes on over deltas"
+        )
         assert not list((state / "cache" / "partial").iterdir())
         shutil.rmtree(state)
     assert outcomes == {version(1), version(3)}
 
 
 def reader_at(deployment: Deployment, state: Path, **options: Any) -> Reader:
-    return deployment.reader(str(state), assemble=append, limits=Limits(retention=Limits().retention * 0), **options)
+    return deployment.reader(
+        str(state), assemble=append, limits=Limits(retention=Limits().retention * 0), **options
+    )

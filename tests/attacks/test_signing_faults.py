@@ -1,4 +1,6 @@
-"""The disk fills, fails, or the process is killed, at every single step: what was there stays usable, and the next attempt succeeds."""
+"""The disk fills, fails, or the process is killed, at every single step: what was there stays
+usable, and the next attempt succeeds.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,12 @@ def attempt(act: Callable[[FaultyDisk], object], mode: str, at: int) -> bool:
     return disk.fired
 
 
-@pytest.mark.parametrize(("by", "mode"), [*(("refresh", mode) for mode in MODES), ("bundle", "kill"), ("bundle", "full")])
-def test_reader_survives_a_fault_at_every_step(built: Deployment, tmp_path: Path, mode: str, by: str) -> None:
+@pytest.mark.parametrize(
+    ("by", "mode"), [*(("refresh", mode) for mode in MODES), ("bundle", "kill"), ("bundle", "full")]
+)
+def test_reader_survives_a_fault_at_every_step(
+    built: Deployment, tmp_path: Path, mode: str, by: str
+) -> None:
     bundle = built.repository.bundle_files("aviation", Versions(0, 0, 0, 0), 1 << 20)
     old, new = built.reader().load(), built.reader("other").refresh(built.fetcher())
     wanted = [contents(old), contents(new)]
@@ -77,7 +83,11 @@ def test_reader_survives_a_fault_at_every_step(built: Deployment, tmp_path: Path
         outcomes.add(found == wanted[1])
         assert contents(built.reader(str(state)).refresh(built.fetcher())) == wanted[1]
         assert built.reader(str(state)).load() is not None
-        litter = [path for path in state.rglob("*") if path.name.endswith(".new") or path.name == "work" or path.parent.name == "partial"]
+        litter = [
+            path
+            for path in state.rglob("*")
+            if path.name.endswith(".new") or path.name == "work" or path.parent.name == "partial"
+        ]
         assert not litter
         shutil.rmtree(state)
     assert outcomes == {False, True}
@@ -88,10 +98,19 @@ def test_first_refresh_survives_a_kill_at_every_step(built: Deployment, tmp_path
     while fired:
         at += 3
         state = str(tmp_path / str(at))
-        fired = attempt(lambda disk: built.reader(state, disk=disk).refresh(built.fetcher()), "kill", at)  # noqa: B023  called at once
+        fired = attempt(
+            lambda disk: built.reader(state, disk=disk).refresh(  # noqa: B023  called at once
+                built.fetcher()
+            ),
+            "kill",
+            at,
+        )
         found = contents(built.reader(state).load())
         assert found is None or found["relief/aviation/1-9"] == b"relief 2"
-        assert contents(built.reader(state).refresh(built.fetcher()))["relief/aviation/1-9"] == b"relief 2"
+        assert (
+            contents(built.reader(state).refresh(built.fetcher()))["relief/aviation/1-9"]
+            == b"relief 2"
+        )
 
 
 def relief(deployment: Deployment) -> object:
@@ -121,7 +140,9 @@ def catalogue(deployment: Deployment) -> object:
 def test_repository_survives_a_fault_at_every_step(
     built: Deployment, tmp_path: Path, act: Callable[[Deployment], object], mode: str, stride: int
 ) -> None:
-    wanted = {"relief": b"relief 3", "listing": b"filter 3", "catalogue": b"catalogue 3"}[act.__name__]
+    wanted = {"relief": b"relief 3", "listing": b"filter 3", "catalogue": b"catalogue 3"}[
+        act.__name__
+    ]
     before = built.reader("before").refresh(built.fetcher())
     at, outcomes, fired = 0, set(), True
     while fired:
@@ -157,16 +178,27 @@ def test_founding_a_repository_is_all_or_nothing(built: Deployment, tmp_path: Pa
             path = tmp_path / f"{mode}{at}"
 
             def found(disk: FaultyDisk, path: Path = path) -> object:
-                return Repository.create(path, built.keys, audiences=["rail"], catalogue=b"c", clock=built.clock, disk=disk)
+                return Repository.create(
+                    path,
+                    built.keys,
+                    audiences=["rail"],
+                    catalogue=b"c",
+                    clock=built.clock,
+                    disk=disk,
+                )
 
             fired = attempt(found, mode, at)
             if not path.exists():
-                Repository.create(path, built.keys, audiences=["rail"], catalogue=b"c", clock=built.clock)
+                Repository.create(
+                    path, built.keys, audiences=["rail"], catalogue=b"c", clock=built.clock
+                )
             assert Repository(path).versions("rail") == Versions(1, 1, 1, 1, 1, 1)
             at += stride
 
 
-def test_full_disk_in_the_private_copy_is_a_storage_error(built: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_in_the_private_copy_is_a_storage_error(
+    built: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """python-tuf's own writes."""
     before = contents(built.reader().load())
 
@@ -201,7 +233,8 @@ print(state.timestamp_version, flush=True)
 
 def worker(deployment: Deployment, state: Path, rounds: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        # By folder, not as tests.support: an installed package may bring a top-level "tests" of its own.
+        # By folder, not as tests.support: an installed package may bring a top-level "tests" of its
+        # own.
         [sys.executable, "-c", WORKER, str(deployment.folder), str(state), str(rounds)],
         cwd=ROOT / "tests" / "support",
         stdout=subprocess.PIPE,
@@ -223,10 +256,15 @@ def test_killed_process_leaves_a_state_that_opens(built: Deployment, tmp_path: P
         assert process.returncode == -signal.SIGKILL
         found = contents(built.reader(str(state)).load())
         assert found is None or found["relief/aviation/1-9"] in {b"relief 1", b"relief 2"}
-        assert contents(built.reader(str(state)).refresh(built.fetcher()))["relief/aviation/1-9"] == b"relief 2"
+        assert (
+            contents(built.reader(str(state)).refresh(built.fetcher()))["relief/aviation/1-9"]
+            == b"relief 2"
+        )
 
 
-def test_two_processes_and_an_opening_third_share_a_state(built: Deployment, tmp_path: Path) -> None:
+def test_two_processes_and_an_opening_third_share_a_state(
+    built: Deployment, tmp_path: Path
+) -> None:
     state = tmp_path / "shared"
     newest = built.reader("newest").refresh(built.fetcher())
     processes = [worker(built, state, 15) for _ in range(2)]
@@ -258,7 +296,9 @@ print(child, flush=True)
 time.sleep(30)
 """
     path = tmp_path / "lock"
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         try:

@@ -1,6 +1,9 @@
-"""What somebody between provider and operator, or a thief of some keys, can try on a reader. Each row is an attack and its outcome.
+"""What somebody between provider and operator, or a thief of some keys, can try on a reader.
 
-Every row starts from a reader in good order, and afterwards: the version in force is the one before, and an honest refresh works again.
+Each row is an attack and its outcome.
+
+Every row starts from a reader in good order, and afterwards: the version in force is the one
+before, and an honest refresh works again.
 """
 
 from __future__ import annotations
@@ -65,14 +68,23 @@ def read(deployment: Deployment, role: str) -> bytes:
 
 
 def later(deployment: Deployment) -> None:
-    """Something newer is published after the reader's last refresh, so that there is something to attack."""
+    """Something newer is published after the reader's last refresh, so that there is something to
+    attack.
+    """
     deployment.clock.move(minutes=1)
     deployment.listing(b"filter 2")
     deployment.relief(b"relief 2")
 
 
-def changed(deployment: Deployment, role: str, signers: list[str], change: Callable[[Any], None] = lambda signed: None) -> Fetcher:
-    """A role's metadata changed and signed by these keys, under a snapshot and timestamp that name it."""
+def changed(
+    deployment: Deployment,
+    role: str,
+    signers: list[str],
+    change: Callable[[Any], None] = lambda signed: None,
+) -> Fetcher:
+    """A role's metadata changed and signed by these keys, under a snapshot and timestamp that name
+    it.
+    """
 
     def renew(signed: Any) -> None:
         signed.version += 1
@@ -86,7 +98,10 @@ def lower(role: str) -> Callable[[Deployment], Fetcher]:
     """A newer snapshot, genuinely signed, that names version 1 of a role."""
 
     def source(deployment: Deployment) -> Fetcher:
-        return served(deployment, forge(deployment, {role: deployment.metadata(f"1.{role}.json").read_bytes()}))
+        return served(
+            deployment,
+            forge(deployment, {role: deployment.metadata(f"1.{role}.json").read_bytes()}),
+        )
 
     return source
 
@@ -99,7 +114,13 @@ def old_snapshot(deployment: Deployment) -> Fetcher:
 
     return served(
         deployment,
-        {"timestamp.json": resign(deployment.metadata("timestamp.json").read_bytes(), [deployment.keys.signer("timestamp")], point_back)},
+        {
+            "timestamp.json": resign(
+                deployment.metadata("timestamp.json").read_bytes(),
+                [deployment.keys.signer("timestamp")],
+                point_back,
+            )
+        },
     )
 
 
@@ -126,17 +147,28 @@ def signed_by_stranger(role: str) -> Callable[[Deployment], Fetcher]:
         def renew(signed: Any) -> None:
             signed.version += 1
 
-        return served(deployment, forge(deployment, {role: resign(read(deployment, role), [stranger(), stranger()], renew)}))
+        return served(
+            deployment,
+            forge(
+                deployment, {role: resign(read(deployment, role), [stranger(), stranger()], renew)}
+            ),
+        )
 
     return source
 
 
-def artefact(deliver: Callable[[Iterator[bytes]], Iterator[bytes]]) -> Callable[[Deployment], Fetcher]:
+def artefact(
+    deliver: Callable[[Iterator[bytes]], Iterator[bytes]],
+) -> Callable[[Deployment], Fetcher]:
     """The new filter is delivered otherwise; everything else is honest."""
 
     def source(deployment: Deployment) -> Fetcher:
         later(deployment)
-        return Altered(deployment.fetcher(), {}, lambda path, offset, honest: deliver(honest) if path.endswith(".filter") else honest)
+        return Altered(
+            deployment.fetcher(),
+            {},
+            lambda path, offset, honest: deliver(honest) if path.endswith(".filter") else honest,
+        )
 
     return source
 
@@ -159,7 +191,9 @@ def gone(honest: Iterator[bytes]) -> Iterator[bytes]:
 def foreign_snapshot(deployment: Deployment) -> Fetcher:
     files = forge(deployment, {})
     name = next(name for name in files if name.endswith("snapshot.json"))
-    return served(deployment, {**files, name: deployment.metadata("1.snapshot.json", "rail").read_bytes()})
+    return served(
+        deployment, {**files, name: deployment.metadata("1.snapshot.json", "rail").read_bytes()}
+    )
 
 
 def withheld(deployment: Deployment) -> Fetcher:
@@ -174,7 +208,11 @@ def builder_twice(deployment: Deployment) -> Fetcher:
         signed.version += 1
 
     metadata: Any = Metadata.from_bytes(
-        resign(read(deployment, "listing-aviation"), [deployment.keys.signer("listing-aviation-builder")], renew)
+        resign(
+            read(deployment, "listing-aviation"),
+            [deployment.keys.signer("listing-aviation-builder")],
+            renew,
+        )
     )
     other = deployment.keys.public("listing-aviation-signoff").keyid
     (signature,) = metadata.signatures.values()
@@ -188,7 +226,11 @@ def same_key_twice(deployment: Deployment) -> Fetcher:
     def renew(signed: Any) -> None:
         signed.version += 1
 
-    data = resign(read(deployment, "listing-aviation"), [deployment.keys.signer("listing-aviation-builder")], renew)
+    data = resign(
+        read(deployment, "listing-aviation"),
+        [deployment.keys.signer("listing-aviation-builder")],
+        renew,
+    )
     doubled = json.loads(data)
     doubled["signatures"] *= 2
     files = forge(deployment, {"listing-aviation": data})
@@ -197,14 +239,22 @@ def same_key_twice(deployment: Deployment) -> Fetcher:
 
 
 def next_root(
-    change: Callable[[Any], None] = lambda root: None, signers: tuple[str, ...] = ("root-1", "root-2")
+    change: Callable[[Any], None] = lambda root: None,
+    signers: tuple[str, ...] = ("root-1", "root-2"),
 ) -> Callable[[Deployment], Fetcher]:
     def source(deployment: Deployment) -> Fetcher:
         def renew(root: Any) -> None:
             root.version += 1
             change(root)
 
-        return served(deployment, {"2.root.json": resign(deployment.root, [deployment.keys.signer(name) for name in signers], renew)})
+        return served(
+            deployment,
+            {
+                "2.root.json": resign(
+                    deployment.root, [deployment.keys.signer(name) for name in signers], renew
+                )
+            },
+        )
 
     return source
 
@@ -227,7 +277,9 @@ def back(root: Any) -> None:
 
 
 def altered(role: str, old: bytes, new: bytes) -> Callable[[Deployment], Fetcher]:
-    """A newer version's file with some bytes changed on the way, under the signatures that it had. None is checked by hash before."""
+    """A newer version's file with some bytes changed on the way, under the signatures that it had.
+    None is checked by hash before.
+    """
 
     def source(deployment: Deployment) -> Fetcher:
         later(deployment)
@@ -260,7 +312,9 @@ def retargeted(path: str) -> Callable[[Any], None]:
 
 
 def takes_over_relief(signed: Any) -> None:
-    signed.delegations.roles["relief-aviation"] = DelegatedRole("relief-aviation", ["00"], 1, terminating=True, paths=["relief/aviation/*"])
+    signed.delegations.roles["relief-aviation"] = DelegatedRole(
+        "relief-aviation", ["00"], 1, terminating=True, paths=["relief/aviation/*"]
+    )
 
 
 def without_sha256(signed: Any) -> None:
@@ -285,7 +339,11 @@ def timestamp_says(change: Callable[[Any], None]) -> Callable[[Deployment], Fetc
             timestamp.version += 1
             change(timestamp)
 
-        data = resign(deployment.metadata("timestamp.json").read_bytes(), [deployment.keys.signer("timestamp")], renew)
+        data = resign(
+            deployment.metadata("timestamp.json").read_bytes(),
+            [deployment.keys.signer("timestamp")],
+            renew,
+        )
         return served(deployment, {"timestamp.json": data})
 
     return source
@@ -385,7 +443,9 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-def test_attack_is_refused_and_leaves_the_state_as_it_was(deployment: Deployment, attack: Attack) -> None:
+def test_attack_is_refused_and_leaves_the_state_as_it_was(
+    deployment: Deployment, attack: Attack
+) -> None:
     deployment.backup("old")
     deployment.relief(b"relief 1b")
     limits = WIDE if "nested" in attack.name or "digits" in attack.name else Limits()
@@ -442,7 +502,9 @@ def test_a_timestamp_seen_in_a_failed_update_is_a_floor(deployment: Deployment) 
     later(deployment)
     between = deployment.backup("between")
     later(deployment)
-    withheld = Altered(deployment.fetcher(), {deployment.current("snapshot"): UnavailableError("cut")})
+    withheld = Altered(
+        deployment.fetcher(), {deployment.current("snapshot"): UnavailableError("cut")}
+    )
     with pytest.raises(UnavailableError):
         reader.refresh(withheld)
     with pytest.raises(RollbackError):
@@ -472,7 +534,9 @@ def test_clock_set_back_is_noticed_online_and_offline(deployment: Deployment) ->
 
 
 def test_clock_set_forward_only_expires_and_set_right_all_is_well(deployment: Deployment) -> None:
-    """Nothing that the wrong clock did outlives it: neither the floor nor the state on disk has taken its time over."""
+    """Nothing that the wrong clock did outlives it: neither the floor nor the state on disk has
+    taken its time over.
+    """
     reader = deployment.reader()
     before = reader.refresh(deployment.fetcher())
     deployment.clock.move(days=400)
@@ -500,7 +564,10 @@ def test_slow_artefact_is_given_up_and_resumed_where_it_stopped(deployment: Depl
     source = Altered(deployment.fetcher(), {}, dripping)
     with pytest.raises(UnavailableError, match="took over"):
         reader.refresh(source)
-    assert contents(deployment.reader().refresh(source))["listing/aviation/filter"] == b"0123456789" * 10
+    assert (
+        contents(deployment.reader().refresh(source))["listing/aviation/filter"]
+        == b"0123456789" * 10
+    )
     assert any(not asked.endswith("@0") for asked in source.asked if ".filter@" in asked)
 
 
@@ -514,7 +581,9 @@ def test_damaged_beginning_of_a_resumed_artefact_is_fetched_again(deployment: De
 
     with pytest.raises(UnavailableError, match="broke off"):
         reader.refresh(Altered(deployment.fetcher(), {}, wrong_start))
-    assert contents(reader.refresh(deployment.fetcher()))["listing/aviation/filter"] == b"0123456789"
+    assert (
+        contents(reader.refresh(deployment.fetcher()))["listing/aviation/filter"] == b"0123456789"
+    )
 
 
 def test_pushed_bundle_is_held_to_the_same_rules(deployment: Deployment) -> None:

@@ -10,7 +10,14 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata
 
 from tests.support.signing import Altered, Deployment, contents, forge, resign
-from tipstaff_signing import KeyFolder, NotFoundError, RepositoryError, RollbackError, SignatureError, UnavailableError
+from tipstaff_signing import (
+    KeyFolder,
+    NotFoundError,
+    RepositoryError,
+    RollbackError,
+    SignatureError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,8 +42,15 @@ def replaced(deployment: Deployment, *names: str) -> KeyFolder:
     return KeyFolder(folder)
 
 
-def next_root(deployment: Deployment, keys: KeyFolder, *names: str, signers: tuple[str, ...] = ("root-1", "root-2")) -> bytes:
-    """The root after the current one, with the new folder's keys for these names, signed by root keys old and new."""
+def next_root(
+    deployment: Deployment,
+    keys: KeyFolder,
+    *names: str,
+    signers: tuple[str, ...] = ("root-1", "root-2"),
+) -> bytes:
+    """The root after the current one, with the new folder's keys for these names, signed by root
+    keys old and new.
+    """
     current: Any = Metadata.from_bytes(deployment.repository.root_bytes())
 
     def change(root: Any) -> None:
@@ -69,8 +83,15 @@ def test_reader_follows_a_root_rotated_twice_while_it_slept(deployment: Deployme
     assert state.root_version == 3
     assert contents(state)["relief/aviation/1-9"] == b"relief 2"
     assert deployment.reader().load() == state
-    assert deployment.reader("fresh").refresh(deployment.fetcher()).root_version == 3  # from the first root, as from an old kit
-    assert deployment.reader("newest", trusted_root=deployment.repository.root_bytes()).refresh(deployment.fetcher()).root_version == 3
+    assert (
+        deployment.reader("fresh").refresh(deployment.fetcher()).root_version == 3
+    )  # from the first root, as from an old kit
+    assert (
+        deployment.reader("newest", trusted_root=deployment.repository.root_bytes())
+        .refresh(deployment.fetcher())
+        .root_version
+        == 3
+    )
 
 
 def test_revoked_key_signs_in_vain(deployment: Deployment) -> None:
@@ -98,7 +119,10 @@ def test_withheld_root_does_not_bring_a_revoked_key_back(deployment: Deployment)
 
 
 def test_keys_of_an_older_root_do_not_lower_the_floor(deployment: Deployment) -> None:
-    """Root 2 changes the timestamp and snapshot keys. Whoever then shows root 1 again must not pass for a recovery."""
+    """Root 2 changes the timestamp and snapshot keys.
+
+    Whoever then shows root 1 again must not pass for a recovery.
+    """
     old = deployment.backup("before")
     reader = deployment.reader()
     rotate(deployment, "timestamp", "snapshot")
@@ -113,20 +137,28 @@ def test_keys_of_an_older_root_do_not_lower_the_floor(deployment: Deployment) ->
     assert reader.refresh(deployment.fetcher()) == newest
 
 
-def test_versions_seen_under_a_new_root_count_although_an_older_one_is_in_force(deployment: Deployment) -> None:
+def test_versions_seen_under_a_new_root_count_although_an_older_one_is_in_force(
+    deployment: Deployment,
+) -> None:
     reader = deployment.reader()
     reader.refresh(deployment.fetcher())
     rotate(deployment, "timestamp")
     between = deployment.backup("between")
     deployment.relief(b"relief 2")
     with pytest.raises(NotFoundError):
-        reader.refresh(Altered(deployment.fetcher(), {deployment.current("snapshot"): NotFoundError("withheld")}))
+        reader.refresh(
+            Altered(
+                deployment.fetcher(), {deployment.current("snapshot"): NotFoundError("withheld")}
+            )
+        )
     with pytest.raises(RollbackError):
         reader.refresh(between)
     assert reader.refresh(deployment.fetcher()).root_version == 2
 
 
-def test_root_learned_in_a_failed_update_is_kept_and_the_state_in_force_still_opens(deployment: Deployment) -> None:
+def test_root_learned_in_a_failed_update_is_kept_and_the_state_in_force_still_opens(
+    deployment: Deployment,
+) -> None:
     reader = deployment.reader()
     before = reader.refresh(deployment.fetcher())
     old = deployment.backup("before")
@@ -135,12 +167,16 @@ def test_root_learned_in_a_failed_update_is_kept_and_the_state_in_force_still_op
         reader.refresh(Altered(deployment.fetcher(), {"timestamp.json": UnavailableError("cut")}))
     assert reader.load() == before
     with pytest.raises(SignatureError):
-        reader.refresh(old)  # root 2 is known now: what root 1's key signs is refused, although 2.root.json is withheld
+        reader.refresh(
+            old
+        )  # root 2 is known now: what root 1's key signs is refused, although 2.root.json is withheld
     assert reader.refresh(deployment.fetcher()).root_version == 2
 
 
 @pytest.mark.parametrize("wiped", [False, True], ids=["cache kept", "cache wiped"])
-def test_recovery_after_a_thief_ran_the_version_numbers_up(deployment: Deployment, wiped: bool) -> None:
+def test_recovery_after_a_thief_ran_the_version_numbers_up(
+    deployment: Deployment, wiped: bool
+) -> None:
     def far(snapshot: Any) -> None:
         snapshot.version = 1_000_000
 
@@ -156,7 +192,12 @@ def test_recovery_after_a_thief_ran_the_version_numbers_up(deployment: Deploymen
         reader.refresh(deployment.fetcher())
     rotate(deployment, "timestamp", "snapshot")
     with pytest.raises(NotFoundError):
-        reader.refresh(Altered(deployment.fetcher(), {deployment.current("snapshot"): NotFoundError("not yet on this mirror")}))
+        reader.refresh(
+            Altered(
+                deployment.fetcher(),
+                {deployment.current("snapshot"): NotFoundError("not yet on this mirror")},
+            )
+        )
     recovered = reader.refresh(deployment.fetcher())
     assert recovered.snapshot_version < 1_000_000
     assert deployment.reader().load() == recovered
@@ -166,10 +207,14 @@ def test_repository_refuses_a_root_that_too_few_keys_signed(deployment: Deployme
     keys = replaced(deployment, "timestamp")
     published = deployment.repository.versions("aviation")
     with pytest.raises(RepositoryError, match="too few"):
-        deployment.repository.publish_root(next_root(deployment, keys, "timestamp", signers=("root-1",)), keys)
+        deployment.repository.publish_root(
+            next_root(deployment, keys, "timestamp", signers=("root-1",)), keys
+        )
     for wrong in (deployment.root, b"{}", deployment.metadata("timestamp.json").read_bytes()):
         with pytest.raises(RepositoryError, match="not a root of version 2"):
             deployment.repository.publish_root(wrong, keys)
     with pytest.raises(SignatureError):
-        deployment.repository.publish_root(next_root(deployment, keys, "timestamp"), deployment.keys)
+        deployment.repository.publish_root(
+            next_root(deployment, keys, "timestamp"), deployment.keys
+        )
     assert deployment.repository.versions("aviation").timestamp == published.timestamp

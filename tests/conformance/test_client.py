@@ -1,4 +1,5 @@
-"""What the public TUF conformance suite asks of a client, in cases of our own, against `tests/conformance/client`.
+"""What the public TUF conformance suite asks of a client, in cases of our own, against
+`tests/conformance/client`.
 
 Named by the specification's step that they hold; the suite itself runs the same executable.
 """
@@ -60,7 +61,9 @@ class TestRefresh:
         assert client.refresh() == 0
         assert repo.asked() == ["2.root", "timestamp", "1.snapshot", "1.targets"]
 
-    def test_asks_again_only_for_what_can_have_changed(self, repo: Simulator, client: Client) -> None:
+    def test_asks_again_only_for_what_can_have_changed(
+        self, repo: Simulator, client: Client
+    ) -> None:
         repo.publish("root")
         assert client.refresh() == 0
         repo.asked()
@@ -70,14 +73,18 @@ class TestRefresh:
     def test_keeps_the_bytes_that_came(self, repo: Simulator, client: Client) -> None:
         repo.files["metadata/timestamp.json"] += b" "
         assert client.refresh() == 0
-        assert {role: client.bytes_of(role) for role in START} == {role: repo.newest(role) for role in START}
+        assert {role: client.bytes_of(role) for role in START} == {
+            role: repo.newest(role) for role in START
+        }
 
     def test_comes_before_a_download(self, repo: Simulator, client: Client) -> None:
         assert client.download("no such artefact") == 1
         assert repo.asked() == ["2.root", "timestamp", "1.snapshot", "1.targets"]
         assert client.trusted() == START
 
-    def test_a_repository_without_consistent_snapshots(self, host: Host, module: Any, tmp_path: Path) -> None:
+    def test_a_repository_without_consistent_snapshots(
+        self, host: Host, module: Any, tmp_path: Path
+    ) -> None:
         repo = Simulator()
         repo.root.consistent_snapshot = False
         repo.artefact("targets", "folder/file", b"content")
@@ -85,9 +92,10 @@ class TestRefresh:
         client = Client(module, tmp_path, host.url(repo))
         assert client.init(repo.files["metadata/1.root.json"]) == 0
         assert client.download("folder/file") == 0
-        assert repo.requests == [f"metadata/{name}.json" for name in ("2.root", "3.root", "timestamp", "snapshot", "targets")] + [
-            "targets/folder/file"
-        ]
+        assert repo.requests == [
+            f"metadata/{name}.json"
+            for name in ("2.root", "3.root", "timestamp", "snapshot", "targets")
+        ] + ["targets/folder/file"]
         assert client.downloaded() == {"folder/file": b"content"}
 
 
@@ -100,7 +108,9 @@ def with_another_signature(root: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [without_version, with_another_signature])
-def test_a_bad_first_root_is_never_used(repo: Simulator, client: Client, change: Callable[[Any], None]) -> None:
+def test_a_bad_first_root_is_never_used(
+    repo: Simulator, client: Client, change: Callable[[Any], None]
+) -> None:
     root = json.loads(repo.newest("root"))
     change(root)
     client.init(json.dumps(root).encode())
@@ -108,7 +118,9 @@ def test_a_bad_first_root_is_never_used(repo: Simulator, client: Client, change:
     assert repo.asked() == []
 
 
-def test_without_a_first_root_nothing_is_asked(repo: Simulator, host: Host, module: Any, tmp_path: Path) -> None:
+def test_without_a_first_root_nothing_is_asked(
+    repo: Simulator, host: Host, module: Any, tmp_path: Path
+) -> None:
     client = Client(module, tmp_path, host.url(repo))
     assert client.refresh() == 1
     assert repo.asked() == []
@@ -124,25 +136,37 @@ TRUSTED_BEFORE = {
 
 class TestEachRole:
     @pytest.mark.parametrize("role", TRUSTED_BEFORE)
-    def test_unsigned_is_refused_and_what_came_before_is_kept(self, repo: Simulator, client: Client, role: str) -> None:
+    def test_unsigned_is_refused_and_what_came_before_is_kept(
+        self, repo: Simulator, client: Client, role: str
+    ) -> None:
         repo.signers[role].clear()
         repo.everything()
         assert client.refresh() == 1
         assert client.trusted() == TRUSTED_BEFORE[role]
 
     @pytest.mark.parametrize("role", ["root", "snapshot", "targets"])
-    def test_another_version_than_asked_for_is_refused(self, repo: Simulator, client: Client, role: str) -> None:
+    def test_another_version_than_asked_for_is_refused(
+        self, repo: Simulator, client: Client, role: str
+    ) -> None:
         repo.everything()
         repo.roles[role].version = 3
         repo.files[f"metadata/2.{role}.json"] = repo.sign(role)
         assert client.refresh() == 1
         assert client.trusted() == TRUSTED_BEFORE[role]
 
-    @pytest.mark.parametrize(("role", "trusted"), [("timestamp", START), ("snapshot", START | {"timestamp": 2})])
-    def test_missing_is_a_failure(self, repo: Simulator, client: Client, role: str, trusted: dict[str, int]) -> None:
+    @pytest.mark.parametrize(
+        ("role", "trusted"), [("timestamp", START), ("snapshot", START | {"timestamp": 2})]
+    )
+    def test_missing_is_a_failure(
+        self, repo: Simulator, client: Client, role: str, trusted: dict[str, int]
+    ) -> None:
         assert client.refresh() == 0
         repo.publish("snapshot", "timestamp")
-        for name in [name for name in repo.files if name.endswith(f"{role}.json") and not name.endswith(f"1.{role}.json")]:
+        for name in [
+            name
+            for name in repo.files
+            if name.endswith(f"{role}.json") and not name.endswith(f"1.{role}.json")
+        ]:
             del repo.files[name]
         assert client.refresh() == 1
         assert client.trusted() == trusted
@@ -164,14 +188,18 @@ class TestEachRole:
             ("targets", START | {"timestamp": 2, "snapshot": 2}),
         ],
     )
-    def test_expired_is_refused(self, repo: Simulator, client: Client, role: str, trusted: dict[str, int]) -> None:
+    def test_expired_is_refused(
+        self, repo: Simulator, client: Client, role: str, trusted: dict[str, int]
+    ) -> None:
         assert client.refresh() == 0
         repo.roles[role].expires = NOW - timedelta(days=5)
         repo.publish(*(["root"] if role == "root" else ["targets", "snapshot", "timestamp"]))
         assert client.refresh() == 1
         assert client.trusted() == trusted
 
-    def test_of_another_type_is_refused_though_well_signed(self, repo: Simulator, client: Client) -> None:
+    def test_of_another_type_is_refused_though_well_signed(
+        self, repo: Simulator, client: Client
+    ) -> None:
         repo.add_key("snapshot", repo.signers["timestamp"][0])
         repo.snapshot.meta = {"snapshot.json": MetaFile(1)}
         repo.publish("root", "snapshot")
@@ -199,7 +227,9 @@ def test_an_expired_root_on_disk_still_leads_to_a_newer(repo: Simulator, client:
     assert client.trusted()["root"] == 3
 
 
-def test_what_neither_snapshot_nor_timestamp_name_is_not_asked_for(repo: Simulator, client: Client) -> None:
+def test_what_neither_snapshot_nor_timestamp_name_is_not_asked_for(
+    repo: Simulator, client: Client
+) -> None:
     assert client.refresh() == 0
     repo.asked()
     repo.publish("targets")
@@ -220,7 +250,9 @@ def test_expired_metadata_on_disk_still_lead_to_newer(repo: Simulator, client: C
     assert client.trusted() == {"root": 1, "timestamp": 3, "snapshot": 2, "targets": 2}
 
 
-def test_a_timestamp_changed_under_its_version_is_not_taken(repo: Simulator, client: Client) -> None:
+def test_a_timestamp_changed_under_its_version_is_not_taken(
+    repo: Simulator, client: Client
+) -> None:
     assert client.refresh() == 0
     before = client.bytes_of("timestamp")
     repo.timestamp.snapshot_meta.version = 100
@@ -252,8 +284,13 @@ def test_unknown_fields_are_signed_and_kept(repo: Simulator, client: Client) -> 
     assert client.trusted() == dict.fromkeys(START, 2)
 
 
-@pytest.mark.parametrize("fields", [{"keyid_hash_algorithms": "md5"}, {"extra-field": {"a": 1, "b": 2}}, {"x-owner": "@somebody"}])
-def test_other_fields_of_a_key_mean_nothing(repo: Simulator, client: Client, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [{"keyid_hash_algorithms": "md5"}, {"extra-field": {"a": 1, "b": 2}}, {"x-owner": "@somebody"}],
+)
+def test_other_fields_of_a_key_mean_nothing(
+    repo: Simulator, client: Client, fields: dict[str, Any]
+) -> None:
     signer = CryptoSigner.generate_ecdsa()
     signer.public_key.unrecognized_fields.update(fields)
     repo.root.roles["snapshot"].keyids.clear()
@@ -264,7 +301,9 @@ def test_other_fields_of_a_key_mean_nothing(repo: Simulator, client: Client, fie
 
 
 @pytest.mark.parametrize("missing", ["expires", "spec_version", "_type", "meta"])
-def test_metadata_without_a_field_are_refused(repo: Simulator, client: Client, missing: str) -> None:
+def test_metadata_without_a_field_are_refused(
+    repo: Simulator, client: Client, missing: str
+) -> None:
     repo.tamper("timestamp", lambda content: content["signed"].pop(missing))
     assert client.refresh() == 1
     assert client.trusted() == {"root": 1}
@@ -320,12 +359,22 @@ class TestRollback:
         assert client.trusted()["snapshot"] == 2
 
     @pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets"])
-    def test_new_keys_recover_from_numbers_run_up(self, repo: Simulator, client: Client, role: str) -> None:
+    def test_new_keys_recover_from_numbers_run_up(
+        self, repo: Simulator, client: Client, role: str
+    ) -> None:
         repo.roles[role].version = 99_998
-        repo.publish(*["targets", "snapshot", "timestamp"][["targets", "snapshot", "timestamp"].index(role) :])
+        repo.publish(
+            *["targets", "snapshot", "timestamp"][
+                ["targets", "snapshot", "timestamp"].index(role) :
+            ]
+        )
         assert client.refresh() == 0
         assert client.trusted()[role] == 99_999
-        for rotated in {"timestamp": ["timestamp"], "snapshot": ["snapshot", "timestamp"], "targets": ["snapshot"]}[role]:
+        for rotated in {
+            "timestamp": ["timestamp"],
+            "snapshot": ["snapshot", "timestamp"],
+            "targets": ["snapshot"],
+        }[role]:
             repo.rotate(rotated)
         repo.roles[role].version = 0
         repo.everything()
@@ -362,12 +411,16 @@ class TestKeys:
         repo.root.version = 2
         repo.put("root", 2, signed_json(data, repo.signers["root"]))
         repo.publish("snapshot", "timestamp")
-        repo.tamper("snapshot", lambda content: content["signatures"].extend([content["signatures"][1]] * 8))
+        repo.tamper(
+            "snapshot", lambda content: content["signatures"].extend([content["signatures"][1]] * 8)
+        )
         assert client.refresh() == 1
         assert "snapshot" not in client.trusted()
 
     def test_a_key_signs_once(self, repo: Simulator, client: Client) -> None:
-        repo.tamper("snapshot", lambda content: content["signatures"].append(content["signatures"][0]))
+        repo.tamper(
+            "snapshot", lambda content: content["signatures"].append(content["signatures"][0])
+        )
         assert client.refresh() == 1
         assert "snapshot" not in client.trusted()
 
@@ -395,7 +448,9 @@ class TestKeys:
         assert client.trusted()["root"] == 2
 
     @pytest.mark.parametrize("bad", ["00" * 64, "", "not hexadecimal"])
-    def test_a_bad_signature_beside_a_good_one_does_no_harm(self, repo: Simulator, client: Client, bad: str) -> None:
+    def test_a_bad_signature_beside_a_good_one_does_no_harm(
+        self, repo: Simulator, client: Client, bad: str
+    ) -> None:
         repo.add_key("timestamp")
         repo.publish("root", "timestamp")
         repo.tamper("timestamp", lambda content: content["signatures"][0].update(sig=bad))
@@ -416,26 +471,55 @@ def signed_json(content: dict[str, Any], signers: list[Any]) -> bytes:
 ROOT_ROTATIONS: dict[str, tuple[list[tuple[list[int], int, list[int]]], bool]] = {
     # keys, threshold, who signs; the last of them is accepted or not
     "one key for another": ([([1], 1, [1]), ([2], 1, [2, 1]), ([2], 1, [2])], True),
-    "with signatures of strangers": ([([1], 1, [3, 1, 4]), ([2], 1, [3, 2, 1, 4]), ([2], 1, [3, 2, 4])], True),
-    "3 of 5, other signers each time": ([([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 2, 3, 4], 3, [0, 4, 1])], True),
-    "3 of 5, one key replaced": ([([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 3, 4, 5], 3, [0, 4, 1])], True),
+    "with signatures of strangers": (
+        [([1], 1, [3, 1, 4]), ([2], 1, [3, 2, 1, 4]), ([2], 1, [3, 2, 4])],
+        True,
+    ),
+    "3 of 5, other signers each time": (
+        [([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 2, 3, 4], 3, [0, 4, 1])],
+        True,
+    ),
+    "3 of 5, one key replaced": (
+        [([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 3, 4, 5], 3, [0, 4, 1])],
+        True,
+    ),
     "3 of 5, one replaced, in two steps": (
-        [([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 3, 4, 5], 3, [0, 2, 4, 5]), ([0, 1, 3, 4, 5], 3, [0, 4, 5])],
+        [
+            ([0, 1, 2, 3, 4], 3, [0, 2, 4]),
+            ([0, 1, 3, 4, 5], 3, [0, 2, 4, 5]),
+            ([0, 1, 3, 4, 5], 3, [0, 4, 5]),
+        ],
         True,
     ),
     "3 of 5, all replaced": (
-        [([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([5, 6, 7, 8, 9], 3, [0, 2, 4, 5, 6, 7]), ([5, 6, 7, 8, 9], 3, [5, 6, 7])],
+        [
+            ([0, 1, 2, 3, 4], 3, [0, 2, 4]),
+            ([5, 6, 7, 8, 9], 3, [0, 2, 4, 5, 6, 7]),
+            ([5, 6, 7, 8, 9], 3, [5, 6, 7]),
+        ],
         True,
     ),
     "threshold raised": ([([1, 2, 3], 1, [1]), ([1, 2, 3], 2, [1, 2])], True),
-    "threshold lowered": ([([1, 2, 3], 2, [1, 2]), ([1, 2, 3], 1, [1, 2]), ([1, 2, 3], 1, [1])], True),
+    "threshold lowered": (
+        [([1, 2, 3], 2, [1, 2]), ([1, 2, 3], 1, [1, 2]), ([1, 2, 3], 1, [1])],
+        True,
+    ),
     "keys and threshold raised": ([([1], 1, [1]), ([1, 2], 2, [1, 2])], True),
     "not signed by the old key": ([([1], 1, [1]), ([2], 1, [2, 3, 4])], False),
     "not signed by the new key": ([([1], 1, [1]), ([2], 1, [1, 3, 4])], False),
-    "too few of the new": ([([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 3, 4, 5], 3, [0, 2, 4])], False),
-    "too few of the old": ([([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 3, 4, 5], 3, [0, 4, 5])], False),
+    "too few of the new": (
+        [([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 3, 4, 5], 3, [0, 2, 4])],
+        False,
+    ),
+    "too few of the old": (
+        [([0, 1, 2, 3, 4], 3, [0, 2, 4]), ([0, 1, 3, 4, 5], 3, [0, 4, 5])],
+        False,
+    ),
     "raised threshold not reached": ([([1, 2, 3], 1, [1]), ([1, 2, 3], 2, [2])], False),
-    "lowered threshold, old one not reached": ([([1, 2, 3], 2, [1, 2]), ([1, 2, 3], 1, [1])], False),
+    "lowered threshold, old one not reached": (
+        [([1, 2, 3], 2, [1, 2]), ([1, 2, 3], 1, [1])],
+        False,
+    ),
 }
 OTHER_ROTATIONS: dict[str, tuple[list[int], int, list[int], bool]] = {
     "one key for another": ([2], 1, [2], True),
@@ -464,7 +548,10 @@ class TestRotation:
             repo.publish("root")
         assert client.init(repo.files["metadata/1.root.json"]) == 0
         assert client.refresh() == (0 if accepted else 1)
-        assert client.bytes_of("root") == repo.files[f"metadata/{len(versions) - (not accepted)}.root.json"]
+        assert (
+            client.bytes_of("root")
+            == repo.files[f"metadata/{len(versions) - (not accepted)}.root.json"]
+        )
 
     @pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets"])
     @pytest.mark.parametrize("case", OTHER_ROTATIONS)
@@ -485,22 +572,66 @@ GRAPHS: dict[str, tuple[list[tuple[str, str, dict[str, Any]]], list[str]]] = {
     "one": ([("targets", "A", {})], ["A"]),
     "two beside each other": ([("targets", "A", {}), ("targets", "B", {})], ["A", "B"]),
     "two levels": ([("targets", "A", {}), ("targets", "B", {}), ("B", "C", {})], ["A", "B", "C"]),
-    "depth first": ([("targets", "A", {}), ("targets", "B", {}), ("A", "C", {}), ("A", "D", {})], ["A", "C", "D", "B"]),
-    "depth first, three levels": ([("targets", "A", {}), ("targets", "B", {}), ("A", "C", {}), ("C", "D", {})], ["A", "C", "D", "B"]),
+    "depth first": (
+        [("targets", "A", {}), ("targets", "B", {}), ("A", "C", {}), ("A", "D", {})],
+        ["A", "C", "D", "B"],
+    ),
+    "depth first, three levels": (
+        [("targets", "A", {}), ("targets", "B", {}), ("A", "C", {}), ("C", "D", {})],
+        ["A", "C", "D", "B"],
+    ),
     "terminating ends the search": (
-        [("targets", "A", {}), ("targets", "B", {}), ("A", "C", {"terminating": True}), ("A", "D", {})],
+        [
+            ("targets", "A", {}),
+            ("targets", "B", {}),
+            ("A", "C", {"terminating": True}),
+            ("A", "D", {}),
+        ],
         ["A", "C"],
     ),
     "but not below it": (
-        [("targets", "A", {}), ("targets", "B", {}), ("A", "C", {"terminating": True}), ("C", "D", {})],
+        [
+            ("targets", "A", {}),
+            ("targets", "B", {}),
+            ("A", "C", {"terminating": True}),
+            ("C", "D", {}),
+        ],
         ["A", "C", "D"],
     ),
-    "other paths are passed by": ([("targets", "A", {"paths": ["*.py"]}), ("targets", "B", {}), ("A", "C", {})], ["B"]),
-    "also below": ([("targets", "A", {}), ("targets", "B", {}), ("A", "C", {"paths": ["*.py"]}), ("C", "D", {})], ["A", "B"]),
-    "a circle": ([("targets", "A", {}), ("targets", "B", {}), ("B", "C", {}), ("C", "D", {}), ("D", "B", {})], ["A", "B", "C", "D"]),
-    "two to a third": ([("targets", "A", {}), ("targets", "B", {}), ("B", "C", {}), ("A", "C", {})], ["A", "C", "B"]),
+    "other paths are passed by": (
+        [("targets", "A", {"paths": ["*.py"]}), ("targets", "B", {}), ("A", "C", {})],
+        ["B"],
+    ),
+    "also below": (
+        [
+            ("targets", "A", {}),
+            ("targets", "B", {}),
+            ("A", "C", {"paths": ["*.py"]}),
+            ("C", "D", {}),
+        ],
+        ["A", "B"],
+    ),
+    "a circle": (
+        [
+            ("targets", "A", {}),
+            ("targets", "B", {}),
+            ("B", "C", {}),
+            ("C", "D", {}),
+            ("D", "B", {}),
+        ],
+        ["A", "B", "C", "D"],
+    ),
+    "two to a third": (
+        [("targets", "A", {}), ("targets", "B", {}), ("B", "C", {}), ("A", "C", {})],
+        ["A", "C", "B"],
+    ),
     "two to a third by other paths": (
-        [("targets", "A", {}), ("targets", "B", {}), ("B", "C", {}), ("A", "C", {"paths": ["*.py"]})],
+        [
+            ("targets", "A", {}),
+            ("targets", "B", {}),
+            ("B", "C", {}),
+            ("A", "C", {"paths": ["*.py"]}),
+        ],
         ["A", "B", "C"],
     ),
     "by hashes of paths": (
@@ -511,7 +642,10 @@ GRAPHS: dict[str, tuple[list[tuple[str, str, dict[str, Any]]], list[str]]] = {
         ],
         ["B"],  # SHA-256 of the path begins with 9
     ),
-    "deeper than ours": ([("targets", "A", {}), *((a, b, {}) for a, b in zip("ABCDEFG", "BCDEFGH", strict=True))], list("ABCDEFGH")),
+    "deeper than ours": (
+        [("targets", "A", {}), *((a, b, {}) for a, b in zip("ABCDEFG", "BCDEFGH", strict=True))],
+        list("ABCDEFGH"),
+    ),
 }
 PATH = "none"
 
@@ -527,7 +661,13 @@ class TestDelegations:
         path = "hashed/path" if case.startswith("by hashes") else PATH
         assert client.download(path) == 1
         assert repo.asked()[4:] == [f"1.{role}" for role in visited]
-        assert client.trusted() == {"root": 1, "timestamp": 2, "snapshot": 2, "targets": 2, **dict.fromkeys(visited, 1)}
+        assert client.trusted() == {
+            "root": 1,
+            "timestamp": 2,
+            "snapshot": 2,
+            "targets": 2,
+            **dict.fromkeys(visited, 1),
+        }
 
     @pytest.mark.parametrize(
         ("path", "content", "visited"),
@@ -546,7 +686,12 @@ class TestDelegations:
         repo.delegate("targets", "B", paths=["releases/*/*"])
         repo.delegate("B", "C", paths=["releases/x/*"])
         repo.delegate("B", "D", paths=["releases/y/*.zip"])
-        for role, name in (("targets", "targetfile"), ("A", "README.md"), ("C", "releases/x/x_v1"), ("D", "releases/y/y_v1.zip")):
+        for role, name in (
+            ("targets", "targetfile"),
+            ("A", "README.md"),
+            ("C", "releases/x/x_v1"),
+            ("D", "releases/y/y_v1.zip"),
+        ):
             repo.artefact(role, name, f"of {role}".encode())
         repo.artefact("D", "releases/z/z_v1.zip", b"outside its paths")
         repo.publish("A", "B", "C", "D", bump=False)
@@ -556,9 +701,18 @@ class TestDelegations:
         assert client.downloaded() == ({} if content is None else {path: content})
 
     @pytest.mark.parametrize(
-        ("bits", "path", "name"), [(1, "goo", "bin-1"), (2, "foo", "bin-0"), (2, "too", "bin-2"), (2, "bar", "bin-3"), (8, "bar", "bin-fc")]
+        ("bits", "path", "name"),
+        [
+            (1, "goo", "bin-1"),
+            (2, "foo", "bin-0"),
+            (2, "too", "bin-2"),
+            (2, "bar", "bin-3"),
+            (8, "bar", "bin-fc"),
+        ],
     )
-    def test_in_bins(self, repo: Simulator, client: Client, bits: int, path: str, name: str) -> None:
+    def test_in_bins(
+        self, repo: Simulator, client: Client, bits: int, path: str, name: str
+    ) -> None:
         repo.delegate_bins(bits, "bin")
         repo.artefact(name, path, b"binned")
         repo.publish(name, bump=False)
@@ -568,7 +722,9 @@ class TestDelegations:
         assert client.downloaded() == {path: b"binned"}
 
     @pytest.mark.parametrize("name", ["?", "#", "/role", "../role", "..", "ä role%2F"])
-    def test_to_roles_of_unusual_names(self, repo: Simulator, client: Client, name: str, tmp_path: Path) -> None:
+    def test_to_roles_of_unusual_names(
+        self, repo: Simulator, client: Client, name: str, tmp_path: Path
+    ) -> None:
         repo.delegate("targets", name)
         repo.publish(name, bump=False)
         repo.publish("targets", "snapshot", "timestamp")
@@ -577,7 +733,9 @@ class TestDelegations:
         assert len(client.trusted()) == 5
         assert set(tmp_path.iterdir()) == before
 
-    @pytest.mark.parametrize("fault", ["unsigned", "another version", "expired", "not in the snapshot", "missing"])
+    @pytest.mark.parametrize(
+        "fault", ["unsigned", "another version", "expired", "not in the snapshot", "missing"]
+    )
     def test_to_a_role_that_is_not_sound(self, repo: Simulator, client: Client, fault: str) -> None:
         repo.delegate("targets", "A", days=-1 if fault == "expired" else 30)
         repo.artefact("A", "file", b"content")
@@ -597,7 +755,9 @@ class TestDelegations:
         assert client.trusted() == {"root": 1, "timestamp": 2, "snapshot": 2, "targets": 2}
         assert client.downloaded() == {}
 
-    def test_expired_on_disk_is_not_used_and_a_newer_one_is(self, repo: Simulator, client: Client) -> None:
+    def test_expired_on_disk_is_not_used_and_a_newer_one_is(
+        self, repo: Simulator, client: Client
+    ) -> None:
         repo.delegate("targets", "A", days=7)
         repo.artefact("A", "first", b"1")
         repo.artefact("A", "second", b"2")
@@ -610,12 +770,18 @@ class TestDelegations:
         assert client.download("second") == 0
         assert client.downloaded() == {"first": b"1", "second": b"2"}
 
-    def test_a_role_is_verified_for_each_that_delegates_to_it(self, repo: Simulator, client: Client) -> None:
-        """A knows C's key, B another one: what C signs must not count below B only because it was read for A before."""
+    def test_a_role_is_verified_for_each_that_delegates_to_it(
+        self, repo: Simulator, client: Client
+    ) -> None:
+        """A knows C's key, B another one: what C signs must not count below B only because it was
+        read for A before.
+        """
         repo.delegate("targets", "A", paths=["a/*"])
         repo.delegate("targets", "B", paths=["b/*"])
         repo.delegate("A", "C", paths=["*/*"])
-        repo.roles["B"].delegations = Delegations({}, {"C": DelegatedRole("C", [], 1, terminating=False, paths=["*/*"])})
+        repo.roles["B"].delegations = Delegations(
+            {}, {"C": DelegatedRole("C", [], 1, terminating=False, paths=["*/*"])}
+        )
         repo.roles["B"].add_key(CryptoSigner.generate_ed25519().public_key, "C")
         repo.artefact("C", "a/file", b"for A")
         repo.artefact("C", "b/file", b"for B")
@@ -628,10 +794,14 @@ class TestDelegations:
 
 
 class TestDownload:
-    @pytest.mark.parametrize("path", ["file.txt", "path/to/a/file.txt", "with space", "a+b;c=d", "%41bc"])
+    @pytest.mark.parametrize(
+        "path", ["file.txt", "path/to/a/file.txt", "with space", "a+b;c=d", "%41bc"]
+    )
     def test_under_its_own_name(self, repo: Simulator, client: Client, path: str) -> None:
         target = repo.artefact("targets", path, b"content")
-        repo.files["targets/" + f"{target.hashes['sha256']}.{path}".replace(" ", "%20")] = b"content"
+        repo.files["targets/" + f"{target.hashes['sha256']}.{path}".replace(" ", "%20")] = (
+            b"content"
+        )
         repo.publish("targets", "snapshot", "timestamp")
         assert client.refresh() == 0
         assert client.downloaded() == {}
@@ -640,7 +810,9 @@ class TestDownload:
         assert path.startswith("%") or list(client.downloaded()) == [path]
 
     @pytest.mark.parametrize("path", ["../out", "/absolute", "a/../../out", ".", ".."])
-    def test_never_leaves_its_folder(self, repo: Simulator, client: Client, path: str, tmp_path: Path) -> None:
+    def test_never_leaves_its_folder(
+        self, repo: Simulator, client: Client, path: str, tmp_path: Path
+    ) -> None:
         repo.artefact("targets", path, b"content")
         repo.publish("targets", "snapshot", "timestamp")
         before = set(tmp_path.iterdir())
@@ -663,14 +835,18 @@ class TestDownload:
         assert len(repo.asked("targets")) == 1
 
     @pytest.mark.parametrize("served", [b"malicious", b"conten", b"content and more", b""])
-    def test_substituted_content_is_refused(self, repo: Simulator, client: Client, served: bytes) -> None:
+    def test_substituted_content_is_refused(
+        self, repo: Simulator, client: Client, served: bytes
+    ) -> None:
         target = repo.artefact("targets", "file", b"content")
         repo.publish("targets", "snapshot", "timestamp")
         repo.files[f"targets/{target.hashes['sha256']}.file"] = served
         assert client.download("file") == 1
         assert client.downloaded() == {}
 
-    def test_changed_content_replaces_the_old_and_a_substitute_does_not(self, repo: Simulator, client: Client) -> None:
+    def test_changed_content_replaces_the_old_and_a_substitute_does_not(
+        self, repo: Simulator, client: Client
+    ) -> None:
         for number in range(3):
             target = repo.artefact("targets", "file", b"content %d" % number)
             repo.publish("targets", "snapshot", "timestamp")
@@ -681,7 +857,9 @@ class TestDownload:
             client.download("file")
             assert client.downloaded() == {"file": b"content %d" % number}
 
-    @pytest.mark.parametrize("hashes", [["sha256"], ["sha512"], ["sha256", "sha512"], ["sha512", "sha256"]])
+    @pytest.mark.parametrize(
+        "hashes", [["sha256"], ["sha512"], ["sha256", "sha512"], ["sha512", "sha256"]]
+    )
     def test_kinds_of_hashes(self, repo: Simulator, client: Client, hashes: list[str]) -> None:
         target = repo.artefact("targets", "file", b"content", hashes)
         repo.publish("targets", "snapshot", "timestamp")
@@ -691,8 +869,12 @@ class TestDownload:
         assert asked[0].removesuffix(".file") in target.hashes.values()
         assert client.downloaded() == {"file": b"content"}
 
-    @pytest.mark.parametrize("hashes", [{"unknown": "00" * 32}, {"sha256": BAD_HASH}, {"sha512": "00" * 64}])
-    def test_hashes_that_do_not_match_or_cannot_be_computed(self, repo: Simulator, client: Client, hashes: dict[str, str]) -> None:
+    @pytest.mark.parametrize(
+        "hashes", [{"unknown": "00" * 32}, {"sha256": BAD_HASH}, {"sha512": "00" * 64}]
+    )
+    def test_hashes_that_do_not_match_or_cannot_be_computed(
+        self, repo: Simulator, client: Client, hashes: dict[str, str]
+    ) -> None:
         target = repo.artefact("targets", "file", b"content")
         target.hashes = hashes
         for digest in hashes.values():
@@ -709,9 +891,13 @@ def test_the_executable_itself(repo: Simulator, host: Host, tmp_path: Path) -> N
     folder, url = tmp_path / "metadata", host.url(repo)
 
     def run(*arguments: object) -> int:
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the first line asks for whichever python3 comes first
+        path = (  # the first line asks for whichever python3 comes first
+            f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        )
         command = [CLIENT, "--metadata-dir", folder, *map(str, arguments)]
-        return subprocess.run(command, check=False, capture_output=True, env={**os.environ, "PATH": path}).returncode
+        return subprocess.run(
+            command, check=False, capture_output=True, env={**os.environ, "PATH": path}
+        ).returncode
 
     assert run("init", tmp_path / "root.json") == 0
     download = ("--target-base-url", f"{url}/targets", "--target-dir", tmp_path / "out", "download")
@@ -721,8 +907,12 @@ def test_the_executable_itself(repo: Simulator, host: Host, tmp_path: Path) -> N
     assert run("refresh") == 1
 
 
-def test_the_executable_finds_its_own_environment(repo: Simulator, host: Host, tmp_path: Path) -> None:
-    """As the suite starts it: another Python comes first on the path, the working directory is anywhere, no environment is active."""
+def test_the_executable_finds_its_own_environment(
+    repo: Simulator, host: Host, tmp_path: Path
+) -> None:
+    """As the suite starts it: another Python comes first on the path, the working directory is
+    anywhere, no environment is active.
+    """
     bare, place = tmp_path / "bare", tmp_path / "elsewhere"
     venv.create(bare, with_pip=False, symlinks=True)
     place.mkdir()
@@ -735,10 +925,21 @@ def test_the_executable_finds_its_own_environment(repo: Simulator, host: Host, t
         folder = tmp_path / f"metadata {len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         environment = {"PATH": f"{bare / 'bin'}:/usr/bin:/bin"}
-        run = partial(subprocess.run, check=False, capture_output=True, text=True, cwd=place, env=environment)
+        run = partial(
+            subprocess.run, check=False, capture_output=True, text=True, cwd=place, env=environment
+        )
         began = run([command, "--metadata-dir", folder, "init", "root.json"])
         assert (began.returncode, began.stderr) == (0, "")
-        done = run([command, "--metadata-url", f"{host.url(repo)}/metadata/", "--metadata-dir", folder, "refresh"])
+        done = run(
+            [
+                command,
+                "--metadata-url",
+                f"{host.url(repo)}/metadata/",
+                "--metadata-dir",
+                folder,
+                "refresh",
+            ]
+        )
         assert (done.returncode, done.stderr) == (0, "")
         assert (folder / "root.json").read_bytes() == repo.newest("root")
 
@@ -748,9 +949,14 @@ def test_our_own_repository_in_plain_mode(host: Host, module: Any, tmp_path: Pat
     deployment.listing(b"filter bytes")
     repo = Simulator()
     view = deployment.path / "aviation"
-    repo.files = {str(path.relative_to(view)): path.read_bytes() for path in view.rglob("*") if path.is_file()}
+    repo.files = {
+        str(path.relative_to(view)): path.read_bytes() for path in view.rglob("*") if path.is_file()
+    }
     client = Client(module, tmp_path, host.url(repo))
     assert client.init(deployment.root) == 0
     assert client.download("catalogue", "listing/aviation/filter") == 0
-    assert client.downloaded() == {"catalogue": b"catalogue 1", "listing/aviation/filter": b"filter bytes"}
+    assert client.downloaded() == {
+        "catalogue": b"catalogue 1",
+        "listing/aviation/filter": b"filter bytes",
+    }
     assert Metadata.from_bytes(client.bytes_of("listing-aviation")).signed.version == 2

@@ -1,4 +1,5 @@
-"""A dump of the database names nobody: a list is imported, people are disputed, reported and exempted, then every raw byte is searched.
+"""A dump of the database names nobody: a list is imported, people are disputed, reported and
+exempted, then every raw byte is searched.
 
 `make test` imports SOME_ROWS, `make soak` 20,000.
 """
@@ -46,7 +47,9 @@ def import_list(world: World, rows: int) -> list[tuple[str, str]]:
     """The list's names and numbers, once they are in the registry."""
     file = world.folder / "list.csv"
     write_csv(file, Synthetic(7, NOW.date()), rows, encoding="utf-8", language="en")
-    importer = Importer(world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR)
+    importer = Importer(
+        world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR
+    )
     result = importer.run(file, world.folder / "rejects.csv")
     assert (result.created, result.rejected) == (rows, 0)
     with file.open(newline="", encoding="utf-8") as opened:
@@ -54,37 +57,67 @@ def import_list(world: World, rows: int) -> list[tuple[str, str]]:
 
 
 def live(world: World, people: list[tuple[str, str]]) -> None:
-    """What people write names and numbers into: statements, reasons, notes, exemptions, keys of their own."""
+    """What people write names and numbers into: statements, reasons, notes, exemptions, keys of
+    their own.
+    """
     with world.database.read() as session:
-        active = select(RestrictionRow.id).where(RestrictionRow.state == State.ACTIVE).order_by(RestrictionRow.id).limit(SOME)
+        active = (
+            select(RestrictionRow.id)
+            .where(RestrictionRow.state == State.ACTIVE)
+            .order_by(RestrictionRow.id)
+            .limit(SOME)
+        )
         ids = session.scalars(active).all()
     assert len(ids) == SOME
     EpochKeys(world.database, world.vault, clock=world.clock).current("aviation")
     for number, restriction in enumerate(ids):
         said = " ".join(people[number])
-        world.registry.open_dispute(restriction, f"this is not {said}", request_id=number.to_bytes(16, "big"), actor=OPERATOR)
+        world.registry.open_dispute(
+            restriction,
+            f"this is not {said}",
+            request_id=number.to_bytes(16, "big"),
+            actor=OPERATOR,
+        )
         span = (NOW, NOW + timedelta(days=1))
-        world.registry.exempt(restriction, measures=(), valid=span, why=(f"{said} 就医", f"{said} is ill"), actor=OPERATOR)
+        world.registry.exempt(
+            restriction,
+            measures=(),
+            valid=span,
+            why=(f"{said} 就医", f"{said} is ill"),
+            actor=OPERATOR,
+        )
         report(world, restriction)
-        world.registry.end(restriction, EndKind.REVOKE, f"{said} was mistaken for somebody", actor=OPERATOR)
+        world.registry.end(
+            restriction, EndKind.REVOKE, f"{said} was mistaken for somebody", actor=OPERATOR
+        )
     for remedy in world.registry.remedies.mine(AIRLINE):
-        world.registry.remedies.answer(remedy.remedy_id, "RESTORED", "told " + " ".join(people[1]), AIRLINE)  # type: ignore[arg-type]
+        world.registry.remedies.answer(
+            remedy.remedy_id, "RESTORED", "told " + " ".join(people[1]), AIRLINE
+        )  # type: ignore[arg-type]
     world.registry.expire_due(world.clock())
     rekeying.rotate(world.database, world.vault, actor=OPERATOR, now=NOW)
 
 
 def report(world: World, restriction: bytes) -> None:
-    message = denial(restriction, NOW, report_id=restriction, decision_id=restriction, listing_version=1)
+    message = denial(
+        restriction, NOW, report_id=restriction, decision_id=restriction, listing_version=1
+    )
     Feedback(world.database, clock=world.clock).submit_reports(AIRLINE.id, [message])
 
 
 def dump(world: World) -> bytes:
-    """Everything on disk, the journal too; from PostgreSQL, which compresses, also every table as text."""
+    """Everything on disk, the journal too; from PostgreSQL, which compresses, also every table as
+    text.
+    """
     if world.is_sqlite:
         return world.raw()
     server, database = postgres(), world.database.engine.url.database
     parts = [world.raw()]
-    parts += [path.read_bytes() for path in sorted((server.folder / "data" / "pg_wal").iterdir()) if path.is_file()]
+    parts += [
+        path.read_bytes()
+        for path in sorted((server.folder / "data" / "pg_wal").iterdir())
+        if path.is_file()
+    ]
     with psycopg.connect(f"host={server.folder} user=postgres dbname={database}") as connection:
         for table in Base.metadata.tables:
             with connection.cursor().copy(f"COPY {table} TO STDOUT".encode()) as copy:
@@ -112,14 +145,19 @@ def check_dump(world: World, rows: int) -> None:
     search = Search(texts)
     assert search(content) == set()
 
-    # The search does find what is there: one name and one number, in clear, in a column that nobody encrypts.
+    # The search does find what is there: one name and one number, in clear, in a column that nobody
+    # encrypts.
     name, number = people[rows // 2][0], people[rows // 3][1]
     with world.database.write() as session:
-        session.execute(text("UPDATE lists SET title_en = :planted"), {"planted": f"of {name}, {number}"})
+        session.execute(
+            text("UPDATE lists SET title_en = :planted"), {"planted": f"of {name}, {number}"}
+        )
     assert search(dump(world)) == {name, number}
 
 
-@pytest.mark.parametrize("spelling", sorted(spellings("买买提·吐尔逊") | spellings("11010119900307761X")))
+@pytest.mark.parametrize(
+    "spelling", sorted(spellings("买买提·吐尔逊") | spellings("11010119900307761X"))
+)
 def test_the_search_knows_this_spelling(spelling: bytes) -> None:
     people = {"买买提·吐尔逊", "11010119900307761X", "张三"}
     search = Search(people)

@@ -1,4 +1,6 @@
-"""A catalogue that drops a measure in use: refused, and where it comes nevertheless, nobody is denied by it."""
+"""A catalogue that drops a measure in use: refused, and where it comes nevertheless, nobody is
+denied by it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ def without(code: str) -> Administration:
     """The administration that comes with the program, less a measure and all that refers to it."""
     values = json.loads(Administration.load().document())
     values["measures"] = [item for item in values["measures"] if item["code"] != code]
-    for group, field in (("authorities", "entitlements"), ("lists", "default_measures"), ("audiences", "measures")):
+    for group, field in (
+        ("authorities", "entitlements"),
+        ("lists", "default_measures"),
+        ("audiences", "measures"),
+    ):
         for item in values[group]:
             item[field] = [one for one in item.get(field, []) if one != code]
     return Administration.from_document(json.dumps(values), "without one")
@@ -39,7 +45,9 @@ def reason(deployment: Deployment, measure: str, party: object = LISTED) -> Reas
     assert party in (LISTED, CLEAR)
     who = LISTED if party is LISTED else CLEAR
     service = {"stars": 4} if measure == "STAR_HOTEL" else None
-    return deployment.screener.check(who.identifiers[0], name=who.names[0], measure=measure, service=service).reason
+    return deployment.screener.check(
+        who.identifiers[0], name=who.names[0], measure=measure, service=service
+    ).reason
 
 
 def test_a_measure_in_use_that_the_catalogue_drops_denies_nobody_and_the_others_go_on() -> None:
@@ -48,13 +56,25 @@ def test_a_measure_in_use_that_the_catalogue_drops_denies_nobody_and_the_others_
         enter(deployment)
         deployment.publish()
         deployment.screener.sync()
-        assert [reason(deployment, measure) for measure in ("TOURISM", "STAR_HOTEL")] == [Reason.IN_FORCE] * 2
+        assert [reason(deployment, measure) for measure in ("TOURISM", "STAR_HOTEL")] == [
+            Reason.IN_FORCE
+        ] * 2
 
         # The registry does not let go of it.
         with pytest.raises(AdministrationError, match="'TOURISM' is left out, but 1 restrictions"):
-            setup.set_administration(runtime.registry.database, runtime.registry.vault, without("TOURISM"), actor=OPERATOR, now=now)
+            setup.set_administration(
+                runtime.registry.database,
+                runtime.registry.vault,
+                without("TOURISM"),
+                actor=OPERATOR,
+                now=now,
+            )
         # Signed by the targets keys nevertheless: a person looks, and who is clear is clear.
-        dropped = without("TOURISM").catalogue(version=2, made_at=now).SerializeToString(deterministic=True)
+        dropped = (
+            without("TOURISM")
+            .catalogue(version=2, made_at=now)
+            .SerializeToString(deterministic=True)
+        )
         runtime.repository.set_catalogue(dropped, runtime.keys)
         deployment.sign_again()
         deployment.screener.sync()
@@ -66,10 +86,14 @@ def test_a_measure_in_use_that_the_catalogue_drops_denies_nobody_and_the_others_
         assert publishing.refresh_catalogue(runtime)
         deployment.sign_again()
         deployment.screener.sync()
-        assert [reason(deployment, measure) for measure in ("TOURISM", "STAR_HOTEL")] == [Reason.IN_FORCE] * 2
+        assert [reason(deployment, measure) for measure in ("TOURISM", "STAR_HOTEL")] == [
+            Reason.IN_FORCE
+        ] * 2
 
 
-def test_a_measure_that_the_audience_no_longer_enforces_is_a_wrong_call_from_the_next_listing_on() -> None:
+def test_a_measure_that_the_audience_no_longer_enforces_is_a_wrong_call_from_the_next_listing_on() -> (
+    None
+):
     with Deployment("hospitality") as deployment:
         runtime, now = deployment.runtime, deployment.clock.now
         enter(deployment)
@@ -79,7 +103,9 @@ def test_a_measure_that_the_audience_no_longer_enforces_is_a_wrong_call_from_the
         for audience in values["audiences"]:
             audience["measures"] = [code for code in audience["measures"] if code != "TOURISM"]
         narrower = Administration.from_document(json.dumps(values), "narrower")
-        setup.set_administration(runtime.registry.database, runtime.registry.vault, narrower, actor=OPERATOR, now=now)
+        setup.set_administration(
+            runtime.registry.database, runtime.registry.vault, narrower, actor=OPERATOR, now=now
+        )
         assert publishing.refresh_catalogue(runtime)
         deployment.sign_again()
         deployment.screener.sync()

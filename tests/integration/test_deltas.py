@@ -1,4 +1,6 @@
-"""Over real sockets: after a change a provider transfers what changed, and never ends with anything but the signed listing."""
+"""Over real sockets: after a change a provider transfers what changed, and never ends with anything
+but the signed listing.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +44,24 @@ class Transferred:
 
     def take(self) -> tuple[list[str], int]:
         """What came since the last call: "filter", "filter-from" …, sorted, and the bytes."""
-        names, size = sorted(name.rpartition("-from-")[0] + "-from" if "-from-" in name else name for name in self.names), self.bytes
+        names, size = (
+            sorted(
+                name.rpartition("-from-")[0] + "-from" if "-from-" in name else name
+                for name in self.names
+            ),
+            self.bytes,
+        )
         self.names, self.bytes = [], 0
         return names, size
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = make(tmp_path_factory.mktemp("deltas") / "operator", providers=[f"{AUDIENCE}/{PROVIDER}"], listen=f"127.0.0.1:{free_port()}")
+    config = make(
+        tmp_path_factory.mktemp("deltas") / "operator",
+        providers=[f"{AUDIENCE}/{PROVIDER}"],
+        listen=f"127.0.0.1:{free_port()}",
+    )
     with Runtime(config) as runtime:
         enter(runtime.registry, [entry(number) for number in range(PEOPLE)])
     publish(config, AUDIENCE)
@@ -73,7 +85,9 @@ def transferred(monkeypatch: pytest.MonkeyPatch) -> Transferred:
 
 @contextmanager
 def screening(server: Server, state: Path, *, background: bool = False) -> Iterator[Screener]:
-    with Screener.open(server.kit(PROVIDER) / "tipstaff.toml", state_dir=state, background=background) as screener:
+    with Screener.open(
+        server.kit(PROVIDER) / "tipstaff.toml", state_dir=state, background=background
+    ) as screener:
         if background:
             assert screener.wait_ready(SECONDS)
         else:
@@ -89,17 +103,25 @@ def change(server: Server, came: int, gone: int) -> None:
     """One person more and one less in the registry."""
     with Runtime(server.config) as runtime:
         enter(runtime.registry, [entry(came)])
-        runtime.registry.end(enter(runtime.registry, [entry(gone)])[0], EndKind.RELEASE, "performed", actor=COURT)
+        runtime.registry.end(
+            enter(runtime.registry, [entry(gone)])[0], EndKind.RELEASE, "performed", actor=COURT
+        )
 
 
 def whole_bytes(server: Server) -> int:
     with Runtime(server.config) as runtime:
         found = runtime.published(AUDIENCE)
         versions = runtime.repository.versions(AUDIENCE)
-        return sum(file.length for name in ("filter", "pack") if (file := found.find(f"listing/{AUDIENCE}/{name}", versions)))
+        return sum(
+            file.length
+            for name in ("filter", "pack")
+            if (file := found.find(f"listing/{AUDIENCE}/{name}", versions))
+        )
 
 
-def test_two_publications_and_a_sync_between_transfer_only_deltas(server: Server, tmp_path: Path, transferred: Transferred):
+def test_two_publications_and_a_sync_between_transfer_only_deltas(
+    server: Server, tmp_path: Path, transferred: Transferred
+):
     with screening(server, tmp_path) as screener:
         first, size = transferred.take()
         assert {"filter", "pack", "parameters"} <= set(first)
@@ -111,7 +133,11 @@ def test_two_publications_and_a_sync_between_transfer_only_deltas(server: Server
         version = screener.status().listing_version
         screener.sync()
         names, size = transferred.take()
-        assert [name for name in names if "-" not in name or "from" in name] == ["filter-from", "pack-from", "parameters"]
+        assert [name for name in names if "-" not in name or "from" in name] == [
+            "filter-from",
+            "pack-from",
+            "parameters",
+        ]
         assert size < 2_000 < whole_bytes(server) / 100
         assert screener.status().listing_version == (version or 0) + 1
         assert (verdict(screener, 1_000), verdict(screener, 0), verdict(screener, 1)) == (
@@ -123,7 +149,9 @@ def test_two_publications_and_a_sync_between_transfer_only_deltas(server: Server
         assert transferred.take() == ([], 0)
 
 
-def test_who_slept_through_several_listings_follows_the_chain(server: Server, tmp_path: Path, transferred: Transferred):
+def test_who_slept_through_several_listings_follows_the_chain(
+    server: Server, tmp_path: Path, transferred: Transferred
+):
     with screening(server, tmp_path):
         pass
     transferred.take()
@@ -140,7 +168,9 @@ def test_who_slept_through_several_listings_follows_the_chain(server: Server, tm
         assert all(verdict(screener, 10 + number) is Verdict.CLEAR for number in range(3))
 
 
-def test_a_push_carries_the_deltas_so_that_a_follower_asks_for_nothing(server: Server, tmp_path: Path, transferred: Transferred):
+def test_a_push_carries_the_deltas_so_that_a_follower_asks_for_nothing(
+    server: Server, tmp_path: Path, transferred: Transferred
+):
     with screening(server, tmp_path, background=True) as screener:
         # Ready it is from the first contact on; only an open watch is pushed to.
         wait_for(lambda: screener.status().sync_state is SyncState.FOLLOWING, SECONDS)
@@ -148,7 +178,13 @@ def test_a_push_carries_the_deltas_so_that_a_follower_asks_for_nothing(server: S
         before = screener.status().listing_version or 0
         change(server, came=1_020, gone=20)
         publish(server.config, AUDIENCE)
-        wait_for(lambda: (screener.status().listing_version or 0) > before and verdict(screener, 20) is Verdict.CLEAR, SECONDS)
+        wait_for(
+            lambda: (
+                (screener.status().listing_version or 0) > before
+                and verdict(screener, 20) is Verdict.CLEAR
+            ),
+            SECONDS,
+        )
         assert verdict(screener, 1_020) is Verdict.RESTRICTED
         assert transferred.take() == ([], 0)
 
@@ -157,9 +193,17 @@ def wrong(content: bytes) -> bytes:
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
-@pytest.mark.parametrize(("number", "harm"), [(1_030, wrong), (1_040, lambda content: content[:-1])], ids=["altered", "truncated"])
+@pytest.mark.parametrize(
+    ("number", "harm"),
+    [(1_030, wrong), (1_040, lambda content: content[:-1])],
+    ids=["altered", "truncated"],
+)
 def test_a_wrong_delta_falls_back_to_the_whole_file(
-    server: Server, tmp_path: Path, transferred: Transferred, number: int, harm: Callable[[bytes], bytes]
+    server: Server,
+    tmp_path: Path,
+    transferred: Transferred,
+    number: int,
+    harm: Callable[[bytes], bytes],
 ):
     """Signed by both keys: a publisher that is wrong itself."""
     with screening(server, tmp_path) as screener:
@@ -192,6 +236,8 @@ def offer_wrong_deltas(runtime: Runtime, folder: Path, harm: Callable[[bytes], b
         artefacts[path] = folder / path.rpartition("/")[2]
         artefacts[path].write_bytes(harm(waiting.artefacts[path].read_bytes()))
     keys, deltas = runtime.keys, waiting.deltas
-    proposal = runtime.repository.propose_listing(AUDIENCE, artefacts, keys.signer(builder_key(AUDIENCE)), deltas=deltas)
+    proposal = runtime.repository.propose_listing(
+        AUDIENCE, artefacts, keys.signer(builder_key(AUDIENCE)), deltas=deltas
+    )
     runtime.repository.sign_off(proposal, keys.signer(signoff_key(AUDIENCE)))
     publishing.publish(runtime, AUDIENCE)

@@ -1,4 +1,6 @@
-"""The demo as a test: a smaller list, the same story, and nobody's number or name in anything that it leaves behind."""
+"""The demo as a test: a smaller list, the same story, and nobody's number or name in anything that
+it leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,11 @@ def secrets(folder: Path) -> Iterator[str]:
         with (folder / name).open(encoding="gb18030", newline="") as file:
             for row in csv.DictReader(file):
                 yield from (row["证件号码"], row["法定代表人证件号码"])
-                yield from (name for name in (row["姓名/名称"], row["法定代表人/负责人"]) if len(name) >= SHORTEST_NAME)
+                yield from (
+                    name
+                    for name in (row["姓名/名称"], row["法定代表人/负责人"])
+                    if len(name) >= SHORTEST_NAME
+                )
 
 
 def test_every_expectation_of_the_demo_holds(demo: tuple[Path, str]):
@@ -51,5 +57,11 @@ def test_no_number_or_name_in_what_the_demo_prints_logs_and_keeps(demo: tuple[Pa
     everything = b"\0".join([printed.encode(), *(path.read_bytes() for path in kept)])
     wanted = {secret for secret in secrets(folder) if secret}
     assert len(wanted) > 400
-    found = [secret for secret in wanted if secret.encode() in everything or secret.encode("gb18030") in everything]
-    assert len(found) == 0, f"{len(found)} of {len(wanted)} numbers and names stand in the demo's output or files"
+    found = [
+        secret
+        for secret in wanted
+        if secret.encode() in everything or secret.encode("gb18030") in everything
+    ]
+    assert len(found) == 0, (
+        f"{len(found)} of {len(wanted)} numbers and names stand in the demo's output or files"
+    )

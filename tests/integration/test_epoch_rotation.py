@@ -1,4 +1,6 @@
-"""A new epoch over real sockets: its key comes before the first listing that uses it, and no check on the way goes without an answer."""
+"""A new epoch over real sockets: its key comes before the first listing that uses it, and no check
+on the way goes without an answer.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,15 @@ def epoch(screener: Screener) -> int:
 
 
 @pytest.mark.parametrize("profile", ["full", "lean"])
-def test_the_key_comes_before_its_listing_and_every_check_is_answered(server: Server, tmp_path: Path, profile: str) -> None:
+def test_the_key_comes_before_its_listing_and_every_check_is_answered(
+    server: Server, tmp_path: Path, profile: str
+) -> None:
     seen: Counter[Verdict] = Counter()
     done = threading.Event()
-    with opened(server, tmp_path / "following", profile=profile) as screener, opened(server, tmp_path / "old", background=False) as old:
+    with (
+        opened(server, tmp_path / "following", profile=profile) as screener,
+        opened(server, tmp_path / "old", background=False) as old,
+    ):
         assert screener.wait_ready(30)
         old.sync()
         before = epoch(screener)
@@ -89,7 +96,8 @@ def test_the_key_comes_before_its_listing_and_every_check_is_answered(server: Se
         finally:
             done.set()
             asking.join()
-        # The listing before stays readable for who has not fetched the new one; then it fetches that.
+        # The listing before stays readable for who has not fetched the new one; then it fetches
+        # that.
         assert epoch(old) == before
         assert verdict(old) is Verdict.RESTRICTED
         old.sync()
@@ -98,7 +106,8 @@ def test_the_key_comes_before_its_listing_and_every_check_is_answered(server: Se
     if profile == "full":
         assert set(seen) == {Verdict.RESTRICTED}
     else:
-        # Between two listings a terminal may ask for a person; it never clears anybody, and never knows nothing.
+        # Between two listings a terminal may ask for a person; it never clears anybody, and never
+        # knows nothing.
         assert set(seen) <= {Verdict.RESTRICTED, Verdict.REVIEW}
     assert seen[Verdict.RESTRICTED] > 100
 
@@ -117,20 +126,41 @@ def test_a_stolen_certificate_yields_no_epoch_key(server: Server, tmp_path: Path
 def test_a_registered_key_replaces_the_kit_s(server: Server, tmp_path: Path) -> None:
     write_private(tmp_path / "own.pem")
     kit = server.kit("skyline-air")
-    done = command("provider", "wrapping-key", "--config", server.config.folder, "skyline-air", tmp_path / "own.pem")
+    done = command(
+        "provider",
+        "wrapping-key",
+        "--config",
+        server.config.folder,
+        "skyline-air",
+        tmp_path / "own.pem",
+    )
     assert done.returncode == 0, done.stderr
     try:
-        with opened(server, tmp_path / "old", background=False) as screener, pytest.raises(errors.PermissionDeniedError):
+        with (
+            opened(server, tmp_path / "old", background=False) as screener,
+            pytest.raises(errors.PermissionDeniedError),
+        ):
             screener.sync()
-        with opened(server, tmp_path / "new", background=False, wrapping_key_file=tmp_path / "own.pem") as screener:
+        with opened(
+            server, tmp_path / "new", background=False, wrapping_key_file=tmp_path / "own.pem"
+        ) as screener:
             screener.sync()
             assert verdict(screener) is Verdict.RESTRICTED
     finally:
         with Runtime(server.config) as runtime:
             public = read_public((kit / "wrapping_key.pem").read_bytes())
             stores, now = (runtime.registry.database, runtime.registry.vault), runtime.clock()
-            setup.register_wrapping_key(*stores, "skyline-air", public, actor=Actor.operator("test"), now=now)
-    refused = command("provider", "wrapping-key", "--config", server.config.folder, "skyline-air", kit / "private_key.pem")
+            setup.register_wrapping_key(
+                *stores, "skyline-air", public, actor=Actor.operator("test"), now=now
+            )
+    refused = command(
+        "provider",
+        "wrapping-key",
+        "--config",
+        server.config.folder,
+        "skyline-air",
+        kit / "private_key.pem",
+    )
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert "another kind of key" in refused.stderr
 
@@ -143,7 +173,10 @@ def test_a_wrapping_key_that_cannot_be_used_is_named(server: Server, tmp_path: P
         (tmp_path / "none.pem", "cannot read"),
     ):
         options: dict[str, Any] = {"background": False, "wrapping_key_file": file}
-        with opened(server, tmp_path / "state", **options) as screener, pytest.raises(ConfigurationError, match=reason):
+        with (
+            opened(server, tmp_path / "state", **options) as screener,
+            pytest.raises(ConfigurationError, match=reason),
+        ):
             connect(screener._settings)
 
 

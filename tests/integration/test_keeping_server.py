@@ -1,4 +1,6 @@
-"""A running server signs its audit log by itself, and takes up a new key that another process began."""
+"""A running server signs its audit log by itself, and takes up a new key that another process
+began.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +34,29 @@ def test_a_running_server_signs_its_log_and_follows_a_change_of_keys(server: Ser
     second = dispute(server, 37)
     with Runtime(server.config) as runtime, runtime.registry.database.read() as session:
         assert sealed.counts(session)[2] >= 1
-    assert "column key 1 destroyed" in succeed("vault", "re-encrypt", "--config", server.config.folder)
+    assert "column key 1 destroyed" in succeed(
+        "vault", "re-encrypt", "--config", server.config.folder
+    )
     third = dispute(server, 38)
     assert len({first, second, third}) == 3
-    assert "all in place" in succeed("audit", "verify", "--config", server.config.folder, "--checkpoints", folder)
+    assert "all in place" in succeed(
+        "audit", "verify", "--config", server.config.folder, "--checkpoints", folder
+    )
 
 
 def dispute(server: Server, index: int) -> str:
     """A dispute at a counter: the server encrypts what the person says. Its case number."""
     request = dispute_pb2.OpenDisputeRequest(
-        request_id=secrets.token_bytes(16), restriction_id=server.restrictions[index], statement="I paid this in March."
+        request_id=secrets.token_bytes(16),
+        restriction_id=server.restrictions[index],
+        statement="I paid this in March.",
     )
     with server.channel("providers/skyline-air") as channel:
-        return str(dispute_pb2_grpc.DisputeServiceStub(channel).OpenDispute(request, timeout=SECONDS).dispute.case_number)
+        return str(
+            dispute_pb2_grpc.DisputeServiceStub(channel)
+            .OpenDispute(request, timeout=SECONDS)
+            .dispute.case_number
+        )
 
 
 def succeed(*arguments: str) -> str:

@@ -1,4 +1,6 @@
-"""The lean profile over real sockets: the same decisions as the full one, and a server that cannot tell who was asked about."""
+"""The lean profile over real sockets: the same decisions as the full one, and a server that cannot
+tell who was asked about.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextmanager
-def counter(server: Server, state: Path, profile: str = "lean", **options: Any) -> Iterator[Screener]:
+def counter(
+    server: Server, state: Path, profile: str = "lean", **options: Any
+) -> Iterator[Screener]:
     options = {"background": False, "profile": profile, "state_dir": state, **options}
     with Screener.open(server.kit("skyline-air") / "tipstaff.toml", **options) as screener:
         if not options["background"]:
@@ -59,31 +63,54 @@ def said(screener: Screener, number: int, name: str | None = None) -> Any:
     return screener.check(resident_id(number), name=name or name_of(number), measure=MEASURE)
 
 
-def test_it_decides_as_the_full_profile_does_and_keeps_no_record(server: Server, tmp_path: Path) -> None:
-    with counter(server, tmp_path / "full", "full") as full, counter(server, tmp_path / "lean") as lean:
+def test_it_decides_as_the_full_profile_does_and_keeps_no_record(
+    server: Server, tmp_path: Path
+) -> None:
+    with (
+        counter(server, tmp_path / "full", "full") as full,
+        counter(server, tmp_path / "lean") as lean,
+    ):
         for number in [*range(0, PEOPLE, 3), *range(STRANGERS, STRANGERS + 300)]:
             expected, decision = said(full, number), said(lean, number)
-            assert (decision.reason, decision.restrictions) == (expected.reason, expected.restrictions)
+            assert (decision.reason, decision.restrictions) == (
+                expected.reason,
+                expected.restrictions,
+            )
         assert said(lean, 7, name_of(8)).reason is Reason.NAME_MISMATCH
         rows = [(resident_id(number).number, name_of(number)) for number in range(20)]
-        assert [entry.reason for entry in lean.check_many(rows, measure=MEASURE)] == [Reason.IN_FORCE] * 20  # type: ignore[union-attr]
+        assert [entry.reason for entry in lean.check_many(rows, measure=MEASURE)] == [
+            Reason.IN_FORCE
+        ] * 20  # type: ignore[union-attr]
         assert lean.status().ready
 
         def kept(profile: str) -> int:
-            return sum(file.stat().st_size for file in (tmp_path / profile / "verified" / "cache" / "artefacts").iterdir())
+            return sum(
+                file.stat().st_size
+                for file in (tmp_path / profile / "verified" / "cache" / "artefacts").iterdir()
+            )
 
         with Runtime(server.config) as runtime:
-            pack = runtime.published("aviation").path("listing/aviation/pack", runtime.repository.versions("aviation")).stat().st_size
+            pack = (
+                runtime.published("aviation")
+                .path("listing/aviation/pack", runtime.repository.versions("aviation"))
+                .stat()
+                .st_size
+            )
         assert kept("full") - kept("lean") == pack
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Message, Message]]:
-    """Everything that goes to the server, and what it answers. The cache holds nothing, so that every hit is asked for."""
+    """Everything that goes to the server, and what it answers.
+
+    The cache holds nothing, so that every hit is asked for.
+    """
     recorded: list[tuple[str, Message, Message]] = []
     unary = GrpcTransport._unary
 
-    def recording(self: GrpcTransport, method: Any, request: Any, timeout: float | None = None) -> Any:
+    def recording(
+        self: GrpcTransport, method: Any, request: Any, timeout: float | None = None
+    ) -> Any:
         response = unary(self, method, request, timeout)
         recorded.append((type(request).__name__, request, response))
         return response
@@ -109,14 +136,23 @@ def traffic(sent: list[tuple[str, Message, Message]]) -> list[tuple[str, bytes]]
 
 def log_since(server: Server, position: int) -> set[str]:
     """The distinct lines of the server's log, without their time."""
-    lines = [json.loads(line) for line in server.log.read_bytes()[position:].decode().splitlines() if line.startswith("{")]
-    return {json.dumps({name: value for name, value in line.items() if name != "at"}, sort_keys=True) for line in lines}
+    lines = [
+        json.loads(line)
+        for line in server.log.read_bytes()[position:].decode().splitlines()
+        if line.startswith("{")
+    ]
+    return {
+        json.dumps({name: value for name, value in line.items() if name != "at"}, sort_keys=True)
+        for line in lines
+    }
 
 
 def test_traffic_and_log_are_the_same_whoever_in_a_bucket_is_checked(
     server: Server, tmp_path: Path, sent: list[tuple[str, Message, Message]]
 ) -> None:
-    """10,000 checks, and again with everybody on the list replaced by somebody of the same bucket: nobody outside sees a difference."""
+    """10,000 checks, and again with everybody on the list replaced by somebody of the same bucket:
+    nobody outside sees a difference.
+    """
     with counter(server, tmp_path / "look") as screener:
         loaded = screener._session.loaded
         assert loaded is not None
@@ -135,7 +171,10 @@ def test_traffic_and_log_are_the_same_whoever_in_a_bucket_is_checked(
     assert min(map(len, sharing.values())) == parameters.buckets.least_numbers
     chosen = random.Random(11)
     listed = chosen.sample(range(PEOPLE), HITS)
-    mates = [chosen.choice([other for other in sharing[bucket_of(number)] if other != number]) for number in listed]
+    mates = [
+        chosen.choice([other for other in sharing[bucket_of(number)] if other != number])
+        for number in listed
+    ]
     crowd = [*listed, *range(STRANGERS, STRANGERS + CHECKS - HITS)]
     order = list(range(CHECKS))
     chosen.shuffle(order)
@@ -149,15 +188,24 @@ def test_traffic_and_log_are_the_same_whoever_in_a_bucket_is_checked(
         return traffic(sent), log_since(server, before), reasons
 
     first_sent, first_log, first_reasons = run("first", crowd)
-    answers = [response for _, _, response in sent if isinstance(response, distribution_pb2.FetchBucketResponse)]
-    requests = [request for _, request, _ in sent if isinstance(request, distribution_pb2.FetchBucketRequest)]
+    answers = [
+        response
+        for _, _, response in sent
+        if isinstance(response, distribution_pb2.FetchBucketResponse)
+    ]
+    requests = [
+        request
+        for _, request, _ in sent
+        if isinstance(request, distribution_pb2.FetchBucketRequest)
+    ]
     second_sent, second_log, second_reasons = run("second", [*mates, *crowd[HITS:]])
 
     assert first_reasons == second_reasons
     assert first_reasons.count(Reason.IN_FORCE) == HITS
     assert first_sent == second_sent
     assert first_log == second_log
-    # One request for each hit, false positives among them; all requests of one size, and all answers.
+    # One request for each hit, false positives among them; all requests of one size, and all
+    # answers.
     assert len(requests) == HITS + first_reasons.count(Reason.FALSE_POSITIVE)
     assert {request.ByteSize() for request in requests} == {requests[0].ByteSize()}
     assert {answer.ByteSize() for answer in answers} == {answers[0].ByteSize()}
@@ -168,7 +216,9 @@ def test_traffic_and_log_are_the_same_whoever_in_a_bucket_is_checked(
     assert not any(resident_id(number).number in log or name_of(number) in log for number in listed)
 
 
-def test_another_listing_is_refused_by_name_and_the_client_goes_after_it(server: Server, tmp_path: Path) -> None:
+def test_another_listing_is_refused_by_name_and_the_client_goes_after_it(
+    server: Server, tmp_path: Path
+) -> None:
     with counter(server, tmp_path) as screener:
         version = screener.status().listing_version
         assert said(screener, 1).verdict is Verdict.RESTRICTED
@@ -182,12 +232,17 @@ def test_another_listing_is_refused_by_name_and_the_client_goes_after_it(server:
         with pytest.raises(errors.RequestRefusedError, match="no bucket of that number"):
             transport.bucket(version, 1 << 30, 5.0)  # type: ignore[arg-type]
 
-        # While others use the next listing, this one is still answered for; when they use the next but one, it is not.
+        # While others use the next listing, this one is still answered for; when they use the next
+        # but one, it is not.
         for newer, reason in ((1, Reason.IN_FORCE), (2, Reason.UNCONFIRMED)):
             publish(server.config, "aviation")
             with counter(server, tmp_path / f"other-{newer}") as other:
-                wait_for(lambda other=other, newer=newer: other.sync().listing_version == version + newer)
-                wait_for(lambda other=other: said(other, 2).verdict is Verdict.RESTRICTED)  # REVIEW while the server takes it up
+                wait_for(
+                    lambda other=other, newer=newer: other.sync().listing_version == version + newer
+                )
+                wait_for(
+                    lambda other=other: said(other, 2).verdict is Verdict.RESTRICTED
+                )  # REVIEW while the server takes it up
             loaded.buckets.cache._buckets.clear()
             assert said(screener, 2).reason is reason
         screener.sync()
@@ -195,7 +250,9 @@ def test_another_listing_is_refused_by_name_and_the_client_goes_after_it(server:
         assert screener.status().listing_version == version + 2  # type: ignore[operator]
 
 
-def test_with_background_sync_a_refusal_brings_the_new_listing_by_itself(server: Server, tmp_path: Path) -> None:
+def test_with_background_sync_a_refusal_brings_the_new_listing_by_itself(
+    server: Server, tmp_path: Path
+) -> None:
     with counter(server, tmp_path, background=True, flush_interval=0.1) as screener:
         session = screener._session
         fetched: list[object] = []
@@ -211,7 +268,12 @@ def test_no_server_no_proof_and_nobody_is_refused(server: Server, tmp_path: Path
     with counter(server, tmp_path) as screener:
         assert said(screener, 4).verdict is Verdict.RESTRICTED
         screener._session.disconnect()
-    options: dict[str, Any] = {"profile": "lean", "state_dir": tmp_path, "background": False, "key_store": "file"}
+    options: dict[str, Any] = {
+        "profile": "lean",
+        "state_dir": tmp_path,
+        "background": False,
+        "key_store": "file",
+    }
     with Screener.open(server.kit("skyline-air") / "tipstaff.toml", **options) as screener:
         screener.sync()
     options |= {"server": f"127.0.0.1:{free_port()}", "bucket_timeout": 0.3}
@@ -222,7 +284,10 @@ def test_no_server_no_proof_and_nobody_is_refused(server: Server, tmp_path: Path
 
 FORGED: dict[str, Callable[[bytes, bytes], tuple[bytes, bytes]]] = {
     "an empty bucket": lambda bucket, path: (bytes(len(bucket)), path),
-    "a flipped bit": lambda bucket, path: (bucket[:50] + bytes([bucket[50] ^ 1]) + bucket[51:], path),
+    "a flipped bit": lambda bucket, path: (
+        bucket[:50] + bytes([bucket[50] ^ 1]) + bucket[51:],
+        path,
+    ),
     "another path": lambda bucket, path: (bucket, bytes(len(path))),
 }
 
@@ -233,7 +298,9 @@ def test_a_server_that_makes_buckets_up_clears_and_restricts_nobody(
 ) -> None:
     with counter(server, tmp_path) as screener:
         honest = GrpcTransport.bucket
-        monkeypatch.setattr(GrpcTransport, "bucket", lambda self, *asked: FORGED[name](*honest(self, *asked)))
+        monkeypatch.setattr(
+            GrpcTransport, "bucket", lambda self, *asked: FORGED[name](*honest(self, *asked))
+        )
         assert said(screener, 5).reason is Reason.UNCONFIRMED
         monkeypatch.undo()
         assert said(screener, 5).verdict is Verdict.RESTRICTED
@@ -241,7 +308,13 @@ def test_a_server_that_makes_buckets_up_clears_and_restricts_nobody(
 
 def test_lean_needs_a_server() -> None:
     with pytest.raises(errors.ConfigurationError, match="profile = lean asks the server"):
-        Screener.open(audience="aviation", state_dir="x", trusted_root_file="x", mirror_dir="x", profile="lean")
+        Screener.open(
+            audience="aviation",
+            state_dir="x",
+            trusted_root_file="x",
+            mirror_dir="x",
+            profile="lean",
+        )
 
 
 def test_answers_verify_by_the_signed_parameters(server: Server, tmp_path: Path) -> None:
@@ -250,9 +323,15 @@ def test_answers_verify_by_the_signed_parameters(server: Server, tmp_path: Path)
         assert loaded is not None
         said_of = loaded.state.parameters.buckets
         buckets = [
-            open_answer(*screener._session.transport().bucket(loaded.listing_version, number, 5.0), number, said_of)
+            open_answer(
+                *screener._session.transport().bucket(loaded.listing_version, number, 5.0),
+                number,
+                said_of,
+            )
             for number in range(1 << said_of.bits)
         ]
     with Runtime(server.config) as runtime:
-        path = runtime.published("aviation").path("listing/aviation/pack", runtime.repository.versions("aviation"))
+        path = runtime.published("aviation").path(
+            "listing/aviation/pack", runtime.repository.versions("aviation")
+        )
     assert path.read_bytes().endswith(b"".join(buckets))

@@ -1,4 +1,6 @@
-"""People and organisations as they are, through the real builder: names, exemptions, authorities, who answers for whom; bad input."""
+"""People and organisations as they are, through the real builder: names, exemptions, authorities,
+who answers for whom; bad input.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from tests.support.deployment import Deployment
 from tests.support.registry import COURT, OPERATOR, TAX, organisation, person
 from tests.support.sealed_world import AIR, EPOCH, SealedWorld, restriction
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk import Capacity, Identifier, IdentifierKind, InvalidIdentifierError, InvalidNameError, Reason, Verdict
+from tipstaff_sdk import (
+    Capacity,
+    Identifier,
+    IdentifierKind,
+    InvalidIdentifierError,
+    InvalidNameError,
+    Reason,
+    Verdict,
+)
 from tipstaff_sdk.decision.decide import decide
 from tipstaff_sdk.screening.engine import People, Screening, by_person
 from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsible
@@ -34,7 +44,9 @@ def real() -> Iterator[Deployment]:
         yield made
 
 
-def enter(real: Deployment, party: Party, case: str = "1", *, by: Any = COURT, **changes: Any) -> bytes:
+def enter(
+    real: Deployment, party: Party, case: str = "1", *, by: Any = COURT, **changes: Any
+) -> bytes:
     fields: dict[str, Any] = {
         "party": party,
         "list_id": "joint-discipline",
@@ -79,7 +91,9 @@ def test_each_of_five_names_opens_the_record_in_any_writing(real: Deployment, na
     assert ask(real, ANNA.identifiers[0], name).verdict is Verdict.RESTRICTED
 
 
-@pytest.mark.parametrize("name", ["Анна Мюллер", "安娜", "Anna Muller", "Anna", "アンナ・ミュラー", "穆勒·安娜"])
+@pytest.mark.parametrize(
+    "name", ["Анна Мюллер", "安娜", "Anna Muller", "Anna", "アンナ・ミュラー", "穆勒·安娜"]
+)
 def test_a_name_in_the_wrong_script_or_order_asks_for_a_person(real: Deployment, name: str) -> None:
     enter(real, ANNA)
     list_all(real)
@@ -93,7 +107,9 @@ def test_a_former_name_that_comes_later_counts_for_what_was_there_before(real: D
     assert len(ask(real, person(4).identifiers[0], "曾用名").restrictions) == 2
 
 
-def test_several_restrictions_of_several_authorities_stand_and_fall_one_by_one(real: Deployment) -> None:
+def test_several_restrictions_of_several_authorities_stand_and_fall_one_by_one(
+    real: Deployment,
+) -> None:
     subject = person(5)
     by_court, by_tax = enter(real, subject, "1"), enter(real, subject, "1", by=TAX)
     list_all(real)
@@ -117,19 +133,33 @@ def test_an_exemption_permits_one_journey_and_no_other(real: Deployment) -> None
     which = enter(real, subject)
     begins = real.clock.now + timedelta(hours=2)
     valid = begins, begins + timedelta(hours=8)
-    real.runtime.registry.exempt(which, measures=["AIR_TRAVEL"], valid=valid, why=("奔丧一次", "one journey to a funeral"), actor=OPERATOR)
+    real.runtime.registry.exempt(
+        which,
+        measures=["AIR_TRAVEL"],
+        valid=valid,
+        why=("奔丧一次", "one journey to a funeral"),
+        actor=OPERATOR,
+    )
     list_all(real)
     assert ask(real, subject.identifiers[0], subject.names[0]).verdict is Verdict.RESTRICTED
-    for moment, reason in ((valid[0], Reason.EXEMPT), (valid[1] - timedelta(seconds=1), Reason.EXEMPT), (valid[1], Reason.IN_FORCE)):
+    for moment, reason in (
+        (valid[0], Reason.EXEMPT),
+        (valid[1] - timedelta(seconds=1), Reason.EXEMPT),
+        (valid[1], Reason.IN_FORCE),
+    ):
         real.clock.now = moment
         real.sign_again()
         real.screener.sync()
         decision = ask(real, subject.identifiers[0], subject.names[0])
         assert decision.reason is reason
-        assert ("奔丧一次" in decision.explain("zh"), "funeral" in decision.explain("en")) == (reason is Reason.EXEMPT,) * 2
+        assert ("奔丧一次" in decision.explain("zh"), "funeral" in decision.explain("en")) == (
+            reason is Reason.EXEMPT,
+        ) * 2
 
 
-def test_an_organisation_and_those_who_answer_for_it_each_in_their_capacity(real: Deployment) -> None:
+def test_an_organisation_and_those_who_answer_for_it_each_in_their_capacity(
+    real: Deployment,
+) -> None:
     firm, chief, clerk = organisation(0), person(7), person(8)
     enter(real, firm, responsible=(Responsible(1, chief), Responsible(3, clerk)))
     list_all(real)
@@ -140,7 +170,10 @@ def test_an_organisation_and_those_who_answer_for_it_each_in_their_capacity(real
         (clerk, Capacity.DIRECTLY_RESPONSIBLE, "直接责任人员"),
     ):
         decision = ask(real, who.identifiers[0], who.names[0])
-        assert (decision.verdict, decision.restrictions[0].capacity) == (Verdict.RESTRICTED, capacity)
+        assert (decision.verdict, decision.restrictions[0].capacity) == (
+            Verdict.RESTRICTED,
+            capacity,
+        )
         assert decision.restrictions[0].organisation_name == firm.names[0]
         assert word in decision.explain("zh")
     assert ask(real, chief.identifiers[0], firm.names[0]).reason is Reason.NAME_MISMATCH
@@ -151,13 +184,19 @@ def test_every_number_of_a_person_leads_to_the_same_restriction(real: Deployment
     subject = person(9)
     enter(real, Party(subject.type, (*subject.identifiers, passport), subject.names))
     list_all(real)
-    found = [ask(real, number, subject.names[0]).restrictions[0].restriction_id for number in (*subject.identifiers, passport)]
+    found = [
+        ask(real, number, subject.names[0]).restrictions[0].restriction_id
+        for number in (*subject.identifiers, passport)
+    ]
     assert found[0] == found[1]
 
 
-# ---- Bad input, by name ---------------------------------------------------------------------------------------------------------------
+# ---- Bad input, by name
+# ---------------------------------------------------------------------------------------------------------------
 
-LISTED = identities.resident_id(2)  # "110105198005170021": its check digit stands at the end, and the same number has a 15-digit form
+LISTED = identities.resident_id(
+    2
+)  # "110105198005170021": its check digit stands at the end, and the same number has a 15-digit form
 WRITINGS = {
     "full-width digits": "".join(chr(ord(digit) + 0xFEE0) for digit in LISTED),
     "spaces and hyphens": f" {LISTED[:6]}-{LISTED[6:14]} {LISTED[14:]} ",
@@ -181,7 +220,13 @@ def world() -> SealedWorld:
 
 def decide_here(world: SealedWorld, number: str, name: str = "张三") -> Decision:
     state = world.state()
-    return decide(state, state.parameters.built_at.ToDatetime(tzinfo=state.floor.tzinfo) + timedelta(hours=6), number, name, AIR)
+    return decide(
+        state,
+        state.parameters.built_at.ToDatetime(tzinfo=state.floor.tzinfo) + timedelta(hours=6),
+        number,
+        name,
+        AIR,
+    )
 
 
 @pytest.mark.parametrize("writing", WRITINGS)
@@ -191,7 +236,11 @@ def test_a_number_is_the_same_in_any_writing(world: SealedWorld, writing: str) -
 
 
 def test_a_small_x_is_a_capital_one() -> None:
-    with_x = next(number for sequence in range(1000) if (number := identities.resident_id(sequence)).endswith("X"))
+    with_x = next(
+        number
+        for sequence in range(1000)
+        if (number := identities.resident_id(sequence)).endswith("X")
+    )
     world = SealedWorld()
     world.list(Identifier.resident_id(with_x), "张三", restriction(1))
     assert decide_here(world, with_x.lower()).verdict is Verdict.RESTRICTED
@@ -210,7 +259,9 @@ def test_a_name_that_is_none_is_an_error(world: SealedWorld, name: str) -> None:
 
 
 def test_swapped_digits_that_still_pass_the_check_deny_nobody() -> None:
-    """A clear person's number, typed with two digits swapped so that it is a listed one's: the name stands in the way."""
+    """A clear person's number, typed with two digits swapped so that it is a listed one's: the name
+    stands in the way.
+    """
     random = Random(20260504)
     swaps = 0
     while swaps < 20:
@@ -231,11 +282,14 @@ def test_two_subjects_of_one_number_are_each_their_own() -> None:
     world.list(Identifier.resident_id(LISTED), "张三", restriction(1))
     world.list(Identifier.resident_id(LISTED), "李四", restriction(2))
     for name, number in (("张三", 1), ("李四", 2)):
-        assert [r.restriction_id for r in decide_here(world, LISTED, name).restrictions] == [bytes([number]) * 16]
+        assert [r.restriction_id for r in decide_here(world, LISTED, name).restrictions] == [
+            bytes([number]) * 16
+        ]
     assert decide_here(world, LISTED, "王五").reason is Reason.NAME_MISMATCH
 
 
-# ---- Large counts ---------------------------------------------------------------------------------------------------------------------
+# ---- Large counts
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def many(listed: int, clear: int, wrong: int) -> None:
@@ -256,7 +310,11 @@ def many(listed: int, clear: int, wrong: int) -> None:
 
     def verdicts(some: list[str], name: str) -> dict[Verdict, int]:
         settled = screening.settle(People(len(some), some, [name] * len(some)))
-        proved = [decision.verdict for group in by_person(settled.hits) for decision in screening.prove(group)]
+        proved = [
+            decision.verdict
+            for group in by_person(settled.hits)
+            for decision in screening.prove(group)
+        ]
         at_once = len(some) - len(proved)
         assert not settled.errors
         assert np.count_nonzero(settled.reasons == Reason.NOT_LISTED) == at_once
@@ -264,17 +322,23 @@ def many(listed: int, clear: int, wrong: int) -> None:
         return found | {Verdict.CLEAR: found.get(Verdict.CLEAR, 0) + at_once}
 
     assert verdicts(everybody[listed:], "张三") == {Verdict.CLEAR: clear}
-    assert screening.settle(People(clear, everybody[listed:], ["张三"] * clear)).hits  # the filter asked, and proof was there
+    assert screening.settle(
+        People(clear, everybody[listed:], ["张三"] * clear)
+    ).hits  # the filter asked, and proof was there
     of_others = random.sample(everybody[:listed], wrong)
     assert verdicts(of_others, "张三") == {Verdict.REVIEW: wrong, Verdict.CLEAR: 0}
     assert verdicts(of_others, "李四") == {Verdict.RESTRICTED: wrong, Verdict.CLEAR: 0}
 
 
-def test_a_hundred_thousand_clear_people_are_clear_and_ten_thousand_listed_numbers_with_wrong_names_are_reviews() -> None:
+def test_a_hundred_thousand_clear_people_are_clear_and_ten_thousand_listed_numbers_with_wrong_names_are_reviews() -> (
+    None
+):
     many(listed=10_000, clear=100_000, wrong=10_000)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_million_clear_people_are_clear_and_ten_thousand_listed_numbers_with_wrong_names_are_reviews() -> None:
+def test_a_million_clear_people_are_clear_and_ten_thousand_listed_numbers_with_wrong_names_are_reviews() -> (
+    None
+):
     many(listed=1_000_000, clear=1_000_000, wrong=10_000)

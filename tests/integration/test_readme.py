@@ -17,7 +17,9 @@ READMES = ("README.md", "README.zh-CN.md")
 
 
 def shell_lines(text: str) -> list[str]:
-    """The operator's commands: indented lines from `pip install 'tipstaff[server]'` to `serve`, without comments."""
+    """The operator's commands: indented lines from `pip install 'tipstaff[server]'` to `serve`,
+    without comments.
+    """
     lines = [line.split("  #")[0].strip() for line in text.splitlines() if line.startswith("    ")]
     start = lines.index("pip install 'tipstaff[server]'")
     return lines[start + 1 : lines.index("tipstaff-server serve")]
@@ -30,7 +32,9 @@ def python_example(text: str) -> str:
 @pytest.mark.parametrize("name", READMES)
 def test_links_and_pictures_are_there(name: str):
     text = (ROOT / name).read_text(encoding="utf-8")
-    links = [target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
+    links = [
+        target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target
+    ]
     assert links
     assert [target for target in links if target and not (ROOT / target).exists()] == []
 
@@ -53,7 +57,14 @@ def test_readme_commands_and_example_run_as_printed(tmp_path: Path):
         "TIPSTAFF_SERVER": address,
     }
     script = "\n".join(["set -eu", *shell_lines(text)])
-    subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=100)
+    subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
     (tmp_path / "example.py").write_text(python_example(text), encoding="utf-8")
     server = subprocess.Popen(
         ["tipstaff-server", "serve", "--ready-file", str(tmp_path / "ready")],
@@ -68,7 +79,13 @@ def test_readme_commands_and_example_run_as_printed(tmp_path: Path):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         done = subprocess.run(
-            [sys.executable, "example.py"], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True, timeout=60
+            [sys.executable, "example.py"],
+            cwd=tmp_path,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
     finally:
         server.terminate()

@@ -30,7 +30,9 @@ def test_amend_exempt_search_history_and_end(server: Server) -> None:
     restriction = server.restrictions[PERSON]
     with server.channel(COURT) as channel:
         stub = registry_pb2_grpc.RegistryServiceStub(channel)
-        before = stub.GetRestriction(registry_pb2.GetRestrictionRequest(restriction_id=restriction), timeout=SECONDS).restriction
+        before = stub.GetRestriction(
+            registry_pb2.GetRestrictionRequest(restriction_id=restriction), timeout=SECONDS
+        ).restriction
         amend = registry_pb2.AmendRestrictionRequest(
             restriction_id=restriction,
             measures=["AIR_TRAVEL", "STAR_HOTEL"],
@@ -43,10 +45,17 @@ def test_amend_exempt_search_history_and_end(server: Server) -> None:
         assert done.relief_sequence > 0
         assert stub.AmendRestriction(amend, timeout=SECONDS) == done
         amend.idempotency_key = ""
-        assert code(lambda: stub.AmendRestriction(amend, timeout=SECONDS)) is grpc.StatusCode.ABORTED
-        exempt = registry_pb2.ExemptRestrictionRequest(restriction_id=restriction, measures=["AIR_TRAVEL"])
+        assert (
+            code(lambda: stub.AmendRestriction(amend, timeout=SECONDS)) is grpc.StatusCode.ABORTED
+        )
+        exempt = registry_pb2.ExemptRestrictionRequest(
+            restriction_id=restriction, measures=["AIR_TRAVEL"]
+        )
         exempt.reason.zh, exempt.reason.en = "赴诊", "to the doctor"
-        assert code(lambda: stub.ExemptRestriction(exempt, timeout=SECONDS)) is grpc.StatusCode.INVALID_ARGUMENT
+        assert (
+            code(lambda: stub.ExemptRestriction(exempt, timeout=SECONDS))
+            is grpc.StatusCode.INVALID_ARGUMENT
+        )
         exempt.valid_from.GetCurrentTime()
         exempt.valid_until.FromSeconds(exempt.valid_from.seconds + 86_400)
         assert len(stub.ExemptRestriction(exempt, timeout=SECONDS).exemption_id) == 16
@@ -60,8 +69,12 @@ def test_amend_exempt_search_history_and_end(server: Server) -> None:
             expected_version=found.version,
             idempotency_key="e",
         )
-        assert stub.EndRestriction(end, timeout=SECONDS) == stub.EndRestriction(end, timeout=SECONDS)
-        history = stub.GetHistory(registry_pb2.GetHistoryRequest(restriction_id=restriction), timeout=SECONDS).entries
+        assert stub.EndRestriction(end, timeout=SECONDS) == stub.EndRestriction(
+            end, timeout=SECONDS
+        )
+        history = stub.GetHistory(
+            registry_pb2.GetHistoryRequest(restriction_id=restriction), timeout=SECONDS
+        ).entries
     assert [(item.act, item.reason) for item in history] == [
         ("SUBMIT", ""),
         ("AMEND", "rail was a mistake"),
@@ -91,14 +104,31 @@ def test_bad_requests_are_told_what_is_wrong(server: Server) -> None:
         wrong = registry_pb2.SearchRestrictionsRequest()
         wrong.identifier.kind, wrong.identifier.number = 1, "110105199001011234"
         bad_page = registry_pb2.SearchRestrictionsRequest(page_token=b"x")
-        bad_state = registry_pb2.SearchRestrictionsRequest(state=registry_pb2.RestrictionState.ValueType(99))
+        bad_state = registry_pb2.SearchRestrictionsRequest(
+            state=registry_pb2.RestrictionState.ValueType(99)
+        )
         for request in (wrong, bad_page, bad_state):
-            assert code(lambda request=request: stub.SearchRestrictions(request, timeout=SECONDS)) is grpc.StatusCode.INVALID_ARGUMENT
+            assert (
+                code(lambda request=request: stub.SearchRestrictions(request, timeout=SECONDS))
+                is grpc.StatusCode.INVALID_ARGUMENT
+            )
         nobody = registry_pb2.AmendRestrictionRequest(restriction_id=bytes(16), reason="x")
-        assert code(lambda: stub.AmendRestriction(nobody, timeout=SECONDS)) is grpc.StatusCode.NOT_FOUND
-        unentitled = registry_pb2.AmendRestrictionRequest(restriction_id=server.restrictions[34], reason="x", measures=["NO_SUCH"])
-        assert code(lambda: stub.AmendRestriction(unentitled, timeout=SECONDS)) is grpc.StatusCode.INVALID_ARGUMENT
         assert (
-            code(lambda: stub.GetHistory(registry_pb2.GetHistoryRequest(restriction_id=bytes(16)), timeout=SECONDS))
+            code(lambda: stub.AmendRestriction(nobody, timeout=SECONDS))
+            is grpc.StatusCode.NOT_FOUND
+        )
+        unentitled = registry_pb2.AmendRestrictionRequest(
+            restriction_id=server.restrictions[34], reason="x", measures=["NO_SUCH"]
+        )
+        assert (
+            code(lambda: stub.AmendRestriction(unentitled, timeout=SECONDS))
+            is grpc.StatusCode.INVALID_ARGUMENT
+        )
+        assert (
+            code(
+                lambda: stub.GetHistory(
+                    registry_pb2.GetHistoryRequest(restriction_id=bytes(16)), timeout=SECONDS
+                )
+            )
             is grpc.StatusCode.NOT_FOUND
         )

@@ -1,4 +1,6 @@
-"""The runbook, executed: every `sh` block of docs/operations.md in order, and clients that slept through it all."""
+"""The runbook, executed: every `sh` block of docs/operations.md in order, and clients that slept
+through it all.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,15 @@ def perform(block: str, folder: Path) -> None:
         if words[0] != "tipstaff-server":
             # `python3` of the runbook is whichever runs this; its folder comes first.
             path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-            subprocess.run(["sh", "-ec", line], cwd=folder, check=True, env={**os.environ, "PATH": path})
+            subprocess.run(
+                ["sh", "-ec", line], cwd=folder, check=True, env={**os.environ, "PATH": path}
+            )
             continue
-        arguments = [found for word in words[1:] for found in (sorted(map(str, folder.glob(word))) if "*" in word else [word])]
+        arguments = [
+            found
+            for word in words[1:]
+            for found in (sorted(map(str, folder.glob(word))) if "*" in word else [word])
+        ]
         done = CliRunner().invoke(make(arguments), arguments)
         assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
 
@@ -51,7 +59,9 @@ class Provider:
 
     def __init__(self, folder: Path, name: str, root: bytes, audience: str = "aviation") -> None:
         self._repository = folder / "repository" / audience
-        self._reader = Reader(folder / "readers" / name, view=audience, trusted_root=root, roles=role_names(audience))
+        self._reader = Reader(
+            folder / "readers" / name, view=audience, trusted_root=root, roles=role_names(audience)
+        )
         self.audience = audience
 
     def refresh(self) -> Any:
@@ -63,7 +73,9 @@ def works(provider: Provider, folder: Path) -> None:
     with Runtime(Config.load(folder)) as runtime:
         current = runtime.repository.versions(provider.audience)
     assert (state.timestamp_version, state.root_version) == (current.timestamp, current.root)
-    assert f"listing/{provider.audience}/filter" in state.roles[f"listing-{provider.audience}"].targets
+    assert (
+        f"listing/{provider.audience}/filter" in state.roles[f"listing-{provider.audience}"].targets
+    )
 
 
 @pytest.fixture
@@ -120,9 +132,22 @@ def test_the_runbook_from_beginning_to_end(folder: Path) -> None:
         works(providers[name], folder)
     works(Provider(folder, "newcomer", root), folder)
     works(Provider(folder, "rail", root, "rail"), folder)
-    works(Provider(folder, "kit", (folder / "providers" / "riverside-rail" / "root.json").read_bytes(), "rail"), folder)
-    held = {row["name"]: row for row in json.loads(CliRunner().invoke(make(), ["keys", "show", "--json"]).output)}
-    assert not any(held[name]["here"] for name in ("root-1", "root-2", "root-3", "targets-1", "targets-2"))
+    works(
+        Provider(
+            folder,
+            "kit",
+            (folder / "providers" / "riverside-rail" / "root.json").read_bytes(),
+            "rail",
+        ),
+        folder,
+    )
+    held = {
+        row["name"]: row
+        for row in json.loads(CliRunner().invoke(make(), ["keys", "show", "--json"]).output)
+    }
+    assert not any(
+        held[name]["here"] for name in ("root-1", "root-2", "root-3", "targets-1", "targets-2")
+    )
     assert held["timestamp"]["here"]
 
 
@@ -140,7 +165,9 @@ def test_expiry_calls_somebody(set_up: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert CliRunner().invoke(make(), ["keys", "expiry"]).exit_code == 0
     done = CliRunner().invoke(make(), ["keys", "expiry", "--within", "400", "--json"])
     assert done.exit_code == 4
-    assert {"root", "targets", "tls/server.pem"} <= {row["what"] for row in json.loads(done.output) if row["due"]}
+    assert {"root", "targets", "tls/server.pem"} <= {
+        row["what"] for row in json.loads(done.output) if row["due"]
+    }
     assert "DUE" in CliRunner().invoke(make(), ["keys", "expiry", "--within", "400"]).output
 
 
@@ -157,7 +184,9 @@ def test_expiry_calls_somebody(set_up: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["keys", "sign", "nothing", "root-1"], "cannot be read"),
     ],
 )
-def test_wrong_calls_say_what_to_do(set_up: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
+def test_wrong_calls_say_what_to_do(
+    set_up: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
     monkeypatch.chdir(set_up)
     done = CliRunner().invoke(make(arguments), arguments)
     assert isinstance(done.exception, SigningError)

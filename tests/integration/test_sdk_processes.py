@@ -23,11 +23,19 @@ __all__ = ["operator", "server"]
 
 
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.provider_programs", program, *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.provider_programs",
+        program,
+        *map(str, arguments),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_forked_children_keep_checking_and_restart_their_own_sync(operator: Operator, server: ProviderServer, tmp_path: Path) -> None:
+def test_forked_children_keep_checking_and_restart_their_own_sync(
+    operator: Operator, server: ProviderServer, tmp_path: Path
+) -> None:
     process = start("prefork", operator.kit(tmp_path / "kit", server=server.address))
     assert process.stdout is not None
     with process.stdout:
@@ -49,8 +57,13 @@ def test_fork_inside_a_listener(operator: Operator, server: ProviderServer, tmp_
 def test_killed_again_and_again_state_opens_and_every_report_arrives_once(
     operator: Operator, server: ProviderServer, tmp_path: Path, kills: int
 ) -> None:
-    """kill -9 at random moments of syncing and reporting, while relief changes, so that state is written all the time."""
-    kit, log = operator.kit(tmp_path / "kit", server=server.address, flush_interval=0.05), tmp_path / "promised"
+    """kill -9 at random moments of syncing and reporting, while relief changes, so that state is
+    written all the time.
+    """
+    kit, log = (
+        operator.kit(tmp_path / "kit", server=server.address, flush_interval=0.05),
+        tmp_path / "promised",
+    )
     draw = random.Random(20161)
     killed = 0
     waiting: list[subprocess.Popen[str]] = [start("reporter", kit, log)]
@@ -80,15 +93,20 @@ def test_killed_again_and_again_state_opens_and_every_report_arrives_once(
         screener.sync()
         status = screener.status()
         assert (status.outbox_pending, status.outbox_set_aside) == (0, 0)
-        assert screener.check(resident_id(0), name=NAME, measure=MEASURE).verdict is Verdict.RESTRICTED
+        assert (
+            screener.check(resident_id(0), name=NAME, measure=MEASURE).verdict is Verdict.RESTRICTED
+        )
     promised = {bytes.fromhex(line) for line in log.read_text().split("\n") if len(line) == 32}
     assert len(promised) >= kills
     assert promised <= set(server.reports)
-    # Reports that were durable when the kill came, before `report` could return, arrive too: one a life at most.
+    # Reports that were durable when the kill came, before `report` could return, arrive too: one a
+    # life at most.
     assert len(server.reports) <= len(promised) + kills + 1
 
 
-def test_processes_share_one_folder(operator: Operator, server: ProviderServer, tmp_path: Path) -> None:
+def test_processes_share_one_folder(
+    operator: Operator, server: ProviderServer, tmp_path: Path
+) -> None:
     kit, log = operator.kit(tmp_path / "kit", server=server.address), tmp_path / "promised"
     processes = [start("reporter", kit, log) for _ in range(3)]
     for process in processes:
@@ -96,7 +114,9 @@ def test_processes_share_one_folder(operator: Operator, server: ProviderServer, 
         assert process.stdout.readline() == "ready\n"
     with Screener.open(kit) as screener:
         assert screener.wait_ready(15)
-        mine = screener.report(screener.check(resident_id(0), name=NAME, measure=MEASURE), Outcome.DENIED)
+        mine = screener.report(
+            screener.check(resident_id(0), name=NAME, measure=MEASURE), Outcome.DENIED
+        )
         operator.publish(people(2))
         wait_for(lambda: screener.status().listing_version == 2)
         wait_for(lambda: len(server.reports) >= 20)
@@ -112,7 +132,9 @@ def test_processes_share_one_folder(operator: Operator, server: ProviderServer, 
     assert promised | {mine} <= set(server.reports)
 
 
-@pytest.mark.parametrize("module", ["tipstaff_sdk", "tipstaff_sdk.screener", "tipstaff_sdk.testing"])
+@pytest.mark.parametrize(
+    "module", ["tipstaff_sdk", "tipstaff_sdk.screener", "tipstaff_sdk.testing"]
+)
 def test_importing_brings_no_grpc_no_pytest_and_nothing_of_the_server(module: str) -> None:
     unwanted = ("grpc", "pytest", "typer", "rich", "sqlalchemy", "tipstaff_server")
     code = f"import sys, {module}; print([m for m in {unwanted} if m in sys.modules])"

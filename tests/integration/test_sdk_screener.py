@@ -1,4 +1,6 @@
-"""A screener over real files and a real server: from the first sync to reports, disputes and relief, and whatever goes wrong between."""
+"""A screener over real files and a real server: from the first sync to reports, disputes and
+relief, and whatever goes wrong between.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def follower(kit: Path) -> Iterator[Screener]:
         yield made
 
 
-def verdict(screener: Screener, number: str = LISTED_ID, name: str = NAME) -> tuple[Verdict, Reason]:
+def verdict(
+    screener: Screener, number: str = LISTED_ID, name: str = NAME
+) -> tuple[Verdict, Reason]:
     decision = screener.check(number, name=name, measure=MEASURE)
     return decision.verdict, decision.reason
 
@@ -83,12 +87,19 @@ def test_first_light(screener: Screener) -> None:
     assert not screener.status().ready
     status = screener.sync()
     assert status.ready
-    assert (status.availability, status.listing_version, status.relief_sequence) == (Availability.FRESH, 1, 0)
+    assert (status.availability, status.listing_version, status.relief_sequence) == (
+        Availability.FRESH,
+        1,
+        0,
+    )
     assert status.key_present
     assert verdict(screener) == (Verdict.RESTRICTED, Reason.IN_FORCE)
     assert verdict(screener, name="李四") == (Verdict.REVIEW, Reason.NAME_MISMATCH)
     assert verdict(screener, CLEAR_ID) == (Verdict.CLEAR, Reason.NOT_LISTED)
-    assert screener.check(Identifier.resident_id(LISTED_ID), name=NAME, measure=MEASURE).verdict is Verdict.RESTRICTED
+    assert (
+        screener.check(Identifier.resident_id(LISTED_ID), name=NAME, measure=MEASURE).verdict
+        is Verdict.RESTRICTED
+    )
 
 
 def test_opening_never_waits_for_the_network(operator: Operator, tmp_path: Path) -> None:
@@ -96,7 +107,10 @@ def test_opening_never_waits_for_the_network(operator: Operator, tmp_path: Path)
     begin = time.monotonic()
     with (
         socket.create_server(("127.0.0.1", 0)) as mute,
-        Screener.open(operator.kit(tmp_path / "kit", server=f"127.0.0.1:{mute.getsockname()[1]}"), close_timeout=0.5) as screener,
+        Screener.open(
+            operator.kit(tmp_path / "kit", server=f"127.0.0.1:{mute.getsockname()[1]}"),
+            close_timeout=0.5,
+        ) as screener,
     ):
         assert verdict(screener) == (Verdict.UNKNOWN, Reason.NO_DATA)
         assert not screener.wait_ready(0.1)
@@ -105,7 +119,9 @@ def test_opening_never_waits_for_the_network(operator: Operator, tmp_path: Path)
     assert time.monotonic() - begin < 8
 
 
-def test_restart_answers_from_disk_at_once_and_needs_only_the_key(kit: Path, server: ProviderServer) -> None:
+def test_restart_answers_from_disk_at_once_and_needs_only_the_key(
+    kit: Path, server: ProviderServer
+) -> None:
     with Screener.open(kit, background=False, key_store="file") as screener:
         screener.sync()
     server.stop()
@@ -116,7 +132,9 @@ def test_restart_answers_from_disk_at_once_and_needs_only_the_key(kit: Path, ser
         assert screener.status().key_present is False
 
 
-def test_restarted_follower_gets_its_key_although_nothing_changed(kit: Path, server: ProviderServer) -> None:
+def test_restarted_follower_gets_its_key_although_nothing_changed(
+    kit: Path, server: ProviderServer
+) -> None:
     with Screener.open(kit, background=False) as screener:
         screener.sync()
     with Screener.open(kit) as screener:
@@ -161,40 +179,67 @@ def test_many_at_once_agree_with_one_at_a_time(screener: Screener) -> None:
                 continue
             one = screener.check(identifier, name=name, measure=MEASURE)
             assert (entry.verdict, entry.reason) == (one.verdict, one.reason)
-        assert [position for position, entry in enumerate(entries) if not isinstance(entry, Decision)] == [2, 3, 8]
+        assert [
+            position for position, entry in enumerate(entries) if not isinstance(entry, Decision)
+        ] == [2, 3, 8]
         screener.sync()
     with pytest.raises(UnknownMeasureError):
         screener.check_many(rows, measure="TELEPORT")
     with pytest.raises(InvalidServiceError):
         screener.check_many([], measure=HOTEL)
     assert screener.check_many([], measure=MEASURE) == []
-    assert [e.verdict for e in screener.check_many(rows[:1], measure=MEASURE) if isinstance(e, Decision)] == [Verdict.RESTRICTED]
+    assert [
+        e.verdict for e in screener.check_many(rows[:1], measure=MEASURE) if isinstance(e, Decision)
+    ] == [Verdict.RESTRICTED]
 
 
-def test_service_decides_and_coverage_counts_it_all(screener: Screener, server: ProviderServer, operator: Operator) -> None:
+def test_service_decides_and_coverage_counts_it_all(
+    screener: Screener, server: ProviderServer, operator: Operator
+) -> None:
     listed = people(1)
     listed[0].measures = (HOTEL,)
     operator.publish(listed)
     screener.sync()
-    assert screener.check(LISTED_ID, name=NAME, measure=HOTEL, service={"stars": 4}).verdict is Verdict.RESTRICTED
-    assert screener.check(LISTED_ID, name=NAME, measure=HOTEL, service={"stars": 2}).reason is Reason.NOT_COVERED
-    screener.check_many([(CLEAR_ID, NAME)] * 10 + [("bad", NAME)], measure=HOTEL, service={"stars": 5})
+    assert (
+        screener.check(LISTED_ID, name=NAME, measure=HOTEL, service={"stars": 4}).verdict
+        is Verdict.RESTRICTED
+    )
+    assert (
+        screener.check(LISTED_ID, name=NAME, measure=HOTEL, service={"stars": 2}).reason
+        is Reason.NOT_COVERED
+    )
+    screener.check_many(
+        [(CLEAR_ID, NAME)] * 10 + [("bad", NAME)], measure=HOTEL, service={"stars": 5}
+    )
     screener.sync()
     (count,) = server.counts.values()
-    assert (count.measure, count.checked, count.clear, count.filter_hits, count.restricted) == (HOTEL, 12, 11, 2, 1)
+    assert (count.measure, count.checked, count.clear, count.filter_hits, count.restricted) == (
+        HOTEL,
+        12,
+        11,
+        2,
+        1,
+    )
     hour = count.hour.ToDatetime(UTC)
     assert (hour.minute, hour.second) == (0, 0)
     assert abs(hour - utc_now()) < timedelta(hours=2)
 
 
-def test_report_dispute_and_relief_on_the_way_round(follower: Screener, server: ProviderServer) -> None:
+def test_report_dispute_and_relief_on_the_way_round(
+    follower: Screener, server: ProviderServer
+) -> None:
     decision = follower.check(LISTED_ID, name=NAME, measure=MEASURE)
     report_id = follower.report(decision, Outcome.DENIED)
     wait_for(lambda: report_id in server.reports)
     report = server.reports[report_id]
     assert report.decision_id == decision.decision_id
     assert list(report.restriction_ids) == [people()[0].restriction_ids[0]]
-    assert (report.measure, report.verdict, report.reason, report.outcome) == (MEASURE, Verdict.RESTRICTED, Reason.IN_FORCE, Outcome.DENIED)
+    assert (report.measure, report.verdict, report.reason, report.outcome) == (
+        MEASURE,
+        Verdict.RESTRICTED,
+        Reason.IN_FORCE,
+        Outcome.DENIED,
+    )
     assert (report.listing_version, report.relief_sequence) == (1, 0)
     dispute = follower.dispute(decision, "不是我")
     assert dispute.case_number == "D-1"
@@ -202,7 +247,12 @@ def test_report_dispute_and_relief_on_the_way_round(follower: Screener, server: 
     assert dispute.due - dispute.opened_at == timedelta(days=15)
     assert follower.dispute(decision, "不是我") == dispute
     progress = follower.follow_dispute(dispute.case_number)
-    assert (progress.state, progress.due, progress.answered_at, progress.overdue) == (DisputeState.OPEN, dispute.due, None, False)
+    assert (progress.state, progress.due, progress.answered_at, progress.overdue) == (
+        DisputeState.OPEN,
+        dispute.due,
+        None,
+        False,
+    )
     assert progress.explain("en") == "The dispute is being examined."
     with pytest.raises(NotFoundError, match="check the case number"):
         follower.follow_dispute("D-2")
@@ -210,7 +260,9 @@ def test_report_dispute_and_relief_on_the_way_round(follower: Screener, server: 
     wait_for(lambda: follower.status().outbox_pending == 0)
 
 
-def test_another_ground_is_another_dispute_and_travels_with_it(follower: Screener, server: ProviderServer) -> None:
+def test_another_ground_is_another_dispute_and_travels_with_it(
+    follower: Screener, server: ProviderServer
+) -> None:
     decision = follower.check(LISTED_ID, name=NAME, measure=MEASURE)
     plain = follower.dispute(decision, "不是我")
     named = follower.dispute(decision, "不是我", ground=DisputeGround.IDENTITY)
@@ -219,7 +271,9 @@ def test_another_ground_is_another_dispute_and_travels_with_it(follower: Screene
     assert server.grounds == ["OTHER", "IDENTITY", "IDENTITY"]
 
 
-def test_dispute_needs_a_restriction_a_statement_and_the_network(follower: Screener, server: ProviderServer) -> None:
+def test_dispute_needs_a_restriction_a_statement_and_the_network(
+    follower: Screener, server: ProviderServer
+) -> None:
     clear = follower.check(CLEAR_ID, name=NAME, measure=MEASURE)
     restricted = follower.check(LISTED_ID, name=NAME, measure=MEASURE)
     with pytest.raises(NotDisputableError, match="rests on no restriction"):
@@ -233,7 +287,9 @@ def test_dispute_needs_a_restriction_a_statement_and_the_network(follower: Scree
         follower.dispute(restricted, "no")
 
 
-def test_several_restrictions_have_to_be_disputed_by_name(operator: Operator, server: ProviderServer, screener: Screener) -> None:
+def test_several_restrictions_have_to_be_disputed_by_name(
+    operator: Operator, server: ProviderServer, screener: Screener
+) -> None:
     listed = people(1)
     listed[0].restriction_ids = [b"a" * 16, b"b" * 16]
     operator.publish(listed)
@@ -242,7 +298,9 @@ def test_several_restrictions_have_to_be_disputed_by_name(operator: Operator, se
     assert len(decision.restrictions) == 2
     with pytest.raises(NotDisputableError, match="rests on 2 restrictions"):
         screener.dispute(decision, "no")
-    assert screener.dispute(decision, "no", restriction=decision.restrictions[1]).case_number == "D-1"
+    assert (
+        screener.dispute(decision, "no", restriction=decision.restrictions[1]).case_number == "D-1"
+    )
     other = screener.check(LISTED_ID, name=NAME, measure=MEASURE)
     foreign = operator_restriction(decision)
     with pytest.raises(NotDisputableError, match="not one of this decision's"):
@@ -256,7 +314,9 @@ def operator_restriction(decision: Decision) -> object:
 
 
 @pytest.mark.parametrize("push", [True, False], ids=["pushed", "announced"])
-def test_every_change_reaches_a_follower_and_is_acknowledged(operator: Operator, server: ProviderServer, kit: Path, push: bool) -> None:
+def test_every_change_reaches_a_follower_and_is_acknowledged(
+    operator: Operator, server: ProviderServer, kit: Path, push: bool
+) -> None:
     server.push = push
     with Screener.open(kit, flush_interval=0.2) as screener:
         assert screener.wait_ready(15)
@@ -265,19 +325,28 @@ def test_every_change_reaches_a_follower_and_is_acknowledged(operator: Operator,
         assert verdict(screener, resident_id(1)) == (Verdict.RESTRICTED, Reason.IN_FORCE)
         operator.publish(people(2))
         wait_for(lambda: screener.status().listing_version == 2)
-        wait_for(lambda: any(enforced.listing == operator.repository.versions(AUDIENCE).listing for enforced in server.enforced))
+        wait_for(
+            lambda: any(
+                enforced.listing == operator.repository.versions(AUDIENCE).listing
+                for enforced in server.enforced
+            )
+        )
     assert server.calls["Watch"] == 1
     assert (server.calls["GetMetadata"] == 0) is push
 
 
-def test_broken_download_is_resumed_where_it_stopped(operator: Operator, server: ProviderServer, screener: Screener) -> None:
+def test_broken_download_is_resumed_where_it_stopped(
+    operator: Operator, server: ProviderServer, screener: Screener
+) -> None:
     server.chunk = 1_000
     server.break_artefacts = 2
     assert screener.sync().ready
     assert any(offset > 0 for offset in server.offsets)
 
 
-def test_server_down_at_sync_keeps_the_last_data_and_says_so(server: ProviderServer, screener: Screener) -> None:
+def test_server_down_at_sync_keeps_the_last_data_and_says_so(
+    server: ProviderServer, screener: Screener
+) -> None:
     screener.sync()
     server.stop()
     with pytest.raises(UnavailableError):
@@ -297,10 +366,14 @@ def test_failed_first_sync_is_never_ready(operator: Operator, tmp_path: Path) ->
         assert screener.status().availability is Availability.NONE
 
 
-def test_follower_survives_a_restart_of_the_server(server: ProviderServer, follower: Screener) -> None:
+def test_follower_survives_a_restart_of_the_server(
+    server: ProviderServer, follower: Screener
+) -> None:
     server.stop()
     wait_for(lambda: follower.status().sync_state is SyncState.RETRYING)
-    report_id = follower.report(follower.check(LISTED_ID, name=NAME, measure=MEASURE), Outcome.DENIED)
+    report_id = follower.report(
+        follower.check(LISTED_ID, name=NAME, measure=MEASURE), Outcome.DENIED
+    )
     status = follower.status()
     assert status.ready
     assert status.outbox_pending is not None
@@ -320,13 +393,18 @@ def test_silent_watch_is_opened_again(server: ProviderServer, kit: Path) -> None
         wait_for(lambda: screener.status().sync_state is SyncState.FOLLOWING)
 
 
-def test_wrong_certificate_and_no_certificate_are_refused(operator: Operator, server: ProviderServer, tmp_path: Path) -> None:
+def test_wrong_certificate_and_no_certificate_are_refused(
+    operator: Operator, server: ProviderServer, tmp_path: Path
+) -> None:
     stranger = Operator(tmp_path / "stranger")
     kit = operator.kit(tmp_path / "kit", server=server.address)
     stranger.authority.issue_client("tipstaff://provider/aviation/x").write(tmp_path)
     with (
         Screener.open(
-            kit, background=False, certificate_file=tmp_path / "certificate.pem", private_key_file=tmp_path / "private_key.pem"
+            kit,
+            background=False,
+            certificate_file=tmp_path / "certificate.pem",
+            private_key_file=tmp_path / "private_key.pem",
         ) as screener,
         pytest.raises(UnavailableError, match="certificates"),
     ):
@@ -337,7 +415,9 @@ def test_wrong_certificate_and_no_certificate_are_refused(operator: Operator, se
         assert verdict(screener) == (Verdict.UNKNOWN, Reason.NO_DATA)
 
 
-def test_foreign_root_is_not_believed(operator: Operator, server: ProviderServer, tmp_path: Path) -> None:
+def test_foreign_root_is_not_believed(
+    operator: Operator, server: ProviderServer, tmp_path: Path
+) -> None:
     stranger = Operator(tmp_path / "stranger")
     kit = operator.kit(tmp_path / "kit", server=server.address)
     (kit.parent / "root.json").write_bytes(stranger.repository.root_bytes())
@@ -356,7 +436,9 @@ def test_damaged_root_file_is_a_configuration_error(operator: Operator, tmp_path
 
 def test_freshness_goes_by_the_clock(operator: Operator, kit: Path) -> None:
     now = [utc_now()]
-    with Screener(Settings.load(kit, options={"background": False}), clock=lambda: now[0]) as screener:
+    with Screener(
+        Settings.load(kit, options={"background": False}), clock=lambda: now[0]
+    ) as screener:
         assert screener.sync().ready
         now[0] += timedelta(minutes=31)
         assert verdict(screener) == (Verdict.REVIEW, Reason.STALE_RELIEF)
@@ -376,7 +458,9 @@ def test_gap_in_relief_asks_for_a_person(operator: Operator, screener: Screener)
     assert verdict(screener) == (Verdict.REVIEW, Reason.STALE_RELIEF)
 
 
-def test_new_epoch_waits_for_its_key_on_the_old_listing(operator: Operator, server: ProviderServer, screener: Screener) -> None:
+def test_new_epoch_waits_for_its_key_on_the_old_listing(
+    operator: Operator, server: ProviderServer, screener: Screener
+) -> None:
     screener.sync()
     operator.epochs[2] = os.urandom(32)
     server.withheld_epochs.add(2)
@@ -390,10 +474,15 @@ def test_new_epoch_waits_for_its_key_on_the_old_listing(operator: Operator, serv
     assert verdict(screener) == (Verdict.RESTRICTED, Reason.IN_FORCE)
 
 
-def test_refused_events_are_set_aside_and_the_others_arrive(server: ProviderServer, screener: Screener) -> None:
+def test_refused_events_are_set_aside_and_the_others_arrive(
+    server: ProviderServer, screener: Screener
+) -> None:
     screener.sync()
     decision = screener.check(LISTED_ID, name=NAME, measure=MEASURE)
-    ids = [screener.report(decision, outcome) for outcome in (Outcome.DENIED, Outcome.NOTED, Outcome.OVERRIDDEN)]
+    ids = [
+        screener.report(decision, outcome)
+        for outcome in (Outcome.DENIED, Outcome.NOTED, Outcome.OVERRIDDEN)
+    ]
     server.refuse = lambda event: getattr(event, "outcome", None) == Outcome.NOTED
     status = screener.sync()
     assert set(server.reports) == {ids[0], ids[2]}
@@ -406,11 +495,15 @@ def test_refused_events_are_set_aside_and_the_others_arrive(server: ProviderServ
     assert set(server.reports) == set(ids)
 
 
-def test_event_that_spoils_its_batch_is_found_and_set_aside(operator: Operator, server: ProviderServer, screener: Screener) -> None:
+def test_event_that_spoils_its_batch_is_found_and_set_aside(
+    operator: Operator, server: ProviderServer, screener: Screener
+) -> None:
     screener.sync()
     decision = screener.check(LISTED_ID, name=NAME, measure=MEASURE)
     good = [screener.report(decision, Outcome.DENIED) for _ in range(6)]
-    bad = screener.report(screener.check(CLEAR_ID, name=NAME, measure=HOTEL, service={"stars": 5}), Outcome.NOTED)
+    bad = screener.report(
+        screener.check(CLEAR_ID, name=NAME, measure=HOTEL, service={"stars": 5}), Outcome.NOTED
+    )
     server.poison = HOTEL
     status = screener.sync()
     assert (status.outbox_pending, status.outbox_set_aside) == (0, 1)
@@ -418,10 +511,17 @@ def test_event_that_spoils_its_batch_is_found_and_set_aside(operator: Operator, 
     assert screener.set_aside()[0][0].event_id == bad
 
 
-def test_reports_travel_in_batches_of_a_thousand(server: ProviderServer, screener: Screener) -> None:
+def test_reports_travel_in_batches_of_a_thousand(
+    server: ProviderServer, screener: Screener
+) -> None:
     screener.sync()
     decision = screener.check(LISTED_ID, name=NAME, measure=MEASURE)
-    threads = [threading.Thread(target=lambda: [screener.report(decision, Outcome.DENIED) for _ in range(150)]) for _ in range(8)]
+    threads = [
+        threading.Thread(
+            target=lambda: [screener.report(decision, Outcome.DENIED) for _ in range(150)]
+        )
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -431,7 +531,9 @@ def test_reports_travel_in_batches_of_a_thousand(server: ProviderServer, screene
     assert server.batches == [1_000, 200]
 
 
-def test_full_outbox_refuses_aloud_and_coverage_leaves_room_for_reports(kit: Path, server: ProviderServer) -> None:
+def test_full_outbox_refuses_aloud_and_coverage_leaves_room_for_reports(
+    kit: Path, server: ProviderServer
+) -> None:
     with Screener.open(kit, background=False, outbox_limit=4) as screener:
         screener.sync()
         server.stop()
@@ -450,7 +552,9 @@ def test_full_outbox_refuses_aloud_and_coverage_leaves_room_for_reports(kit: Pat
         assert server.checked() == 1
 
 
-def test_disk_full_while_syncing_is_an_error_and_the_last_data_stays(operator: Operator, screener: Screener) -> None:
+def test_disk_full_while_syncing_is_an_error_and_the_last_data_stays(
+    operator: Operator, screener: Screener
+) -> None:
     screener.sync()
     operator.publish(people(200))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -469,12 +573,18 @@ def test_disk_full_while_syncing_is_an_error_and_the_last_data_stays(operator: O
 
 @pytest.mark.parametrize("name", ["filter", "pack"])
 @pytest.mark.parametrize("harm", ["flip", "truncate", "remove"])
-def test_damaged_file_on_disk_is_not_used_and_the_next_sync_repairs_it(kit: Path, operator: Operator, name: str, harm: str) -> None:
+def test_damaged_file_on_disk_is_not_used_and_the_next_sync_repairs_it(
+    kit: Path, operator: Operator, name: str, harm: str
+) -> None:
     with Screener.open(kit, background=False, key_store="file") as screener:
         screener.sync()
         artefact = getattr(screener._session.loaded, name).content
         del artefact
-        path = screener._session.loaded.verified.roles[f"listing-{AUDIENCE}"].targets[f"listing/{AUDIENCE}/{name}"].file
+        path = (
+            screener._session.loaded.verified.roles[f"listing-{AUDIENCE}"]
+            .targets[f"listing/{AUDIENCE}/{name}"]
+            .file
+        )
     content = bytearray(path.read_bytes())
     path.chmod(0o600)
     path.unlink()
@@ -489,22 +599,34 @@ def test_damaged_file_on_disk_is_not_used_and_the_next_sync_repairs_it(kit: Path
         assert verdict(screener) == (Verdict.RESTRICTED, Reason.IN_FORCE)
 
 
-def test_signed_listing_that_is_no_listing_is_refused_and_the_last_one_stays(operator: Operator, screener: Screener) -> None:
+def test_signed_listing_that_is_no_listing_is_refused_and_the_last_one_stays(
+    operator: Operator, screener: Screener
+) -> None:
     screener.sync()
     work = operator.folder / "nonsense"
     shutil.copytree(operator.folder / "build-1", work)
     (work / "filter").write_bytes(b"signed nonsense")
-    artefacts = {f"listing/{AUDIENCE}/{name}": work / name for name in ("filter", "pack", "parameters")}
-    proposal = operator.repository.propose_listing(AUDIENCE, artefacts, operator.keys.signer(f"listing-{AUDIENCE}-builder"))
-    proposal = operator.repository.sign_off(proposal, operator.keys.signer(f"listing-{AUDIENCE}-signoff"))
-    operator.repository.publish_listing(proposal, operator.keys.signer("snapshot"), operator.keys.signer("timestamp"))
+    artefacts = {
+        f"listing/{AUDIENCE}/{name}": work / name for name in ("filter", "pack", "parameters")
+    }
+    proposal = operator.repository.propose_listing(
+        AUDIENCE, artefacts, operator.keys.signer(f"listing-{AUDIENCE}-builder")
+    )
+    proposal = operator.repository.sign_off(
+        proposal, operator.keys.signer(f"listing-{AUDIENCE}-signoff")
+    )
+    operator.repository.publish_listing(
+        proposal, operator.keys.signer("snapshot"), operator.keys.signer("timestamp")
+    )
     with pytest.raises(FormatError, match="filter"):
         screener.sync()
     assert verdict(screener) == (Verdict.RESTRICTED, Reason.IN_FORCE)
 
 
 def test_site_without_a_network_reads_a_mirror(operator: Operator, tmp_path: Path) -> None:
-    kit = operator.kit(tmp_path / "kit", mirror_dir=str(operator.repository.path / AUDIENCE), key_store="file")
+    kit = operator.kit(
+        tmp_path / "kit", mirror_dir=str(operator.repository.path / AUDIENCE), key_store="file"
+    )
     with Screener.open(kit) as screener:
         screener._session._keys.save(operator.epochs)
         assert screener.sync().ready
@@ -528,7 +650,9 @@ def test_unusable_state_dir_is_a_configuration_error(operator: Operator, tmp_pat
         Screener.open(operator.kit(tmp_path / "kit"), state_dir=tmp_path / "file" / "state")
 
 
-def test_listeners_hear_of_changes_until_they_stop_listening(operator: Operator, screener: Screener) -> None:
+def test_listeners_hear_of_changes_until_they_stop_listening(
+    operator: Operator, screener: Screener
+) -> None:
     heard: list[int | None] = []
     stop = screener.on_change(lambda status: heard.append(status.listing_version))
     screener.on_change(lambda status: 1 / 0)
@@ -544,7 +668,9 @@ def test_listeners_hear_of_changes_until_they_stop_listening(operator: Operator,
     assert heard == [1, 2]
 
 
-def test_closing_leaves_no_thread_descriptor_or_socket_and_keeps_the_counts(kit: Path, server: ProviderServer) -> None:
+def test_closing_leaves_no_thread_descriptor_or_socket_and_keeps_the_counts(
+    kit: Path, server: ProviderServer
+) -> None:
     def cycle() -> None:
         with Screener.open(kit) as screener:
             assert screener.wait_ready(15)
@@ -557,7 +683,9 @@ def test_closing_leaves_no_thread_descriptor_or_socket_and_keeps_the_counts(kit:
     for _ in range(3):
         cycle()
     server.stop()
-    assert {thread.name for thread in threading.enumerate() if thread.name.startswith("tipstaff")} == set()
+    assert {
+        thread.name for thread in threading.enumerate() if thread.name.startswith("tipstaff")
+    } == set()
     wait_for(lambda: threading.active_count() <= threads)
     wait_for(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)  # noqa: PTH208  names are enough
     assert len(server.reports) == 4
@@ -616,7 +744,9 @@ def test_async_lifecycle_does_not_block_the_loop(kit: Path, server: ProviderServ
             assert await asyncio.to_thread(screener.wait_ready, 15)
             assert verdict(screener) == (Verdict.RESTRICTED, Reason.IN_FORCE)
             with server.lock:
-                screener.report(screener.check(LISTED_ID, name=NAME, measure=MEASURE), Outcome.DENIED)
+                screener.report(
+                    screener.check(LISTED_ID, name=NAME, measure=MEASURE), Outcome.DENIED
+                )
                 before = ticks
                 closing = asyncio.create_task(screener.__aexit__(None, None, None))
                 await asyncio.sleep(0.2)
@@ -653,7 +783,9 @@ def test_threads_check_while_data_changes(operator: Operator, follower: Screener
     assert wrong == []
 
 
-def test_no_identifier_or_name_in_any_log_record(follower: Screener, server: ProviderServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_identifier_or_name_in_any_log_record(
+    follower: Screener, server: ProviderServer, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     decision = follower.check(LISTED_ID, name=NAME, measure=MEASURE)
     follower.report(decision, Outcome.DENIED)
@@ -663,15 +795,23 @@ def test_no_identifier_or_name_in_any_log_record(follower: Screener, server: Pro
     server.stop()
     wait_for(lambda: follower.status().sync_state is SyncState.RETRYING)
     follower.close()
-    said = caplog.text + repr(follower) + repr(decision) + str(caught.value) + repr(follower.status())
+    said = (
+        caplog.text + repr(follower) + repr(decision) + str(caught.value) + repr(follower.status())
+    )
     assert LISTED_ID[:14] not in said
     assert NAME not in said
     assert "不是我" not in said
-    ours = {record.name for record in caplog.records if record.name.startswith("tipstaff") and "signing" not in record.name}
+    ours = {
+        record.name
+        for record in caplog.records
+        if record.name.startswith("tipstaff") and "signing" not in record.name
+    }
     assert ours == {"tipstaff"}
 
 
-def test_open_without_settings_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_without_settings_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="missing setting audience"):
         Screener.open()

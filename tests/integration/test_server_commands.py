@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("commands") / "operator"
-    done = command("init", made, "--stretch-n", "2", "--listen", f"127.0.0.1:{free_port()}", "--provider", "aviation/skyline-air")
+    done = command(
+        "init",
+        made,
+        "--stretch-n",
+        "2",
+        "--listen",
+        f"127.0.0.1:{free_port()}",
+        "--provider",
+        "aviation/skyline-air",
+    )
     assert done.returncode == 0, done.stderr
     with Runtime(Config.load(made)) as runtime:
         enter(runtime.registry, [entry(number) for number in range(10)])
@@ -67,14 +76,17 @@ def test_a_refusal_has_its_own_exit_status_says_why_and_publishes_nothing(folder
     with Runtime(Config.load(folder)) as runtime:
         proposal = runtime.repository.proposal("banking")
         assert proposal is not None
-        # The builder's machine in other hands: the pack of another audience, under the builder's own key.
+        # The builder's machine in other hands: the pack of another audience, under the builder's
+        # own key.
         files = dict(proposal.artefacts)
         with Runtime(Config.load(folder)) as other:
             build_one(other, "aviation")
             stranger = other.repository.proposal("aviation")
             assert stranger is not None
             files["listing/banking/pack"] = stranger.artefacts["listing/aviation/pack"]
-            runtime.repository.propose_listing("banking", files, runtime.keys.signer("listing-banking-builder"))
+            runtime.repository.propose_listing(
+                "banking", files, runtime.keys.signer("listing-banking-builder")
+            )
     done = command("sign-off", *config)
     assert done.returncode == 3
     assert "banking: refused: " in done.stderr
@@ -110,19 +122,34 @@ def test_without_the_sign_off_key_nothing_is_published(folder: Path):
         (["init", "{folder}/new", "--stretch-n", "3"], 1, "power of two"),
         (["provider", "add", "--config", "{folder}", "aviation/skyline-air"], 1, "exists already"),
         (["provider", "add", "--config", "{folder}", "nonsense"], 1, "audience/id"),
-        (["keys", "rotate-epoch", "--config", "{folder}", "--audience", "navy"], 1, "there is no audience navy"),
+        (
+            ["keys", "rotate-epoch", "--config", "{folder}", "--audience", "navy"],
+            1,
+            "there is no audience navy",
+        ),
         (["frobnicate"], 2, "No such command"),
     ],
 )
 def test_what_goes_wrong_is_one_line_that_says_what_to_do(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, text: str
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    text: str,
 ):
     """In this process: nine starts would cost more than they show."""
-    monkeypatch.setattr(sys, "argv", ["tipstaff-server", *(argument.format(folder=folder) for argument in arguments)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["tipstaff-server", *(argument.format(folder=folder) for argument in arguments)],
+    )
     with pytest.raises(SystemExit) as ended:
         run()
     said = capsys.readouterr().err
-    if isinstance(ended.value.code, str):  # the interpreter writes it to standard error, and exits with 1
+    if isinstance(
+        ended.value.code, str
+    ):  # the interpreter writes it to standard error, and exits with 1
         assert (said, "\n" in ended.value.code) == ("", False)
         said, code = ended.value.code, 1
     else:
@@ -158,8 +185,16 @@ def test_a_provider_is_added_and_its_epoch_rotated(folder: Path):
 
 
 def test_without_the_extra_one_line_says_how_to_get_it():
-    code = "import importlib.util as u, sys; real = u.find_spec; u.find_spec = lambda n, *a: None if n == 'typer' else real(n, *a)\n"
+    code = (
+        "import importlib.util as u, sys; real = u.find_spec; u.find_spec = lambda n, *a: None if n"
+        " == 'typer' else real(n, *a)\n"
+    )
     code += "from tipstaff_server.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 1
-    assert done.stderr.strip() == "tipstaff-server needs typer; install it with: pip install 'tipstaff[server]'"
+    assert (
+        done.stderr.strip()
+        == "tipstaff-server needs typer; install it with: pip install 'tipstaff[server]'"
+    )

@@ -1,4 +1,6 @@
-"""From an act in the registry to a provider's verified state, over real sockets: watch, relief, disputes, reports, epoch keys."""
+"""From an act in the registry to a provider's verified state, over real sockets: watch, relief,
+disputes, reports, epoch keys.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +48,31 @@ if TYPE_CHECKING:
     from tests.support.server_process import Server
     from tipstaff_signing.model import VerifiedState
 
-AIRLINE, RAILWAY, COURT, OPERATOR = "providers/skyline-air", "providers/riverside-rail", "authorities/court", "operator"
-# How long anything may take before it counts as lost. What is promised is a second; this machine may be busy.
+AIRLINE, RAILWAY, COURT, OPERATOR = (
+    "providers/skyline-air",
+    "providers/riverside-rail",
+    "authorities/court",
+    "operator",
+)
+# How long anything may take before it counts as lost. What is promised is a second; this machine
+# may be busy.
 SECONDS = 20
 
 
-def end(server: Server, restriction: bytes, kind: registry_pb2.EndKind.ValueType = registry_pb2.END_KIND_RELEASE) -> int:
+def end(
+    server: Server,
+    restriction: bytes,
+    kind: registry_pb2.EndKind.ValueType = registry_pb2.END_KIND_RELEASE,
+) -> int:
     with server.channel(COURT) as channel:
-        request = registry_pb2.EndRestrictionRequest(restriction_id=restriction, kind=kind, reason="obligation performed")
-        return registry_pb2_grpc.RegistryServiceStub(channel).EndRestriction(request, timeout=SECONDS).relief_sequence
+        request = registry_pb2.EndRestrictionRequest(
+            restriction_id=restriction, kind=kind, reason="obligation performed"
+        )
+        return (
+            registry_pb2_grpc.RegistryServiceStub(channel)
+            .EndRestriction(request, timeout=SECONDS)
+            .relief_sequence
+        )
 
 
 @dataclass
@@ -89,7 +107,9 @@ def relief_of(state: VerifiedState, audience: str) -> Relief:
     role = state.roles[f"relief-{audience}"]
     parameters = parameters_of(state, audience)
     return Relief.from_segments(
-        [parse_segment(target.file.read_bytes()) for target in role.targets.values()], parameters.relief_sequence, role.signed_at
+        [parse_segment(target.file.read_bytes()) for target in role.targets.values()],
+        parameters.relief_sequence,
+        role.signed_at,
     )
 
 
@@ -104,10 +124,18 @@ def watching(server: Server, provider: str, state: Path) -> Iterator[Watching]:
     settings = Settings.load(server.kit(provider) / "tipstaff.toml", environment={})
     transport = connect(settings)
     roles = (f"listing-{settings.audience}", f"relief-{settings.audience}")
-    reader = Reader(state, view=settings.audience, trusted_root=settings.read("trusted_root_file"), roles=roles, assemble=assemble)
+    reader = Reader(
+        state,
+        view=settings.audience,
+        trusted_root=settings.read("trusted_root_file"),
+        roles=roles,
+        assemble=assemble,
+    )
     try:
         verified = reader.refresh(transport.fetcher())
-        held = distribution_pb2.StateVersion(timestamp=verified.timestamp_version, listing=verified.roles[roles[0]].version)
+        held = distribution_pb2.StateVersion(
+            timestamp=verified.timestamp_version, listing=verified.roles[roles[0]].version
+        )
         yield Watching(reader, settings.audience, iter(transport.watch(held)))
     finally:
         transport.close()
@@ -119,7 +147,9 @@ def test_a_watch_opens_with_what_differs_and_then_beats(server: Server):
         first = next(iter(stub.Watch(distribution_pb2.WatchRequest(), timeout=SECONDS)))
         assert {file.name for file in first.bundle.metadata} >= {"timestamp.json", "1.root.json"}
         assert any(file.path.endswith(".parameters") for file in first.bundle.artefacts)
-        again = iter(stub.Watch(distribution_pb2.WatchRequest(enforced=first.current), timeout=SECONDS))
+        again = iter(
+            stub.Watch(distribution_pb2.WatchRequest(enforced=first.current), timeout=SECONDS)
+        )
         beats = [next(again) for _ in range(3)]
         assert beats[0].current.timestamp >= first.current.timestamp
         assert any(not beat.HasField("bundle") for beat in beats)
@@ -129,19 +159,28 @@ def test_a_watch_opens_with_what_differs_and_then_beats(server: Server):
 def test_what_a_watcher_enforces_is_recorded(server: Server):
     with server.channel(AIRLINE) as channel:
         stub = distribution_pb2_grpc.DistributionServiceStub(channel)
-        enforced = distribution_pb2.StateVersion(timestamp=1, listing=2, relief_sequence=(1 << 64) - 1)
+        enforced = distribution_pb2.StateVersion(
+            timestamp=1, listing=2, relief_sequence=(1 << 64) - 1
+        )
         stream = iter(stub.Watch(distribution_pb2.WatchRequest(enforced=enforced), timeout=SECONDS))
         for _ in range(2):
             next(stream)
-        stub.Acknowledge(distribution_pb2.AcknowledgeRequest(enforced=distribution_pb2.StateVersion(listing=3)), timeout=SECONDS)
+        stub.Acknowledge(
+            distribution_pb2.AcknowledgeRequest(enforced=distribution_pb2.StateVersion(listing=3)),
+            timeout=SECONDS,
+        )
     with server.channel(OPERATOR) as channel:
-        found = statistics_pb2_grpc.StatisticsServiceStub(channel).GetStatistics(statistics_pb2.GetStatisticsRequest(), timeout=SECONDS)
+        found = statistics_pb2_grpc.StatisticsServiceStub(channel).GetStatistics(
+            statistics_pb2.GetStatisticsRequest(), timeout=SECONDS
+        )
     (airline,) = [provider for provider in found.providers if provider.provider_id == "skyline-air"]
     assert airline.enforced_listing == 3
     assert airline.HasField("acknowledged_at")
 
 
-def test_a_release_through_the_service_reaches_a_watcher_verified_and_without_a_gap(server: Server, tmp_path: Path):
+def test_a_release_through_the_service_reaches_a_watcher_verified_and_without_a_gap(
+    server: Server, tmp_path: Path
+):
     with watching(server, "skyline-air", tmp_path) as airline:
         sequence = end(server, server.restrictions[0])
         relief = airline.until_lifted(server.restrictions[0])
@@ -151,7 +190,14 @@ def test_a_release_through_the_service_reaches_a_watcher_verified_and_without_a_
 
 def test_a_release_by_another_process_reaches_a_watcher(server: Server, tmp_path: Path):
     with watching(server, "riverside-rail", tmp_path) as railway:
-        done = command("release", "--config", server.config.folder, server.restrictions[1].hex(), "--reason", "case closed")
+        done = command(
+            "release",
+            "--config",
+            server.config.folder,
+            server.restrictions[1].hex(),
+            "--reason",
+            "case closed",
+        )
         assert done.returncode == 0, done.stderr
         assert railway.until_lifted(server.restrictions[1]).complete
 
@@ -176,12 +222,20 @@ def test_an_audience_that_a_lift_does_not_concern_is_told_nothing(server: Server
         assert runtime.repository.versions("aviation").relief == before.relief
 
 
-def test_a_dispute_at_the_counter_suspends_and_clears_at_another_provider(server: Server, tmp_path: Path):
+def test_a_dispute_at_the_counter_suspends_and_clears_at_another_provider(
+    server: Server, tmp_path: Path
+):
     restriction, request_id = server.restrictions[8], secrets.token_bytes(16)
     request = dispute_pb2.OpenDisputeRequest(
-        request_id=request_id, restriction_id=restriction, decision_id=secrets.token_bytes(16), statement="I paid this in March."
+        request_id=request_id,
+        restriction_id=restriction,
+        decision_id=secrets.token_bytes(16),
+        statement="I paid this in March.",
     )
-    with watching(server, "riverside-rail", tmp_path) as railway, server.channel(AIRLINE) as channel:
+    with (
+        watching(server, "riverside-rail", tmp_path) as railway,
+        server.channel(AIRLINE) as channel,
+    ):
         stub = dispute_pb2_grpc.DisputeServiceStub(channel)
         opened = stub.OpenDispute(request, timeout=SECONDS)
         assert opened.dispute.suspended
@@ -200,7 +254,9 @@ def test_a_dispute_at_the_counter_suspends_and_clears_at_another_provider(server
 def test_a_provider_cannot_dispute_what_its_audience_does_not_see(server: Server):
     with Runtime(server.config) as runtime:
         (restriction,) = enter(runtime.registry, [entry(902, ["RAIL_HIGH_CLASS"])])
-    request = dispute_pb2.OpenDisputeRequest(request_id=bytes(16), restriction_id=restriction, statement="not mine")
+    request = dispute_pb2.OpenDisputeRequest(
+        request_id=bytes(16), restriction_id=restriction, statement="not mine"
+    )
     with server.channel(AIRLINE) as channel, pytest.raises(grpc.RpcError) as refused:
         dispute_pb2_grpc.DisputeServiceStub(channel).OpenDispute(request, timeout=SECONDS)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
@@ -219,7 +275,9 @@ def test_another_authority_knows_nothing_of_it(server: Server):
         registry_pb2_grpc.RegistryServiceStub(channel).GetRestriction(request, timeout=SECONDS)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     with server.channel(COURT) as channel:
-        found = registry_pb2_grpc.RegistryServiceStub(channel).GetRestriction(request, timeout=SECONDS)
+        found = registry_pb2_grpc.RegistryServiceStub(channel).GetRestriction(
+            request, timeout=SECONDS
+        )
     assert found.restriction.state == registry_pb2.RESTRICTION_STATE_ACTIVE
     assert list(found.restriction.measures) == sorted(MEASURES)
 
@@ -228,7 +286,9 @@ def submission(number: int, key: str, **changes: object) -> registry_pb2.SubmitR
     made = entry(number)
     message = registry_pb2.RestrictionEntry(
         subject=registry_pb2.Subject(
-            type=identity_pb2.SUBJECT_TYPE_PERSON, identifiers=[resident_id(number).to_proto()], names=[name_of(number)]
+            type=identity_pb2.SUBJECT_TYPE_PERSON,
+            identifiers=[resident_id(number).to_proto()],
+            names=[name_of(number)],
         ),
         list_id=made.list_id,
         measures=made.measures,
@@ -256,7 +316,11 @@ def test_an_authority_enters_restrictions_each_answered_for_itself(server: Serve
     ]
     requests[5].entry.subject.identifiers[0].number = "110105199001011234"
     with server.channel(COURT) as channel:
-        answers = list(registry_pb2_grpc.RegistryServiceStub(channel).SubmitRestrictions(iter(requests), timeout=SECONDS))
+        answers = list(
+            registry_pb2_grpc.RegistryServiceStub(channel).SubmitRestrictions(
+                iter(requests), timeout=SECONDS
+            )
+        )
     created, unchanged, rejected = (
         registry_pb2.SUBMIT_STATUS_CREATED,
         registry_pb2.SUBMIT_STATUS_UNCHANGED,
@@ -273,7 +337,11 @@ def test_an_authority_enters_restrictions_each_answered_for_itself(server: Serve
 
 def test_the_operator_cannot_enter_for_an_authority_that_it_is_not(server: Server):
     with server.channel(OPERATOR) as channel, pytest.raises(grpc.RpcError) as refused:
-        list(registry_pb2_grpc.RegistryServiceStub(channel).SubmitRestrictions(iter([submission(920, "x")]), timeout=SECONDS))
+        list(
+            registry_pb2_grpc.RegistryServiceStub(channel).SubmitRestrictions(
+                iter([submission(920, "x")]), timeout=SECONDS
+            )
+        )
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -285,7 +353,9 @@ def test_reports_and_counts_count_once(server: Server):
     first, second = report(server), report(server)
     wrong = report(server)
     wrong.measure = "RAIL_HIGH_CLASS"
-    count = enforcement_pb2.CoverageCount(count_id=secrets.token_bytes(16), measure="AIR_TRAVEL", checked=7, clear=7)
+    count = enforcement_pb2.CoverageCount(
+        count_id=secrets.token_bytes(16), measure="AIR_TRAVEL", checked=7, clear=7
+    )
     count.hour.seconds = int(time.time()) // 3600 * 3600
     accepted, duplicate, rejected = (
         enforcement_pb2.EVENT_STATUS_ACCEPTED,
@@ -295,9 +365,18 @@ def test_reports_and_counts_count_once(server: Server):
     checked, denied = airline_counts(server)
     with server.channel(AIRLINE) as channel:
         stub = enforcement_pb2_grpc.EnforcementServiceStub(channel)
-        one = stub.SubmitReports(enforcement_pb2.SubmitReportsRequest(reports=[first]), timeout=SECONDS)
-        two = stub.SubmitReports(enforcement_pb2.SubmitReportsRequest(reports=[first, wrong, second]), timeout=SECONDS)
-        counts = [stub.SubmitCoverage(enforcement_pb2.SubmitCoverageRequest(counts=[count]), timeout=SECONDS) for _ in range(2)]
+        one = stub.SubmitReports(
+            enforcement_pb2.SubmitReportsRequest(reports=[first]), timeout=SECONDS
+        )
+        two = stub.SubmitReports(
+            enforcement_pb2.SubmitReportsRequest(reports=[first, wrong, second]), timeout=SECONDS
+        )
+        counts = [
+            stub.SubmitCoverage(
+                enforcement_pb2.SubmitCoverageRequest(counts=[count]), timeout=SECONDS
+            )
+            for _ in range(2)
+        ]
     assert [result.status for result in one.results] == [accepted]
     assert [result.status for result in two.results] == [duplicate, rejected, accepted]
     assert [answer.results[0].status for answer in counts] == [accepted, duplicate]
@@ -307,19 +386,33 @@ def test_reports_and_counts_count_once(server: Server):
 def airline_counts(server: Server) -> tuple[int, int]:
     """How many the airline has checked and denied so far; other tests report to the same server."""
     with server.channel(OPERATOR) as channel:
-        found = statistics_pb2_grpc.StatisticsServiceStub(channel).GetStatistics(statistics_pb2.GetStatisticsRequest(), timeout=SECONDS)
-    rows = [row for row in found.measures if row.provider_id == "skyline-air" and row.measure == "AIR_TRAVEL"]
+        found = statistics_pb2_grpc.StatisticsServiceStub(channel).GetStatistics(
+            statistics_pb2.GetStatisticsRequest(), timeout=SECONDS
+        )
+    rows = [
+        row
+        for row in found.measures
+        if row.provider_id == "skyline-air" and row.measure == "AIR_TRAVEL"
+    ]
     outcomes = [item for row in rows for item in row.outcomes]
     denied = sum(item.count for item in outcomes if item.outcome == enforcement_pb2.OUTCOME_DENIED)
     return sum(row.checked for row in rows), denied
 
 
-def test_an_epoch_key_opens_and_makes_the_listings_tokens_and_records(server: Server, tmp_path: Path):
+def test_an_epoch_key_opens_and_makes_the_listings_tokens_and_records(
+    server: Server, tmp_path: Path
+):
     settings = Settings.load(server.kit("skyline-air") / "tipstaff.toml", environment={})
     transport = connect(settings)
     keys = transport.epoch_keys()
     roles = ("listing-aviation", "relief-aviation")
-    reader = Reader(tmp_path, view="aviation", trusted_root=settings.read("trusted_root_file"), roles=roles, assemble=assemble)
+    reader = Reader(
+        tmp_path,
+        view="aviation",
+        trusted_root=settings.read("trusted_root_file"),
+        roles=roles,
+        assemble=assemble,
+    )
     state = reader.refresh(transport.fetcher())
     transport.close()
     parameters = parameters_of(state, "aviation")
@@ -327,9 +420,15 @@ def test_an_epoch_key_opens_and_makes_the_listings_tokens_and_records(server: Se
     subject = EpochKey("aviation", parameters.epoch, keys[parameters.epoch]).derive(stretched)
     with Pack.open(state.roles["listing-aviation"].targets["listing/aviation/pack"].file) as pack:
         name_keys = subject.name_keys(name_of(12))
-        (copy,) = [found for found in pack.find(subject.locator) if found.commitment == name_keys.commitment]
+        (copy,) = [
+            found
+            for found in pack.find(subject.locator)
+            if found.commitment == name_keys.commitment
+        ]
         record = open_sealed(name_keys, copy.sealed)
-    assert [restriction.restriction_id for restriction in record.restrictions] == [server.restrictions[12]]
+    assert [restriction.restriction_id for restriction in record.restrictions] == [
+        server.restrictions[12]
+    ]
     assert list(record.restrictions[0].measures) == ["AIR_TRAVEL"]
 
 
@@ -337,17 +436,33 @@ def test_another_audience_gets_another_key_and_info_binds_it(server: Server):
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
     opened: list[bytes] = []
     for who, audience in ((AIRLINE, "aviation"), (RAILWAY, "rail")):
-        private = load_wrapping_key((server.kit(who.rpartition("/")[2]) / "wrapping_key.pem").read_bytes())
-        request = distribution_pb2.GetEpochKeysRequest(recipient_public_key=private.public_key().public_bytes_raw())
+        private = load_wrapping_key(
+            (server.kit(who.rpartition("/")[2]) / "wrapping_key.pem").read_bytes()
+        )
+        request = distribution_pb2.GetEpochKeysRequest(
+            recipient_public_key=private.public_key().public_bytes_raw()
+        )
         with server.channel(who) as channel:
-            (sealed,) = distribution_pb2_grpc.DistributionServiceStub(channel).GetEpochKeys(request, timeout=SECONDS).keys
-        opened.append(suite.decrypt(sealed.sealed, private, info=f"tipstaff/v1/epoch-key\0{audience}\0{sealed.epoch}".encode()))
+            (sealed,) = (
+                distribution_pb2_grpc.DistributionServiceStub(channel)
+                .GetEpochKeys(request, timeout=SECONDS)
+                .keys
+            )
+        opened.append(
+            suite.decrypt(
+                sealed.sealed,
+                private,
+                info=f"tipstaff/v1/epoch-key\0{audience}\0{sealed.epoch}".encode(),
+            )
+        )
         assert sealed.HasField("valid_from")
     assert len(opened[0]) == 32
     assert opened[0] != opened[1]
 
 
-def test_a_new_listing_by_another_process_is_pushed_and_has_worked_the_relief_in(server: Server, tmp_path: Path):
+def test_a_new_listing_by_another_process_is_pushed_and_has_worked_the_relief_in(
+    server: Server, tmp_path: Path
+):
     with watching(server, "skyline-air", tmp_path) as airline:
         sequence = end(server, server.restrictions[13])
         airline.until_lifted(server.restrictions[13])

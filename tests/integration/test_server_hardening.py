@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 AIRLINE = "providers/skyline-air"
 SECONDS = 20
-SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+SERVING, NOT_SERVING = (
+    health_pb2.HealthCheckResponse.SERVING,
+    health_pb2.HealthCheckResponse.NOT_SERVING,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +52,14 @@ def server(config: Config) -> Iterator[Server]:
         yield running
 
 
-def health(channel: grpc.Channel, service: str = "") -> health_pb2.HealthCheckResponse.ServingStatus.ValueType:
-    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=SECONDS).status
+def health(
+    channel: grpc.Channel, service: str = ""
+) -> health_pb2.HealthCheckResponse.ServingStatus.ValueType:
+    return (
+        health_pb2_grpc.HealthStub(channel)
+        .Check(health_pb2.HealthCheckRequest(service=service), timeout=SECONDS)
+        .status
+    )
 
 
 def shown(server: Server) -> int:
@@ -60,7 +69,10 @@ def shown(server: Server) -> int:
     context.load_cert_chain(kit / "certificate.pem", kit / "private_key.pem")
     context.set_alpn_protocols(["h2"])
     host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), SECONDS) as connection, context.wrap_socket(connection, server_hostname=host) as tls:
+    with (
+        socket.create_connection((host, int(port)), SECONDS) as connection,
+        context.wrap_socket(connection, server_hostname=host) as tls,
+    ):
         certificate = tls.getpeercert(binary_form=True)
     assert certificate is not None
     return x509.load_der_x509_certificate(certificate).serial_number
@@ -70,13 +82,17 @@ def test_a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on(server
     tls = server.config.folder / "tls"
     before = shown(server)
     with server.channel(AIRLINE) as connected:
-        stream = distribution_pb2_grpc.DistributionServiceStub(connected).Watch(distribution_pb2.WatchRequest(), timeout=SECONDS)
+        stream = distribution_pb2_grpc.DistributionServiceStub(connected).Watch(
+            distribution_pb2.WatchRequest(), timeout=SECONDS
+        )
         assert next(stream).current.timestamp
         new = development_authority(server.config).issue_server(["localhost", "127.0.0.1"])
         write_atomic(tls / "server.pem", new.certificate)
         assert shown(server) == before, "half of a pair is not taken"
         write_atomic(tls / "server.key", new.private_key, mode=0o600)
-        assert shown(server) == x509.load_pem_x509_certificate(new.certificate).serial_number != before
+        assert (
+            shown(server) == x509.load_pem_x509_certificate(new.certificate).serial_number != before
+        )
         with server.channel(AIRLINE) as fresh:
             assert health(fresh) == SERVING
         assert next(stream).current.timestamp
@@ -89,17 +105,27 @@ def test_health_is_for_certificate_holders_and_knows_each_service(server: Server
         with pytest.raises(grpc.RpcError) as unknown:
             health(channel, "nothing.v1.Service")
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
-    with server.channel(grpc.ssl_channel_credentials((server.kit("skyline-air") / "ca.pem").read_bytes())) as channel:
+    with server.channel(
+        grpc.ssl_channel_credentials((server.kit("skyline-air") / "ca.pem").read_bytes())
+    ) as channel:
         with pytest.raises(grpc.RpcError) as stranger:
             health(channel)
         assert stranger.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_drain_says_not_serving_first_then_streams_end_then_the_process(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drain_says_not_serving_first_then_streams_end_then_the_process(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TIPSTAFF_SERVER__SERVER__DRAIN_SECONDS", "1.5")
     order: list[str] = []
-    with serving(config, listen="127.0.0.1:0") as server, server.channel("operator") as operator, server.channel(AIRLINE) as airline:
-        statuses = health_pb2_grpc.HealthStub(operator).Watch(health_pb2.HealthCheckRequest(), timeout=SECONDS)
+    with (
+        serving(config, listen="127.0.0.1:0") as server,
+        server.channel("operator") as operator,
+        server.channel(AIRLINE) as airline,
+    ):
+        statuses = health_pb2_grpc.HealthStub(operator).Watch(
+            health_pb2.HealthCheckRequest(), timeout=SECONDS
+        )
         assert next(statuses).status == SERVING
         stub = distribution_pb2_grpc.DistributionServiceStub(airline)
         watch = stub.Watch(distribution_pb2.WatchRequest(), timeout=SECONDS)
@@ -118,7 +144,9 @@ def test_drain_says_not_serving_first_then_streams_end_then_the_process(config: 
         assert next(statuses).status == NOT_SERVING
         order.append("not serving")
         # Whoever was sent here before the balancer noticed is still served.
-        assert stub.GetMetadata(distribution_pb2.GetMetadataRequest(name="timestamp.json"), timeout=SECONDS).content
+        assert stub.GetMetadata(
+            distribution_pb2.GetMetadataRequest(name="timestamp.json"), timeout=SECONDS
+        ).content
         order.append("served")
         following.join(SECONDS)
         with pytest.raises(grpc.RpcError) as ended:
@@ -128,7 +156,9 @@ def test_drain_says_not_serving_first_then_streams_end_then_the_process(config: 
     assert order == ["not serving", "served", "watch UNAVAILABLE"]
 
 
-def test_too_many_calls_and_downloads_are_refused_with_advice_that_the_sdk_follows(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_calls_and_downloads_are_refused_with_advice_that_the_sdk_follows(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for option, value in {
         "CALLS_PER_SECOND": 2,
         "CALLS_BURST": 4,
@@ -136,12 +166,19 @@ def test_too_many_calls_and_downloads_are_refused_with_advice_that_the_sdk_follo
         "ARTEFACT_BURST_BYTES": 1 << 10,
     }.items():
         monkeypatch.setenv(f"TIPSTAFF_SERVER__LIMITS__{option}", str(value))
-    (pack,) = (config.folder / "repository" / "aviation" / "targets" / "listing" / "aviation").glob("*.pack")
+    (pack,) = (config.folder / "repository" / "aviation" / "targets" / "listing" / "aviation").glob(
+        "*.pack"
+    )
     with serving(config, listen="127.0.0.1:0") as server:
-        settings = Settings.load(server.kit("skyline-air") / "tipstaff.toml", options={"server": server.address})
+        settings = Settings.load(
+            server.kit("skyline-air") / "tipstaff.toml", options={"server": server.address}
+        )
         transport = connect(settings)
         try:
-            assert b"".join(transport.artefact(f"listing/aviation/{pack.name}", 0)) == pack.read_bytes()
+            assert (
+                b"".join(transport.artefact(f"listing/aviation/{pack.name}", 0))
+                == pack.read_bytes()
+            )
             with pytest.raises(UnavailableError, match="too many downloads") as refused:
                 list(transport.artefact(f"listing/aviation/{pack.name}", 0))
             assert refused.value.retry_after > 0

@@ -1,4 +1,6 @@
-"""Another stretch over real sockets: who holds the old listing and who holds the new one both decide right, each by its own parameters."""
+"""Another stretch over real sockets: who holds the old listing and who holds the new one both
+decide right, each by its own parameters.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,15 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def opened(server: Server, state: Path, **options: Any) -> Screener:
-    return Screener.open(server.kit("skyline-air") / "tipstaff.toml", state_dir=state, background=False, **options)
+    return Screener.open(
+        server.kit("skyline-air") / "tipstaff.toml", state_dir=state, background=False, **options
+    )
 
 
 def verdict(screener: Screener, number: int, name: str | None = None) -> Verdict:
-    return screener.check(resident_id(number), name=name or name_of(number), measure=MEASURE).verdict
+    return screener.check(
+        resident_id(number), name=name or name_of(number), measure=MEASURE
+    ).verdict
 
 
 def stretch(screener: Screener) -> Stretch:
@@ -61,10 +67,16 @@ def changed(server: Server, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("profile", ["full", "lean"])
-def test_the_old_listing_and_the_new_one_both_decide_right(server: Server, tmp_path: Path, profile: str) -> None:
-    with opened(server, tmp_path / "old", profile=profile) as old, opened(server, tmp_path / "new", profile=profile) as new:
+def test_the_old_listing_and_the_new_one_both_decide_right(
+    server: Server, tmp_path: Path, profile: str
+) -> None:
+    with (
+        opened(server, tmp_path / "old", profile=profile) as old,
+        opened(server, tmp_path / "new", profile=profile) as new,
+    ):
         old.sync()
-        # A terminal of the lean profile has asked before, and goes on with what it has: buckets of old listings are no longer given out.
+        # A terminal of the lean profile has asked before, and goes on with what it has: buckets of
+        # old listings are no longer given out.
         assert verdict(old, LISTED) is Verdict.RESTRICTED
         output = changed(server, *CHANGE[2:])
         assert "aviation: epoch 2 uses stretch 2" in output
@@ -81,9 +93,15 @@ def test_the_old_listing_and_the_new_one_both_decide_right(server: Server, tmp_p
         assert verdict(new, LATER) is Verdict.RESTRICTED
         # Relief reaches both.
         with Runtime(server.config) as runtime:
-            runtime.registry.end(enter(runtime.registry, [entry(LISTED)])[0], EndKind.REVOKE, "示例", actor=OPERATOR)
+            runtime.registry.end(
+                enter(runtime.registry, [entry(LISTED)])[0], EndKind.REVOKE, "示例", actor=OPERATOR
+            )
         for screener in (old, new):
-            wait_for(lambda screener=screener: screener.sync() or verdict(screener, LISTED) is Verdict.CLEAR)
+            wait_for(
+                lambda screener=screener: (
+                    screener.sync() or verdict(screener, LISTED) is Verdict.CLEAR
+                )
+            )
         assert stretch(old).n == 4
         assert verdict(old, LATER) is Verdict.RESTRICTED
 
@@ -95,7 +113,19 @@ def test_a_change_that_is_killed_goes_on_where_it_was(server: Server) -> None:
         "import sys, tipstaff_server.registry.keys.stretch_change as r; r.BATCH = 1; "
         "from tipstaff_server.cli import main; sys.argv = sys.argv[1:]; main()"
     )
-    arguments = [sys.executable, "-c", slow, "tipstaff-server", *CHANGE[:2], "--config", folder, "--n", str(1 << 15), "--r", "8"]
+    arguments = [
+        sys.executable,
+        "-c",
+        slow,
+        "tipstaff-server",
+        *CHANGE[:2],
+        "--config",
+        folder,
+        "--n",
+        str(1 << 15),
+        "--r",
+        "8",
+    ]
     with Runtime(server.config) as runtime:
 
         def computed() -> int:
@@ -135,7 +165,9 @@ def test_a_change_is_cancelled_or_refused_in_one_line(server: Server) -> None:
         assert why in done.stderr
     assert changed(server, "--status") == "in use: n=2 r=8 p=1\n"
     with Runtime(server.config) as runtime:
-        begun = runtime.registry.restretching.begin(n=4, r=8, p=1, new_salt=False, weaker=True, actor=OPERATOR)
+        begun = runtime.registry.restretching.begin(
+            n=4, r=8, p=1, new_salt=False, weaker=True, actor=OPERATOR
+        )
     assert "stretch 2: preparing" in changed(server, "--status")
     assert changed(server, "--cancel") == f"stretch {begun.number} is cancelled; nothing uses it\n"
     assert changed(server, "--status") == "in use: n=2 r=8 p=1\n"

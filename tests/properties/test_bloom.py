@@ -49,15 +49,22 @@ def test_order_and_chunks_do_not_matter(tokens: list[bytes], cuts: list[int]) ->
 
 @settings(deadline=None)
 @given(TOKENS, TOKENS, TOKENS, RATES)
-def test_filter_and_delta_are_a_fresh_build_bit_for_bit(stay: list[bytes], go: list[bytes], come: list[bytes], fpr: float) -> None:
+def test_filter_and_delta_are_a_fresh_build_bit_for_bit(
+    stay: list[bytes], go: list[bytes], come: list[bytes], fpr: float
+) -> None:
     old = BloomFilter.build(rows(stay + go), fpr=fpr, capacity=3_000)
     new = BloomFilter.build(rows(stay + come), fpr=fpr, capacity=3_000)
     assert old.apply(diff(old, new)).to_bytes() == new.to_bytes()
 
 
 @settings(deadline=None)
-@given(st.sets(st.binary(min_size=16, max_size=16), max_size=40), st.sets(st.binary(min_size=16, max_size=16), max_size=40))
-def test_an_updated_ledger_builds_what_a_fresh_one_builds(before: set[bytes], after: set[bytes]) -> None:
+@given(
+    st.sets(st.binary(min_size=16, max_size=16), max_size=40),
+    st.sets(st.binary(min_size=16, max_size=16), max_size=40),
+)
+def test_an_updated_ledger_builds_what_a_fresh_one_builds(
+    before: set[bytes], after: set[bytes]
+) -> None:
     old = TokenLedger(rows(list(before)))
     new = old.update(added=rows(list(after - before)), removed=rows(list(before - after)))
     fresh = TokenLedger(rows(list(after)))
@@ -69,12 +76,17 @@ def test_an_updated_ledger_builds_what_a_fresh_one_builds(before: set[bytes], af
 @given(TOKENS, TOKENS)
 def test_a_union_is_a_build_of_both(one: list[bytes], two: list[bytes]) -> None:
     first, second = (BloomFilter.build(rows(tokens), capacity=200) for tokens in (one, two))
-    assert first.union(second).to_bytes() == BloomFilter.build([rows(one), rows(two)], capacity=200).to_bytes()
+    assert (
+        first.union(second).to_bytes()
+        == BloomFilter.build([rows(one), rows(two)], capacity=200).to_bytes()
+    )
 
 
 @settings(deadline=None)
 @given(TOKENS, st.binary(max_size=300), st.integers(0, 200))
-def test_damaged_bytes_are_refused_or_say_what_they_are(tokens: list[bytes], noise: bytes, at: int) -> None:
+def test_damaged_bytes_are_refused_or_say_what_they_are(
+    tokens: list[bytes], noise: bytes, at: int
+) -> None:
     wire = bytearray(BloomFilter.build(rows(tokens), capacity=100).to_bytes())
     wire[at : at + len(noise)] = noise
     try:
@@ -95,9 +107,14 @@ def test_noise_is_never_a_delta(noise: bytes) -> None:
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_membership_agrees_with_bloom_filter2(seed: int) -> None:
-    """An independent filter as the oracle: where the two differ on a token that was not put in, one of them is a false positive."""
+    """An independent filter as the oracle: where the two differ on a token that was not put in, one
+    of them is a false positive.
+    """
     rng = np.random.default_rng(seed)
-    listed, others = rng.integers(0, 256, (400, 16), dtype=np.uint8), rng.integers(0, 256, (400, 16), dtype=np.uint8)
+    listed, others = (
+        rng.integers(0, 256, (400, 16), dtype=np.uint8),
+        rng.integers(0, 256, (400, 16), dtype=np.uint8),
+    )
     oracle = bloom_filter2.BloomFilter(max_elements=400, error_rate=1e-3)
     for row in listed:
         oracle.add(row.tobytes())
@@ -110,9 +127,13 @@ def test_membership_agrees_with_bloom_filter2(seed: int) -> None:
 @pytest.mark.parametrize("count", [5_000, 50_000, 300_000])
 @pytest.mark.parametrize("fpr", [1e-2, 1e-3, 1e-4])
 def test_the_measured_rate_is_within_the_statistical_bound(count: int, fpr: float) -> None:
-    """At full capacity; six standard deviations of the binomial count, and two percent for the luck of how blocks filled."""
+    """At full capacity; six standard deviations of the binomial count, and two percent for the luck
+    of how blocks filled.
+    """
     rng = np.random.default_rng(count)
-    built = BloomFilter.build(rng.integers(0, 256, (count, 16), dtype=np.uint8), fpr=fpr, capacity=count)
+    built = BloomFilter.build(
+        rng.integers(0, 256, (count, 16), dtype=np.uint8), fpr=fpr, capacity=count
+    )
     asked = 1_000_000
     found = int(built.contains_many(rng.integers(0, 256, (asked, 16), dtype=np.uint8)).sum())
     luck = 0.02 + 3 / math.sqrt(built.block_count)

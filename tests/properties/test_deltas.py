@@ -1,4 +1,6 @@
-"""Whatever changes between listings: a delta applied to the old file is the new one, byte for byte, over any number of steps."""
+"""Whatever changes between listings: a delta applied to the old file is the new one, byte for byte,
+over any number of steps.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,12 @@ from tipstaff_sdk.packs.delta import PackDelta, apply_deltas
 from tipstaff_sdk.packs.diff import write_delta
 from tipstaff_sdk.packs.pack import Pack
 
-# A version is which subjects are in it, each in one of three states. Few locators and commitments, so that they meet and share buckets.
+# A version is which subjects are in it, each in one of three states. Few locators and commitments,
+# so that they meet and share buckets.
 NUMBERS = st.integers(0, 40)
-VERSIONS = st.lists(st.dictionaries(NUMBERS, st.integers(0, 2), max_size=30), min_size=2, max_size=5)
+VERSIONS = st.lists(
+    st.dictionaries(NUMBERS, st.integers(0, 2), max_size=30), min_size=2, max_size=5
+)
 BITS = st.integers(0, 5)
 
 
@@ -54,7 +59,9 @@ def test_packs(versions: list[dict[int, int]], bits: int) -> None:
 
 
 @given(st.binary(max_size=700), st.dictionaries(NUMBERS, st.integers(0, 2), max_size=10), BITS)
-def test_bytes_that_are_no_delta_are_refused(data: bytes, version: dict[int, int], bits: int) -> None:
+def test_bytes_that_are_no_delta_are_refused(
+    data: bytes, version: dict[int, int], bits: int
+) -> None:
     base = Pack(pack_of(version, bits))
     header = b"tipspdel\0\1" + bytes([bits]) + b"\0\0\0\0\5" + base.record_count.to_bytes(8, "big")
     for attempt in (data, header + data, header + base.record_count.to_bytes(8, "big") + data):
@@ -65,7 +72,12 @@ def test_bytes_that_are_no_delta_are_refused(data: bytes, version: dict[int, int
         raise AssertionError("taken for a delta")
 
 
-TOKENS = np.stack([np.frombuffer(hashlib.sha256(bytes([number])).digest()[:16], np.uint8) for number in range(256)])
+TOKENS = np.stack(
+    [
+        np.frombuffer(hashlib.sha256(bytes([number])).digest()[:16], np.uint8)
+        for number in range(256)
+    ]
+)
 
 
 @given(st.lists(st.sets(st.integers(0, 255), min_size=60, max_size=120), min_size=2, max_size=4))

@@ -1,7 +1,8 @@
-"""Whatever happens in a registry, a listing built on the last build is the one that a build from scratch makes, byte for byte.
+"""Whatever happens in a registry, a listing built on the last build is the one that a build from
+scratch makes, byte for byte.
 
-Small buckets and small pieces, so that forty people are enough to meet every border. What is published is signed off by the independent
-check, which reads the whole registry.
+Small buckets and small pieces, so that forty people are enough to meet every border. What is
+published is signed off by the independent check, which reads the whole registry.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.support.builds import make_world
 from tests.support.registry import COURT, OPERATOR, entry, organisation, person, responsible
@@ -30,7 +38,12 @@ from tipstaff_server.registry.subjects.split import Correction, Parts
 from tipstaff_server.storage.models import DisputeState
 
 AIRLINE = Actor.provider("air-1", "aviation")
-MEASURES = [("AIR_TRAVEL",), ("RAIL_HIGH_CLASS",), ("AIR_TRAVEL", "RAIL_HIGH_CLASS"), ("LOAN_PRICING",)]
+MEASURES = [
+    ("AIR_TRAVEL",),
+    ("RAIL_HIGH_CLASS",),
+    ("AIR_TRAVEL", "RAIL_HIGH_CLASS"),
+    ("LOAN_PRICING",),
+]
 AUDIENCES = st.sampled_from(["aviation", "rail"])
 # Some of the people who are there, and some who are not.
 PEOPLE = st.integers(30, 48)
@@ -65,19 +78,41 @@ class Builds(RuleBasedStateMachine):
         self.world = make_world(self.backend)
         self.registry = self.world.runtime.registry
         self.cases = 0
-        # Whoever is to be split or corrected has more than one number and name; whoever answers for somebody is there already.
+        # Whoever is to be split or corrected has more than one number and name; whoever answers for
+        # somebody is there already.
         for index in KNOWN_MORE:
             known = person(index)
-            self.enter(Party(known.type, (*known.identifiers, *person(1_000 + index).identifiers), (*known.names, MORE_NAMES[0])), 0, 9)
+            self.enter(
+                Party(
+                    known.type,
+                    (*known.identifiers, *person(1_000 + index).identifiers),
+                    (*known.names, MORE_NAMES[0]),
+                ),
+                0,
+                9,
+            )
         for index in (0, 1):
-            self.enter(organisation(index), 0, 9, measures=MEASURES[2], responsible=(responsible(30 + index), responsible(32)))
-        self.built: dict[str, str] = {"aviation": "there is no build to go on from", "rail": "there is no build to go on from"}
+            self.enter(
+                organisation(index),
+                0,
+                9,
+                measures=MEASURES[2],
+                responsible=(responsible(30 + index), responsible(32)),
+            )
+        self.built: dict[str, str] = {
+            "aviation": "there is no build to go on from",
+            "rail": "there is no build to go on from",
+        }
 
     def enter(self, party: Party, begins: int, length: int, **options: Any) -> Any:
         self.cases += 1
         start = self.world.clock.now + timedelta(days=begins)
         item = entry(
-            party, effective_at=start, expires_at=start + timedelta(days=length), case_number=f"（2026）虚01执{self.cases}号", **options
+            party,
+            effective_at=start,
+            expires_at=start + timedelta(days=length),
+            case_number=f"（2026）虚01执{self.cases}号",
+            **options,
         )
         answer = self.registry.submit(item, authority="court", actor=COURT)
         return answer.restriction_id or multiple()
@@ -91,10 +126,24 @@ class Builds(RuleBasedStateMachine):
         measures=st.sampled_from(MEASURES),
         number=st.booleans(),
     )
-    def enter_person(self, index: int, more: list[str], begins: int, length: int, measures: tuple[str, ...], number: bool) -> Any:
+    def enter_person(
+        self,
+        index: int,
+        more: list[str],
+        begins: int,
+        length: int,
+        measures: tuple[str, ...],
+        number: bool,
+    ) -> Any:
         known = person(index)
-        numbers = (*known.identifiers, *person(1_000 + index).identifiers) if number else known.identifiers
-        return self.enter(Party(known.type, numbers, (*known.names, *more)), begins, length, measures=measures)
+        numbers = (
+            (*known.identifiers, *person(1_000 + index).identifiers)
+            if number
+            else known.identifiers
+        )
+        return self.enter(
+            Party(known.type, numbers, (*known.names, *more)), begins, length, measures=measures
+        )
 
     @rule(
         target=restrictions,
@@ -105,9 +154,19 @@ class Builds(RuleBasedStateMachine):
         measures=st.sampled_from(MEASURES),
         capacity=st.integers(1, 2),
     )
-    def enter_organisation(self, index: int, people: list[int], begins: int, length: int, measures: tuple[str, ...], capacity: int) -> Any:
+    def enter_organisation(
+        self,
+        index: int,
+        people: list[int],
+        begins: int,
+        length: int,
+        measures: tuple[str, ...],
+        capacity: int,
+    ) -> Any:
         persons = tuple(responsible(number, capacity) for number in people)
-        return self.enter(organisation(index), begins, length, measures=measures, responsible=persons)
+        return self.enter(
+            organisation(index), begins, length, measures=measures, responsible=persons
+        )
 
     @rule(restriction=restrictions, kind=st.sampled_from(EndKind))
     def end(self, restriction: bytes, kind: EndKind) -> None:
@@ -133,11 +192,17 @@ class Builds(RuleBasedStateMachine):
         except LifecycleError:
             return
 
-    @rule(restriction=restrictions, measures=st.sampled_from([(), *MEASURES]), days=st.none() | st.integers(1, 20))
+    @rule(
+        restriction=restrictions,
+        measures=st.sampled_from([(), *MEASURES]),
+        days=st.none() | st.integers(1, 20),
+    )
     def amend(self, restriction: bytes, measures: tuple[str, ...], days: int | None) -> None:
         until = None if days is None else self.world.clock.now + timedelta(days=days)
         try:
-            self.registry.amending.amend(restriction, Amendment(measures=measures, expires_at=until), "x", COURT)
+            self.registry.amending.amend(
+                restriction, Amendment(measures=measures, expires_at=until), "x", COURT
+            )
         except (LifecycleError, EntryError):
             return
 
@@ -146,28 +211,51 @@ class Builds(RuleBasedStateMachine):
         start = self.world.clock.now + timedelta(days=begins)
         try:
             self.registry.exempt(
-                restriction, measures=(), valid=(start, start + timedelta(days=length)), why=("就医", "hospital"), actor=COURT
+                restriction,
+                measures=(),
+                valid=(start, start + timedelta(days=length)),
+                why=("就医", "hospital"),
+                actor=COURT,
             )
         except LifecycleError:
             return
 
-    @rule(target=posts, index=ORGANISATIONS, who=PEOPLE, capacity=st.integers(1, 2), begins=DAYS, length=st.none() | st.integers(1, 12))
+    @rule(
+        target=posts,
+        index=ORGANISATIONS,
+        who=PEOPLE,
+        capacity=st.integers(1, 2),
+        begins=DAYS,
+        length=st.none() | st.integers(1, 12),
+    )
     def add_post(self, index: int, who: int, capacity: int, begins: int, length: int | None) -> Any:
         start = self.world.clock.now + timedelta(days=begins)
         dates = Dates(start, None if length is None else start + timedelta(days=length))
         with suppress(*REFUSED):
-            return self.registry.posts.add(named(organisation(index)), responsible(who, capacity), dates, "x", OPERATOR).post_id
+            return self.registry.posts.add(
+                named(organisation(index)), responsible(who, capacity), dates, "x", OPERATOR
+            ).post_id
         return multiple()
 
     @rule(post=posts, days=st.none() | DAYS)
     def end_post(self, post: bytes, days: int | None) -> None:
         with suppress(*REFUSED):
-            self.registry.posts.end(post, None if days is None else self.world.clock.now + timedelta(days=days), "x", OPERATOR)
+            self.registry.posts.end(
+                post,
+                None if days is None else self.world.clock.now + timedelta(days=days),
+                "x",
+                OPERATOR,
+            )
 
     @rule(post=posts, begins=DAYS)
     def amend_post(self, post: bytes, begins: int) -> None:
         with suppress(*REFUSED):
-            self.registry.posts.amend(post, Dates(self.world.clock.now + timedelta(days=begins), without_end=True), "x", OPERATOR)
+            self.registry.posts.amend(
+                post,
+                Dates(self.world.clock.now + timedelta(days=begins), without_end=True),
+                "x",
+                OPERATOR,
+            )
 
     @rule(first=KNOWN, second=KNOWN)
     def merge_people(self, first: int, second: int) -> None:
@@ -177,16 +265,29 @@ class Builds(RuleBasedStateMachine):
     @rule(first=ORGANISATIONS, second=ORGANISATIONS)
     def merge_organisations(self, first: int, second: int) -> None:
         with suppress(*REFUSED):
-            self.registry.merging.merge(named(organisation(first)), named(organisation(second)), "x", OPERATOR)
+            self.registry.merging.merge(
+                named(organisation(first)), named(organisation(second)), "x", OPERATOR
+            )
 
-    @rule(index=st.sampled_from(KNOWN_MORE), name=st.sampled_from([None, *MORE_NAMES]), moved=st.none() | restrictions)
+    @rule(
+        index=st.sampled_from(KNOWN_MORE),
+        name=st.sampled_from([None, *MORE_NAMES]),
+        moved=st.none() | restrictions,
+    )
     def split(self, index: int, name: str | None, moved: bytes | None) -> None:
-        """The second number goes, with a name of its own or the one that both have, and perhaps with a restriction."""
+        """The second number goes, with a name of its own or the one that both have, and perhaps
+        with a restriction.
+        """
         known = person(index)
         ids = () if moved is None else (moved,)
         names, shared = ((), known.names) if name is None else ((name,), ())
         with suppress(*REFUSED):
-            self.registry.splitting.split(named(known), Parts(person(1_000 + index).identifiers, names, shared, ids), "x", OPERATOR)
+            self.registry.splitting.split(
+                named(known),
+                Parts(person(1_000 + index).identifiers, names, shared, ids),
+                "x",
+                OPERATOR,
+            )
 
     @rule(
         index=st.sampled_from(KNOWN_MORE),
@@ -214,7 +315,9 @@ class Builds(RuleBasedStateMachine):
     @rule(audience=AUDIENCES)
     def rotate(self, audience: str) -> None:
         self.world.runtime.epochs.rotate(audience, timedelta(days=7))
-        self.built[audience] = self.built[audience] or "the epoch is another one than in the last build"
+        self.built[audience] = (
+            self.built[audience] or "the epoch is another one than in the last build"
+        )
 
     @rule(audience=AUDIENCES)
     def build(self, audience: str) -> None:
@@ -243,7 +346,9 @@ class PostgresBuilds(Builds):
 
 def _settings(examples: int) -> settings:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    return settings(max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=checks)
+    return settings(
+        max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=checks
+    )
 
 
 TestBuilds = pytest.mark.timeout(600)(Builds.TestCase)

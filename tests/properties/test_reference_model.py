@@ -1,6 +1,8 @@
-"""The real thing against the reference model (tests/support/model.py): registry, builder, sign-off, repository, reader, screener.
+"""The real thing against the reference model (tests/support/model.py): registry, builder, sign-off,
+repository, reader, screener.
 
-`make test` runs 40 examples; `make soak` runs 2,000 of up to 60 steps, in shards that share no seed, so that all cores have work.
+`make test` runs 40 examples; `make soak` runs 2,000 of up to 60 steps, in shards that share no
+seed, so that all cores have work.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.support.deployment import Deployment
 from tests.support.model import Model, Restriction, Subject
@@ -24,12 +33,17 @@ from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsibl
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import DisputeState
 
-MEASURES = {"hotel": "STAR_HOTEL", "tour": "TOURISM", "loan": "LOAN_PRICING"}  # the last is no business of the audience
+MEASURES = {
+    "hotel": "STAR_HOTEL",
+    "tour": "TOURISM",
+    "loan": "LOAN_PRICING",
+}  # the last is no business of the audience
 AUTHORITIES = {"court": COURT, "tax": TAX}
 SHARDS = 8
 LAST_DAY = timedelta(days=300)  # the root key's signature lasts a year
 
-# Two people and two organisations, each with names of every kind; the second person has a second number besides.
+# Two people and two organisations, each with names of every kind; the second person has a second
+# number besides.
 PEOPLE = [person(0), person(1), organisation(0), organisation(1)]
 MORE_NAMES = ["阿依古丽·买买提", "Anna Maria Müller", "曾用名甲"]
 PASSPORT = Identifier(IdentifierKind.PASSPORT, "E00000019")
@@ -39,10 +53,25 @@ NAMES = [party.names[0] for party in PEOPLE] + MORE_NAMES
 usually = st.sampled_from([True, True, True, False])
 people = st.integers(0, 3)
 ORGANISATIONS = (2, 3)
-spans = st.sampled_from([timedelta(minutes=20), timedelta(hours=3), timedelta(days=2), timedelta(days=9), timedelta(days=200)])
+spans = st.sampled_from(
+    [
+        timedelta(minutes=20),
+        timedelta(hours=3),
+        timedelta(days=2),
+        timedelta(days=9),
+        timedelta(days=200),
+    ]
+)
 starts = st.sampled_from([timedelta(days=-1)] * 4 + [timedelta(minutes=30), timedelta(days=3)])
 offsets = st.sampled_from(
-    [timedelta(days=-1), timedelta(days=-1), timedelta(0), timedelta(minutes=30), timedelta(days=3), timedelta(days=10)]
+    [
+        timedelta(days=-1),
+        timedelta(days=-1),
+        timedelta(0),
+        timedelta(minutes=30),
+        timedelta(days=3),
+        timedelta(days=10),
+    ]
 )
 some_measures = st.sets(st.sampled_from(sorted(MEASURES.values())), min_size=1)
 
@@ -50,8 +79,13 @@ some_measures = st.sets(st.sampled_from(sorted(MEASURES.values())), min_size=1)
 class ReferenceMachine(RuleBasedStateMachine):
     """Acts on both, and asks both."""
 
-    @initialize(first=st.tuples(*[st.tuples(some_measures, starts, spans, st.booleans())] * 4), ready=st.sampled_from([True] * 7 + [False]))
-    def begin(self, first: tuple[tuple[set[str], timedelta, timedelta, bool], ...], *, ready: bool) -> None:
+    @initialize(
+        first=st.tuples(*[st.tuples(some_measures, starts, spans, st.booleans())] * 4),
+        ready=st.sampled_from([True] * 7 + [False]),
+    )
+    def begin(
+        self, first: tuple[tuple[set[str], timedelta, timedelta, bool], ...], *, ready: bool
+    ) -> None:
         self.real = Deployment("hospitality")
         began = self.real.clock.now
         self.end = began + LAST_DAY
@@ -90,17 +124,32 @@ class ReferenceMachine(RuleBasedStateMachine):
         self.enter_one(**drawn)
 
     def enter_one(
-        self, who: int, authority: str, measures: set[str], starts: timedelta, lasts: timedelta, more: set[str], **rest: Any
+        self,
+        who: int,
+        authority: str,
+        measures: set[str],
+        starts: timedelta,
+        lasts: timedelta,
+        more: set[str],
+        **rest: Any,
     ) -> None:
         if authority == "tax":
             measures = {"LOAN_PRICING", "AIR_TRAVEL"}  # what it is entitled to
         first = self.model.now + starts
         end = max(first, self.model.now) + lasts
         party, answers = PEOPLE[who], rest["answers"] if who >= 2 else None
-        numbers = {party.identifiers[0], PASSPORT} if rest["passport"] and who == 1 else set(party.identifiers)
+        numbers = (
+            {party.identifiers[0], PASSPORT}
+            if rest["passport"] and who == 1
+            else set(party.identifiers)
+        )
         self.cases += 1
         entry = Entry(
-            party=Party(party.type, tuple(sorted(numbers, key=lambda number: number.kind)), (party.names[0], *sorted(more))),
+            party=Party(
+                party.type,
+                tuple(sorted(numbers, key=lambda number: number.kind)),
+                (party.names[0], *sorted(more)),
+            ),
             list_id="joint-discipline" if rest["suspends"] else "court-high-consumption",
             measures=tuple(sorted(measures)),
             legal_basis="示例规定",
@@ -109,7 +158,9 @@ class ReferenceMachine(RuleBasedStateMachine):
             expires_at=end,
             responsible=() if answers is None else (Responsible(1, PEOPLE[answers]),),
         )
-        answer = self.real.runtime.registry.submit(entry, authority=authority, actor=AUTHORITIES[authority])
+        answer = self.real.runtime.registry.submit(
+            entry, authority=authority, actor=AUTHORITIES[authority]
+        )
         assert not answer.detail
         subject = self.model.subjects.setdefault(f"s{who}", Subject())
         subject.numbers |= {number.number for number in numbers}
@@ -119,10 +170,15 @@ class ReferenceMachine(RuleBasedStateMachine):
             chief.numbers.add(PEOPLE[answers].identifiers[0].number)
             chief.names.add(PEOPLE[answers].names[0])
             chief.answers_for.add(f"s{who}")
-        made = Restriction(f"s{who}", frozenset(measures), first, end, was_active=first <= self.model.now)
+        made = Restriction(
+            f"s{who}", frozenset(measures), first, end, was_active=first <= self.model.now
+        )
         self.model.restrictions[answer.restriction_id] = made
         self.ids.append(answer.restriction_id)
-        self.authority[answer.restriction_id], self.suspends[answer.restriction_id] = authority, rest["suspends"]
+        self.authority[answer.restriction_id], self.suspends[answer.restriction_id] = (
+            authority,
+            rest["suspends"],
+        )
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data(), kind=st.sampled_from(EndKind))
@@ -147,7 +203,9 @@ class ReferenceMachine(RuleBasedStateMachine):
         if which in self.open or model.state in {"OVER", "EXPIRED"}:
             return
         self.cases += 1
-        opened = self.real.runtime.registry.open_dispute(which, "示例", request_id=self.cases.to_bytes(16, "big"), actor=OPERATOR)
+        opened = self.real.runtime.registry.open_dispute(
+            which, "示例", request_id=self.cases.to_bytes(16, "big"), actor=OPERATOR
+        )
         self.open[which] = opened.dispute.case_number
         self.real.relieve()
         if self.suspends[which] and which not in self.rejected:
@@ -157,7 +215,9 @@ class ReferenceMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data(), revoked=st.booleans())
     def answer(self, data: st.DataObject, *, revoked: bool) -> None:
-        which = data.draw(st.sampled_from([one for one in self.ids if one in self.open]), label="which")
+        which = data.draw(
+            st.sampled_from([one for one in self.ids if one in self.open]), label="which"
+        )
         number = self.open.pop(which)
         outcome = DisputeState.REVOKED if revoked else DisputeState.REJECTED
         self.real.runtime.registry.answer_dispute(number, outcome, "示例", actor=OPERATOR)
@@ -176,12 +236,22 @@ class ReferenceMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data(), starts=starts, lasts=spans, narrow=st.booleans(), publish=usually)
-    def exempt(self, data: st.DataObject, starts: timedelta, lasts: timedelta, *, narrow: bool, publish: bool) -> None:
+    def exempt(
+        self,
+        data: st.DataObject,
+        starts: timedelta,
+        lasts: timedelta,
+        *,
+        narrow: bool,
+        publish: bool,
+    ) -> None:
         which = self.draw(data)
         model = self.model.restrictions[which]
         measures = {min(model.measures)} if narrow else set()
         valid = self.model.now + starts, self.model.now + starts + lasts
-        exempt = partial(self.real.runtime.registry.exempt, which, why=("奔丧", "a funeral"), actor=OPERATOR)
+        exempt = partial(
+            self.real.runtime.registry.exempt, which, why=("奔丧", "a funeral"), actor=OPERATOR
+        )
         if model.state in {"OVER", "EXPIRED"}:
             with pytest.raises(LifecycleError):
                 exempt(measures=sorted(measures), valid=valid)
@@ -208,19 +278,25 @@ class ReferenceMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
     def publish_while_a_dispute_comes_and_goes(self, data: st.DataObject) -> None:
-        """The build has read the relief head already: the lift is behind it, and the record says that it is over again."""
+        """The build has read the relief head already: the lift is behind it, and the record says
+        that it is over again.
+        """
         which = self.draw(data)
         fresh = which not in self.open and self.model.restrictions[which].state == "IN_FORCE"
         before = len(self.model.lifts)
 
         def dispute() -> None:
             self.cases += 1
-            opened = self.real.runtime.registry.open_dispute(which, "示例", request_id=self.cases.to_bytes(16, "big"), actor=OPERATOR)
+            opened = self.real.runtime.registry.open_dispute(
+                which, "示例", request_id=self.cases.to_bytes(16, "big"), actor=OPERATOR
+            )
             self.real.relieve()
             if self.suspends[which] and which not in self.rejected:
                 self.model.lift(which, "SUSPENDED")
             case = opened.dispute.case_number
-            self.real.runtime.registry.answer_dispute(case, DisputeState.REJECTED, "示例", actor=OPERATOR)
+            self.real.runtime.registry.answer_dispute(
+                case, DisputeState.REJECTED, "示例", actor=OPERATOR
+            )
             self.reinstate(which)
 
         self.real.publish(dispute if fresh else None)
@@ -263,7 +339,12 @@ class ReferenceMachine(RuleBasedStateMachine):
         self.real.restart()
 
     @rule(
-        step=st.sampled_from([timedelta(minutes=minutes) for minutes in (1, 10, 29, 30, 31, 60, 180, 1440, 3 * 1440, 8 * 1440)]),
+        step=st.sampled_from(
+            [
+                timedelta(minutes=minutes)
+                for minutes in (1, 10, 29, 30, 31, 60, 180, 1440, 3 * 1440, 8 * 1440)
+            ]
+        ),
     )
     def pass_time(self, step: timedelta) -> None:
         if self.model.now + step < self.end:
@@ -271,7 +352,11 @@ class ReferenceMachine(RuleBasedStateMachine):
             self.model.pass_time(step)
             self.real.runtime.registry.expire_due(self.real.clock.now)
             over = {"OVER", "EXPIRED"}  # whose disputes are closed with them
-            self.open = {which: case for which, case in self.open.items() if self.model.restrictions[which].state not in over}
+            self.open = {
+                which: case
+                for which, case in self.open.items()
+                if self.model.restrictions[which].state not in over
+            }
 
     # ---- What all of it is for ----
 
@@ -282,18 +367,37 @@ class ReferenceMachine(RuleBasedStateMachine):
         measure=st.sampled_from(["TOURISM", "STAR_HOTEL"]),
         stars=st.integers(0, 5),
         skew=st.sampled_from(
-            [timedelta(0), timedelta(hours=1), timedelta(hours=-1), timedelta(minutes=-10), timedelta(days=-30), timedelta(days=8)]
+            [
+                timedelta(0),
+                timedelta(hours=1),
+                timedelta(hours=-1),
+                timedelta(minutes=-10),
+                timedelta(days=-30),
+                timedelta(days=8),
+            ]
         ),
     )
-    def check(self, number: Identifier, name: str, own: int | None, measure: str, stars: int, skew: timedelta) -> None:
-        """Anybody under anybody's name, or one of the four under their own, by a clock that may be wrong."""
+    def check(
+        self,
+        number: Identifier,
+        name: str,
+        own: int | None,
+        measure: str,
+        stars: int,
+        skew: timedelta,
+    ) -> None:
+        """Anybody under anybody's name, or one of the four under their own, by a clock that may be
+        wrong.
+        """
         if own is not None:
             number, name = PEOPLE[own].identifiers[0], PEOPLE[own].names[0]
         self.compare(number, name, measure, stars, skew, column=2)
 
     @invariant()
     def everybody_is_as_the_model_says(self) -> None:
-        """Everybody under the first and the last of their names and under somebody else's, after each step."""
+        """Everybody under the first and the last of their names and under somebody else's, after
+        each step.
+        """
         for party in PEOPLE:
             known = self.model.subjects.get(self.subject(party))
             names = sorted(known.names) if known else MORE_NAMES
@@ -306,20 +410,35 @@ class ReferenceMachine(RuleBasedStateMachine):
     def subject(party: Party) -> str:
         return f"s{PEOPLE.index(party)}"
 
-    def compare(self, number: Identifier, name: str, measure: str, stars: int, skew: timedelta, column: int = 0) -> None:
+    def compare(
+        self,
+        number: Identifier,
+        name: str,
+        measure: str,
+        stars: int,
+        skew: timedelta,
+        column: int = 0,
+    ) -> None:
         hotel = measure == "STAR_HOTEL"
         service = {"stars": stars} if hotel else None
         self.real.skew = skew
         try:
             decision = self.real.screener.check(number, name=name, measure=measure, service=service)
-            many = self.real.screener.check_many([(number, name)] * column, measure=measure, service=service)
+            many = self.real.screener.check_many(
+                [(number, name)] * column, measure=measure, service=service
+            )
         finally:
             self.real.skew = timedelta(0)
         clock = self.model.now + skew
-        reasons, standing = self.model.check(clock, number.number, name, measure, covered=not hotel or stars >= 1)
+        reasons, standing = self.model.check(
+            clock, number.number, name, measure, covered=not hotel or stars >= 1
+        )
         assert decision.reason.name in reasons, (decision.reason.name, reasons)
         assert {restriction.restriction_id for restriction in decision.restrictions} == standing
-        assert all((one.reason, one.restrictions) == (decision.reason, decision.restrictions) for one in many)
+        assert all(
+            (one.reason, one.restrictions) == (decision.reason, decision.restrictions)
+            for one in many
+        )
         if decision.verdict is Verdict.RESTRICTED:
             assert standing
             for which in standing:
@@ -331,7 +450,13 @@ class ReferenceMachine(RuleBasedStateMachine):
 
 def machine_settings(examples: int, steps: int) -> settings:
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    return settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=slow, print_blob=True)
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=slow,
+        print_blob=True,
+    )
 
 
 @pytest.mark.timeout(600)

@@ -1,6 +1,8 @@
-"""A small model of the life cycle, driven against the real registry: no forbidden state, no lost act, and the audit chain holds.
+"""A small model of the life cycle, driven against the real registry: no forbidden state, no lost
+act, and the audit chain holds.
 
-The model knows nothing of tables or sequences beyond counting: what state each restriction is in, what is listed, what was lifted.
+The model knows nothing of tables or sequences beyond counting: what state each restriction is in,
+what is listed, what was lifted.
 """
 
 from __future__ import annotations
@@ -15,7 +17,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
 
 from tests.support.registry import AIRLINE, COURT, NOW, entry, listed, make_world, person, submit
 from tipstaff_server.errors import LifecycleError
@@ -60,9 +70,15 @@ class RegistryLife(RuleBasedStateMachine):
     def enter(self, begins: int, length: int) -> Any:
         index = len(self.models)
         start, end = self.day + begins, self.day + begins + length
-        item = entry(person(index), effective_at=NOW + timedelta(days=start), expires_at=NOW + timedelta(days=end))
+        item = entry(
+            person(index),
+            effective_at=NOW + timedelta(days=start),
+            expires_at=NOW + timedelta(days=end),
+        )
         if end <= self.day:
-            assert self.world.registry.submit(item, authority="court", actor=COURT).code == "TERM_OVER"
+            assert (
+                self.world.registry.submit(item, authority="court", actor=COURT).code == "TERM_OVER"
+            )
             return multiple()
         self.ids.append(submit(self.world, item))
         active = start <= self.day
@@ -72,13 +88,18 @@ class RegistryLife(RuleBasedStateMachine):
     @rule(index=restrictions, kind=st.sampled_from(EndKind))
     def end(self, index: int, kind: EndKind) -> None:
         model = self.models[index]
-        possible = model.state in {"NOTICED", "ACTIVE", "SUSPENDED"} and (kind is not EndKind.RELEASE or model.was_active)
+        possible = model.state in {"NOTICED", "ACTIVE", "SUSPENDED"} and (
+            kind is not EndKind.RELEASE or model.was_active
+        )
         if not possible:
             with pytest.raises(LifecycleError):
                 self.world.registry.end(self.ids[index], kind, "x", actor=COURT)
             return
         self.lifts += 1
-        assert self.world.registry.end(self.ids[index], kind, "x", actor=COURT).relief_sequence == self.lifts
+        assert (
+            self.world.registry.end(self.ids[index], kind, "x", actor=COURT).relief_sequence
+            == self.lifts
+        )
         model.state, model.lifted_at = ENDS[kind], self.lifts
         model.suspending.clear()
 
@@ -86,16 +107,24 @@ class RegistryLife(RuleBasedStateMachine):
     def dispute(self, index: int) -> Any:
         model = self.models[index]
         self.requests += 1
-        request = self.requests.to_bytes(16, "big")  # a repeated one would only give the first answer again
+        request = self.requests.to_bytes(
+            16, "big"
+        )  # a repeated one would only give the first answer again
         if model.state in OVER:
             with pytest.raises(LifecycleError):
-                self.world.registry.open_dispute(self.ids[index], "x", request_id=request, actor=AIRLINE)
+                self.world.registry.open_dispute(
+                    self.ids[index], "x", request_id=request, actor=AIRLINE
+                )
             return multiple()
         if model.state in {"ACTIVE", "NOTICED"} and not model.rejected and self.day >= model.ends:
             with pytest.raises(LifecycleError, match="term ended"):
-                self.world.registry.open_dispute(self.ids[index], "x", request_id=request, actor=AIRLINE)
+                self.world.registry.open_dispute(
+                    self.ids[index], "x", request_id=request, actor=AIRLINE
+                )
             return multiple()
-        opened = self.world.registry.open_dispute(self.ids[index], "x", request_id=request, actor=AIRLINE)
+        opened = self.world.registry.open_dispute(
+            self.ids[index], "x", request_id=request, actor=AIRLINE
+        )
         number = opened.dispute.case_number
         if not model.rejected:
             if model.state != "SUSPENDED":
@@ -119,7 +148,10 @@ class RegistryLife(RuleBasedStateMachine):
         model.rejected = True
         model.suspending.discard(number)
         if reinstates:
-            model.state, model.floor = "ACTIVE" if self.day >= model.begins else "NOTICED", self.lifts
+            model.state, model.floor = (
+                "ACTIVE" if self.day >= model.begins else "NOTICED",
+                self.lifts,
+            )
             model.was_active = model.was_active or model.state == "ACTIVE"
 
     @rule(days=st.integers(1, 4), work=st.booleans())
@@ -143,11 +175,17 @@ class RegistryLife(RuleBasedStateMachine):
 
     @invariant()
     def same_listing_and_relief(self) -> None:
-        found = {record.restriction_id: record for subject in listed(self.world).values() for record in subject.restrictions}
+        found = {
+            record.restriction_id: record
+            for subject in listed(self.world).values()
+            for record in subject.restrictions
+        }
         wanted = {
             identity
             for identity, model in zip(self.ids, self.models, strict=True)
-            if model.state in {"ACTIVE", "NOTICED"} and model.ends > self.day and model.begins <= self.day + 3
+            if model.state in {"ACTIVE", "NOTICED"}
+            and model.ends > self.day
+            and model.begins <= self.day + 3
         }
         assert set(found) == wanted
         assert self.world.registry.relief_head() == self.lifts
@@ -156,7 +194,11 @@ class RegistryLife(RuleBasedStateMachine):
         last = {lift.restriction_id: lift.sequence for lift in lifts}
         for identity, record in found.items():
             # Nothing that is listed is lifted: its floor is at or above its last lift.
-            assert last.get(identity, 0) <= record.relief_floor == self.models[self.ids.index(identity)].floor
+            assert (
+                last.get(identity, 0)
+                <= record.relief_floor
+                == self.models[self.ids.index(identity)].floor
+            )
 
     @invariant()
     def audit_holds(self) -> None:
@@ -175,7 +217,9 @@ class PostgresLife(RegistryLife):
 
 def _settings(examples: int) -> settings:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=checks)
+    return settings(
+        max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=checks
+    )
 
 
 TestRegistryLife = pytest.mark.timeout(300)(RegistryLife.TestCase)

@@ -1,8 +1,10 @@
-"""The life cycle through the real API, over real sockets with mutual TLS, against a small model: no forbidden state, no lost act.
+"""The life cycle through the real API, over real sockets with mutual TLS, against a small model: no
+forbidden state, no lost act.
 
-`make test` runs EXAMPLES on each database, `make soak` SOAK_EXAMPLES. The model knows nothing of tables: what state each restriction is in
-and which version it has, which acts stand in its history, what was lifted. After every step everything that the API shows is held against
-it, the audit chain is verified, and another authority is shown to see nothing.
+`make test` runs EXAMPLES on each database, `make soak` SOAK_EXAMPLES. The model knows nothing of
+tables: what state each restriction is in and which version it has, which acts stand in its history,
+what was lifted. After every step everything that the API shows is held against it, the audit chain
+is verified, and another authority is shown to see nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +18,16 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import select
 
 from tests.support.databases import BACKENDS, LiveEndpoint
@@ -138,7 +149,11 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         return f"key-{self.keys}"
 
     def call(self, who: str, method: str, request: Any) -> Any:
-        stub = dispute_pb2_grpc.DisputeServiceStub if "Dispute" in method else registry_pb2_grpc.RegistryServiceStub
+        stub = (
+            dispute_pb2_grpc.DisputeServiceStub
+            if "Dispute" in method
+            else registry_pb2_grpc.RegistryServiceStub
+        )
         return getattr(stub(self.real.channel(who)), method)(request, timeout=SECONDS)
 
     def refused(self, code: grpc.StatusCode, who: str, method: str, request: Any) -> None:
@@ -147,13 +162,19 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         assert caught.value.code() is code, caught.value.details()
         assert caught.value.details()
 
-    def submit(self, *requests: registry_pb2.SubmitRestrictionsRequest) -> list[registry_pb2.SubmitRestrictionsResponse]:
+    def submit(
+        self, *requests: registry_pb2.SubmitRestrictionsRequest
+    ) -> list[registry_pb2.SubmitRestrictionsResponse]:
         stub = registry_pb2_grpc.RegistryServiceStub(self.real.channel(COURT))
         return list(stub.SubmitRestrictions(iter(requests), timeout=SECONDS))
 
-    def entry(self, begins: int, ends: int, measures: Sequence[str], list_id: str) -> registry_pb2.RestrictionEntry:
+    def entry(
+        self, begins: int, ends: int, measures: Sequence[str], list_id: str
+    ) -> registry_pb2.RestrictionEntry:
         self.people += 1
-        return entry_message(self.people, self.at(begins), self.at(ends), measures=measures, list_id=list_id)
+        return entry_message(
+            self.people, self.at(begins), self.at(ends), measures=measures, list_id=list_id
+        )
 
     # Entering
 
@@ -172,36 +193,61 @@ class LifeThroughTheApi(RuleBasedStateMachine):
     )
     def enter(self, items: list[tuple[int, int, set[str], str]]) -> Any:
         """A stream of entries, each answered for itself."""
-        entries = [self.entry(self.day + begins, self.day + begins + length, sorted(some), which) for begins, length, some, which in items]
-        requests = [registry_pb2.SubmitRestrictionsRequest(idempotency_key=self.key(), entry=made) for made in entries]
+        entries = [
+            self.entry(self.day + begins, self.day + begins + length, sorted(some), which)
+            for begins, length, some, which in items
+        ]
+        requests = [
+            registry_pb2.SubmitRestrictionsRequest(idempotency_key=self.key(), entry=made)
+            for made in entries
+        ]
         answers = self.submit(*requests)
-        assert [answer.idempotency_key for answer in answers] == [request.idempotency_key for request in requests]
+        assert [answer.idempotency_key for answer in answers] == [
+            request.idempotency_key for request in requests
+        ]
         made: list[int] = []
         for (after, length, some, _), request, answer in zip(items, requests, answers, strict=True):
             begins, ends = self.day + after, self.day + after + length
             if ends <= self.day:
-                assert (answer.status, answer.restriction_id) == (registry_pb2.SUBMIT_STATUS_REJECTED, b"")
+                assert (answer.status, answer.restriction_id) == (
+                    registry_pb2.SUBMIT_STATUS_REJECTED,
+                    b"",
+                )
                 assert answer.detail
                 continue
             assert answer.status == registry_pb2.SUBMIT_STATUS_CREATED, answer.detail
             active = begins <= self.day
             measures = tuple(sorted(some))
             self.models.append(
-                Model(answer.restriction_id, request.entry, "ACTIVE" if active else "NOTICED", begins, ends, active, measures)
+                Model(
+                    answer.restriction_id,
+                    request.entry,
+                    "ACTIVE" if active else "NOTICED",
+                    begins,
+                    ends,
+                    active,
+                    measures,
+                )
             )
             made.append(len(self.models) - 1)
-            # The same again, under the same key and without one; then the key, and the case, for something else.
+            # The same again, under the same key and without one; then the key, and the case, for
+            # something else.
             other = registry_pb2.RestrictionEntry()
             other.CopyFrom(request.entry)
             other.legal_basis = "另一依据"
             repeated, known, used_key, used_case = self.submit(
                 request,
                 registry_pb2.SubmitRestrictionsRequest(entry=request.entry),
-                registry_pb2.SubmitRestrictionsRequest(idempotency_key=request.idempotency_key, entry=other),
+                registry_pb2.SubmitRestrictionsRequest(
+                    idempotency_key=request.idempotency_key, entry=other
+                ),
                 registry_pb2.SubmitRestrictionsRequest(entry=other),
             )
             assert repeated == answer
-            assert (known.status, known.restriction_id) == (registry_pb2.SUBMIT_STATUS_UNCHANGED, answer.restriction_id)
+            assert (known.status, known.restriction_id) == (
+                registry_pb2.SUBMIT_STATUS_UNCHANGED,
+                answer.restriction_id,
+            )
             for conflicting in (used_key, used_case):
                 assert conflicting.status == registry_pb2.SUBMIT_STATUS_REJECTED
                 assert conflicting.detail
@@ -213,15 +259,25 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         """However long after, and whatever became of it: it is there already."""
         model = self.models[index]
         (answer,) = self.submit(registry_pb2.SubmitRestrictionsRequest(entry=model.entry))
-        assert (answer.status, answer.restriction_id) == (registry_pb2.SUBMIT_STATUS_UNCHANGED, model.id)
+        assert (answer.status, answer.restriction_id) == (
+            registry_pb2.SUBMIT_STATUS_UNCHANGED,
+            model.id,
+        )
 
     # Acting
 
-    @rule(target=keyed, index=restrictions, kind=st.sampled_from(sorted(KINDS)), who=st.sampled_from([COURT, OPERATOR]))
+    @rule(
+        target=keyed,
+        index=restrictions,
+        kind=st.sampled_from(sorted(KINDS)),
+        who=st.sampled_from([COURT, OPERATOR]),
+    )
     def end(self, index: int, kind: registry_pb2.EndKind.ValueType, who: str) -> Any:
         model = self.models[index]
         act, state = KINDS[kind]
-        request = registry_pb2.EndRestrictionRequest(restriction_id=model.id, kind=kind, reason=f"x {act}", idempotency_key=self.key())
+        request = registry_pb2.EndRestrictionRequest(
+            restriction_id=model.id, kind=kind, reason=f"x {act}", idempotency_key=self.key()
+        )
         self.touched.add(index)
         if model.state in OVER or (act == "RELEASE" and not model.was_active):
             self.refused(Code.FAILED_PRECONDITION, who, "EndRestriction", request)
@@ -243,7 +299,11 @@ class LifeThroughTheApi(RuleBasedStateMachine):
     def amend(self, index: int, measures: set[str], longer: int) -> Any:
         model = self.models[index]
         request = registry_pb2.AmendRestrictionRequest(
-            restriction_id=model.id, measures=sorted(measures), reason="更正", expected_version=model.version, idempotency_key=self.key()
+            restriction_id=model.id,
+            measures=sorted(measures),
+            reason="更正",
+            expected_version=model.version,
+            idempotency_key=self.key(),
         )
         ends = model.ends + longer
         request.expires_at.FromDatetime(self.at(ends))
@@ -270,7 +330,9 @@ class LifeThroughTheApi(RuleBasedStateMachine):
     @rule(target=keyed, index=restrictions, first=st.integers(-1, 3), length=st.integers(0, 3))
     def exempt(self, index: int, first: int, length: int) -> Any:
         model = self.models[index]
-        request = registry_pb2.ExemptRestrictionRequest(restriction_id=model.id, measures=model.measures[:1], idempotency_key=self.key())
+        request = registry_pb2.ExemptRestrictionRequest(
+            restriction_id=model.id, measures=model.measures[:1], idempotency_key=self.key()
+        )
         request.reason.zh, request.reason.en = "赴诊", "to the doctor"
         request.valid_from.FromDatetime(self.at(self.day + first))
         request.valid_until.FromDatetime(self.at(self.day + first + length))
@@ -287,7 +349,9 @@ class LifeThroughTheApi(RuleBasedStateMachine):
 
     @rule(sent=keyed)
     def repeat(self, sent: Sent) -> None:
-        """A repeated call gives the same answer and changes nothing; the key for anything else is refused."""
+        """A repeated call gives the same answer and changes nothing; the key for anything else is
+        refused.
+        """
         assert answer_id(self.call(sent.who, sent.method, sent.request)) == sent.answer
         other = type(sent.request)()
         other.CopyFrom(sent.request)
@@ -302,19 +366,30 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         """Whoever says which version they saw is told when it is another one by now."""
         model = self.models[index]
         request = registry_pb2.EndRestrictionRequest(
-            restriction_id=model.id, kind=registry_pb2.END_KIND_REVOKE, reason="x", expected_version=model.version + behind
+            restriction_id=model.id,
+            kind=registry_pb2.END_KIND_REVOKE,
+            reason="x",
+            expected_version=model.version + behind,
         )
         self.refused(Code.ABORTED, COURT, "EndRestriction", request)
         self.touched.add(index)
 
     # Disputing
 
-    @rule(target=disputes, index=restrictions, who=st.sampled_from([AIRLINE, RAILWAY, COURT]), ground=st.sampled_from(GROUNDS))
+    @rule(
+        target=disputes,
+        index=restrictions,
+        who=st.sampled_from([AIRLINE, RAILWAY, COURT]),
+        ground=st.sampled_from(GROUNDS),
+    )
     def dispute(self, index: int, who: str, ground: dispute_pb2.DisputeGround.ValueType) -> Any:
         model = self.models[index]
         self.opened += 1
         request = dispute_pb2.OpenDisputeRequest(
-            request_id=self.opened.to_bytes(16, "big"), restriction_id=model.id, statement="不是我", ground=ground
+            request_id=self.opened.to_bytes(16, "big"),
+            restriction_id=model.id,
+            statement="不是我",
+            ground=ground,
         )
         self.touched.add(index)
         if who in MEASURE_OF and MEASURE_OF[who] not in model.measures:
@@ -342,25 +417,43 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         model = self.models[which.index]
         self.touched.add(which.index)
         request = dispute_pb2.AnswerDisputeRequest(
-            case_number=which.case_number, outcome=outcome, reason="查明", expected_version=model.version, idempotency_key=self.key()
+            case_number=which.case_number,
+            outcome=outcome,
+            reason="查明",
+            expected_version=model.version,
+            idempotency_key=self.key(),
         )
         corrected = outcome == dispute_pb2.DISPUTE_OUTCOME_CORRECTED
         if corrected:
             request.correction.expires_at.FromDatetime(self.at(model.ends + 1))
         self.refused(Code.NOT_FOUND, TAX, "AnswerDispute", request)
         reinstates = (
-            outcome != dispute_pb2.DISPUTE_OUTCOME_REVOKED and model.state == "SUSPENDED" and not model.suspending - {which.case_number}
+            outcome != dispute_pb2.DISPUTE_OUTCOME_REVOKED
+            and model.state == "SUSPENDED"
+            and not model.suspending - {which.case_number}
         )
         if model.state in OVER or (self.day >= model.ends and (reinstates or corrected)):
             self.refused(Code.FAILED_PRECONDITION, COURT, "AnswerDispute", request)
             return
         response = self.call(COURT, "AnswerDispute", request)
         self.take_answer(model, which, outcome, reinstates=reinstates)
-        assert (response.restriction.version, response.dispute.state) == (model.version, STATES[outcome])
-        assert response.relief_sequence == (self.lifts if outcome == dispute_pb2.DISPUTE_OUTCOME_REVOKED else 0)
+        assert (response.restriction.version, response.dispute.state) == (
+            model.version,
+            STATES[outcome],
+        )
+        assert response.relief_sequence == (
+            self.lifts if outcome == dispute_pb2.DISPUTE_OUTCOME_REVOKED else 0
+        )
         assert self.call(COURT, "AnswerDispute", request).restriction == response.restriction
 
-    def take_answer(self, model: Model, which: Opened, outcome: dispute_pb2.DisputeOutcome.ValueType, *, reinstates: bool) -> None:
+    def take_answer(
+        self,
+        model: Model,
+        which: Opened,
+        outcome: dispute_pb2.DisputeOutcome.ValueType,
+        *,
+        reinstates: bool,
+    ) -> None:
         if outcome == dispute_pb2.DISPUTE_OUTCOME_REVOKED:
             self.lifts += 1
             model.lifted_at = self.lifts
@@ -407,18 +500,40 @@ class LifeThroughTheApi(RuleBasedStateMachine):
             self.shows(TAX, set())
 
     def wanted(self) -> set[Any]:
-        return {(m.id, f"RESTRICTION_STATE_{m.state}", m.version, m.measures, self.at(m.ends).replace(tzinfo=None)) for m in self.models}
+        return {
+            (
+                m.id,
+                f"RESTRICTION_STATE_{m.state}",
+                m.version,
+                m.measures,
+                self.at(m.ends).replace(tzinfo=None),
+            )
+            for m in self.models
+        }
 
     def shows(self, who: str, expected: set[Any]) -> None:
         """States, versions, measures and terms, by a search for everything."""
-        found = self.call(who, "SearchRestrictions", registry_pb2.SearchRestrictionsRequest(page_size=500)).restrictions
+        found = self.call(
+            who, "SearchRestrictions", registry_pb2.SearchRestrictionsRequest(page_size=500)
+        ).restrictions
         state = registry_pb2.RestrictionState.Name
-        assert {(r.restriction_id, state(r.state), r.version, tuple(r.measures), r.expires_at.ToDatetime()) for r in found} == expected
+        assert {
+            (
+                r.restriction_id,
+                state(r.state),
+                r.version,
+                tuple(r.measures),
+                r.expires_at.ToDatetime(),
+            )
+            for r in found
+        } == expected
         assert len(found) == len(expected)
 
     @invariant()
     def no_act_is_lost_or_doubled(self) -> None:
-        """The history of whatever was touched has each acknowledged act once, in order; nobody else reads it."""
+        """The history of whatever was touched has each acknowledged act once, in order; nobody else
+        reads it.
+        """
         for index in sorted(getattr(self, "touched", ())):
             self.same_history(self.models[index])
         self.touched = set()
@@ -430,7 +545,12 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         sequences = [entry.sequence for entry in entries]
         assert sequences == sorted(set(sequences))
         self.refused(Code.NOT_FOUND, TAX, "GetHistory", request)
-        self.refused(Code.NOT_FOUND, TAX, "GetRestriction", registry_pb2.GetRestrictionRequest(restriction_id=model.id))
+        self.refused(
+            Code.NOT_FOUND,
+            TAX,
+            "GetRestriction",
+            registry_pb2.GetRestrictionRequest(restriction_id=model.id),
+        )
 
     @invariant()
     def relief_has_no_gap_and_the_audit_chain_holds(self) -> None:
@@ -439,7 +559,9 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         registry = self.real.runtime.registry
         registry.verify_audit()
         with registry.database.read() as session:
-            lifts = session.execute(select(ReliefRow.sequence, ReliefRow.restriction_id).order_by(ReliefRow.sequence)).all()
+            lifts = session.execute(
+                select(ReliefRow.sequence, ReliefRow.restriction_id).order_by(ReliefRow.sequence)
+            ).all()
         assert [lift.sequence for lift in lifts] == list(range(1, self.lifts + 1))
         last = {lift.restriction_id: lift.sequence for lift in lifts}
         assert all(last.get(model.id, 0) == model.lifted_at for model in self.models)
@@ -454,7 +576,13 @@ class LifeThroughTheApi(RuleBasedStateMachine):
 
 def machine_settings(examples: int, steps: int) -> settings:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    return settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=checks, print_blob=True)
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=checks,
+        print_blob=True,
+    )
 
 
 def machine(backend: str) -> type[LifeThroughTheApi]:
@@ -471,4 +599,6 @@ def test_the_api_does_what_the_model_says(backend: str) -> None:
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_api_does_what_the_model_says_for_long(backend: str) -> None:
-    run_state_machine_as_test(machine(backend), settings=machine_settings(SOAK_EXAMPLES, SOAK_STEPS))
+    run_state_machine_as_test(
+        machine(backend), settings=machine_settings(SOAK_EXAMPLES, SOAK_STEPS)
+    )

@@ -1,10 +1,14 @@
-"""Merging, splitting, correcting, joining and leaving in any order: every restriction is there exactly once, and nobody is wrongly denied.
+"""Merging, splitting, correcting, joining and leaving in any order: every restriction is there
+exactly once, and nobody is wrongly denied.
 
-The model is small: which numbers, names, restrictions and posts each subject has. What must hold after every step:
+The model is small: which numbers, names, restrictions and posts each subject has. What must hold
+after every step:
 
-1. the registry shows each subject as the model has it, so each restriction is on exactly one subject;
+1. the registry shows each subject as the model has it, so each restriction is on exactly one
+   subject;
 2. the next listing says under each number and name what the model says;
-3. of the last listing, what relief leaves in force is still true: the same restriction reaches the same number under the same name.
+3. of the last listing, what relief leaves in force is still true: the same restriction reaches the
+   same number under the same name.
 """
 
 from __future__ import annotations
@@ -19,9 +23,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
-from tests.support.registry import COURT, OPERATOR, entry, listed, make_world, organisation, person, relief, submit
+from tests.support.registry import (
+    COURT,
+    OPERATOR,
+    entry,
+    listed,
+    make_world,
+    organisation,
+    person,
+    relief,
+    submit,
+)
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_server.errors import LifecycleError
@@ -80,12 +100,26 @@ class RegistrySubjects(RuleBasedStateMachine):
 
     def enter(self, party: Party, *officers: Party) -> None:
         responsible = tuple(Responsible(1, officer) for officer in officers)
-        restriction = submit(self.world, entry(party, case_number=self.case(), responsible=responsible))
-        view = self.world.registry.showing.show(Reference(identifier=party.identifiers[0]), OPERATOR)
+        restriction = submit(
+            self.world, entry(party, case_number=self.case(), responsible=responsible)
+        )
+        view = self.world.registry.showing.show(
+            Reference(identifier=party.identifiers[0]), OPERATOR
+        )
         names = {canonical_name(name) for name in party.names}
-        self.subjects.append(Subject(view.subject_id, party.type == ORGANISATION, set(party.identifiers), names, {restriction}))
+        self.subjects.append(
+            Subject(
+                view.subject_id,
+                party.type == ORGANISATION,
+                set(party.identifiers),
+                names,
+                {restriction},
+            )
+        )
         for post in view.posts if officers else ():
-            self.posts[post.organisation_id, post.person_id, post.capacity] = {self.world.clock.now: True}
+            self.posts[post.organisation_id, post.person_id, post.capacity] = {
+                self.world.clock.now: True
+            }
 
     def case(self) -> str:
         self.cases += 1
@@ -109,16 +143,24 @@ class RegistrySubjects(RuleBasedStateMachine):
     @rule(one=PICK, other=PICK)
     def merge(self, one: int, other: int) -> None:
         stays, goes = self.pick(one), self.pick(other)
-        if stays is goes or stays.firm is not goes.firm or sum(item.firm is stays.firm for item in self.subjects) < 2:
+        if (
+            stays is goes
+            or stays.firm is not goes.firm
+            or sum(item.firm is stays.firm for item in self.subjects) < 2
+        ):
             return
-        self.world.registry.merging.merge(Reference(stays.identity), Reference(goes.identity), "one", OPERATOR)
+        self.world.registry.merging.merge(
+            Reference(stays.identity), Reference(goes.identity), "one", OPERATOR
+        )
         for name in ("numbers", "names", "restrictions"):
             getattr(stays, name).update(getattr(goes, name))
         self.subjects.remove(goes)
         moved = {key: posts for key, posts in self.posts.items() if goes.identity not in key[:2]}
         for key, posts in self.posts.items():
             if goes.identity in key[:2]:
-                firm, who = (stays.identity if party == goes.identity else party for party in key[:2])
+                firm, who = (
+                    stays.identity if party == goes.identity else party for party in key[:2]
+                )
                 join_posts(moved.setdefault((firm, who, key[2]), {}), posts)
         self.posts = moved
 
@@ -127,16 +169,28 @@ class RegistrySubjects(RuleBasedStateMachine):
         subject = self.pick(which)
         if len(subject.numbers) < 2:
             return
-        numbers = draw.draw(st.sets(st.sampled_from(sorted(subject.numbers, key=lambda item: item.number)), min_size=1))
+        numbers = draw.draw(
+            st.sets(
+                st.sampled_from(sorted(subject.numbers, key=lambda item: item.number)), min_size=1
+            )
+        )
         names = draw.draw(st.sets(st.sampled_from(sorted(subject.names)), min_size=1))
         shared = draw.draw(st.sets(st.sampled_from(sorted(names))))
-        gone = draw.draw(st.sets(st.sampled_from(sorted(subject.restrictions)))) if subject.restrictions else set()
+        gone = (
+            draw.draw(st.sets(st.sampled_from(sorted(subject.restrictions))))
+            if subject.restrictions
+            else set()
+        )
         view = self.world.registry.showing.show(Reference(subject.identity), OPERATOR)
         posts = {item.post_id: item for item in view.posts}
         taken = draw.draw(st.sets(st.sampled_from(sorted(posts)))) if posts else set()
-        parts = Parts(tuple(numbers), tuple(names - shared), tuple(shared), tuple(gone), tuple(taken))
+        parts = Parts(
+            tuple(numbers), tuple(names - shared), tuple(shared), tuple(gone), tuple(taken)
+        )
         try:
-            done = self.world.registry.splitting.split(Reference(subject.identity), parts, "two", OPERATOR)
+            done = self.world.registry.splitting.split(
+                Reference(subject.identity), parts, "two", OPERATOR
+            )
         except LifecycleError:
             assert numbers == subject.numbers or names - shared == subject.names
             return
@@ -149,7 +203,9 @@ class RegistrySubjects(RuleBasedStateMachine):
             posts_before = self.posts[item.organisation_id, item.person_id, item.capacity]
             (began,) = (began for began, held in posts_before.items() if held)
             del posts_before[began]
-            firm = made.identity if item.organisation_id == subject.identity else item.organisation_id
+            firm = (
+                made.identity if item.organisation_id == subject.identity else item.organisation_id
+            )
             who = made.identity if item.person_id == subject.identity else item.person_id
             self.posts[firm, who, item.capacity] = {began: True}
 
@@ -159,7 +215,9 @@ class RegistrySubjects(RuleBasedStateMachine):
         wrong = sorted(subject.numbers, key=lambda item: item.number)[number % len(subject.numbers)]
         correction = Correction(remove_identifiers=(wrong,))
         try:
-            self.world.registry.splitting.correct(Reference(subject.identity), correction, "wrong", OPERATOR)
+            self.world.registry.splitting.correct(
+                Reference(subject.identity), correction, "wrong", OPERATOR
+            )
         except LifecycleError:
             assert len(subject.numbers) == 1
             return
@@ -170,7 +228,9 @@ class RegistrySubjects(RuleBasedStateMachine):
         subject = self.pick(which)
         wrong = sorted(subject.names)[number % len(subject.names)]
         try:
-            self.world.registry.splitting.correct(Reference(subject.identity), Correction(remove_names=(wrong,)), "wrong", OPERATOR)
+            self.world.registry.splitting.correct(
+                Reference(subject.identity), Correction(remove_names=(wrong,)), "wrong", OPERATOR
+            )
         except LifecycleError:
             assert len(subject.names) == 1
             return
@@ -183,7 +243,9 @@ class RegistrySubjects(RuleBasedStateMachine):
         taken = Responsible(capacity, Party(PERSON, tuple(subject.numbers), tuple(subject.names)))
         self.world.clock.turn(seconds=1)
         try:
-            self.world.registry.posts.add(Reference(organisation_.identity), taken, Dates(), "x", OPERATOR)
+            self.world.registry.posts.add(
+                Reference(organisation_.identity), taken, Dates(), "x", OPERATOR
+            )
         except LifecycleError:
             assert any(self.posts[key].values())
         else:
@@ -207,7 +269,10 @@ class RegistrySubjects(RuleBasedStateMachine):
         for subject in self.subjects:
             view = self.world.registry.showing.show(Reference(subject.identity), OPERATOR)
             assert set(view.restriction_ids) == subject.restrictions
-            assert (sum(view.identifiers.values()), view.names) == (len(subject.numbers), len(subject.names))
+            assert (sum(view.identifiers.values()), view.names) == (
+                len(subject.numbers),
+                len(subject.names),
+            )
             counted.update(view.restriction_ids)
         assert len(counted) == (self.cases if self.subjects else 0)
         assert set(counted.values()) <= {1}
@@ -230,14 +295,27 @@ class RegistrySubjects(RuleBasedStateMachine):
         }
         found: set[tuple[Identifier, str, bytes]] = set()
         for subject in self.subjects:
-            firms = {firm for (firm, who, _), posts in self.posts.items() if any(posts.values()) and who == subject.identity}
-            reach = {item for item, owner in live.items() if owner is subject or owner.identity in firms}
-            found |= {(number, name, item) for number in subject.numbers for name in subject.names for item in reach}
+            firms = {
+                firm
+                for (firm, who, _), posts in self.posts.items()
+                if any(posts.values()) and who == subject.identity
+            }
+            reach = {
+                item for item, owner in live.items() if owner is subject or owner.identity in firms
+            }
+            found |= {
+                (number, name, item)
+                for number in subject.numbers
+                for name in subject.names
+                for item in reach
+            }
         return found
 
 
 def join_posts(known: dict[datetime, bool], others: dict[datetime, bool]) -> None:
-    """Two turn out to be one: what both began at the same moment is one post, left when either left it; of two that are held one stays."""
+    """Two turn out to be one: what both began at the same moment is one post, left when either left
+    it; of two that are held one stays.
+    """
     for began, held in sorted(others.items(), key=lambda item: (item[1], item[0])):
         if began in known:
             known[began] = known[began] and held
@@ -248,7 +326,9 @@ def join_posts(known: dict[datetime, bool], others: dict[datetime, bool]) -> Non
 def two_of_each(index: int) -> Party:
     known = person(index)
     return Party(
-        known.type, (*known.identifiers, Identifier(IdentifierKind.PASSPORT, f"E0000001{index}")), (*known.names, f"曾用名{index}")
+        known.type,
+        (*known.identifiers, Identifier(IdentifierKind.PASSPORT, f"E0000001{index}")),
+        (*known.names, f"曾用名{index}"),
     )
 
 
@@ -259,7 +339,11 @@ def said(listing: dict[Identifier, Any], lifted: Any = None) -> set[tuple[Identi
         for number, subject in listing.items()
         for name in subject.names
         for item in subject.restrictions
-        if lifted is None or not (lifted.lifts(item.restriction_id, item.relief_floor) or lifted.ends(frozenset(item.post_ids)))
+        if lifted is None
+        or not (
+            lifted.lifts(item.restriction_id, item.relief_floor)
+            or lifted.ends(frozenset(item.post_ids))
+        )
     }
 
 
@@ -270,4 +354,6 @@ TestRegistrySubjects.settings = settings(max_examples=6, stateful_step_count=16,
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_subjects_for_long() -> None:
-    run_state_machine_as_test(RegistrySubjects, settings=settings(max_examples=100, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(
+        RegistrySubjects, settings=settings(max_examples=100, stateful_step_count=30, deadline=None)
+    )

@@ -1,4 +1,6 @@
-"""Books of synthetic people for tests of screening: a world with a few listed, files, and a stand-in for the screener that counts."""
+"""Books of synthetic people for tests of screening: a world with a few listed, files, and a
+stand-in for the screener that counts.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +54,18 @@ class Desk:
 def people(count: int, seed: int = 1) -> list[tuple[str, str]]:
     """Nobody of them is listed, but every 100th row is the one who is."""
     random = Random(seed)
-    return [(LISTED, NAME) if row % 100 == 99 else (identities.random_resident_id(random), NAME) for row in range(count)]
+    return [
+        (LISTED, NAME) if row % 100 == 99 else (identities.random_resident_id(random), NAME)
+        for row in range(count)
+    ]
 
 
 def write_csv(
-    path: Path, rows: Iterable[Sequence[str]], header: str = "booking,identifier,name", encoding: str = "utf-8", end: str = "\n"
+    path: Path,
+    rows: Iterable[Sequence[str]],
+    header: str = "booking,identifier,name",
+    encoding: str = "utf-8",
+    end: str = "\n",
 ) -> Path:
     path.write_bytes(end.join([header, *(",".join(row) for row in rows), ""]).encode(encoding))
     return path
@@ -66,4 +75,17 @@ def bookings(count: int, seed: int = 1) -> list[tuple[str, str, str]]:
     return [(f"B{row:07d}", *person) for row, person in enumerate(people(count, seed), 1)]
 
 
-__all__ = ["AIR", "GHOST", "HOTEL", "HOTEL_LISTED", "LISTED", "NAME", "PASSPORT", "Desk", "bookings", "people", "world", "write_csv"]
+__all__ = [
+    "AIR",
+    "GHOST",
+    "HOTEL",
+    "HOTEL_LISTED",
+    "LISTED",
+    "NAME",
+    "PASSPORT",
+    "Desk",
+    "bookings",
+    "people",
+    "world",
+    "write_csv",
+]

@@ -1,4 +1,6 @@
-"""Deployments in which listings are built again and again, on SQLite or on PostgreSQL, and held against builds from scratch."""
+"""Deployments in which listings are built again and again, on SQLite or on PostgreSQL, and held
+against builds from scratch.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,12 @@ def _template(backend: str) -> tuple[Path, str, datetime]:
     began = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     with Runtime(config, clock=TurnableClock(began)) as runtime:
         people = [
-            entry(person(index), measures=("AIR_TRAVEL", "RAIL_HIGH_CLASS"), effective_at=began, expires_at=began + timedelta(days=400))
+            entry(
+                person(index),
+                measures=("AIR_TRAVEL", "RAIL_HIGH_CLASS"),
+                effective_at=began,
+                expires_at=began + timedelta(days=400),
+            )
             for index in range(SEEDED)
         ]
         runtime.registry.submit_many(people, authority="court", actor=COURT)
@@ -84,13 +91,19 @@ class World:
         """What waits to be signed off: parameters without their number, filter, pack."""
         proposal = self.runtime.repository.proposal(audience)
         assert proposal is not None
-        found = {path.rpartition("/")[2]: file.read_bytes() for path, file in proposal.artefacts.items() if path not in proposal.deltas}
+        found = {
+            path.rpartition("/")[2]: file.read_bytes()
+            for path, file in proposal.artefacts.items()
+            if path not in proposal.deltas
+        }
         parameters = listing_pb2.ListingParameters.FromString(found["parameters"])
         parameters.version = 0
         return found | {"parameters": parameters.SerializeToString(deterministic=True)}
 
     def compare(self, audience: str = "aviation") -> Built:
-        """Builds on the last build, then from scratch, and finds the same bytes; what was kept stays that of the first."""
+        """Builds on the last build, then from scratch, and finds the same bytes; what was kept
+        stays that of the first.
+        """
         built = build(self.runtime, audience)
         made, rows, pack = (
             self.files(audience),
@@ -102,7 +115,10 @@ class World:
         again = build(self.runtime, audience, from_scratch=True)
         assert again.touched is None
         assert self.files(audience) == made
-        assert (self.kept_file("rows", audience).read_bytes(), self.kept_file("pack", audience).read_bytes()) == (rows, pack)
+        assert (
+            self.kept_file("rows", audience).read_bytes(),
+            self.kept_file("pack", audience).read_bytes(),
+        ) == (rows, pack)
         assert (again.subjects, again.records) == (built.subjects, built.records)
         shutil.rmtree(self.kept(audience))
         aside.rename(self.kept(audience))
@@ -130,6 +146,8 @@ def make_world(backend: str = "sqlite", *, scratch_days: float = 90) -> World:
     with _database(postgres().url(name) if name else None):
         config = Config.load(folder / "operator")
     interval = {"from_scratch_interval_seconds": int(scratch_days * 86_400)}
-    config = config.model_copy(update={"publication": config.publication.model_copy(update=interval)})
+    config = config.model_copy(
+        update={"publication": config.publication.model_copy(update=interval)}
+    )
     clock = TurnableClock(began)
     return World(folder, Runtime(config, clock=clock), clock, name)

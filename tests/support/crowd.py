@@ -1,4 +1,6 @@
-"""Clients that submit, end, dispute and report at once, each act under a key of its own, and send again whatever was not acknowledged."""
+"""Clients that submit, end, dispute and report at once, each act under a key of its own, and send
+again whatever was not acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ import grpc
 
 from tests.support.databases import channel_to
 from tests.support.messages import denial, entry_message
-from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, enforcement_pb2, enforcement_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tipstaff.v1 import (
+    dispute_pb2,
+    dispute_pb2_grpc,
+    enforcement_pb2,
+    enforcement_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +32,14 @@ if TYPE_CHECKING:
 SECONDS = 10
 STREAM = 5
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
-# What a broken connection, a restarting server or a database that is away looks like. Anything else is a fault.
-PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+# What a broken connection, a restarting server or a database that is away looks like. Anything else
+# is a fault.
+PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 
 
 def id_of(word: str, number: int) -> bytes:
@@ -47,7 +62,10 @@ class Acknowledged:
 
 
 class Crowd:
-    """The clients. `addresses`: of the servers; whoever is let down by one goes on with the next."""
+    """The clients.
+
+    `addresses`: of the servers; whoever is let down by one goes on with the next.
+    """
 
     def __init__(self, folder: Path, addresses: list[str], *, first: int = 0) -> None:
         self.folder = folder
@@ -69,7 +87,9 @@ class Crowd:
             thread.start()
 
     def stop(self) -> Acknowledged:
-        """Each finishes the act that it is at, however often it has to be sent; what was acknowledged in all. Raises what went wrong."""
+        """Each finishes the act that it is at, however often it has to be sent; what was
+        acknowledged in all. Raises what went wrong.
+        """
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -78,7 +98,10 @@ class Crowd:
         return self.acknowledged
 
     def abandon(self) -> None:
-        """They let go of what they are at; for the end of a test, also of one that failed. May be repeated."""
+        """They let go of what they are at; for the end of a test, also of one that failed.
+
+        May be repeated.
+        """
         self._abandoned.set()
         self._stopping.set()
         for thread in self._threads:
@@ -95,7 +118,9 @@ class Crowd:
         turn = 0
         while not self._abandoned.is_set():
             try:
-                with channel_to(self.addresses[turn % len(self.addresses)], self.folder / who) as channel:
+                with channel_to(
+                    self.addresses[turn % len(self.addresses)], self.folder / who
+                ) as channel:
                     call(channel)
                     while not self._stopping.is_set():
                         call(channel)
@@ -115,7 +140,9 @@ class Crowd:
                 self._number += 1
                 made = entry_message(self._number, BEGAN, BEGAN + timedelta(days=700))
                 key = f"submit-{self._number}"
-                waiting[key] = registry_pb2.SubmitRestrictionsRequest(idempotency_key=key, entry=made)
+                waiting[key] = registry_pb2.SubmitRestrictionsRequest(
+                    idempotency_key=key, entry=made
+                )
             stub = registry_pb2_grpc.RegistryServiceStub(channel)
             for answer in stub.SubmitRestrictions(iter(list(waiting.values())), timeout=SECONDS):
                 assert answer.status == registry_pb2.SUBMIT_STATUS_CREATED, answer.detail
@@ -123,7 +150,9 @@ class Crowd:
                 self.acknowledged.restrictions[answer.idempotency_key] = answer.restriction_id
                 turn = len(self.acknowledged.restrictions) % 4
                 if turn < 3:
-                    (self._to_end, self._to_dispute, self._to_report)[turn].put(answer.restriction_id)
+                    (self._to_end, self._to_dispute, self._to_report)[turn].put(
+                        answer.restriction_id
+                    )
 
         self._until_done("authorities/court", call)
 
@@ -135,7 +164,9 @@ class Crowd:
                 reason="履行完毕",
                 idempotency_key=f"end-{restriction.hex()}",
             )
-            answer = registry_pb2_grpc.RegistryServiceStub(channel).EndRestriction(request, timeout=SECONDS)
+            answer = registry_pb2_grpc.RegistryServiceStub(channel).EndRestriction(
+                request, timeout=SECONDS
+            )
             self.acknowledged.ended[restriction] = answer.relief_sequence
 
         self._until_done("authorities/court", self._one_by_one(self._to_end, act))
@@ -143,9 +174,14 @@ class Crowd:
     def _dispute(self) -> None:
         def act(channel: grpc.Channel, restriction: bytes) -> None:
             request = dispute_pb2.OpenDisputeRequest(
-                request_id=restriction, restriction_id=restriction, decision_id=id_of("decision", 0), statement="不是我"
+                request_id=restriction,
+                restriction_id=restriction,
+                decision_id=id_of("decision", 0),
+                statement="不是我",
             )
-            answer = dispute_pb2_grpc.DisputeServiceStub(channel).OpenDispute(request, timeout=SECONDS)
+            answer = dispute_pb2_grpc.DisputeServiceStub(channel).OpenDispute(
+                request, timeout=SECONDS
+            )
             assert answer.dispute.suspended
             self.acknowledged.disputes[restriction] = answer.dispute.case_number
 
@@ -153,15 +189,30 @@ class Crowd:
 
     def _report(self) -> None:
         def act(channel: grpc.Channel, restriction: bytes) -> None:
-            report = denial(restriction, datetime.now(UTC), report_id=restriction, decision_id=restriction, listing_version=1)
+            report = denial(
+                restriction,
+                datetime.now(UTC),
+                report_id=restriction,
+                decision_id=restriction,
+                listing_version=1,
+            )
             request = enforcement_pb2.SubmitReportsRequest(reports=[report])
-            (result,) = enforcement_pb2_grpc.EnforcementServiceStub(channel).SubmitReports(request, timeout=SECONDS).results
-            assert result.status in {enforcement_pb2.EVENT_STATUS_ACCEPTED, enforcement_pb2.EVENT_STATUS_DUPLICATE}, result.detail
+            (result,) = (
+                enforcement_pb2_grpc.EnforcementServiceStub(channel)
+                .SubmitReports(request, timeout=SECONDS)
+                .results
+            )
+            assert result.status in {
+                enforcement_pb2.EVENT_STATUS_ACCEPTED,
+                enforcement_pb2.EVENT_STATUS_DUPLICATE,
+            }, result.detail
             self.acknowledged.reports.add(report.report_id)
 
         self._until_done("providers/skyline-air", self._one_by_one(self._to_report, act))
 
-    def _one_by_one(self, source: queue.Queue[bytes], act: Callable[[grpc.Channel, bytes], None]) -> Callable[[grpc.Channel], None]:
+    def _one_by_one(
+        self, source: queue.Queue[bytes], act: Callable[[grpc.Channel, bytes], None]
+    ) -> Callable[[grpc.Channel], None]:
         """The next one when the one before was answered; nothing to do is waited for a moment."""
         kept: list[bytes] = []
 

@@ -1,4 +1,6 @@
-"""An operator's working directory on SQLite or on PostgreSQL, and a server's endpoint in this process under a clock that tests turn."""
+"""An operator's working directory on SQLite or on PostgreSQL, and a server's endpoint in this
+process under a clock that tests turn.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ URL = "TIPSTAFF_SERVER__DATABASE__URL"
 
 @cache
 def template(backend: str) -> tuple[Path, str]:
-    """A working directory that was just set up, made once, and the name of its database (a file, or one of this process's server)."""
+    """A working directory that was just set up, made once, and the name of its database (a file, or
+    one of this process's server).
+    """
     folder = scratch()
     atexit.register(shutil.rmtree, folder)
     if backend == "sqlite":
@@ -91,10 +95,22 @@ def working_directory(folder: Path, backend: str, after: str = "", line: str = "
 
 def channel_to(address: str, folder: Path) -> grpc.Channel:
     """A connection of its own with the certificate in `folder`."""
-    authority, key, certificate = ((folder / name).read_bytes() for name in ("ca.pem", "private_key.pem", "certificate.pem"))
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 16 << 20), ("grpc.enable_retries", 0)]
-    options += [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 500), ("grpc.max_reconnect_backoff_ms", 200)]
-    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority, key, certificate), options=options)
+    authority, key, certificate = (
+        (folder / name).read_bytes() for name in ("ca.pem", "private_key.pem", "certificate.pem")
+    )
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_receive_message_length", 16 << 20),
+        ("grpc.enable_retries", 0),
+    ]
+    options += [
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 500),
+        ("grpc.max_reconnect_backoff_ms", 200),
+    ]
+    return grpc.secure_channel(
+        address, grpc.ssl_channel_credentials(authority, key, certificate), options=options
+    )
 
 
 class Loop:
@@ -118,7 +134,9 @@ def loop() -> Loop:
 
 
 class LiveEndpoint:
-    """All services of a fresh registry, on real sockets with mutual TLS, without the loops beside them: time is the test's."""
+    """All services of a fresh registry, on real sockets with mutual TLS, without the loops beside
+    them: time is the test's.
+    """
 
     def __init__(self, backend: str) -> None:
         self.folder, name = template(backend)
@@ -131,9 +149,15 @@ class LiveEndpoint:
             self._database = postgres().create(name)
             url = postgres().url(self._database)
         config = Config.load(self.folder)
-        server = config.server.model_copy(update={"listen": "127.0.0.1:0", "drain_seconds": 0.0, "stop_grace_seconds": 0.0})
-        config = config.model_copy(update={"database": DatabaseSection(url=url, pool_size=2), "server": server})
-        limits = config.limits.model_copy(update={"calls_per_second": 1e6, "calls_burst": 10_000_000})
+        server = config.server.model_copy(
+            update={"listen": "127.0.0.1:0", "drain_seconds": 0.0, "stop_grace_seconds": 0.0}
+        )
+        config = config.model_copy(
+            update={"database": DatabaseSection(url=url, pool_size=2), "server": server}
+        )
+        limits = config.limits.model_copy(
+            update={"calls_per_second": 1e6, "calls_burst": 10_000_000}
+        )
         config = config.model_copy(update={"limits": limits})
         self.began = datetime.now(UTC).replace(microsecond=0)
         self.clock = TurnableClock(self.began)
@@ -144,14 +168,23 @@ class LiveEndpoint:
         self._endpoint, self.address = loop().run(self._start())
 
     async def _start(self) -> tuple[Endpoint, str]:
-        endpoint = Endpoint(self.runtime, {}, heartbeat_seconds=60, lifted=self._note, threads=self._threads, acknowledging=self._threads)
+        endpoint = Endpoint(
+            self.runtime,
+            {},
+            heartbeat_seconds=60,
+            lifted=self._note,
+            threads=self._threads,
+            acknowledging=self._threads,
+        )
         return endpoint, await endpoint.start()
 
     def _note(self) -> None:
         self.lifted += 1
 
     def begin_anew(self) -> None:
-        """Everything that was ever entered or done is gone, and the clock stands where it stood at first."""
+        """Everything that was ever entered or done is gone, and the clock stands where it stood at
+        first.
+        """
         self.clock.now = self.began
         with self.runtime.registry.database.write() as session:
             for table in reversed(Base.metadata.sorted_tables):
@@ -187,4 +220,12 @@ def own_postgres(server: PostgresServer) -> Iterator[PostgresServer]:
         server.stop()
 
 
-__all__ = ["BACKENDS", "LiveEndpoint", "channel_to", "make_on", "own_postgres", "template", "working_directory"]
+__all__ = [
+    "BACKENDS",
+    "LiveEndpoint",
+    "channel_to",
+    "make_on",
+    "own_postgres",
+    "template",
+    "working_directory",
+]

@@ -1,4 +1,6 @@
-"""A whole deployment on disk under an injected clock: registry, builder, sign-off, repository, and a provider that reads a mirror."""
+"""A whole deployment on disk under an injected clock: registry, builder, sign-off, repository, and
+a provider that reads a mirror.
+"""
 
 from __future__ import annotations
 
@@ -31,22 +33,31 @@ _MEMORY = Path("/dev/shm")
 
 
 def scratch() -> Path:
-    """A folder of our own, in memory where there is such a file system: nothing here is about the disk."""
+    """A folder of our own, in memory where there is such a file system: nothing here is about the
+    disk.
+    """
     return Path(mkdtemp(prefix="tipstaff-", dir=_MEMORY if _MEMORY.is_dir() else None))
 
 
 @cache
 def _template(audience: str) -> tuple[Path, datetime]:
-    """A deployment that was just set up, and a moment after: made once, because keys and tables take a second."""
+    """A deployment that was just set up, and a moment after: made once, because keys and tables
+    take a second.
+    """
     folder = scratch()
     atexit.register(shutil.rmtree, folder)
     make(folder / "operator", providers=(f"{audience}/provider-1",))
-    return folder / "operator", datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    return folder / "operator", datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(
+        minutes=1
+    )
 
 
 @dataclass
 class Deployment:
-    """One operator and one provider of one audience. `clock` is the operator's; the provider's runs `skew` besides."""
+    """One operator and one provider of one audience.
+
+    `clock` is the operator's; the provider's runs `skew` besides.
+    """
 
     audience: str = "hospitality"
     folder: Path = field(default_factory=scratch)
@@ -62,7 +73,9 @@ class Deployment:
         self.state_dir.mkdir(mode=0o700)
         self.go_online()
         epochs = self.runtime.epochs.in_use(self.audience)
-        FileKeyStore(self.state_dir / "epoch-keys.json").save({epoch.number: epoch.key for epoch in epochs})
+        FileKeyStore(self.state_dir / "epoch-keys.json").save(
+            {epoch.number: epoch.key for epoch in epochs}
+        )
         self.settings = Settings(
             audience=self.audience,
             state_dir=self.state_dir,
@@ -86,7 +99,10 @@ class Deployment:
         self.screener = self._open()
 
     def publish(self, meanwhile: Callable[[], None] | None = None) -> None:
-        """A listing of what stands in the registry now: built, signed off, published. `meanwhile`: when the build has begun to read."""
+        """A listing of what stands in the registry now: built, signed off, published.
+
+        `meanwhile`: when the build has begun to read.
+        """
         registry, read = self.runtime.registry, self.runtime.registry.listing_subjects
 
         def interrupted(*arguments: Any) -> Iterator[ListingSubject]:

@@ -41,14 +41,20 @@ class StaticServer:
             self._file(handler, file.read_bytes(), asked)
 
     def _file(self, handler: BaseHTTPRequestHandler, data: bytes, asked: str | None) -> None:
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.fault != "no ranges" else 0
+        start = (
+            int(asked.removeprefix("bytes=").rstrip("-"))
+            if asked and self.fault != "no ranges"
+            else 0
+        )
         handler.send_response(206 if start else 200)
         if start:
             begins = start - 1 if self.fault == "wrong range" else start
             handler.send_header("Content-Range", f"bytes {begins}-{len(data) - 1}/{len(data)}")
         handler.send_header("Content-Length", str(len(data) - start))
         handler.end_headers()
-        handler.wfile.write(data[start : len(data) // 2] if self.fault == "breaks off" else data[start:])
+        handler.wfile.write(
+            data[start : len(data) // 2] if self.fault == "breaks off" else data[start:]
+        )
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""Registries as older programs left them, and the raw search for what must not be in a database's files."""
+"""Registries as older programs left them, and the raw search for what must not be in a database's
+files.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ CHUNK = 1 << 22
 
 
 def make_bare(world: World) -> Vault:
-    """Makes an empty registry one of before there were wrapped keys, whose keys come from its root key; its vault."""
+    """Makes an empty registry one of before there were wrapped keys, whose keys come from its root
+    key; its vault.
+    """
     key = LocalKey.from_file(world.folder / "registry.key")
     with world.database.write() as session:
         session.execute(delete(VaultKeyRow))
@@ -45,7 +49,9 @@ def write_reasons_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spellings(text: str) -> set[bytes]:
-    """How a text might stand in a file: as it is, in other encodings, in hexadecimal digits, in the middle of base64."""
+    """How a text might stand in a file: as it is, in other encodings, in hexadecimal digits, in the
+    middle of base64.
+    """
     plain = {text.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be", "gb18030")}
     utf8 = text.encode()
     found = plain | {utf8.hex().encode(), utf8.hex().upper().encode()}
@@ -58,11 +64,14 @@ def spellings(text: str) -> set[bytes]:
 
 
 class Search:
-    """Looks for many texts at once, in any spelling: one pass over the content, however many they are."""
+    """Looks for many texts at once, in any spelling: one pass over the content, however many they
+    are.
+    """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._meaning = {spelling: text for text in texts for spelling in spellings(text)}
-        # By the first three bytes, which a table of bits finds in bulk; then by whole spellings of each length.
+        # By the first three bytes, which a table of bits finds in bulk; then by whole spellings of
+        # each length.
         self._lengths: dict[bytes, set[int]] = {}
         self._wanted = np.zeros(1 << 24, bool)
         for spelling in self._meaning:
@@ -78,6 +87,8 @@ class Search:
             windows = part[:-2] << 16 | part[1:-1] << 8 | part[2:]
             for position in (np.flatnonzero(self._wanted[windows]) + begin).tolist():
                 for length in self._lengths[content[position : position + PREFIX_BYTES]]:
-                    if (text := self._meaning.get(content[position : position + length])) is not None:
+                    if (
+                        text := self._meaning.get(content[position : position + length])
+                    ) is not None:
                         found.add(text)
         return found

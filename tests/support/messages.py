@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 
 
 def entry_message(
-    number: int, begins: datetime, ends: datetime, *, measures: Sequence[str] = ("AIR_TRAVEL",), list_id: str = "joint-discipline"
+    number: int,
+    begins: datetime,
+    ends: datetime,
+    *,
+    measures: Sequence[str] = ("AIR_TRAVEL",),
+    list_id: str = "joint-discipline",
 ) -> registry_pb2.RestrictionEntry:
     """A restriction on person `number`, under a case number of its own."""
     made = registry_pb2.RestrictionEntry(
-        list_id=list_id, measures=measures, legal_basis="国发〔2016〕33号", case_number=f"（2026）虚01执{number}号"
+        list_id=list_id,
+        measures=measures,
+        legal_basis="国发〔2016〕33号",
+        case_number=f"（2026）虚01执{number}号",
     )
     made.subject.type = identity_pb2.SUBJECT_TYPE_PERSON
     made.subject.identifiers.append(resident_id(number).to_proto())
@@ -29,7 +37,9 @@ def entry_message(
 
 
 def denial(restriction: bytes, at: datetime, **changes: Any) -> enforcement_pb2.Report:
-    """The report that somebody was denied because of a restriction, decided and done at a moment. `changes`: fields that are different."""
+    """The report that somebody was denied because of a restriction, decided and done at a moment.
+    `changes`: fields that are different.
+    """
     fields: dict[str, Any] = {
         "report_id": secrets.token_bytes(16),
         "decision_id": secrets.token_bytes(16),

@@ -1,7 +1,9 @@
-"""The reference: everything that the system does about one audience, without filter, cryptography, files or network.
+"""The reference: everything that the system does about one audience, without filter, cryptography,
+files or network.
 
-Obviously right rather than fast. Restrictions are kept by their id, subjects by a word; a listing is a copy of what stood there when it was
-built, relief is the ids lifted since, and a provider knows what was published when it last synchronised.
+Obviously right rather than fast. Restrictions are kept by their id, subjects by a word; a listing
+is a copy of what stood there when it was built, relief is the ids lifted since, and a provider
+knows what was published when it last synchronised.
 """
 
 from __future__ import annotations
@@ -29,8 +31,12 @@ class Restriction:
     ends: datetime
     state: str = "IN_FORCE"  # SUSPENDED, OVER, EXPIRED
     was_active: bool = False
-    reinstated: int = 0  # how many lifts there were when it was last put in force again: those before are not of this time
-    exemptions: list[tuple[frozenset[str], datetime, datetime]] = field(default_factory=list)  # no measures: all; from, until
+    # How many lifts there were when it was last put in force again: those before are not of this
+    # time
+    reinstated: int = 0
+    exemptions: list[tuple[frozenset[str], datetime, datetime]] = field(
+        default_factory=list
+    )  # no measures: all; from, until
 
 
 @dataclass
@@ -62,7 +68,9 @@ class Model:
         self.now += step
         for restriction in self.restrictions.values():
             if restriction.ends <= self.now:
-                restriction.state = "EXPIRED" if restriction.state in {"IN_FORCE", "EXPIRED"} else "OVER"
+                restriction.state = (
+                    "EXPIRED" if restriction.state in {"IN_FORCE", "EXPIRED"} else "OVER"
+                )
             elif restriction.starts <= self.now and restriction.state == "IN_FORCE":
                 restriction.was_active = True
 
@@ -71,25 +79,42 @@ class Model:
         listed = {
             restriction_id: restriction
             for restriction_id, restriction in self.restrictions.items()
-            if restriction.state == "IN_FORCE" and restriction.measures & self.measures and restriction.starts <= self.now + HORIZON
+            if restriction.state == "IN_FORCE"
+            and restriction.measures & self.measures
+            and restriction.starts <= self.now + HORIZON
         }
         parts = deepcopy((self.subjects, listed))
         self.listing = Published(
-            self.now, *parts, lifts_before=len(self.lifts) if lifts_before is None else lifts_before, lifts=[], relief_signed=self.now
+            self.now,
+            *parts,
+            lifts_before=len(self.lifts) if lifts_before is None else lifts_before,
+            lifts=[],
+            relief_signed=self.now,
         )
         self.listing_signed = self.now
 
     def sync(self) -> bool:
         """Whether it works: what is past its expiry is not believed."""
-        if self.now >= self.relief_signed + RELIEF_LIFETIME or self.now >= self.listing_signed + LISTING_LIFETIME:
+        if (
+            self.now >= self.relief_signed + RELIEF_LIFETIME
+            or self.now >= self.listing_signed + LISTING_LIFETIME
+        ):
             return False
         if self.listing is not None:
-            self.listing.lifts, self.listing.relief_signed = [lifted for lifted, _ in self.lifts], self.relief_signed
+            self.listing.lifts, self.listing.relief_signed = (
+                [lifted for lifted, _ in self.lifts],
+                self.relief_signed,
+            )
             self.provider = deepcopy(self.listing)
         return True
 
-    def check(self, clock: datetime, number: str, name: str, measure: str, *, covered: bool) -> tuple[set[str], set[bytes]]:
-        """Possible reasons, and the restrictions that the answer rests on. `clock`: the provider's; `covered`: such a service is."""
+    def check(
+        self, clock: datetime, number: str, name: str, measure: str, *, covered: bool
+    ) -> tuple[set[str], set[bytes]]:
+        """Possible reasons, and the restrictions that the answer rests on.
+
+        `clock`: the provider's; `covered`: such a service is.
+        """
         known = self.provider
         if known is None:
             return {"NO_DATA"}, set()
@@ -100,28 +125,54 @@ class Model:
         named = [subject for subject in here if name in known.subjects[subject].names]
         if not named:
             return ({"NAME_MISMATCH"} if here else {"NOT_LISTED", "FALSE_POSITIVE"}), set()
-        covering = {i: r for i, r in known.restrictions.items() if covered and measure in r.measures and _reaches(known, r, named)}
+        covering = {
+            i: r
+            for i, r in known.restrictions.items()
+            if covered and measure in r.measures and _reaches(known, r, named)
+        }
         running = {i: r for i, r in covering.items() if r.starts <= now < r.ends}
-        exempt = {i for i, r in running.items() if any(_permits(exemption, measure, now) for exemption in r.exemptions)}
-        lifted = {i for i, r in running.items() if i in known.lifts[max(known.lifts_before, r.reinstated) :]}
+        exempt = {
+            i
+            for i, r in running.items()
+            if any(_permits(exemption, measure, now) for exemption in r.exemptions)
+        }
+        lifted = {
+            i
+            for i, r in running.items()
+            if i in known.lifts[max(known.lifts_before, r.reinstated) :]
+        }
         standing = set(running) - exempt - lifted
         if not running:
             coming = any(now < r.starts for r in covering.values())
-            return {"NOT_YET_EFFECTIVE" if coming else "LAPSED" if covering else "NOT_COVERED"}, set()
+            return {
+                "NOT_YET_EFFECTIVE" if coming else "LAPSED" if covering else "NOT_COVERED"
+            }, set()
         if not standing:
             return {"EXEMPT" if exempt else "LIFTED"}, set()
         fresh = abs(clock - known.relief_signed) <= RELIEF_MAX_AGE
         return {"IN_FORCE" if fresh else "STALE_RELIEF"}, standing
 
-    def may_deny(self, clock: datetime, number: str, name: str, measure: str, restriction_id: bytes) -> bool:
-        """What must hold of the registry now, whatever a provider knows: the restriction is this person's, runs, and is in force, or
-        was lifted so short a time ago that relief may be on its way."""
+    def may_deny(
+        self, clock: datetime, number: str, name: str, measure: str, restriction_id: bytes
+    ) -> bool:
+        """What must hold of the registry now, whatever a provider knows: the restriction is this
+        person's, runs, and is in force, or was lifted so short a time ago that relief may be on its
+        way."""
         restriction = self.restrictions[restriction_id]
-        subjects = [key for key, subject in self.subjects.items() if number in subject.numbers and name in subject.names]
+        subjects = [
+            key
+            for key, subject in self.subjects.items()
+            if number in subject.numbers and name in subject.names
+        ]
         recently = RELIEF_MAX_AGE + abs(clock - self.now)
         return (
-            (restriction.state in {"IN_FORCE", "EXPIRED"} or any(i == restriction_id and self.now - at <= recently for i, at in self.lifts))
-            and any(restriction.subject in {key, *self.subjects[key].answers_for} for key in subjects)
+            (
+                restriction.state in {"IN_FORCE", "EXPIRED"}
+                or any(i == restriction_id and self.now - at <= recently for i, at in self.lifts)
+            )
+            and any(
+                restriction.subject in {key, *self.subjects[key].answers_for} for key in subjects
+            )
             and measure in restriction.measures
             and restriction.starts <= max(clock, self.now)
             and clock < restriction.ends
@@ -133,9 +184,15 @@ def _reaches(known: Published, restriction: Restriction, subjects: list[str]) ->
 
 
 def _listed(known: Published) -> list[str]:
-    return [key for key in known.subjects if any(_reaches(known, restriction, [key]) for restriction in known.restrictions.values())]
+    return [
+        key
+        for key in known.subjects
+        if any(_reaches(known, restriction, [key]) for restriction in known.restrictions.values())
+    ]
 
 
-def _permits(exemption: tuple[frozenset[str], datetime, datetime], measure: str, now: datetime) -> bool:
+def _permits(
+    exemption: tuple[frozenset[str], datetime, datetime], measure: str, now: datetime
+) -> bool:
     measures, first, until = exemption
     return (not measures or measure in measures) and first <= now < until

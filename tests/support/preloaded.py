@@ -3,7 +3,8 @@
 import os
 from importlib import import_module
 
-# As the command does it before it imports grpc. Not in the tests' own process, whose clients choose for themselves.
+# As the command does it before it imports grpc. Not in the tests' own process, whose clients choose
+# for themselves.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "PSK"
 

@@ -1,7 +1,9 @@
-"""`tipstaff-server` as processes that are forked from one that has imported everything: a start is most of what a command takes.
+"""`tipstaff-server` as processes that are forked from one that has imported everything: a start is
+most of what a command takes.
 
-Each is a process with an environment, a folder and outputs of its own, as if started from a shell; only the importing was done before. What
-a start really is, and what it imports, is tested elsewhere (test_commands, test_readme, test_runbook).
+Each is a process with an environment, a folder and outputs of its own, as if started from a shell;
+only the importing was done before. What a start really is, and what it imports, is tested elsewhere
+(test_commands, test_readme, test_runbook).
 """
 
 from __future__ import annotations
@@ -20,11 +22,19 @@ _CONTEXT.set_forkserver_preload(["tests.support.preloaded"])
 
 
 class Command:
-    """A running `tipstaff-server`, with what tests use of `subprocess.Popen`. Outputs are appended to files."""
+    """A running `tipstaff-server`, with what tests use of `subprocess.Popen`.
 
-    def __init__(self, arguments: list[str], out: Path, err: Path, environment: dict[str, str]) -> None:
+    Outputs are appended to files.
+    """
+
+    def __init__(
+        self, arguments: list[str], out: Path, err: Path, environment: dict[str, str]
+    ) -> None:
         self._arguments = arguments
-        self._process: Any = _CONTEXT.Process(target=_run, args=(arguments, str(out), str(err), environment, os.getcwd()))  # noqa: PTH109
+        self._process: Any = _CONTEXT.Process(
+            target=_run,
+            args=(arguments, str(out), str(err), environment, os.getcwd()),  # noqa: PTH109
+        )
         self._process.start()
         self.pid: int = self._process.pid
 
@@ -65,10 +75,14 @@ def run(arguments: list[str], timeout: float) -> subprocess.CompletedProcess[str
             running.kill()
             running.wait()
             raise
-        return subprocess.CompletedProcess(arguments, status, out.read_text("utf-8"), err.read_text("utf-8"))
+        return subprocess.CompletedProcess(
+            arguments, status, out.read_text("utf-8"), err.read_text("utf-8")
+        )
 
 
-def _run(arguments: list[str], out: str, err: str, environment: dict[str, str], folder: str) -> None:
+def _run(
+    arguments: list[str], out: str, err: str, environment: dict[str, str], folder: str
+) -> None:
     """In the process."""
     for descriptor, path in ((1, out), (2, err)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

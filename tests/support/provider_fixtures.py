@@ -34,4 +34,7 @@ def server(operator: Operator) -> Iterator[ProviderServer]:
 
 def people(count: int = 50) -> list[Listed]:
     """The same people whenever called, with restriction ids that tell them apart."""
-    return [Listed(resident_id(number), NAME, restriction_ids=[number.to_bytes(16, "big")]) for number in range(count)]
+    return [
+        Listed(resident_id(number), NAME, restriction_ids=[number.to_bytes(16, "big")])
+        for number in range(count)
+    ]

@@ -1,4 +1,7 @@
-"""Programs that tests start as processes of their own: `python -m tests.support.provider_programs NAME KIT ...`."""
+"""Programs that tests start as processes of their own:
+
+`python -m tests.support.provider_programs NAME KIT ...`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ NAME = "张三"
 
 
 def give_up() -> None:
-    """Ends this process in 40 s whatever hangs in it. A child inherits no alarm, so it sets its own."""
+    """Ends this process in 40 s whatever hangs in it.
+
+    A child inherits no alarm, so it sets its own.
+    """
     signal.alarm(40)
 
 
@@ -38,7 +44,10 @@ def lifted(screener: Screener, number: str) -> bool:
 
 
 def prefork(kit: str) -> None:
-    """A pre-fork server: the parent opens, several children inherit. Says `forked` when all run, and lifts of person 0 end it."""
+    """A pre-fork server: the parent opens, several children inherit.
+
+    Says `forked` when all run, and lifts of person 0 end it.
+    """
     screener = Screener.open(kit)
     assert screener.wait_ready(20)
     busy = threading.Event()
@@ -59,7 +68,9 @@ def prefork(kit: str) -> None:
             until(lambda: screener.status().sync_state is SyncState.FOLLOWING)
             until(lambda: lifted(screener, resident_id(0)))
             screener.close()
-            os._exit(0 if decision.verdict is Verdict.RESTRICTED and len(tipstaff_threads()) == 0 else 4)
+            os._exit(
+                0 if decision.verdict is Verdict.RESTRICTED and len(tipstaff_threads()) == 0 else 4
+            )
         children.append(child)
     until(lambda: screener.status().sync_state is SyncState.FOLLOWING)
     sys.stdout.write("forked\n")
@@ -82,7 +93,12 @@ def fork_from_listener(kit: str) -> None:
                 return
             child = os.fork()
             if child == 0:
-                os._exit(0 if screener.check(resident_id(0), name=NAME, measure=MEASURE).verdict is Verdict.RESTRICTED else 4)
+                os._exit(
+                    0
+                    if screener.check(resident_id(0), name=NAME, measure=MEASURE).verdict
+                    is Verdict.RESTRICTED
+                    else 4
+                )
             outcome.append(os.waitpid(child, 0)[1])
 
         screener.on_change(fork)
@@ -96,7 +112,9 @@ def tipstaff_threads() -> list[str]:
 
 
 def reporter(kit: str, log: str) -> None:
-    """Syncs and reports without end; writes each id to `log` after `report` returned, so that only promised ids are there."""
+    """Syncs and reports without end; writes each id to `log` after `report` returned, so that only
+    promised ids are there.
+    """
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     with Screener.open(kit) as screener:
         assert screener.wait_ready(20)
@@ -113,4 +131,6 @@ def reporter(kit: str, log: str) -> None:
 
 if __name__ == "__main__":
     give_up()
-    {"prefork": prefork, "fork_from_listener": fork_from_listener, "reporter": reporter}[sys.argv[1]](*sys.argv[2:])
+    {"prefork": prefork, "fork_from_listener": fork_from_listener, "reporter": reporter}[
+        sys.argv[1]
+    ](*sys.argv[2:])

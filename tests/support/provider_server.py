@@ -1,4 +1,6 @@
-"""A small real server for tests of the SDK: gRPC over mutual TLS, over an operator's repository; remembers what it was sent."""
+"""A small real server for tests of the SDK: gRPC over mutual TLS, over an operator's repository;
+remembers what it was sent.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class Distribution(distribution_pb2_grpc.DistributionServiceServicer):
         except (NotFoundError, FileNotFoundError):
             context.abort(grpc.StatusCode.NOT_FOUND, "no such artefact")
         for begin in range(request.offset, len(content), self._server.chunk):
-            yield distribution_pb2.GetArtefactResponse(chunk=content[begin : begin + self._server.chunk])
+            yield distribution_pb2.GetArtefactResponse(
+                chunk=content[begin : begin + self._server.chunk]
+            )
             if self._server.break_artefacts > 0:
                 self._server.break_artefacts -= 1
                 context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
@@ -86,12 +90,18 @@ class Distribution(distribution_pb2_grpc.DistributionServiceServicer):
 
     def _response(self, versions: Versions, since: Versions | None, *, bundle: bool) -> Any:
         response = distribution_pb2.WatchResponse(
-            current=distribution_pb2.StateVersion(timestamp=versions.timestamp, listing=versions.listing)
+            current=distribution_pb2.StateVersion(
+                timestamp=versions.timestamp, listing=versions.listing
+            )
         )
         if bundle:
             metadata, artefacts = self._repository.bundle_files(AUDIENCE, since, MAX_PUSHED)
-            response.bundle.metadata.extend(distribution_pb2.MetadataFile(name=n, content=c) for n, c in metadata.items())
-            response.bundle.artefacts.extend(distribution_pb2.ArtefactFile(path=p, content=c) for p, c in artefacts.items())
+            response.bundle.metadata.extend(
+                distribution_pb2.MetadataFile(name=n, content=c) for n, c in metadata.items()
+            )
+            response.bundle.artefacts.extend(
+                distribution_pb2.ArtefactFile(path=p, content=c) for p, c in artefacts.items()
+            )
         return response
 
     def GetEpochKeys(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
@@ -113,11 +123,15 @@ class Enforcement(enforcement_pb2_grpc.EnforcementServiceServicer):
         self._server.batches.append(len(request.reports))
         if any(report.measure == self._server.poison for report in request.reports):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "one report spoils it all")
-        results = [self._take(report, report.report_id, self._server.reports) for report in request.reports]
+        results = [
+            self._take(report, report.report_id, self._server.reports) for report in request.reports
+        ]
         return enforcement_pb2.SubmitReportsResponse(results=results)
 
     def SubmitCoverage(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
-        results = [self._take(count, count.count_id, self._server.counts) for count in request.counts]
+        results = [
+            self._take(count, count.count_id, self._server.counts) for count in request.counts
+        ]
         return enforcement_pb2.SubmitCoverageResponse(results=results)
 
     def _take(self, event: Any, event_id: bytes, kept: dict[bytes, Any]) -> Any:
@@ -140,18 +154,24 @@ class Disputes(dispute_pb2_grpc.DisputeServiceServicer):
 
     def OpenDispute(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         with self._server.lock:
-            self._server.grounds.append(dispute_pb2.DisputeGround.Name(request.ground).removeprefix("DISPUTE_GROUND_"))
+            self._server.grounds.append(
+                dispute_pb2.DisputeGround.Name(request.ground).removeprefix("DISPUTE_GROUND_")
+            )
             known = self._server.disputes.get(request.request_id)
             if known is None:
                 now = self._server.operator.clock()
                 known = dispute_pb2.Dispute(
-                    case_number=f"D-{len(self._server.disputes) + 1}", state=dispute_pb2.DISPUTE_STATE_OPEN, suspended=True
+                    case_number=f"D-{len(self._server.disputes) + 1}",
+                    state=dispute_pb2.DISPUTE_STATE_OPEN,
+                    suspended=True,
                 )
                 known.opened_at.FromDatetime(now)
                 known.answer_due_at.FromDatetime(now + timedelta(days=15))
                 self._server.disputes[request.request_id] = known
                 self._server.operator.lift(request.restriction_id)
-        return dispute_pb2.OpenDisputeResponse(dispute=known, relief_sequence=len(self._server.operator.relief))
+        return dispute_pb2.OpenDisputeResponse(
+            dispute=known, relief_sequence=len(self._server.operator.relief)
+        )
 
     def FollowDispute(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         for known in self._server.disputes.values():
@@ -159,13 +179,20 @@ class Disputes(dispute_pb2_grpc.DisputeServiceServicer):
                 response = dispute_pb2.FollowDisputeResponse(
                     state=known.state, opened_at=known.opened_at, answer_due_at=known.answer_due_at
                 )
-                response.text.zh, response.text.en = "异议已受理。", "The dispute is being examined."
+                response.text.zh, response.text.en = (
+                    "异议已受理。",
+                    "The dispute is being examined.",
+                )
                 return response
-        return context.abort(grpc.StatusCode.NOT_FOUND, "there is no such dispute here; check the case number")
+        return context.abort(
+            grpc.StatusCode.NOT_FOUND, "there is no such dispute here; check the case number"
+        )
 
 
 class ProviderServer:
-    """Serves an operator's repository on `port` of the loopback; `stop` and `start` again as often as a test likes."""
+    """Serves an operator's repository on `port` of the loopback; `stop` and `start` again as often
+    as a test likes.
+    """
 
     def __init__(self, operator: Operator, *, heartbeat: float = 0.5) -> None:
         self.operator = operator
@@ -206,7 +233,9 @@ class ProviderServer:
         dispute_pb2_grpc.add_DisputeServiceServicer_to_server(Disputes(self), server)
         issued = self.operator.server_certificate
         credentials = grpc.ssl_server_credentials(
-            [(issued.private_key, issued.certificate)], root_certificates=self.operator.authority.certificate, require_client_auth=True
+            [(issued.private_key, issued.certificate)],
+            root_certificates=self.operator.authority.certificate,
+            require_client_auth=True,
         )
         assert server.add_secure_port(self.address, credentials) == self.port
         server.start()

@@ -1,4 +1,6 @@
-"""A small operator for tests of the SDK: real keys, a real signed repository, real sealed records, and the kit that a provider gets."""
+"""A small operator for tests of the SDK: real keys, a real signed repository, real sealed records,
+and the kit that a provider gets.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def utc_now() -> datetime:
 
 
 def resident_id(number: int) -> str:
-    """A synthetic resident ID with a valid check digit (GB 11643); `number` below 1,000 gives the sequence part."""
+    """A synthetic resident ID with a valid check digit (GB 11643); `number` below 1,000 gives the
+    sequence part.
+    """
     body = f"11010519491231{number:03d}"
     weights = [2 ** (17 - i) % 11 for i in range(17)]
     return body + "10X98765432"[sum(int(d) * w for d, w in zip(body, weights, strict=True)) % 11]
@@ -61,7 +65,8 @@ class Listed:
                 legal_basis="示例条款",
                 case_number="(2026)示例执1号",
                 dispute=listing_pb2.DisputeInstructions(
-                    text=identity_pb2.BilingualText(zh="向法院提出", en="Ask the court"), suspends=True
+                    text=identity_pb2.BilingualText(zh="向法院提出", en="Ask the court"),
+                    suspends=True,
                 ),
             )
             restriction.effective_at.FromDatetime(self.effective_at or now - timedelta(days=10))
@@ -75,7 +80,10 @@ def catalogue() -> catalogue_pb2.Catalogue:
 
     made = catalogue_pb2.Catalogue(version=1)
     made.made_at.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
-    for code, title in [(MEASURE, text("乘坐飞机", "Air travel")), (HOTEL, text("星级宾馆", "Star hotels"))]:
+    for code, title in [
+        (MEASURE, text("乘坐飞机", "Air travel")),
+        (HOTEL, text("星级宾馆", "Star hotels")),
+    ]:
         measure = made.measures.add(
             code=code,
             title=title,
@@ -95,14 +103,22 @@ def catalogue() -> catalogue_pb2.Catalogue:
 class Operator:
     """Publishes for one audience in `folder`. Times come from `clock`."""
 
-    def __init__(self, folder: Path, *, clock: Callable[[], datetime] = utc_now, relief_max_age: timedelta = timedelta(minutes=30)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        relief_max_age: timedelta = timedelta(minutes=30),
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.clock = clock
         self.relief_max_age = relief_max_age
         self.keys = create_key_files(folder / "keys", audiences=[AUDIENCE])
         content = catalogue().SerializeToString(deterministic=True)
-        self.repository = Repository.create(folder / "repository", self.keys, audiences=[AUDIENCE], catalogue=content, clock=clock)
+        self.repository = Repository.create(
+            folder / "repository", self.keys, audiences=[AUDIENCE], catalogue=content, clock=clock
+        )
         self.epochs = {1: secrets.token_bytes(32)}
         self.stretch = Stretch(salt=bytes(16), n=2, r=1, p=1)
         self.listing_version = 0
@@ -114,7 +130,9 @@ class Operator:
     def epoch(self) -> int:
         return max(self.epochs)
 
-    def publish(self, listed: Sequence[Listed], *, expires_in: timedelta = timedelta(days=7)) -> Versions:
+    def publish(
+        self, listed: Sequence[Listed], *, expires_in: timedelta = timedelta(days=7)
+    ) -> Versions:
         """A new listing of these people, signed by both keys."""
         now = self.clock()
         self.listing_version += 1
@@ -123,7 +141,9 @@ class Operator:
         key = EpochKey(AUDIENCE, self.epoch, self.epochs[self.epoch])
         identifiers = [Identifier.resident_id(one.number) for one in listed]
         tokens = key.tokeniser.tokens(identifiers) if listed else np.empty((0, 16), np.uint8)
-        BloomFilter.build(tokens, epoch=self.epoch, capacity=max(100, len(listed))).write(work / "filter")
+        BloomFilter.build(tokens, epoch=self.epoch, capacity=max(100, len(listed))).write(
+            work / "filter"
+        )
         with_pack = PackBuilder(self.epoch)
         for one, identifier in zip(listed, identifiers, strict=True):
             keys = key.derive(self.stretch.stretch(identifier))
@@ -146,10 +166,18 @@ class Operator:
         parameters.built_at.FromDatetime(now)
         parameters.expires_at.FromDatetime(now + expires_in)
         (work / "parameters").write_bytes(parameters.SerializeToString(deterministic=True))
-        artefacts = {f"listing/{AUDIENCE}/{name}": work / name for name in ("filter", "pack", "parameters")}
-        proposal = self.repository.propose_listing(AUDIENCE, artefacts, self.keys.signer(f"listing-{AUDIENCE}-builder"))
-        proposal = self.repository.sign_off(proposal, self.keys.signer(f"listing-{AUDIENCE}-signoff"))
-        return self.repository.publish_listing(proposal, self.keys.signer("snapshot"), self.keys.signer("timestamp"))
+        artefacts = {
+            f"listing/{AUDIENCE}/{name}": work / name for name in ("filter", "pack", "parameters")
+        }
+        proposal = self.repository.propose_listing(
+            AUDIENCE, artefacts, self.keys.signer(f"listing-{AUDIENCE}-builder")
+        )
+        proposal = self.repository.sign_off(
+            proposal, self.keys.signer(f"listing-{AUDIENCE}-signoff")
+        )
+        return self.repository.publish_listing(
+            proposal, self.keys.signer("snapshot"), self.keys.signer("timestamp")
+        )
 
     def lift(self, *restriction_ids: bytes) -> Versions:
         """Relief of these restrictions, at once."""
@@ -157,7 +185,9 @@ class Operator:
             self.relief.append((len(self.relief) + 1, restriction_id))
         return self.publish_segment(1, len(self.relief), self.relief)
 
-    def publish_segment(self, first: int, last: int, entries: Sequence[tuple[int, bytes]]) -> Versions:
+    def publish_segment(
+        self, first: int, last: int, entries: Sequence[tuple[int, bytes]]
+    ) -> Versions:
         segment = {f"relief/{AUDIENCE}/{first}-{last}": encode_segment(first, last, entries)}
         return self.repository.publish_relief(AUDIENCE, segment, *self._online())
 
@@ -166,9 +196,20 @@ class Operator:
         return self.repository.refresh(AUDIENCE, *self._online())
 
     def _online(self) -> tuple[object, object, object]:
-        return self.keys.signer(f"relief-{AUDIENCE}"), self.keys.signer("snapshot"), self.keys.signer("timestamp")
+        return (
+            self.keys.signer(f"relief-{AUDIENCE}"),
+            self.keys.signer("snapshot"),
+            self.keys.signer("timestamp"),
+        )
 
-    def kit(self, folder: Path, *, provider: str = "airline-1", audience: str = AUDIENCE, **settings: object) -> Path:
+    def kit(
+        self,
+        folder: Path,
+        *,
+        provider: str = "airline-1",
+        audience: str = AUDIENCE,
+        **settings: object,
+    ) -> Path:
         """What the operator gives a provider; returns the tipstaff.toml."""
         folder.mkdir(parents=True, exist_ok=True)
         self.authority.issue_client(f"tipstaff://provider/{audience}/{provider}").write(folder)
@@ -186,7 +227,10 @@ class Operator:
             "flush_interval": 0.2,
             **settings,
         }
-        lines = (f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for name, value in values.items())
+        lines = (
+            f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+            for name, value in values.items()
+        )
         path = folder / "tipstaff.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path

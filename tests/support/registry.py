@@ -1,4 +1,6 @@
-"""A registry on SQLite or on PostgreSQL, with a clock that tests turn, and entries with valid numbers."""
+"""A registry on SQLite or on PostgreSQL, with a clock that tests turn, and entries with valid
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ from tipstaff_server.domain.actors import Actor
 from tipstaff_server.importing.synthetic.lists import Synthetic
 from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.registry import Registry
-from tipstaff_server.registry.restrictions.entry import ORGANISATION, PERSON, Entry, Party, Responsible
+from tipstaff_server.registry.restrictions.entry import (
+    ORGANISATION,
+    PERSON,
+    Entry,
+    Party,
+    Responsible,
+)
 from tipstaff_server.storage.database import Database
 from tipstaff_server.vault.vault import Vault, create_key_file
 
@@ -67,7 +75,13 @@ class World:
 
     def replica(self, *, busy_timeout_seconds: float = 30, **options: Any) -> Registry:
         """Another server's registry on the same database."""
-        made = Registry(Database(self.url, busy_timeout_seconds=busy_timeout_seconds), self.vault, clock=self.clock, threads=1, **options)
+        made = Registry(
+            Database(self.url, busy_timeout_seconds=busy_timeout_seconds),
+            self.vault,
+            clock=self.clock,
+            threads=1,
+            **options,
+        )
         self._more.append(made)
         return made
 
@@ -91,10 +105,21 @@ def make_world(folder: Path, backend: str = "sqlite", **options: Any) -> World:
     for name, content in _template().items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)
-    url = f"sqlite:///{folder}/registry.db" if backend == "sqlite" else postgres().url(postgres().create(_postgres_template()))
+    url = (
+        f"sqlite:///{folder}/registry.db"
+        if backend == "sqlite"
+        else postgres().url(postgres().create(_postgres_template()))
+    )
     database = Database(url, busy_timeout_seconds=5)
     vault = Vault.open(folder / "registry.key")
-    return World(Registry(database, vault, clock=clock, threads=1, **options), database, vault, folder, url, clock)
+    return World(
+        Registry(database, vault, clock=clock, threads=1, **options),
+        database,
+        vault,
+        folder,
+        url,
+        clock,
+    )
 
 
 @cache
@@ -111,10 +136,14 @@ def _postgres_template() -> str:
 
 @cache
 def _template() -> dict[str, bytes]:
-    """Files of a registry that was just set up: made once, because migrating takes a third of a second."""
+    """Files of a registry that was just set up: made once, because migrating takes a third of a
+    second.
+    """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        _set_up(Database(f"sqlite:///{folder}/registry.db"), create_key_file(folder / "registry.key"))
+        _set_up(
+            Database(f"sqlite:///{folder}/registry.db"), create_key_file(folder / "registry.key")
+        )
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -139,7 +168,9 @@ def organisation(index: int, *names: str) -> Party:
 
 
 def entry(party: Party | None = None, **changes: Any) -> Entry:
-    """An entry that the court may make: in force since yesterday, for 300 days, of the list that suspends on dispute."""
+    """An entry that the court may make: in force since yesterday, for 300 days, of the list that
+    suspends on dispute.
+    """
     base = Entry(
         party=party or person(0),
         list_id="joint-discipline",
@@ -172,7 +203,10 @@ def listed(world: World, audience: str = "aviation") -> dict[Identifier, Any]:
 
 def relief(world: World, audience: str, since: int = 0) -> Relief:
     """Relief as a provider of the audience with a listing of that sequence has it."""
-    lifts = tuple((lift.sequence, lift.restriction_id) for lift in world.registry.relief_since(audience, since))
+    lifts = tuple(
+        (lift.sequence, lift.restriction_id)
+        for lift in world.registry.relief_since(audience, since)
+    )
     head = max(world.registry.relief_head(), 1)
     return Relief.from_segments([Segment(1, head, lifts)], since, NOW)
 
@@ -184,7 +218,8 @@ def enforced(world: World, before: dict[Any, Any], audience: str = "aviation") -
         number
         for number, subject in before.items()
         if any(
-            not now.lifts(item.restriction_id, item.relief_floor) and not now.ends(frozenset(item.post_ids))
+            not now.lifts(item.restriction_id, item.relief_floor)
+            and not now.ends(frozenset(item.post_ids))
             for item in subject.restrictions
         )
     }

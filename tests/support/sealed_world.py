@@ -1,4 +1,6 @@
-"""A few listed people and everything a decision looks at, in memory: real keys, filter, pack and relief, cheaply stretched."""
+"""A few listed people and everything a decision looks at, in memory: real keys, filter, pack and
+relief, cheaply stretched.
+"""
 
 from __future__ import annotations
 
@@ -56,17 +58,30 @@ def measure(code: str, *, force: int = 1, nature: int = 1, **fields: Any) -> cat
 
 def rail() -> catalogue_pb2.Measure:
     """Every seat on G trains, first class on D trains."""
-    attribute, condition, rule = catalogue_pb2.ServiceAttribute, catalogue_pb2.ServiceCondition, catalogue_pb2.ServiceRule
+    attribute, condition, rule = (
+        catalogue_pb2.ServiceAttribute,
+        catalogue_pb2.ServiceCondition,
+        catalogue_pb2.ServiceRule,
+    )
     return measure(
         RAIL,
         attributes=[
-            attribute(name="train_class", title=bilingual("车次", "Train"), choices=["G", "D", "OTHER"]),
+            attribute(
+                name="train_class", title=bilingual("车次", "Train"), choices=["G", "D", "OTHER"]
+            ),
             attribute(name="seat", title=bilingual("席别", "Seat"), choices=["FIRST", "SECOND"]),
         ],
         rules=[
-            rule(all_of=[condition(attribute="train_class", any_of=["G"])], covered=True, title=bilingual("高铁", "G trains")),
             rule(
-                all_of=[condition(attribute="train_class", any_of=["D"]), condition(attribute="seat", any_of=["FIRST"])],
+                all_of=[condition(attribute="train_class", any_of=["G"])],
+                covered=True,
+                title=bilingual("高铁", "G trains"),
+            ),
+            rule(
+                all_of=[
+                    condition(attribute="train_class", any_of=["D"]),
+                    condition(attribute="seat", any_of=["FIRST"]),
+                ],
                 covered=True,
                 title=bilingual("动车一等座", "First class on D trains"),
             ),
@@ -79,10 +94,16 @@ def hotel() -> catalogue_pb2.Measure:
     """From three stars on."""
     return measure(
         HOTEL,
-        attributes=[catalogue_pb2.ServiceAttribute(name="stars", title=bilingual("星级", "Stars"), numeric=True)],
+        attributes=[
+            catalogue_pb2.ServiceAttribute(
+                name="stars", title=bilingual("星级", "Stars"), numeric=True
+            )
+        ],
         rules=[
             catalogue_pb2.ServiceRule(
-                all_of=[catalogue_pb2.ServiceCondition(attribute="stars", at_least=3)], covered=True, title=bilingual("三星", "Three stars")
+                all_of=[catalogue_pb2.ServiceCondition(attribute="stars", at_least=3)],
+                covered=True,
+                title=bilingual("三星", "Three stars"),
             ),
             catalogue_pb2.ServiceRule(covered=False, title=bilingual("其他", "Others")),
         ],
@@ -90,16 +111,29 @@ def hotel() -> catalogue_pb2.Measure:
 
 
 def catalogue_message() -> catalogue_pb2.Catalogue:
-    measures = [measure(AIR), measure(GREEN, force=2, nature=2), measure(LOAN, force=2), rail(), hotel()]
+    measures = [
+        measure(AIR),
+        measure(GREEN, force=2, nature=2),
+        measure(LOAN, force=2),
+        rail(),
+        hotel(),
+    ]
     message = catalogue_pb2.Catalogue(version=1, measures=sorted(measures, key=lambda m: m.code))
     message.made_at.FromDatetime(NOW - 30 * DAY)
     return message
 
 
 def exemption(
-    first: datetime = NOW - DAY, end: datetime = NOW + DAY, measures: Sequence[str] = (), exemption_id: bytes = b"e" * 16
+    first: datetime = NOW - DAY,
+    end: datetime = NOW + DAY,
+    measures: Sequence[str] = (),
+    exemption_id: bytes = b"e" * 16,
 ) -> listing_pb2.Exemption:
-    made = listing_pb2.Exemption(exemption_id=exemption_id, measures=measures, reason=bilingual("奔丧一次", "one journey to a funeral"))
+    made = listing_pb2.Exemption(
+        exemption_id=exemption_id,
+        measures=measures,
+        reason=bilingual("奔丧一次", "one journey to a funeral"),
+    )
     made.valid_from.FromDatetime(first)
     made.valid_until.FromDatetime(end)
     return made
@@ -123,7 +157,9 @@ def restriction(
         legal_basis="示例规定第三条",
         case_number=f"（2026）示执{number}号",
         exemptions=list(exemptions),
-        dispute=listing_pb2.DisputeInstructions(text=bilingual("向法院提出", "Ask the court"), suspends=True),
+        dispute=listing_pb2.DisputeInstructions(
+            text=bilingual("向法院提出", "Ask the court"), suspends=True
+        ),
         capacity=capacity,  # type: ignore[arg-type]
         organisation_name="示例有限公司" if capacity else "",
         relief_floor=floor,
@@ -135,7 +171,9 @@ def restriction(
 
 def record(*restrictions: listing_pb2.RecordRestriction) -> listing_pb2.Record:
     ordered = sorted(restrictions, key=lambda r: r.restriction_id)
-    return listing_pb2.Record(version=1, subject_type=identity_pb2.SUBJECT_TYPE_PERSON, restrictions=ordered)
+    return listing_pb2.Record(
+        version=1, subject_type=identity_pb2.SUBJECT_TYPE_PERSON, restrictions=ordered
+    )
 
 
 class SealedWorld:
@@ -150,7 +188,9 @@ class SealedWorld:
         self.catalogue = Catalogue(catalogue_message())
         self.measures = sorted([AIR, RAIL, HOTEL, LOAN, GREEN])
 
-    def list(self, identifier: Identifier, name: str, *restrictions: listing_pb2.RecordRestriction) -> None:
+    def list(
+        self, identifier: Identifier, name: str, *restrictions: listing_pb2.RecordRestriction
+    ) -> None:
         """One record under one name."""
         self.list_record(identifier, name, record(*restrictions))
 
@@ -171,7 +211,13 @@ class SealedWorld:
         """One segment, right after the last one."""
         first = self.segments[-1].last + 1 if self.segments else 11
         at = sequence or first
-        self.segments.append(Segment(first, max(first, at), tuple(sorted((at, bytes([number]) * 16) for number in numbers))))
+        self.segments.append(
+            Segment(
+                first,
+                max(first, at),
+                tuple(sorted((at, bytes([number]) * 16) for number in numbers)),
+            )
+        )
 
     def parameters(self, **changes: Any) -> listing_pb2.ListingParameters:
         fields: dict[str, Any] = {
@@ -184,7 +230,10 @@ class SealedWorld:
             "measures": self.measures,
             "catalogue_version": 1,
         }
-        built_at, expires_at = changes.pop("built_at", NOW - 6 * HOUR), changes.pop("expires_at", NOW + 7 * DAY)
+        built_at, expires_at = (
+            changes.pop("built_at", NOW - 6 * HOUR),
+            changes.pop("expires_at", NOW + 7 * DAY),
+        )
         made = listing_pb2.ListingParameters(**(fields | changes))
         if built_at is not None:
             made.built_at.FromDatetime(built_at)

@@ -27,7 +27,9 @@ _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
 def resident_id(number: int) -> Identifier:
-    """A made-up resident ID with a right check character (GB 11643), different for each number below 10^7."""
+    """A made-up resident ID with a right check character (GB 11643), different for each number
+    below 10^7.
+    """
     day = datetime(1950, 1, 1, tzinfo=UTC) + timedelta(days=number // 1000)
     body = f"110105{day:%Y%m%d}{number % 1000:03d}"
     remainder = sum(int(digit) * weight for digit, weight in zip(body, _WEIGHTS, strict=True)) % 11
@@ -41,7 +43,9 @@ def name_of(number: int) -> str:
     return family[number % 16] + given[number // 16 % 16] + given[number // 256 % 16]
 
 
-def entry(number: int, measures: Sequence[str] = MEASURES, *, case: str | None = None, days: int = 700) -> Entry:
+def entry(
+    number: int, measures: Sequence[str] = MEASURES, *, case: str | None = None, days: int = 700
+) -> Entry:
     """A court's restriction on person `number`, in force since yesterday."""
     party = Party(int(identity_pb2.SUBJECT_TYPE_PERSON), (resident_id(number),), (name_of(number),))
     return Entry(
@@ -59,7 +63,9 @@ def enter(registry: Registry, entries: Sequence[Entry]) -> list[bytes]:
     """Enters everything for the court; the restrictions' ids."""
     ids: list[bytes] = []
     for start in range(0, len(entries), 1_000):
-        submissions = registry.submit_many(entries[start : start + 1_000], authority="court", actor=COURT)
+        submissions = registry.submit_many(
+            entries[start : start + 1_000], authority="court", actor=COURT
+        )
         refused = [submission for submission in submissions if not submission.restriction_id]
         assert not refused, refused[0]
         ids += [submission.restriction_id for submission in submissions]
@@ -67,7 +73,10 @@ def enter(registry: Registry, entries: Sequence[Entry]) -> list[bytes]:
 
 
 def make(
-    folder: Path, *, providers: Sequence[str] = ("aviation/skyline-air", "rail/riverside-rail"), listen: str = "127.0.0.1:7443"
+    folder: Path,
+    *,
+    providers: Sequence[str] = ("aviation/skyline-air", "rail/riverside-rail"),
+    listen: str = "127.0.0.1:7443",
 ) -> Config:
     """A working directory with the cheapest stretch."""
     return initialise(folder, Plan.of([], [Provider.parse(each) for each in providers], listen, 2))

@@ -1,4 +1,6 @@
-"""A real server: a working directory made once, people entered, listings published, `tipstaff-server serve` as a process of its own."""
+"""A real server: a working directory made once, people entered, listings published,
+`tipstaff-server serve` as a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +75,14 @@ class Server:
 
     @contextmanager
     def channel(self, who: str | grpc.ChannelCredentials) -> Iterator[grpc.Channel]:
-        """A connection as "providers/<id>", "authorities/<id>" or "operator", or with credentials of its own."""
+        """A connection as "providers/<id>", "authorities/<id>" or "operator", or with credentials
+        of its own.
+        """
         credentials = self.credentials(self.config.folder / who) if isinstance(who, str) else who
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 16 << 20)]
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_receive_message_length", 16 << 20),
+        ]
         with grpc.secure_channel(self.address, credentials, options=options) as channel:
             yield channel
 
@@ -86,7 +93,12 @@ class Server:
 
 
 @contextmanager
-def serving(config: Config, *, listen: str | None = None, arguments: tuple[str, ...] = ("--heartbeat", "0.3")) -> Iterator[Server]:
+def serving(
+    config: Config,
+    *,
+    listen: str | None = None,
+    arguments: tuple[str, ...] = ("--heartbeat", "0.3"),
+) -> Iterator[Server]:
     """`tipstaff-server serve` until the block ends."""
     ready, log = config.folder / f"ready-{time.monotonic_ns()}", config.folder / "serve.log"
     environment = {**os.environ, **({"TIPSTAFF_SERVER__SERVER__LISTEN": listen} if listen else {})}
@@ -111,7 +123,10 @@ def serving(config: Config, *, listen: str | None = None, arguments: tuple[str, 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for the session: PEOPLE persons under all four measures, `restrictions[i]` is on `entry(i)`."""
+    """One server for the session:
+
+    PEOPLE persons under all four measures, `restrictions[i]` is on `entry(i)`.
+    """
     folder = tmp_path_factory.mktemp("server") / "operator"
     config = make(folder, listen=f"127.0.0.1:{free_port()}")
     with Runtime(config) as runtime:

@@ -23,14 +23,18 @@ class Tls:
     def server(self) -> grpc.ServerCredentials:
         """Of a server that insists on client certificates."""
         pair = (self._server.private_key, self._server.certificate)
-        return grpc.ssl_server_credentials([pair], root_certificates=self.authority.certificate, require_client_auth=True)
+        return grpc.ssl_server_credentials(
+            [pair], root_certificates=self.authority.certificate, require_client_auth=True
+        )
 
     def client(self, identity: str | None) -> grpc.ChannelCredentials:
         """Of a client with this identity, or without a certificate."""
         if identity is None:
             return grpc.ssl_channel_credentials(self.authority.certificate)
         issued = self.authority.issue_client(identity)
-        return grpc.ssl_channel_credentials(self.authority.certificate, issued.private_key, issued.certificate)
+        return grpc.ssl_channel_credentials(
+            self.authority.certificate, issued.private_key, issued.certificate
+        )
 
 
 async def calling(call: Awaitable[Any]) -> Any:
@@ -40,6 +44,10 @@ async def calling(call: Awaitable[Any]) -> Any:
 
 def identity_of(certificate: bytes) -> str:
     """The one URI in a certificate (PEM)."""
-    names = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names = (
+        x509.load_pem_x509_certificate(certificate)
+        .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        .value
+    )
     (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
     return uri

@@ -1,4 +1,6 @@
-"""A working deployment on a temporary path instead of mocks: keys, repository, clock, and sources and disks that misbehave."""
+"""A working deployment on a temporary path instead of mocks: keys, repository, clock, and sources
+and disks that misbehave.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +50,20 @@ class Deployment:
         self.clock = clock or Clock()
         self.keys = create_key_files(folder / "keys", audiences=AUDIENCES)
         if not self.path.exists():
-            Repository.create(self.path, self.keys, audiences=AUDIENCES, catalogue=b"catalogue 1", clock=self.clock)
+            Repository.create(
+                self.path,
+                self.keys,
+                audiences=AUDIENCES,
+                catalogue=b"catalogue 1",
+                clock=self.clock,
+            )
         self.repository = Repository(self.path, clock=self.clock)
         self.root = self.repository.root_bytes()
 
     def copy(self, folder: Path) -> Deployment:
-        """The same deployment elsewhere, keys and readers' states included: to try one thing from one starting point many times."""
+        """The same deployment elsewhere, keys and readers' states included: to try one thing from
+        one starting point many times.
+        """
         shutil.copytree(self.folder, folder)
         return Deployment(folder, clock=Clock(self.clock()))
 
@@ -66,23 +76,39 @@ class Deployment:
         source = self.folder / "built"
         source.mkdir(exist_ok=True)
         artefacts = {}
-        for name, data in {"filter": content, "parameters": b"parameters of " + content[:16]}.items():
+        for name, data in {
+            "filter": content,
+            "parameters": b"parameters of " + content[:16],
+        }.items():
             (source / name).write_bytes(data)
             artefacts[f"listing/{audience}/{name}"] = source / name
-        proposal = self.repository.propose_listing(audience, artefacts, self.keys.signer(f"listing-{audience}-builder"))
-        proposal = self.repository.sign_off(proposal, self.keys.signer(f"listing-{audience}-signoff"))
+        proposal = self.repository.propose_listing(
+            audience, artefacts, self.keys.signer(f"listing-{audience}-builder")
+        )
+        proposal = self.repository.sign_off(
+            proposal, self.keys.signer(f"listing-{audience}-signoff")
+        )
         return self.repository.publish_listing(proposal, *self.online)
 
     def relief(self, content: bytes, audience: str = "aviation") -> Versions:
         """Publish relief of one segment."""
         segments = {f"relief/{audience}/1-9": content}
-        return self.repository.publish_relief(audience, segments, self.keys.signer(f"relief-{audience}"), *self.online)
+        return self.repository.publish_relief(
+            audience, segments, self.keys.signer(f"relief-{audience}"), *self.online
+        )
 
     def reader(self, name: str = "state", audience: str = "aviation", **options: Any) -> Reader:
         options = {"clock": self.clock, "trusted_root": self.root, **options}
-        return Reader(self.folder / name, view=audience, roles=[f"listing-{audience}", f"relief-{audience}"], **options)
+        return Reader(
+            self.folder / name,
+            view=audience,
+            roles=[f"listing-{audience}", f"relief-{audience}"],
+            **options,
+        )
 
-    def fetcher(self, audience: str = "aviation", repository: str = "repository") -> DirectoryFetcher:
+    def fetcher(
+        self, audience: str = "aviation", repository: str = "repository"
+    ) -> DirectoryFetcher:
         return DirectoryFetcher(self.folder / repository / audience)
 
     def backup(self, name: str) -> DirectoryFetcher:
@@ -103,8 +129,12 @@ class Deployment:
         return f"{meta[f'{role}.json'].version}.{role}.json"
 
 
-def resign(data: bytes, signers: Sequence[Signer], change: Callable[[Any], None] = lambda signed: None) -> bytes:
-    """The same metadata changed and signed by others: what somebody who holds these keys could make."""
+def resign(
+    data: bytes, signers: Sequence[Signer], change: Callable[[Any], None] = lambda signed: None
+) -> bytes:
+    """The same metadata changed and signed by others: what somebody who holds these keys could
+    make.
+    """
     metadata: Metadata[Any] = Metadata.from_bytes(data)
     change(metadata.signed)
     metadata.signatures.clear()
@@ -121,7 +151,9 @@ def forge(
     snapshot_signer: Signer | None = None,
     timestamp_signer: Signer | None = None,
 ) -> dict[str, bytes]:
-    """What a thief of the online keys could serve: other role metadata under correct new snapshot and timestamp metadata, by file name."""
+    """What a thief of the online keys could serve: other role metadata under correct new snapshot
+    and timestamp metadata, by file name.
+    """
     snapshot_key, timestamp_key = deployment.online
     files: dict[str, bytes] = {}
 
@@ -133,7 +165,11 @@ def forge(
             files[f"{version}.{role}.json"] = data
         change(snapshot)
 
-    snapshot = resign(deployment.metadata(deployment.current("snapshot")).read_bytes(), [snapshot_signer or snapshot_key], renew)
+    snapshot = resign(
+        deployment.metadata(deployment.current("snapshot")).read_bytes(),
+        [snapshot_signer or snapshot_key],
+        renew,
+    )
     version = Metadata.from_bytes(snapshot).signed.version
     files[f"{version}.snapshot.json"] = snapshot
 
@@ -141,7 +177,11 @@ def forge(
         timestamp.version += 1
         timestamp.snapshot_meta = MetaFile(version)
 
-    files["timestamp.json"] = resign(deployment.metadata("timestamp.json").read_bytes(), [timestamp_signer or timestamp_key], point)
+    files["timestamp.json"] = resign(
+        deployment.metadata("timestamp.json").read_bytes(),
+        [timestamp_signer or timestamp_key],
+        point,
+    )
     return files
 
 
@@ -179,8 +219,9 @@ class KilledError(BaseException):
 class FaultyDisk(Disk):
     """Counts the changes made through it, and from the `at`-th on behaves as `mode` says.
 
-    kill: the step happens half (a write) or not at all, and nothing after it. full: writing and making fail with ENOSPC from then on.
-    eio: this one step fails with EIO. fsync: this fsync, or the next one, fails with EIO.
+    kill: the step happens half (a write) or not at all, and nothing after it. full: writing and
+    making fail with ENOSPC from then on. eio: this one step fails with EIO. fsync: this fsync, or
+    the next one, fails with EIO.
     """
 
     def __init__(self, mode: str = "none", at: int = 0) -> None:
@@ -237,4 +278,8 @@ def contents(state: VerifiedState | None) -> dict[str, bytes] | None:
     """What a state would be used for: every artefact, read from its file."""
     if state is None:
         return None
-    return {path: target.file.read_bytes() for role in state.roles.values() for path, target in role.targets.items()}
+    return {
+        path: target.file.read_bytes()
+        for role in state.roles.values()
+        for path, target in role.targets.items()
+    }

@@ -1,4 +1,7 @@
-"""A PKCS#11 token for tests: SoftHSM, which no package index carries; a system's package manager does (`softhsm2`)."""
+"""A PKCS#11 token for tests:
+
+SoftHSM, which no package index carries; a system's package manager does (`softhsm2`).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ def missing() -> str | None:
     if find_spec("pkcs11") is None:
         return "python-pkcs11 is not installed: pip install 'tipstaff[pkcs11]'"
     if _module() is None or shutil.which("softhsm2-util") is None:
-        return "SoftHSM is not installed: apt-get install softhsm2 (.ci/run does), or brew install softhsm"
+        return (
+            "SoftHSM is not installed: apt-get install softhsm2 (.ci/run does), or brew install"
+            " softhsm"
+        )
     return None
 
 
@@ -36,7 +42,9 @@ def _module() -> Path | None:
 
 @dataclass(frozen=True)
 class Tokens:
-    """SoftHSM over a folder of its own: the library reads the setting when it is first loaded in a process, so it is made once."""
+    """SoftHSM over a folder of its own: the library reads the setting when it is first loaded in a
+    process, so it is made once.
+    """
 
     folder: Path
     module: Path
@@ -48,13 +56,26 @@ class Tokens:
         assert module is not None
         (folder / "tokens").mkdir()
         configuration = folder / "softhsm2.conf"
-        configuration.write_text(f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n")
+        configuration.write_text(
+            f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\nlog.level ="
+            " ERROR\n"
+        )
         os.environ["SOFTHSM2_CONF"] = str(configuration)
         return cls(folder, module)
 
     def token(self, label: str, *keys: str) -> None:
         """A token with AES keys of 256 bits that cannot leave it."""
-        initialise = ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", "0815-0815"]
+        initialise = [
+            "softhsm2-util",
+            "--init-token",
+            "--free",
+            "--label",
+            label,
+            "--pin",
+            PIN,
+            "--so-pin",
+            "0815-0815",
+        ]
         subprocess.run(initialise, check=True, capture_output=True)
         library: Any = import_module("pkcs11")
         loaded = library.lib(str(self.module))
@@ -65,5 +86,7 @@ class Tokens:
 
     def remove(self, label: str) -> None:
         """The token is gone."""
-        subprocess.run(["softhsm2-util", "--delete-token", "--token", label], check=True, capture_output=True)
+        subprocess.run(
+            ["softhsm2-util", "--delete-token", "--token", label], check=True, capture_output=True
+        )
         import_module("pkcs11").lib(str(self.module)).reinitialize()

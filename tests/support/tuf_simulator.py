@@ -1,4 +1,6 @@
-"""A TUF repository in memory, of any shape and as wrong as a test wants, over HTTP; and the conformance client run against it."""
+"""A TUF repository in memory, of any shape and as wrong as a test wants, over HTTP; and the
+conformance client run against it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, SuccinctRoles, TargetFile, Targets, Timestamp
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    SuccinctRoles,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
 
 from tipstaff_signing.files import Disk
 
@@ -26,7 +39,9 @@ CLIENT = Path(__file__).parents[1] / "conformance" / "client"
 
 
 class Simulator:
-    """`roles` and `signers` are changed freely; `publish` signs and puts in reach; `files` are what is served, and may be tampered with."""
+    """`roles` and `signers` are changed freely; `publish` signs and puts in reach; `files` are what
+    is served, and may be tampered with.
+    """
 
     def __init__(self) -> None:
         self.roles: dict[str, Any] = {
@@ -35,7 +50,9 @@ class Simulator:
             "snapshot": Snapshot(expires=NOW + timedelta(days=30), meta={}),
             "targets": Targets(expires=NOW + timedelta(days=30)),
         }
-        self.signers: dict[str, list[Any]] = {role: [CryptoSigner.generate_ed25519()] for role in TOP}
+        self.signers: dict[str, list[Any]] = {
+            role: [CryptoSigner.generate_ed25519()] for role in TOP
+        }
         self.files: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.hashes = False
@@ -49,7 +66,9 @@ class Simulator:
         raise AttributeError(name)
 
     def publish(self, *roles: str, bump: bool = True) -> None:
-        """Sign with whatever signers a role has, under the next version, and tell of it in the snapshot or timestamp in preparation."""
+        """Sign with whatever signers a role has, under the next version, and tell of it in the
+        snapshot or timestamp in preparation.
+        """
         for role in roles:
             signed = self.roles[role]
             signed.version += bump
@@ -65,7 +84,9 @@ class Simulator:
         name = quote(role, "")
         self.files[f"metadata/{version}.{name}.json"] = data
         self.files[f"metadata/{name}.json"] = data
-        described = MetaFile.from_data(version, data, ["sha256"]) if self.hashes else MetaFile(version)
+        described = (
+            MetaFile.from_data(version, data, ["sha256"]) if self.hashes else MetaFile(version)
+        )
         if role == "snapshot":
             self.timestamp.snapshot_meta = described
         elif role not in {"root", "timestamp"}:
@@ -97,7 +118,9 @@ class Simulator:
         for _ in range(self.root.roles[role].threshold):
             self.add_key(role)
 
-    def artefact(self, role: str, path: str, data: bytes, hashes: Sequence[str] = ("sha256",)) -> TargetFile:
+    def artefact(
+        self, role: str, path: str, data: bytes, hashes: Sequence[str] = ("sha256",)
+    ) -> TargetFile:
         target = TargetFile.from_data(path, data, list(hashes))
         self.roles[role].targets[path] = target
         head, slash, name = path.rpartition("/")
@@ -106,7 +129,9 @@ class Simulator:
         self.files[f"targets/{path}"] = data
         return target
 
-    def delegate(self, parent: str, name: str, *, signer: Any = None, days: int = 30, **fields: Any) -> Any:
+    def delegate(
+        self, parent: str, name: str, *, signer: Any = None, days: int = 30, **fields: Any
+    ) -> Any:
         """Delegate paths (default: all) to a role, which comes to be with it."""
         delegator = self.roles[parent]
         if delegator.delegations is None:
@@ -115,7 +140,11 @@ class Simulator:
         if "path_hash_prefixes" not in fields:
             fields.setdefault("paths", ["*"])
         delegator.delegations.roles[name] = DelegatedRole(name, [], **fields)
-        signer = signer or next(iter(self.signers.get(name, [])), None) or CryptoSigner.generate_ed25519()
+        signer = (
+            signer
+            or next(iter(self.signers.get(name, [])), None)
+            or CryptoSigner.generate_ed25519()
+        )
         delegator.add_key(signer.public_key, name)
         self.roles.setdefault(name, Targets(expires=NOW + timedelta(days=days)))
         self.signers.setdefault(name, [signer])
@@ -133,7 +162,11 @@ class Simulator:
 
     def asked(self, kind: str = "metadata") -> list[str]:
         """What was asked for since the last time, in order, without its folder."""
-        found = [path.removeprefix(f"{kind}/").removesuffix(".json") for path in self.requests if path.startswith(kind)]
+        found = [
+            path.removeprefix(f"{kind}/").removesuffix(".json")
+            for path in self.requests
+            if path.startswith(kind)
+        ]
         self.requests.clear()
         return found
 
@@ -222,16 +255,26 @@ class Client:
     def trusted(self) -> dict[str, int]:
         """Versions by role name, as encoded."""
         return {
-            path.name.removesuffix(".json"): json.loads(path.read_bytes())["signed"]["version"] for path in self.metadata.glob("*.json")
+            path.name.removesuffix(".json"): json.loads(path.read_bytes())["signed"]["version"]
+            for path in self.metadata.glob("*.json")
         }
 
     def bytes_of(self, role: str) -> bytes:
         return (self.metadata / f"{role}.json").read_bytes()
 
     def downloaded(self) -> dict[str, bytes]:
-        return {str(path.relative_to(self.targets)): path.read_bytes() for path in self.targets.rglob("*") if path.is_file()}
+        return {
+            str(path.relative_to(self.targets)): path.read_bytes()
+            for path in self.targets.rglob("*")
+            if path.is_file()
+        }
 
     def _run(self, *arguments: str) -> int:
-        # The real clock goes on during a test run: never judge before the simulator's own beginning.
+        # The real clock goes on during a test run: never judge before the simulator's own
+        # beginning.
         clock = lambda: max(NOW, datetime.now(UTC)) + timedelta(days=self.day)  # noqa: E731
-        return int(self._module.run(["--metadata-dir", str(self.metadata), *arguments], clock=clock, disk=Unsynced()))
+        return int(
+            self._module.run(
+                ["--metadata-dir", str(self.metadata), *arguments], clock=clock, disk=Unsynced()
+            )
+        )

@@ -1,7 +1,9 @@
-"""Test vectors of the filter, the delta and the ledger: `python -m tests.vectors.bloom` writes bloom.json, with --check compares it.
+"""Test vectors of the filter, the delta and the ledger:
 
-Token i of a vector is the first 16 bytes of SHA-256(b"tipstaff filter vector" || i as 4 bytes, big-endian), so that an
-implementation in any language can make them.
+`python -m tests.vectors.bloom` writes bloom.json, with --check compares it.
+
+Token i of a vector is the first 16 bytes of SHA-256(b"tipstaff filter vector" || i as 4 bytes,
+big-endian), so that an implementation in any language can make them.
 """
 
 from __future__ import annotations
@@ -40,12 +42,19 @@ DELTAS = (
     ("all else", (0, 100), (100, 200), 2_000),
     ("a few in many", (0, 9_900), (50, 9_950), 10_000),
 )
-GEOMETRIES = tuple((capacity, fpr) for capacity in (1, 1_000, 1_000_000, 10_000_000) for fpr in (5e-2, 1e-2, 1e-3, 1e-4, 1e-5))
+GEOMETRIES = tuple(
+    (capacity, fpr)
+    for capacity in (1, 1_000, 1_000_000, 10_000_000)
+    for fpr in (5e-2, 1e-2, 1e-3, 1e-4, 1e-5)
+)
 
 
 def tokens(first: int, last: int) -> NDArray[np.uint8]:
     """Tokens first .. last - 1 as an (n, 16) array."""
-    raw = b"".join(hashlib.sha256(b"tipstaff filter vector" + i.to_bytes(4, "big")).digest()[:16] for i in range(first, last))
+    raw = b"".join(
+        hashlib.sha256(b"tipstaff filter vector" + i.to_bytes(4, "big")).digest()[:16]
+        for i in range(first, last)
+    )
     return np.frombuffer(raw, np.uint8).reshape(-1, 16)
 
 
@@ -63,7 +72,12 @@ def vectors() -> dict[str, object]:
 
 def _geometry(capacity: int, fpr: float) -> dict[str, object]:
     geometry = plan(capacity, fpr)
-    return {"capacity": capacity, "fpr": fpr, "block_count": geometry.block_count, "free_bits": geometry.free_bits}
+    return {
+        "capacity": capacity,
+        "fpr": fpr,
+        "block_count": geometry.block_count,
+        "free_bits": geometry.free_bits,
+    }
 
 
 def _filter(name: str, count: int, capacity: int, fpr: float, epoch: int) -> dict[str, object]:
@@ -84,8 +98,12 @@ def _filter(name: str, count: int, capacity: int, fpr: float, epoch: int) -> dic
     }
 
 
-def _delta(name: str, before: tuple[int, int], after: tuple[int, int], capacity: int) -> dict[str, object]:
-    old, new = (BloomFilter.build(tokens(*span), epoch=9, capacity=capacity) for span in (before, after))
+def _delta(
+    name: str, before: tuple[int, int], after: tuple[int, int], capacity: int
+) -> dict[str, object]:
+    old, new = (
+        BloomFilter.build(tokens(*span), epoch=9, capacity=capacity) for span in (before, after)
+    )
     delta = diff(old, new)
     return {
         "name": name,
@@ -114,7 +132,9 @@ def main(arguments: list[str]) -> int:
         return 0
     if FILE.read_text(encoding="utf-8") == text:
         return 0
-    sys.stderr.write(f"{FILE.name} is not what the code makes: the format is final, so find out why\n")
+    sys.stderr.write(
+        f"{FILE.name} is not what the code makes: the format is final, so find out why\n"
+    )
     return 1
 
 

@@ -1,8 +1,8 @@
-"""Test vectors of names, tokens, sealed records, packs and their deltas, and relief: `python -m tests.vectors.sdk_core` writes
-sdk_core.json, with --check compares it.
+"""Test vectors of names, tokens, sealed records, packs and their deltas, and relief: `python -m
+tests.vectors.sdk_core` writes sdk_core.json, with --check compares it.
 
-Everything follows from the inputs that stand in the file, so that an implementation in any language can follow along. Whole files are
-given by their SHA-256.
+Everything follows from the inputs that stand in the file, so that an implementation in any language
+can follow along. Whole files are given by their SHA-256.
 """
 
 from __future__ import annotations
@@ -44,8 +44,23 @@ NUMBERS = (
     (IdentifierKind.FOREIGN_PERMANENT_RESIDENT, "USA110180010112"),
     (IdentifierKind.FOREIGN_PERMANENT_RESIDENT, with_resident_check("91184019800101001")),
 )
-NAMES = ("张 三", "买买提.艾力", "买买提 • 艾力", "ＪＯＨＮ   Smith", "O’Brien", "Strauß", "ﾔﾏﾀﾞ ﾀﾛｳ", "김 철수", "محمد علي")
-PACKS = (("empty", 0, None), ("one bucket", 20, None), ("four buckets", 100, None), ("more buckets than records", 5, 4))
+NAMES = (
+    "张 三",
+    "买买提.艾力",
+    "买买提 • 艾力",
+    "ＪＯＨＮ   Smith",
+    "O’Brien",
+    "Strauß",
+    "ﾔﾏﾀﾞ ﾀﾛｳ",
+    "김 철수",
+    "محمد علي",
+)
+PACKS = (
+    ("empty", 0, None),
+    ("one bucket", 20, None),
+    ("four buckets", 100, None),
+    ("more buckets than records", 5, 4),
+)
 # Name, the records' numbers before and after, and how many of those in both change.
 PACK_DELTAS = (
     ("one more", range(20), range(21), 0),
@@ -104,9 +119,15 @@ def _identifier(kind: IdentifierKind, written: str) -> dict[str, object]:
 
 def _sealed() -> dict[str, str]:
     keys = _key().derive(STRETCH.stretch(Identifier(*NUMBERS[0]))).name_keys(canonical_name(NAME))
-    content = record(restriction(1, ["AIR_TRAVEL"]), restriction(2, ["EXIT"], exemptions=[exemption()], floor=9, capacity=1))
+    content = record(
+        restriction(1, ["AIR_TRAVEL"]),
+        restriction(2, ["EXIT"], exemptions=[exemption()], floor=9, capacity=1),
+    )
     sealed = seal(keys, content)
-    return {"record": content.SerializeToString(deterministic=True).hex(), "sealed_sha256": hashlib.sha256(sealed).hexdigest()}
+    return {
+        "record": content.SerializeToString(deterministic=True).hex(),
+        "sealed_sha256": hashlib.sha256(sealed).hexdigest(),
+    }
 
 
 def _bytes(label: str, number: int, size: int) -> bytes:
@@ -115,7 +136,9 @@ def _bytes(label: str, number: int, size: int) -> bytes:
     return (digest * (size // 64 + 1))[:size]
 
 
-def _pack_of(numbers: Iterable[int], bucket_bits: int | None, changed: Container[int] = ()) -> bytes:
+def _pack_of(
+    numbers: Iterable[int], bucket_bits: int | None, changed: Container[int] = ()
+) -> bytes:
     with PackBuilder(EPOCH, bucket_bits=bucket_bits) as builder:
         for number in numbers:
             size = (256 << number % 3) + 16
@@ -144,11 +167,22 @@ def _pack_delta(name: str, before: range, after: range, changed: int) -> dict[st
 
 def _pack(name: str, count: int, bucket_bits: int | None) -> dict[str, object]:
     data = _pack_of(range(count), bucket_bits)
-    return {"name": name, "records": count, "bucket_bits": data[10], "header": data[:48].hex(), "bytes": len(data), "sha256": _sha256(data)}
+    return {
+        "name": name,
+        "records": count,
+        "bucket_bits": data[10],
+        "header": data[:48].hex(),
+        "bytes": len(data),
+        "sha256": _sha256(data),
+    }
 
 
 def _segment(name: str, first: int, last: int, count: int) -> dict[str, object]:
-    data = encode_segment(first, last, [(first + number * 3, _bytes("restriction", number, 16)) for number in range(count)])
+    data = encode_segment(
+        first,
+        last,
+        [(first + number * 3, _bytes("restriction", number, 16)) for number in range(count)],
+    )
     return {
         "name": name,
         "first": first,
@@ -173,7 +207,11 @@ def main(arguments: list[str]) -> int:
     """Writes or, with --check, compares the file."""
     if arguments == ["--check"]:
         same = FILE.read_text(encoding="utf-8") == rendered()
-        print("vectors are as committed" if same else "vectors differ from the code: a format has changed")
+        print(
+            "vectors are as committed"
+            if same
+            else "vectors differ from the code: a format has changed"
+        )
         return 0 if same else 1
     FILE.write_text(rendered(), encoding="utf-8")
     return 0

@@ -1,4 +1,5 @@
-"""Screening a whole book: a CSV or Parquet file of people, whatever its size, to a file of verdicts. Needs the extra `screen` (pyarrow).
+"""Screening a whole book: a CSV or Parquet file of people, whatever its size, to a file of
+verdicts. Needs the extra `screen` (pyarrow).
 
     with Screener.open("tipstaff.toml") as screener:
         summary = screen_book(screener, Job(Path("bookings.csv"), Path("bookings.screened.csv"), "AIR_TRAVEL"))

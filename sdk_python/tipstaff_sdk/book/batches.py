@@ -16,11 +16,14 @@ __all__ = ["Batch"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows in order. Columns are Arrow arrays of UTF-8 and of one length; null is a text that cannot be read.
+    """Some rows in order.
 
-    kinds, key: None where there is no such column. services: by attribute of the measure.
-    rejects: rows that are not in the columns, by their place among all rows of the batch, from 0; each with its reason.
-    rows: how many there are in all. places: (len(numbers),) int64, where each row of the columns stands among them; None: they are all.
+    Columns are Arrow arrays of UTF-8 and of one length; null is a text that cannot be read.
+
+    kinds, key: None where there is no such column. services: by attribute of the measure. rejects:
+    rows that are not in the columns, by their place among all rows of the batch, from 0; each with
+    its reason. rows: how many there are in all. places: (len(numbers),) int64, where each row of
+    the columns stands among them; None: they are all.
     """
 
     numbers: Any

@@ -1,8 +1,11 @@
-"""What a run has done so far, beside its result, so that a run that was interrupted goes on where it was.
+"""What a run has done so far, beside its result, so that a run that was interrupted goes on where
+it was.
 
-The checkpoint says how long result and rejects were when they were last brought to the disk. Going on cuts both to that length, so the
-files come to the same bytes as without the interruption. It goes on only if nothing has changed: the file, what was asked, the listing
-and relief, and whether relief is fresh. Otherwise it begins again, because no reader of a result could tell which rows had which data.
+The checkpoint says how long result and rejects were when they were last brought to the disk. Going
+on cuts both to that length, so the files come to the same bytes as without the interruption. It
+goes on only if nothing has changed: the file, what was asked, the listing and relief, and whether
+relief is fresh. Otherwise it begins again, because no reader of a result could tell which rows had
+which data.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ _MAX_BYTES: Final = 1 << 20
 
 @dataclass
 class Progress:
-    """How far a run is. position: where the source goes on. result, rejects: bytes written. reasons: rows by `Reason` value."""
+    """How far a run is. position: where the source goes on. result, rejects: bytes written.
+    reasons: rows by `Reason` value.
+    """
 
     position: int
     rows: int
@@ -38,7 +43,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Of a run of one `job` (a digest of everything that shapes the result), which decides for `moment`."""
+    """Of a run of one `job` (a digest of everything that shapes the result), which decides for
+    `moment`.
+    """
 
     job: str
     moment: datetime
@@ -46,7 +53,12 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Atomically. Raises OSError."""
-        content = {"version": VERSION, "job": self.job, "moment": self.moment.isoformat(), "progress": asdict(self.progress)}
+        content = {
+            "version": VERSION,
+            "job": self.job,
+            "moment": self.moment.isoformat(),
+            "progress": asdict(self.progress),
+        }
         write_atomic(path, json.dumps(content).encode())
 
     @classmethod
@@ -58,7 +70,9 @@ class Checkpoint:
             if content["version"] != VERSION:
                 return None
             progress = Progress(**content["progress"])
-            progress.reasons = {int(reason): int(times) for reason, times in progress.reasons.items()}
+            progress.reasons = {
+                int(reason): int(times) for reason, times in progress.reasons.items()
+            }
             return cls(str(content["job"]), datetime.fromisoformat(content["moment"]), progress)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

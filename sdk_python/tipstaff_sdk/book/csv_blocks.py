@@ -1,9 +1,10 @@
 """A CSV file in blocks that end with a row, read once from front to back.
 
-A line end ends a row when the number of quotes before it in the block is even (RFC 4180). Only where it is odd somebody has to look
-closer. A quoted value may hold line ends, but one of over 64 KiB is a quote that was never closed: there the next line end ends the
-row, which is then one wrong row and not the rest of the file. GB18030 needs no other treatment: the second and further bytes of a
-character are never a quote, a comma, a semicolon, a tab or a line end.
+A line end ends a row when the number of quotes before it in the block is even (RFC 4180). Only
+where it is odd somebody has to look closer. A quoted value may hold line ends, but one of over 64
+KiB is a quote that was never closed: there the next line end ends the row, which is then one wrong
+row and not the rest of the file. GB18030 needs no other treatment: the second and further bytes of
+a character are never a quote, a comma, a semicolon, a tab or a line end.
 """
 
 from __future__ import annotations
@@ -59,9 +60,12 @@ class CsvFile:
 
     @classmethod
     def open(cls, path: Path, encoding: str | None = None) -> CsvFile:
-        """Looks at a file. encoding: one of ENCODINGS; None: UTF-8 if its first characters beyond ASCII are, else GB18030.
+        """Looks at a file. encoding: one of ENCODINGS; None:
 
-        Raises FormatError when there is no header or it is neither encoding, OSError when it cannot be read.
+        UTF-8 if its first characters beyond ASCII are, else GB18030.
+
+        Raises FormatError when there is no header or it is neither encoding, OSError when it cannot
+        be read.
         """
         with path.open("rb") as file:
             head = file.read(_LOOK)
@@ -69,24 +73,36 @@ class CsvFile:
             encoding = encoding or ("utf-8" if bom else _encoding(head, file))
         end = head.find(b"\n") + 1 or len(head)
         if end == _LOOK:
-            raise FormatError(f"{path.name}: the first line is longer than {_LOOK >> 20} MiB: is it CSV?")
+            raise FormatError(
+                f"{path.name}: the first line is longer than {_LOOK >> 20} MiB: is it CSV?"
+            )
         try:
             line = head[bom:end].decode(encoding).strip("\r\n")
             delimiter = max(",;\t", key=line.count)
-            header: list[str] = next(csv.reader([line], delimiter=delimiter, strict=True), list[str]())
+            header: list[str] = next(
+                csv.reader([line], delimiter=delimiter, strict=True), list[str]()
+            )
         except (UnicodeDecodeError, csv.Error):
             # Without the cause: it quotes the text.
-            raise FormatError(f"{path.name} is not CSV in UTF-8 or GB18030: save it as one of these") from None
+            raise FormatError(
+                f"{path.name} is not CSV in UTF-8 or GB18030: save it as one of these"
+            ) from None
         if not any(column.strip() for column in header):
-            raise FormatError(f"{path.name}: the first line has to be a header that names the columns")
+            raise FormatError(
+                f"{path.name}: the first line has to be a header that names the columns"
+            )
         return cls(path, encoding, delimiter, tuple(header), end)
 
     def blocks(self, begin: int) -> Iterator[Block]:
-        """The rows from `begin` on, which is `self.begin` or the end of a block. Raises FormatError for a line without an end."""
+        """The rows from `begin` on, which is `self.begin` or the end of a block.
+
+        Raises FormatError for a line without an end.
+        """
         with self.path.open("rb") as file:
             file.seek(begin)
             rest = b""
-            # Blocks end before the same places of the file wherever a run begins, so that an interrupted one comes to the same result.
+            # Blocks end before the same places of the file wherever a run begins, so that an
+            # interrupted one comes to the same result.
             size = -begin % BLOCK_BYTES + BLOCK_BYTES
             while True:
                 more, size = file.read(size), BLOCK_BYTES
@@ -99,7 +115,10 @@ class CsvFile:
                     yield Block(data[:end], begin)
                 rest = data[end:]
                 if len(rest) > MAX_LINE:
-                    raise FormatError(f"{self.path.name}: a line is longer than {MAX_LINE >> 20} MiB: is it CSV, with line ends as usual?")
+                    raise FormatError(
+                        f"{self.path.name}: a line is longer than {MAX_LINE >> 20} MiB: is it CSV,"
+                        " with line ends as usual?"
+                    )
                 if not more:
                     return
 

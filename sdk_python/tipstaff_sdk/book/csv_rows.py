@@ -1,7 +1,10 @@
-"""From a block of CSV to columns. Bytes are looked at as they are, and only columns that are used become text.
+"""From a block of CSV to columns.
 
-A row with too few or too many values is rejected. When such a row spans lines, a quote was left open and swallowed the rows behind it:
-then every line of the block that holds an odd number of quotes is read without them, so that no row is lost unseen.
+Bytes are looked at as they are, and only columns that are used become text.
+
+A row with too few or too many values is rejected. When such a row spans lines, a quote was left
+open and swallowed the rows behind it: then every line of the block that holds an odd number of
+quotes is read without them, so that no row is lost unseen.
 """
 
 from __future__ import annotations
@@ -50,8 +53,18 @@ class CsvRows:
             table, wrong = self._read(_closed(block))
         layout = self._layout
         width = layout.width
-        columns = {column: table.column(_label(column)).combine_chunks() for column in layout.used} if len(table) else None
-        rejects = [(row.place, f"The row has {row.values} values where the header has {width}: correct the row.") for row in wrong]
+        columns = (
+            {column: table.column(_label(column)).combine_chunks() for column in layout.used}
+            if len(table)
+            else None
+        )
+        rejects = [
+            (
+                row.place,
+                f"The row has {row.values} values where the header has {width}: correct the row.",
+            )
+            for row in wrong
+        ]
         rows = len(table) + len(wrong)
         empty = pyarrow().array([], pyarrow().string())
 
@@ -76,7 +89,9 @@ class CsvRows:
         wrong: list[_Wrong] = []
 
         def note(row: Any) -> str:
-            wrong.append(_Wrong(row.number - 1, row.actual_columns, "\n" in row.text.rstrip("\r\n")))
+            wrong.append(
+                _Wrong(row.number - 1, row.actual_columns, "\n" in row.text.rstrip("\r\n"))
+            )
             return "skip"
 
         labels = [_label(column) for column in range(self._layout.width)]
@@ -84,8 +99,14 @@ class CsvRows:
             return arrow.table({label: arrow.array([], arrow.binary()) for label in labels}), wrong
         table = csv.read_csv(
             arrow.BufferReader(block),
-            read_options=csv.ReadOptions(column_names=labels, use_threads=False, block_size=len(block) + 1),
-            parse_options=csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=block.find(b'"') >= 0, invalid_row_handler=note),
+            read_options=csv.ReadOptions(
+                column_names=labels, use_threads=False, block_size=len(block) + 1
+            ),
+            parse_options=csv.ParseOptions(
+                delimiter=self._delimiter,
+                newlines_in_values=block.find(b'"') >= 0,
+                invalid_row_handler=note,
+            ),
             convert_options=csv.ConvertOptions(
                 include_columns=[_label(column) for column in self._layout.used],
                 column_types=dict.fromkeys(labels, arrow.binary()),
@@ -108,7 +129,9 @@ class CsvRows:
 
     def _transcoded(self, column: Any) -> Any:
         arrow, compute = pyarrow(), pyarrow("compute")
-        joined = compute.binary_join(arrow.ListArray.from_arrays([0, len(column)], column), _SEPARATOR.encode())[0].as_py()
+        joined = compute.binary_join(
+            arrow.ListArray.from_arrays([0, len(column)], column), _SEPARATOR.encode()
+        )[0].as_py()
         if joined.isascii():
             return column.cast(arrow.string())
         try:
@@ -137,7 +160,9 @@ def _careful(column: Any, encoding: str) -> Any:
 
 def _closed(block: bytes) -> bytes:
     """Without the quotes of those lines on which they do not match."""
-    return b"\n".join(line.replace(b'"', b"") if line.count(b'"') % 2 else line for line in block.split(b"\n"))
+    return b"\n".join(
+        line.replace(b'"', b"") if line.count(b'"') % 2 else line for line in block.split(b"\n")
+    )
 
 
 def _places(rows: int, wrong: Sequence[int]) -> NDArray[np.int64] | None:

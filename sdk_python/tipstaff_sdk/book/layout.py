@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Layout", "kind_of"]
 
 # Headers that need no option, in lower case.
-_IDENTIFIER: Final = ("identifier", "identifier_number", "id_number", "证件号码", "证件号", "身份证号", "身份证号码", "公民身份号码")
+_IDENTIFIER: Final = (
+    "identifier",
+    "identifier_number",
+    "id_number",
+    "证件号码",
+    "证件号",
+    "身份证号",
+    "身份证号码",
+    "公民身份号码",
+)
 _NAME: Final = ("name", "full_name", "姓名", "名称", "姓名/名称")
 _KIND: Final = ("kind", "identifier_kind", "id_type", "证件类型", "证件种类")
 
@@ -31,7 +40,9 @@ _KINDS: Final = {kind.name.lower(): kind for kind in IdentifierKind} | {
 
 
 def kind_of(text: str) -> IdentifierKind | None:
-    """The kind that a cell names, in English as `IdentifierKind` or in Chinese; an empty one is a resident ID; None: unknown."""
+    """The kind that a cell names, in English as `IdentifierKind` or in Chinese; an empty one is a
+    resident ID; None: unknown.
+    """
     return _KINDS.get(text.strip().lower().replace("-", "_").replace(" ", "_"))
 
 
@@ -39,7 +50,8 @@ def kind_of(text: str) -> IdentifierKind | None:
 class Asked:
     """Columns as asked for; None: found by their usual names.
 
-    key: passed through to the result. services: column by attribute of the measure; attributes left out are looked for by name.
+    key: passed through to the result. services: column by attribute of the measure; attributes left
+    out are looked for by name.
     """
 
     identifier: str | None = None
@@ -51,7 +63,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each column is, from 0. kind and key: None where there is none. services: by attribute, in order of the attributes."""
+    """Where each column is, from 0. kind and key:
+
+    None where there is none. services: by attribute, in order of the attributes.
+    """
 
     width: int
     identifier: int
@@ -67,23 +82,36 @@ class Layout:
         return tuple(sorted(column for column in some if column is not None))
 
     @classmethod
-    def find(cls, header: Sequence[str], asked: Asked, attributes: Sequence[str], source: str) -> Layout:
-        """From a header and what was asked for. Raises FormatError, which names the columns that there are."""
+    def find(
+        cls, header: Sequence[str], asked: Asked, attributes: Sequence[str], source: str
+    ) -> Layout:
+        """From a header and what was asked for.
+
+        Raises FormatError, which names the columns that there are.
+        """
         names = [column.strip().lower() for column in header]
 
         def required(wanted: str | None, usual: Sequence[str], option: str) -> int:
             found = optional(wanted, usual, option)
             if found is None:
-                raise FormatError(f"{source}: no column of {option}s; name it with --{option}-column. Columns: {_list(header)}")
+                raise FormatError(
+                    f"{source}: no column of {option}s; name it with --{option}-column. Columns:"
+                    f" {_list(header)}"
+                )
             return found
 
         def optional(wanted: str | None, usual: Sequence[str], option: str) -> int | None:
             looked_for = [wanted.strip().lower()] if wanted is not None else usual
             found = [place for place, column in enumerate(names) if column in looked_for]
             if len(found) > 1:
-                raise FormatError(f"{source}: several columns could be the {option}; name one with --{option}-column, and only once")
+                raise FormatError(
+                    f"{source}: several columns could be the {option}; name one with"
+                    f" --{option}-column, and only once"
+                )
             if wanted is not None and not found:
-                raise FormatError(f"{source}: there is no column {wanted!r}. Columns: {_list(header)}")
+                raise FormatError(
+                    f"{source}: there is no column {wanted!r}. Columns: {_list(header)}"
+                )
             return found[0] if found else None
 
         services: dict[str, int] = {}
@@ -93,7 +121,9 @@ class Layout:
                 services[attribute] = place
         unknown = sorted(set(asked.services) - set(attributes))
         if unknown:
-            raise FormatError(f"the measure has no attribute {', '.join(unknown)}; it has: {_list(attributes)}")
+            raise FormatError(
+                f"the measure has no attribute {', '.join(unknown)}; it has: {_list(attributes)}"
+            )
         return cls(
             width=len(header),
             identifier=required(asked.identifier, _IDENTIFIER, "identifier"),

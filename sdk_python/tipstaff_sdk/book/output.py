@@ -4,8 +4,9 @@
     1,CLEAR,NOT_LISTED,,
     2,RESTRICTED,IN_FORCE,0f1e...,（2026）示执1号
 
-Rows are numbered from 1 after the header, in the order of the file; several restrictions are separated by a space. Nothing of whom a row
-is about stands in either file, but for the key that the caller asked for.
+Rows are numbered from 1 after the header, in the order of the file; several restrictions are
+separated by a space. Nothing of whom a row is about stands in either file, but for the key that the
+caller asked for.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _FIRST, _LAST = ("row",), ("verdict", "reason", "restriction_ids", "case_numbers
 
 
 class ResultWriter:
-    """Makes the text of batches. `key`: the header of the column that is passed through, None for none."""
+    """Makes the text of batches.
+
+    `key`: the header of the column that is passed through, None for none.
+    """
 
     def __init__(self, key: str | None, *, only_hits: bool) -> None:
         self._columns = [*_FIRST, *([] if key is None else [key]), *_LAST]
@@ -46,8 +50,18 @@ class ResultWriter:
         """The first line."""
         return _line(self._columns)
 
-    def text(self, rows: NDArray[np.int64], reasons: NDArray[np.uint8], decisions: Mapping[int, Decision], key: Any) -> bytes:
-        """rows: (n,) numbers in the file. reasons: (n,) uint8, BAD rows are left out. decisions: by place among the n, with details."""
+    def text(
+        self,
+        rows: NDArray[np.int64],
+        reasons: NDArray[np.uint8],
+        decisions: Mapping[int, Decision],
+        key: Any,
+    ) -> bytes:
+        """rows:
+
+        (n,) numbers in the file. reasons: (n,) uint8, BAD rows are left out. decisions: by place
+        among the n, with details.
+        """
         wanted = reasons != BAD
         if self._only_hits:
             wanted &= ~_CLEAR[reasons]
@@ -59,20 +73,44 @@ class ResultWriter:
             return b""
         return self._table(rows, reasons, _details(places, decisions, len(rows)), key)
 
-    def _table(self, rows: NDArray[np.int64], reasons: NDArray[np.uint8], details: tuple[Any, Any], key: Any) -> bytes:
+    def _table(
+        self,
+        rows: NDArray[np.int64],
+        reasons: NDArray[np.uint8],
+        details: tuple[Any, Any],
+        key: Any,
+    ) -> bytes:
         arrow, writer = pyarrow(), pyarrow("csv")
         index = arrow.array(reasons)
-        columns = [arrow.array(rows), *([] if key is None else [key]), self._verdicts.take(index), self._reasons.take(index), *details]
+        columns = [
+            arrow.array(rows),
+            *([] if key is None else [key]),
+            self._verdicts.take(index),
+            self._reasons.take(index),
+            *details,
+        ]
         sink = arrow.BufferOutputStream()
         table = arrow.Table.from_arrays(columns, names=self._columns)
-        writer.write_csv(table, sink, writer.WriteOptions(include_header=False, quoting_style="needed", batch_size=1 << 14))
+        writer.write_csv(
+            table,
+            sink,
+            writer.WriteOptions(include_header=False, quoting_style="needed", batch_size=1 << 14),
+        )
         return bytes(sink.getvalue())
 
 
-def _details(places: NDArray[np.intp] | None, decisions: Mapping[int, Decision], count: int) -> tuple[Any, Any]:
-    """Restriction ids and case numbers of each row that is written; null, which is written as nothing, for most."""
+def _details(
+    places: NDArray[np.intp] | None, decisions: Mapping[int, Decision], count: int
+) -> tuple[Any, Any]:
+    """Restriction ids and case numbers of each row that is written; null, which is written as
+    nothing, for most.
+    """
     arrow = pyarrow()
-    bound = {place: decision.restrictions for place, decision in decisions.items() if decision.restrictions}
+    bound = {
+        place: decision.restrictions
+        for place, decision in decisions.items()
+        if decision.restrictions
+    }
     if not bound:
         nothing = arrow.nulls(count, arrow.string())
         return nothing, nothing

@@ -30,16 +30,24 @@ class ParquetFile:
 
     @classmethod
     def open(cls, path: Path) -> ParquetFile:
-        """Reads the footer. Raises FormatError when it is no Parquet file, OSError when it cannot be read."""
+        """Reads the footer.
+
+        Raises FormatError when it is no Parquet file, OSError when it cannot be read.
+        """
         arrow = pyarrow()
         try:
             with pyarrow("parquet").ParquetFile(path) as file:
                 return cls(path, tuple(file.schema_arrow.names), file.metadata.num_rows)
         except arrow.ArrowInvalid:
-            raise FormatError(f"{path.name} is not a Parquet file, or damaged: write it again") from None
+            raise FormatError(
+                f"{path.name} is not a Parquet file, or damaged: write it again"
+            ) from None
 
     def batches(self, begin: int, layout: Layout) -> Iterator[Any]:
-        """Record batches of the used columns from row `begin` on. Raises FormatError when the file is damaged."""
+        """Record batches of the used columns from row `begin` on.
+
+        Raises FormatError when the file is damaged.
+        """
         arrow = pyarrow()
         try:
             with pyarrow("parquet").ParquetFile(self.path, memory_map=False) as file:
@@ -53,7 +61,9 @@ class ParquetFile:
                         first += size
                 skip = begin - first
                 names = [self.header[column] for column in layout.used]
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=names, use_threads=False):
+                for batch in file.iter_batches(
+                    BATCH_ROWS, row_groups=groups, columns=names, use_threads=False
+                ):
                     if skip >= len(batch):
                         skip -= len(batch)
                         continue
@@ -68,7 +78,11 @@ class ParquetFile:
         """A record batch in the columns that are asked for."""
 
         def text(column: int | None) -> Any:
-            return None if column is None else _text(batch.column(self.header[column]), self.header[column])
+            return (
+                None
+                if column is None
+                else _text(batch.column(self.header[column]), self.header[column])
+            )
 
         return Batch(
             numbers=text(layout.identifier),
@@ -90,4 +104,6 @@ def _text(column: Any, name: str) -> Any:
     try:
         return column.cast(arrow.string())
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
-        raise FormatError(f"the column {name!r} is of type {column.type}, which is no text: write it as text") from None
+        raise FormatError(
+            f"the column {name!r} is of type {column.type}, which is no text: write it as text"
+        ) from None

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["people_of", "typed_service"]
 
 _RESIDENT: Final = IdentifierKind.RESIDENT_ID
-_UNKNOWN_KIND: Final = "The kind of number is not known: write one of " + ", ".join(kind.name for kind in IdentifierKind) + "."
+_UNKNOWN_KIND: Final = (
+    "The kind of number is not known: write one of "
+    + ", ".join(kind.name for kind in IdentifierKind)
+    + "."
+)
 
 
 def people_of(batch: Batch, service: Service, catalogue: Catalogue | None, measure: str) -> People:
@@ -36,10 +40,19 @@ def people_of(batch: Batch, service: Service, catalogue: Catalogue | None, measu
         return People(count, batch.numbers, batch.names, services=services, service_of=service_of)
     rows = np.flatnonzero(kinds == _RESIDENT)
     others: dict[int, Identifier | InvalidIdentifierError] = {
-        row: _identifier(int(kinds[row]), batch.numbers[row].as_py()) for row in np.flatnonzero(kinds != _RESIDENT).tolist()
+        row: _identifier(int(kinds[row]), batch.numbers[row].as_py())
+        for row in np.flatnonzero(kinds != _RESIDENT).tolist()
     }
     numbers = batch.numbers.take(_arrow_indices(rows))
-    return People(count, numbers, batch.names, rows=rows, others=others, services=services, service_of=service_of)
+    return People(
+        count,
+        numbers,
+        batch.names,
+        rows=rows,
+        others=others,
+        services=services,
+        service_of=service_of,
+    )
 
 
 def _arrow_indices(rows: NDArray[np.intp]) -> Any:
@@ -52,7 +65,9 @@ def _identifier(kind: int, text: str | None) -> Identifier | InvalidIdentifierEr
     if not kind:
         return InvalidIdentifierError(_UNKNOWN_KIND)
     if text is None:
-        return InvalidIdentifierError("The number is missing or not text: read it from the document again.")
+        return InvalidIdentifierError(
+            "The number is missing or not text: read it from the document again."
+        )
     try:
         return Identifier(IdentifierKind(kind), text)
     except InvalidIdentifierError as error:
@@ -67,9 +82,13 @@ def _kinds(column: Any) -> NDArray[np.uint8]:
 
 
 def _distinct(column: Any) -> tuple[list[str], NDArray[np.int64]]:
-    """The different texts of a column, and which of them each row has; a null reads as an empty text."""
+    """The different texts of a column, and which of them each row has; a null reads as an empty
+    text.
+    """
     coded = column.fill_null("").dictionary_encode()
-    return coded.dictionary.to_pylist(), coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return coded.dictionary.to_pylist(), coded.indices.to_numpy(zero_copy_only=False).astype(
+        np.int64
+    )
 
 
 def _services(
@@ -84,7 +103,9 @@ def _services(
         code = code * len(values) + index
         texts.append((attribute, values))
     found, service_of = np.unique(code, return_inverse=True)
-    return [typed_service({**service, **_decode(int(one), texts)}, catalogue, measure) for one in found], service_of
+    return [
+        typed_service({**service, **_decode(int(one), texts)}, catalogue, measure) for one in found
+    ], service_of
 
 
 def _decode(code: int, texts: list[tuple[str, list[str]]]) -> dict[str, str]:
@@ -95,8 +116,12 @@ def _decode(code: int, texts: list[tuple[str, list[str]]]) -> dict[str, str]:
     return values
 
 
-def typed_service(service: Mapping[str, str | float], catalogue: Catalogue | None, measure: str) -> dict[str, str | float]:
-    """Texts become numbers where the catalogue says that the attribute is one; what is no number stays, and the check says so."""
+def typed_service(
+    service: Mapping[str, str | float], catalogue: Catalogue | None, measure: str
+) -> dict[str, str | float]:
+    """Texts become numbers where the catalogue says that the attribute is one; what is no number
+    stays, and the check says so.
+    """
     typed = dict(service)
     known = None if catalogue is None else catalogue.measures.get(measure)
     for attribute in known.attributes if known is not None else ():

@@ -1,12 +1,17 @@
 """One run over a book, in four steps that overlap.
 
-1. The source is read in blocks of 4 MiB (csv_blocks.py) or batches of 65,536 rows (parquet_rows.py), front to back.
-2. Worker threads parse each block and settle it (screening/engine.py): numbers to tokens, tokens through the filter, names looked through.
-3. What the filter asks to prove goes to the same workers, one task a person: a stretch, the record, the decision.
-4. Blocks are written in order. Every few seconds the files are brought to the disk and a checkpoint says how far they go.
+1. The source is read in blocks of 4 MiB (csv_blocks.py) or batches of 65,536 rows
+   (parquet_rows.py), front to back.
+2. Worker threads parse each block and settle it (screening/engine.py): numbers to tokens, tokens
+   through the filter, names looked through.
+3. What the filter asks to prove goes to the same workers, one task a person: a stretch, the record,
+   the decision.
+4. Blocks are written in order. Every few seconds the files are brought to the disk and a checkpoint
+   says how far they go.
 
-All rows are decided for one moment, the run's beginning, on one version of the data. At most some blocks are in memory, whatever the
-file's size. Result and rejects appear under their names when both are complete, and the checks are counted (coverage) right before.
+All rows are decided for one moment, the run's beginning, on one version of the data. At most some
+blocks are in memory, whatever the file's size. Result and rejects appear under their names when
+both are complete, and the checks are counted (coverage) right before.
 """
 
 from __future__ import annotations
@@ -58,8 +63,9 @@ class Counting(Protocol):
 class Job:
     """What to do. Result and rejects (None: beside the result) are replaced when they exist.
 
-    service: what every row buys, apart from columns of its own. encoding: of a CSV file, "utf-8" or "gb18030"; None: found out.
-    only_hits: leave clear rows out of the result. threads: None: as many as there are cores.
+    service: what every row buys, apart from columns of its own. encoding: of a CSV file, "utf-8" or
+    "gb18030"; None: found out. only_hits: leave clear rows out of the result. threads: None: as
+    many as there are cores.
     """
 
     source: Path
@@ -83,9 +89,9 @@ class Job:
 class Summary:
     """What a book came to.
 
-    rows: all of them; bad_rows: those in the rejects. moment: when all of them were decided for. resumed_rows: those that an earlier,
-    interrupted run had done. seconds: of this run; parsing, settling: processor seconds of its workers for reading the format and for
-    steps 1 to 4.
+    rows: all of them; bad_rows: those in the rejects. moment: when all of them were decided for.
+    resumed_rows: those that an earlier, interrupted run had done. seconds: of this run; parsing,
+    settling: processor seconds of its workers for reading the format and for steps 1 to 4.
     """
 
     moment: datetime
@@ -122,8 +128,14 @@ class _Done:
     settling: float
 
 
-def screen_book(screener: Counting, job: Job, progress: Callable[[int, int, int], None] = lambda _done, _size, _rows: None) -> Summary:
-    """Runs a job to its end; after an interruption, the same call goes on. `progress(position, whole, rows)` is called after each block.
+def screen_book(
+    screener: Counting,
+    job: Job,
+    progress: Callable[[int, int, int], None] = lambda _done, _size, _rows: None,
+) -> Summary:
+    """Runs a job to its end; after an interruption, the same call goes on.
+
+    `progress(position, whole, rows)` is called after each block.
 
     Raises:
         ConfigurationError: pyarrow is not installed. UnknownMeasureError, MeasureNotCoveredError, InvalidServiceError: a wrong call.
@@ -142,11 +154,18 @@ def screen_book(screener: Counting, job: Job, progress: Callable[[int, int, int]
             files.publish()
             return summary
     except OSError as error:
-        raise StorageError(f"{error.filename or job.result}: {error.strerror}; check path, permissions and room on the disk") from error
+        raise StorageError(
+            f"{error.filename or job.result}: {error.strerror}; check path, permissions and room on"
+            " the disk"
+        ) from error
 
 
 def _attributes(screening: Screening) -> list[str]:
-    known = None if screening.state is None else screening.state.catalogue.measures.get(screening.measure)
+    known = (
+        None
+        if screening.state is None
+        else screening.state.catalogue.measures.get(screening.measure)
+    )
     return [attribute.name for attribute in known.attributes] if known is not None else []
 
 
@@ -154,13 +173,17 @@ def _require_use(screening: Screening, job: Job, layout: Layout) -> None:
     """A wrong call is an error now, and not one for each row."""
     state = screening.state
     if state is not None and not layout.services:
-        state.require_use(job.measure, typed_service(job.service, state.catalogue, job.measure) or None)
+        state.require_use(
+            job.measure, typed_service(job.service, state.catalogue, job.measure) or None
+        )
     elif state is not None and job.measure not in state.clear:
         state.require_use(job.measure, None)
 
 
 class _Run:
-    def __init__(self, job: Job, source: Source, layout: Layout, screening: Screening, files: _Files) -> None:
+    def __init__(
+        self, job: Job, source: Source, layout: Layout, screening: Screening, files: _Files
+    ) -> None:
         self._job = job
         self._source = source
         self._layout = layout
@@ -184,7 +207,12 @@ class _Run:
     def _begin(self, screening: Screening) -> tuple[Progress, Screening]:
         """Where an earlier run of the same job was, and its moment; or a beginning."""
         found = Checkpoint.load(self._files.checkpoint)
-        if found is not None and found.job == self._digest and _still_holds(screening, found.moment) and self._files.cut(found.progress):
+        if (
+            found is not None
+            and found.job == self._digest
+            and _still_holds(screening, found.moment)
+            and self._files.cut(found.progress)
+        ):
             return found.progress, screening.at(found.moment)
         result, rejects = self._files.begin(self._writer.header())
         return Progress(self._source.begin, 0, 0, result, rejects, {}), screening
@@ -203,10 +231,14 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
         if self._source.changed():
-            raise FormatError(f"{self._job.source.name} changed while it was read: run again when it is complete")
+            raise FormatError(
+                f"{self._job.source.name} changed while it was read: run again when it is complete"
+            )
         summary, done = self._summary, self._progress
         summary.rows, summary.bad_rows = done.rows, done.bad_rows
-        summary.reasons = Counter({Reason(reason): times for reason, times in sorted(done.reasons.items())})
+        summary.reasons = Counter(
+            {Reason(reason): times for reason, times in sorted(done.reasons.items())}
+        )
         summary.seconds = time.monotonic() - begin
         return summary
 
@@ -215,9 +247,13 @@ class _Run:
         batch = self._source.parse(block, self._layout)
         parsed = time.thread_time()
         state = self.screening.state
-        people = people_of(batch, self._job.service, None if state is None else state.catalogue, self._job.measure)
+        people = people_of(
+            batch, self._job.service, None if state is None else state.catalogue, self._job.measure
+        )
         settled = self.screening.settle(people)
-        proofs = [(hits, pool.submit(self.screening.prove, hits)) for hits in by_person(settled.hits)]
+        proofs = [
+            (hits, pool.submit(self.screening.prove, hits)) for hits in by_person(settled.hits)
+        ]
         return _Done(batch, settled, proofs, end, parsed - begin, time.thread_time() - parsed)
 
     def _commit(self, done: _Done, report: Callable[[int, int, int], None], saved: float) -> float:
@@ -232,7 +268,9 @@ class _Run:
         numbers = places + (progress.rows + 1)
         rejects = [(progress.rows + 1 + place, why) for place, why in batch.rejects]
         rejects += [(int(numbers[row]), str(error)) for row, error in done.settled.errors.items()]
-        progress.result += self._files.write_result(self._writer.text(numbers, reasons, decisions, batch.key))
+        progress.result += self._files.write_result(
+            self._writer.text(numbers, reasons, decisions, batch.key)
+        )
         progress.rejects += self._files.write_rejects(rejects_text(sorted(rejects)))
         for reason, times in enumerate(np.bincount(reasons).tolist()):
             if times and reason != BAD:
@@ -250,27 +288,47 @@ class _Run:
 
 
 def _still_holds(screening: Screening, moment: datetime) -> bool:
-    """Whether decisions for an earlier moment are those of now: not older than relief may be, and relief neither staler nor fresher."""
+    """Whether decisions for an earlier moment are those of now: not older than relief may be, and
+    relief neither staler nor fresher.
+    """
     state, now = screening.state, screening.now
     if state is None:
         return True
     if not moment <= now <= moment + state.relief_max_age:
         return False
-    return state.relief_is_fresh(now) == state.relief_is_fresh(moment) and (now < state.expires_at) == (moment < state.expires_at)
+    return state.relief_is_fresh(now) == state.relief_is_fresh(moment) and (
+        now < state.expires_at
+    ) == (moment < state.expires_at)
 
 
 def _digest(job: Job, source: Source, layout: Layout, screening: Screening) -> str:
     """Of everything that shapes the result."""
     state = screening.state
     clear = None if state is None else state.clear.get(job.measure)
-    data = None if state is None or clear is None else [state.parameters.audience, clear.listing_version, clear.relief_sequence]
-    columns = [layout.width, layout.identifier, layout.name, layout.kind, layout.key, sorted(layout.services.items())]
+    data = (
+        None
+        if state is None or clear is None
+        else [state.parameters.audience, clear.listing_version, clear.relief_sequence]
+    )
+    columns = [
+        layout.width,
+        layout.identifier,
+        layout.name,
+        layout.kind,
+        layout.key,
+        sorted(layout.services.items()),
+    ]
     options = [job.measure, sorted(job.service.items()), job.only_hits]
-    return fingerprint([source.identity(), columns, options, data, state is not None and state.key is not None])
+    return fingerprint(
+        [source.identity(), columns, options, data, state is not None and state.key is not None]
+    )
 
 
 class _Files:
-    """Result and rejects under names of their own until they are complete, and the checkpoint. One run at a time."""
+    """Result and rejects under names of their own until they are complete, and the checkpoint.
+
+    One run at a time.
+    """
 
     def __init__(self, job: Job, result: BinaryIO, rejects: BinaryIO) -> None:
         self._targets = (job.result, job.rejects_path)
@@ -288,7 +346,10 @@ class _Files:
             try:
                 fcntl.flock(result, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise StorageError(f"another run writes {job.result.name} at this moment: wait for it, or choose another result") from None
+                raise StorageError(
+                    f"another run writes {job.result.name} at this moment: wait for it, or choose"
+                    " another result"
+                ) from None
             yield cls(job, result, rejects)
 
     def begin(self, header: bytes) -> tuple[int, int]:
@@ -301,7 +362,10 @@ class _Files:
     def cut(self, progress: Progress) -> bool:
         """Cuts both to where a checkpoint left them; False when they are shorter."""
         lengths = (progress.result, progress.rejects)
-        if any(os.fstat(part.fileno()).st_size < length for part, length in zip(self._parts, lengths, strict=True)):
+        if any(
+            os.fstat(part.fileno()).st_size < length
+            for part, length in zip(self._parts, lengths, strict=True)
+        ):
             return False
         for part, length in zip(self._parts, lengths, strict=True):
             part.truncate(length)

@@ -1,4 +1,8 @@
-"""The commands. Numbers and names are never printed, and may come over a prompt or standard input, so that no history keeps them."""
+"""The commands.
+
+Numbers and names are never printed, and may come over a prompt or standard input, so that no
+history keeps them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,15 @@ from tipstaff_sdk.book.run import Job
 from tipstaff_sdk.cli import bundle, render
 from tipstaff_sdk.cli.screening import screen_file
 from tipstaff_sdk.decision.decide import Verdict
-from tipstaff_sdk.errors import ClosedError, ConfigurationError, OutboxError, StorageError, TipstaffError, TransportError, UntrustedError
+from tipstaff_sdk.errors import (
+    ClosedError,
+    ConfigurationError,
+    OutboxError,
+    StorageError,
+    TipstaffError,
+    TransportError,
+    UntrustedError,
+)
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_sdk.screener import Screener
 from tipstaff_sdk.settings import Settings
@@ -35,7 +47,10 @@ _TROUBLES: Final = (TransportError, StorageError, OutboxError, UntrustedError, C
 app: Final = typer.Typer(
     name="tipstaff",
     help="Check people and organisations against the signed listing on this machine.",
-    epilog="Exit status: 0 clear or done, 10 restricted, 11 review, 12 unknown, 2 wrong use or input, 1 trouble.",
+    epilog=(
+        "Exit status: 0 clear or done, 10 restricted, 11 review, 12 unknown, 2 wrong use or input,"
+        " 1 trouble."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -44,38 +59,70 @@ app: Final = typer.Typer(
 app.add_typer(bundle.app, name="bundle")
 
 Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The tipstaff.toml of your kit. [default: TIPSTAFF_CONFIG, ./tipstaff.toml]")
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The tipstaff.toml of your kit. [default: TIPSTAFF_CONFIG, ./tipstaff.toml]",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Lang = Annotated[str | None, typer.Option("--lang", help="zh or en. [default: from the settings, else LANG]")]
-Offline = Annotated[bool, typer.Option("--offline", help="Answer from what is here; do not contact the server.")]
-MeasureCode = Annotated[str, typer.Option("--measure", "-m", help="Code of the measure, e.g. AIR_TRAVEL.")]
-Service = Annotated[list[str] | None, typer.Option("--service", "-s", metavar="KEY=VALUE", help="What is bought; may repeat.")]
+Lang = Annotated[
+    str | None, typer.Option("--lang", help="zh or en. [default: from the settings, else LANG]")
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Answer from what is here; do not contact the server.")
+]
+MeasureCode = Annotated[
+    str, typer.Option("--measure", "-m", help="Code of the measure, e.g. AIR_TRAVEL.")
+]
+Service = Annotated[
+    list[str] | None,
+    typer.Option("--service", "-s", metavar="KEY=VALUE", help="What is bought; may repeat."),
+]
 
 
 @app.command()
 def check(  # noqa: PLR0913, PLR0917  a command's parameters are its options
     measure: MeasureCode,
     identifier: Annotated[
-        str | None, typer.Argument(help="The number. Left out, it is asked for, or read from standard input.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="The number. Left out, it is asked for, or read from standard input.",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", "-n", help="The name. Left out, it is asked for, or read from standard input.")
+        str | None,
+        typer.Option(
+            "--name", "-n", help="The name. Left out, it is asked for, or read from standard input."
+        ),
     ] = None,
-    kind: Annotated[str, typer.Option("--kind", "-k", help="Kind of number: " + ", ".join(k.name for k in IdentifierKind))] = "RESIDENT_ID",
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind", "-k", help="Kind of number: " + ", ".join(k.name for k in IdentifierKind)
+        ),
+    ] = "RESIDENT_ID",
     service: Service = None,
     config: Config = None,
     lang: Lang = None,
     offline: Offline = False,  # noqa: FBT002  a flag
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Check one person or organisation. Best without arguments: the number and the name are then asked for and not shown."""
+    """Check one person or organisation.
+
+    Best without arguments: the number and the name are then asked for and not shown.
+    """
     settings = _settings(config)
     chosen = _language(lang, settings)
     with _open(settings, chosen, offline=offline) as screener:
         number, given = _identity(identifier, name, chosen)
         decision = screener.check(
-            Identifier(_kind(kind), number), name=given, measure=measure, service=_service(service, screener, measure)
+            Identifier(_kind(kind), number),
+            name=given,
+            measure=measure,
+            service=_service(service, screener, measure),
         )
         render.decision(decision, chosen, as_json=as_json)
     raise typer.Exit(EXIT[decision.verdict])
@@ -83,29 +130,59 @@ def check(  # noqa: PLR0913, PLR0917  a command's parameters are its options
 
 @app.command()
 def screen(  # noqa: PLR0913, PLR0917  a command's parameters are its options
-    file: Annotated[Path, typer.Argument(help="CSV with a header (UTF-8 or GB18030), or Parquet.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV with a header (UTF-8 or GB18030), or Parquet.", exists=True, dir_okay=False
+        ),
+    ],
     measure: MeasureCode,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Result file. [default: FILE.screened.csv]")] = None,
-    rejects: Annotated[Path | None, typer.Option("--rejects", help="Wrong rows and why. [default: FILE.screened.rejects.csv]")] = None,
-    identifier_column: Annotated[str | None, typer.Option(help="Column of the numbers. [default: identifier, 证件号码, ...]")] = None,
-    name_column: Annotated[str | None, typer.Option(help="Column of the names. [default: name, 姓名, ...]")] = None,
-    kind_column: Annotated[
-        str | None, typer.Option(help="Column of the kinds of number. [default: kind, 证件类型; else resident IDs]")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Result file. [default: FILE.screened.csv]"),
     ] = None,
-    key_column: Annotated[str | None, typer.Option(help="Column to pass through to the result, such as a booking reference.")] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option("--rejects", help="Wrong rows and why. [default: FILE.screened.rejects.csv]"),
+    ] = None,
+    identifier_column: Annotated[
+        str | None, typer.Option(help="Column of the numbers. [default: identifier, 证件号码, ...]")
+    ] = None,
+    name_column: Annotated[
+        str | None, typer.Option(help="Column of the names. [default: name, 姓名, ...]")
+    ] = None,
+    kind_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the kinds of number. [default: kind, 证件类型; else resident IDs]"
+        ),
+    ] = None,
+    key_column: Annotated[
+        str | None,
+        typer.Option(help="Column to pass through to the result, such as a booking reference."),
+    ] = None,
     service: Service = None,
     service_column: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=COLUMN", help="Column of what each row buys; may repeat. [default: named like the attribute]"),
+        typer.Option(
+            metavar="KEY=COLUMN",
+            help="Column of what each row buys; may repeat. [default: named like the attribute]",
+        ),
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of a CSV file: utf-8 or gb18030. [default: found out]")] = None,
-    only_hits: Annotated[bool, typer.Option("--only-hits", help="Leave clear rows out of the result.")] = False,  # noqa: FBT002  a flag
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a CSV file: utf-8 or gb18030. [default: found out]")
+    ] = None,
+    only_hits: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--only-hits", help="Leave clear rows out of the result.")
+    ] = False,
     config: Config = None,
     lang: Lang = None,
     offline: Offline = False,  # noqa: FBT002  a flag
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Check every row of a file, of any size. Result and rejects name rows by their number in FILE, never people.
+    """Check every row of a file, of any size.
+
+    Result and rejects name rows by their number in FILE, never people.
 
     Interrupted, the same command goes on where it was.
     """
@@ -113,12 +190,25 @@ def screen(  # noqa: PLR0913, PLR0917  a command's parameters are its options
     if encoding is not None and encoding not in ENCODINGS:
         raise typer.BadParameter(" or ".join(ENCODINGS), param_hint="--encoding")
     columns = Asked(
-        identifier_column, name_column, kind_column, key_column, dict(_pairs(service_column, "--service-column", "stars=STARS"))
+        identifier_column,
+        name_column,
+        kind_column,
+        key_column,
+        dict(_pairs(service_column, "--service-column", "stars=STARS")),
     )
     settings = _settings(config)
     chosen = _language(lang, settings)
     with _open(settings, chosen, offline=offline) as screener:
-        job = Job(file, target, measure, columns, _service(service, screener, measure), rejects, encoding, only_hits=only_hits)
+        job = Job(
+            file,
+            target,
+            measure,
+            columns,
+            _service(service, screener, measure),
+            rejects,
+            encoding,
+            only_hits=only_hits,
+        )
         summary = screen_file(screener, job, chosen, quiet=as_json)
         render.summary(summary, chosen, as_json=as_json)
     raise typer.Exit(_gravest(summary.verdicts, bad=summary.bad_rows))
@@ -135,7 +225,10 @@ def sync(config: Config = None, lang: Lang = None, as_json: AsJson = False) -> N
 
 @app.command()
 def status(config: Config = None, lang: Lang = None, as_json: AsJson = False) -> None:  # noqa: FBT002  a flag
-    """Show what is on this machine: versions, ages, what waits to be sent. Does not contact the server."""
+    """Show what is on this machine: versions, ages, what waits to be sent.
+
+    Does not contact the server.
+    """
     settings = _settings(config)
     chosen = _language(lang, settings)
     with Screener(settings) as screener:
@@ -147,18 +240,29 @@ def dispute(
     case_number: Annotated[
         str | None,
         typer.Argument(
-            help="The case number, as the person has it. Left out, it is asked for, or read from standard input.", show_default=False
+            help=(
+                "The case number, as the person has it. Left out, it is asked for, or read from"
+                " standard input."
+            ),
+            show_default=False,
         ),
     ] = None,
     config: Config = None,
     lang: Lang = None,
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Show where a dispute stands, wherever it was opened. Whoever holds its case number may ask; best without arguments, as `check`."""
+    """Show where a dispute stands, wherever it was opened.
+
+    Whoever holds its case number may ask; best without arguments, as `check`.
+    """
     settings = _settings(config)
     chosen = _language(lang, settings)
     with Screener(settings) as screener:
-        render.progress(screener.follow_dispute(_ask(case_number, "cli.ask_case_number", chosen)), chosen, as_json=as_json)
+        render.progress(
+            screener.follow_dispute(_ask(case_number, "cli.ask_case_number", chosen)),
+            chosen,
+            as_json=as_json,
+        )
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -184,7 +288,10 @@ def _settings(config: Path | None) -> Settings:
 
 
 def _open(settings: Settings, lang: str, *, offline: bool) -> Screener:
-    """A screener with the newest data that can be had. Each run needs the key, which is not kept on disk, so the server is asked first."""
+    """A screener with the newest data that can be had.
+
+    Each run needs the key, which is not kept on disk, so the server is asked first.
+    """
     screener = Screener(settings)
     try:
         if not offline:
@@ -204,7 +311,9 @@ def _language(lang: str | None, settings: Settings) -> str:
         return lang
     if settings.lang is not None:
         return settings.lang
-    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    chosen = (
+        os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    )
     return "zh" if chosen.startswith("zh") else "en"
 
 
@@ -212,11 +321,15 @@ def _kind(kind: str) -> IdentifierKind:
     try:
         return IdentifierKind[kind.upper().replace("-", "_")]
     except KeyError:
-        raise typer.BadParameter("one of " + ", ".join(k.name for k in IdentifierKind), param_hint="--kind") from None
+        raise typer.BadParameter(
+            "one of " + ", ".join(k.name for k in IdentifierKind), param_hint="--kind"
+        ) from None
 
 
 def _identity(identifier: str | None, name: str | None, lang: str) -> tuple[str, str]:
-    """Number and name: as given, else asked for at a terminal, else the next lines of standard input."""
+    """Number and name: as given, else asked for at a terminal, else the next lines of standard
+    input.
+    """
     return _ask(identifier, "cli.ask_number", lang), _ask(name, "cli.ask_name", lang)
 
 
@@ -229,7 +342,9 @@ def _ask(given: str | None, question: str, lang: str) -> str:
 
 
 def _service(pairs: list[str] | None, screener: Screener, measure: str) -> dict[str, str | float]:
-    """`key=value` pairs; a value becomes a number where the catalogue says that the attribute is one."""
+    """`key=value` pairs; a value becomes a number where the catalogue says that the attribute is
+    one.
+    """
     service: dict[str, str | float] = dict(_pairs(pairs, "--service", "stars=4"))
     return typed_service(service, screener.catalogue, measure)
 
@@ -238,7 +353,9 @@ def _pairs(pairs: list[str] | None, option: str, example: str) -> Iterator[tuple
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not key or not equals:
-            raise typer.BadParameter(f"write it as KEY=VALUE, for example {example}", param_hint=option)
+            raise typer.BadParameter(
+                f"write it as KEY=VALUE, for example {example}", param_hint=option
+            )
         yield key, value
 
 

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from tipstaff_sdk.enforcement.disputes import DisputeProgress
     from tipstaff_sdk.sync.status import Status
 
-__all__ = ["decision", "decision_fields", "progress", "status", "status_fields", "summary", "summary_fields"]
+__all__ = [
+    "decision",
+    "decision_fields",
+    "progress",
+    "status",
+    "status_fields",
+    "summary",
+    "summary_fields",
+]
 
 
 def decision(made: Decision, lang: str, *, as_json: bool) -> None:
@@ -99,7 +107,11 @@ def _status_rows(now: Status, lang: str) -> list[tuple[str, str]]:
             return text("cli.yes" if value else "cli.no", lang)
         if isinstance(value, timedelta):
             return text("cli.ago", lang, time=_span(value))
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S %z") if isinstance(value, datetime) else str(value)
+        return (
+            value.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+            if isinstance(value, datetime)
+            else str(value)
+        )
 
     return [
         ("audience", now.audience),
@@ -128,7 +140,9 @@ def summary(found: Summary, lang: str, *, as_json: bool) -> None:
         return
     table = Table(text("cli.verdict", lang), text("cli.reason", lang), text("cli.rows", lang))
     table.columns[2].justify = "right"
-    for reason, number in sorted(found.reasons.items(), key=lambda item: (item[0].verdict, item[0])):
+    for reason, number in sorted(
+        found.reasons.items(), key=lambda item: (item[0].verdict, item[0])
+    ):
         table.add_row(text(f"verdict.{reason.verdict.name}", lang), reason.name, f"{number:,}")
     if found.bad_rows:
         table.add_row(text("cli.bad_rows", lang), "", f"{found.bad_rows:,}")
@@ -138,7 +152,9 @@ def summary(found: Summary, lang: str, *, as_json: bool) -> None:
         console.print(text("cli.resumed", lang, rows=f"{found.resumed_rows:,}"), soft_wrap=True)
     console.print(text("cli.result_file", lang, path=found.result), markup=False, soft_wrap=True)
     if found.bad_rows:
-        console.print(text("cli.rejects_file", lang, path=found.rejects), markup=False, soft_wrap=True)
+        console.print(
+            text("cli.rejects_file", lang, path=found.rejects), markup=False, soft_wrap=True
+        )
 
 
 def summary_fields(found: Summary) -> dict[str, object]:
@@ -155,7 +171,9 @@ def summary_fields(found: Summary) -> dict[str, object]:
         "rejects": str(found.rejects),
         "resumed_rows": found.resumed_rows,
         "seconds": round(found.seconds, 3),
-        "rows_per_second": round((found.rows - found.resumed_rows) / found.seconds) if found.seconds > 0 else None,
+        "rows_per_second": round((found.rows - found.resumed_rows) / found.seconds)
+        if found.seconds > 0
+        else None,
         "parsing_seconds": round(found.parsing, 3),
         "settling_seconds": round(found.settling, 3),
     }

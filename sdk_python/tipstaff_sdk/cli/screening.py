@@ -1,4 +1,6 @@
-"""A book screened at a terminal: the same run as `screen_book`, with a progress bar on standard error."""
+"""A book screened at a terminal: the same run as `screen_book`, with a progress bar on standard
+error.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ __all__ = ["screen_file"]
 
 
 def screen_file(screener: Screener, job: Job, lang: str, *, quiet: bool) -> Summary:
-    """Runs a job; the bar shows where standard error is a terminal, and not when `quiet`. Raises what `screen_book` raises."""
+    """Runs a job; the bar shows where standard error is a terminal, and not when `quiet`.
+
+    Raises what `screen_book` raises.
+    """
     if quiet or not sys.stderr.isatty():
         return screen_book(screener, job)
     columns = (

@@ -1,11 +1,14 @@
-"""Text columns over the Arrow PyCapsule interface: pyarrow, polars, pandas, DuckDB and others, without depending on any of them.
+"""Text columns over the Arrow PyCapsule interface: pyarrow, polars, pandas, DuckDB and others,
+without depending on any of them.
 
-An object with `__arrow_c_array__` or `__arrow_c_stream__` hands over the structures of the Arrow C data interface
-(https://arrow.apache.org/docs/format/CDataInterface.html, .../CStreamInterface.html, .../CDataInterface/PyCapsuleInterface.html), which
-are read here with ctypes. What they point to is seen in place, never copied, and lives as long as the piece that is being looked at.
+An object with `__arrow_c_array__` or `__arrow_c_stream__` hands over the structures of the Arrow C
+data interface (https://arrow.apache.org/docs/format/CDataInterface.html, .../CStreamInterface.html,
+.../CDataInterface/PyCapsuleInterface.html), which are read here with ctypes. What they point to is
+seen in place, never copied, and lives as long as the piece that is being looked at.
 
-Read are the layouts of text and bytes: utf8, large utf8, utf8 view, binary, large binary, binary view, fixed-size binary, and all of
-these under a dictionary. Memory of the same process is trusted to be as long as it says; types are not.
+Read are the layouts of text and bytes: utf8, large utf8, utf8 view, binary, large binary, binary
+view, fixed-size binary, and all of these under a dictionary. Memory of the same process is trusted
+to be as long as it says; types are not.
 """
 
 from __future__ import annotations
@@ -23,11 +26,28 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrowTexts", "arrow_pieces", "is_arrow"]
 
-_WANTED: Final = "pass a column of texts (utf8, large utf8, utf8 view, binary, fixed-size binary, or a dictionary of these)"
+_WANTED: Final = (
+    "pass a column of texts (utf8, large utf8, utf8 view, binary, fixed-size binary, or a"
+    " dictionary of these)"
+)
 _VIEW_INLINE: Final = 12
 _PIECE_ROWS: Final = 1 << 18
-_INDEX_TYPES: Final = {"c": "i1", "C": "u1", "s": "i2", "S": "u2", "i": "i4", "I": "u4", "l": "i8", "L": "u8"}
-_OFFSET_TYPES: Final[dict[str, type[np.int32 | np.int64]]] = {"u": np.int32, "z": np.int32, "U": np.int64, "Z": np.int64}
+_INDEX_TYPES: Final = {
+    "c": "i1",
+    "C": "u1",
+    "s": "i2",
+    "S": "u2",
+    "i": "i4",
+    "I": "u4",
+    "l": "i8",
+    "L": "u8",
+}
+_OFFSET_TYPES: Final[dict[str, type[np.int32 | np.int64]]] = {
+    "u": np.int32,
+    "z": np.int32,
+    "U": np.int64,
+    "Z": np.int64,
+}
 
 _Bytes: TypeAlias = NDArray[np.uint8]
 _Numbers: TypeAlias = NDArray[np.int64]
@@ -69,22 +89,29 @@ _Array._fields_ = [
     ("private_data", ctypes.c_void_p),
 ]
 _Stream._fields_ = [
-    ("get_schema", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Stream), ctypes.POINTER(_Schema))),
+    (
+        "get_schema",
+        ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Stream), ctypes.POINTER(_Schema)),
+    ),
     ("get_next", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Stream), ctypes.POINTER(_Array))),
     ("get_last_error", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.POINTER(_Stream))),
     ("release", ctypes.CFUNCTYPE(None, ctypes.POINTER(_Stream))),
     ("private_data", ctypes.c_void_p),
 ]
 
-_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 
 class ArrowTexts(NamedTuple):
-    """Texts of one piece, wherever they lie: row i is `buffers[source[i]][start[i] : start[i] + length[i]]`.
+    """Texts of one piece, wherever they lie: row i is `buffers[source[i]][start[i] : start[i] +
+    length[i]]`.
 
-    source: (n,) intp, or None where there is one buffer. start, length: (n,) int64. valid: (n,) bool, or None where no row is null.
-    packed: whether rows lie one after the other in the one buffer, so that rows of one length are a table.
-    utf8: whether the type says that it is text, so that nobody has to look.
+    source: (n,) intp, or None where there is one buffer. start, length: (n,) int64. valid: (n,)
+    bool, or None where no row is null. packed: whether rows lie one after the other in the one
+    buffer, so that rows of one length are a table. utf8: whether the type says that it is text, so
+    that nobody has to look.
     """
 
     buffers: tuple[_Bytes, ...]
@@ -130,7 +157,8 @@ class ArrowTexts(NamedTuple):
         return buffer[self.start[row] : self.start[row] + self.length[row]].tobytes()
 
     def table(self, width: int) -> tuple[_Bytes, NDArray[np.bool_] | None]:
-        """Rows of `width` bytes as (n, width), in place where the layout allows, and which rows those are (None: all).
+        """Rows of `width` bytes as (n, width), in place where the layout allows, and which rows
+        those are (None: all).
 
         The others are zeros.
         """
@@ -160,7 +188,9 @@ class ArrowTexts(NamedTuple):
 def _windows(buffer: NDArray[np.uint8], start: _Numbers, width: int) -> _Bytes:
     if not len(start):
         return np.empty((0, width), np.uint8)
-    windows: _Bytes = np.lib.stride_tricks.as_strided(buffer, (len(buffer) - width + 1, width), (1, 1), writeable=False)
+    windows: _Bytes = np.lib.stride_tricks.as_strided(
+        buffer, (len(buffer) - width + 1, width), (1, 1), writeable=False
+    )
     return windows[start]
 
 
@@ -170,7 +200,10 @@ def is_arrow(column: object) -> bool:
 
 
 def arrow_pieces(column: Any) -> Iterator[ArrowTexts]:
-    """The pieces of a column; each is valid until the next one is taken. Raises InvalidColumnError when they are no texts."""
+    """The pieces of a column; each is valid until the next one is taken.
+
+    Raises InvalidColumnError when they are no texts.
+    """
     if hasattr(column, "__arrow_c_array__"):
         # The capsules release what they hold when they go, after the reader is done with the piece.
         capsules = _exported(column.__arrow_c_array__)
@@ -187,7 +220,9 @@ def _exported(export: Callable[[], Any]) -> Any:
     try:
         return export()
     except Exception as error:  # noqa: BLE001  whatever another library raises for a type that it cannot export
-        raise InvalidColumnError(f"The column cannot be read through Arrow ({type(error).__name__}): {_WANTED}.") from None
+        raise InvalidColumnError(
+            f"The column cannot be read through Arrow ({type(error).__name__}): {_WANTED}."
+        ) from None
 
 
 def _at(capsule: object, name: bytes, kind: type[Any]) -> Any:
@@ -213,7 +248,9 @@ def _stream_pieces(stream: Any) -> Iterator[ArrowTexts]:
 
 def _must(status: int) -> None:
     if status:
-        raise InvalidColumnError("The column ended with an error of the library it comes from: read it there first.")
+        raise InvalidColumnError(
+            "The column ended with an error of the library it comes from: read it there first."
+        )
 
 
 def _pieces(schema: Any, array: Any) -> Iterator[ArrowTexts]:
@@ -237,24 +274,52 @@ def _texts(schema: Any, array: Any) -> ArrowTexts:
         width = int(code[2:])
         start = (np.arange(array.length, dtype=np.int64) + array.offset) * width
         data = _buffer(array, 1, (array.length + array.offset) * width)
-        return ArrowTexts((data,), None, start, np.full(array.length, width, np.int64), valid, packed=True, utf8=False)
+        return ArrowTexts(
+            (data,),
+            None,
+            start,
+            np.full(array.length, width, np.int64),
+            valid,
+            packed=True,
+            utf8=False,
+        )
     raise InvalidColumnError(f"An Arrow column of format {code!r} holds no texts: {_WANTED}.")
 
 
-def _offsets(array: Any, kind: type[np.int32 | np.int64], valid: NDArray[np.bool_] | None) -> ArrowTexts:
+def _offsets(
+    array: Any, kind: type[np.int32 | np.int64], valid: NDArray[np.bool_] | None
+) -> ArrowTexts:
     if not array.length:
-        return ArrowTexts((_NO_BYTES,), None, _NO_NUMBERS, _NO_NUMBERS, None, packed=True, utf8=False)
+        return ArrowTexts(
+            (_NO_BYTES,), None, _NO_NUMBERS, _NO_NUMBERS, None, packed=True, utf8=False
+        )
     size = np.dtype(kind).itemsize
-    offsets = _buffer(array, 1, (array.offset + array.length + 1) * size).view(kind)[array.offset :].astype(np.int64)
-    return ArrowTexts((_buffer(array, 2, int(offsets[-1])),), None, offsets[:-1], np.diff(offsets), valid, packed=True, utf8=False)
+    offsets = (
+        _buffer(array, 1, (array.offset + array.length + 1) * size)
+        .view(kind)[array.offset :]
+        .astype(np.int64)
+    )
+    return ArrowTexts(
+        (_buffer(array, 2, int(offsets[-1])),),
+        None,
+        offsets[:-1],
+        np.diff(offsets),
+        valid,
+        packed=True,
+        utf8=False,
+    )
 
 
 def _views(array: Any, valid: NDArray[np.bool_] | None) -> ArrowTexts:
-    """Rows up to 12 bytes lie in the view itself, which is buffer 0 here; the others say in which buffer."""
+    """Rows up to 12 bytes lie in the view itself, which is buffer 0 here; the others say in which
+    buffer.
+    """
     more = array.n_buffers - 3
     raw = _buffer(array, 1, (array.offset + array.length) * 16)[array.offset * 16 :]
     views = raw.view(np.int32).reshape(-1, 4)
-    sizes = _buffer(array, array.n_buffers - 1, more * 8).view(np.int64) if more > 0 else _NO_NUMBERS
+    sizes = (
+        _buffer(array, array.n_buffers - 1, more * 8).view(np.int64) if more > 0 else _NO_NUMBERS
+    )
     length = views[:, 0].astype(np.int64)
     inline = length <= _VIEW_INLINE
     if valid is not None:
@@ -268,16 +333,30 @@ def _views(array: Any, valid: NDArray[np.bool_] | None) -> ArrowTexts:
 def _dictionary(schema: Any, array: Any) -> ArrowTexts:
     kind = _INDEX_TYPES.get(schema.format.decode("ascii", "replace"))
     if kind is None:
-        raise InvalidColumnError(f"An Arrow dictionary without integer indices cannot be read: {_WANTED}.")
+        raise InvalidColumnError(
+            f"An Arrow dictionary without integer indices cannot be read: {_WANTED}."
+        )
     size = np.dtype(kind).itemsize
-    index = _buffer(array, 1, (array.offset + array.length) * size).view(kind)[array.offset :].astype(np.intp)
+    index = (
+        _buffer(array, 1, (array.offset + array.length) * size)
+        .view(kind)[array.offset :]
+        .astype(np.intp)
+    )
     valid = _validity(array)
     if valid is not None:
         index = np.where(valid, index, 0)
     values = _texts(schema.dictionary.contents, array.dictionary.contents)
     if not len(values.start):  # then every row is null
         nothing = np.zeros(len(index), np.int64)
-        return ArrowTexts((_NO_BYTES,), None, nothing, nothing, np.zeros(len(index), np.bool_), packed=False, utf8=False)
+        return ArrowTexts(
+            (_NO_BYTES,),
+            None,
+            nothing,
+            nothing,
+            np.zeros(len(index), np.bool_),
+            packed=False,
+            utf8=False,
+        )
     rows = values.taken(index)
     if valid is not None:
         rows = rows._replace(valid=valid if rows.valid is None else valid & rows.valid)

@@ -1,8 +1,10 @@
-"""Columns of names: which rows hold a name that `canonical_name` takes, without asking it for each of them.
+"""Columns of names: which rows hold a name that `canonical_name` takes, without asking it for each
+of them.
 
-A row is certainly a name when it is at most 200 bytes of UTF-8, begins with an ASCII letter or a character from U+4000 to U+9FFF, and
-holds nothing else but those and printable ASCII: none of it is refused, unfolds into more characters, or vanishes. That is nearly every
-name there is. All other rows are asked for one by one.
+A row is certainly a name when it is at most 200 bytes of UTF-8, begins with an ASCII letter or a
+character from U+4000 to U+9FFF, and holds nothing else but those and printable ASCII: none of it is
+refused, unfolds into more characters, or vanishes. That is nearly every name there is. All other
+rows are asked for one by one.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Names(NamedTuple):
     def of(cls, column: Any, count: int) -> Names:
         """From a list of str, a NumPy array of texts or an Arrow column of `count` rows.
 
-        An Arrow column has to outlive the result. Raises InvalidColumnError when it is no such column or of another length.
+        An Arrow column has to outlive the result. Raises InvalidColumnError when it is no such
+        column or of another length.
         """
         return _of_arrow(column, count) if is_arrow(column) else _of_texts(_listed(column), count)
 
@@ -54,13 +57,19 @@ def _listed(column: Any) -> Sequence[object]:
     if isinstance(column, np.ndarray):
         array = cast("NDArray[Any]", column)
         if array.ndim != 1 or array.dtype.kind not in "UTO":
-            raise InvalidColumnError("A column of names has one dimension and dtype 'U', StringDType or object: convert it first.")
+            raise InvalidColumnError(
+                "A column of names has one dimension and dtype 'U', StringDType or object: convert"
+                " it first."
+            )
         return cast("list[object]", array.tolist())
     if isinstance(column, Sequence) and not isinstance(column, (str, bytes)):
         return cast("Sequence[object]", column)
     if hasattr(column, "__array__"):
         return _listed(np.asarray(column))
-    raise InvalidColumnError(f"A column of type {type(column).__name__} holds no names: pass a list of str, an array or an Arrow column.")
+    raise InvalidColumnError(
+        f"A column of type {type(column).__name__} holds no names: pass a list of str, an array or"
+        " an Arrow column."
+    )
 
 
 def _of_texts(texts: Sequence[object], count: int) -> Names:
@@ -80,7 +89,9 @@ def _of_texts(texts: Sequence[object], count: int) -> Names:
 
 def _canonical(text: object) -> str:
     if not isinstance(text, str):
-        raise InvalidNameError("The name is missing or not text: pass it as it stands in the document.")
+        raise InvalidNameError(
+            "The name is missing or not text: pass it as it stands in the document."
+        )
     return canonical_name(text)
 
 
@@ -108,12 +119,16 @@ def _found(column: Any, row: int) -> str | None:
         if row < len(piece.start):
             return _text(piece, row)
         row -= len(piece.start)
-    raise InvalidColumnError("The column of names became shorter while it was read: leave it alone meanwhile.")
+    raise InvalidColumnError(
+        "The column of names became shorter while it was read: leave it alone meanwhile."
+    )
 
 
 def _require(length: int, count: int) -> None:
     if length != count:
-        raise InvalidColumnError(f"There are {length} names for {count} numbers: pass columns of one length.")
+        raise InvalidColumnError(
+            f"There are {length} names for {count} numbers: pass columns of one length."
+        )
 
 
 def _text(piece: ArrowTexts, row: int) -> str | None:

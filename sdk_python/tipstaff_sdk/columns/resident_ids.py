@@ -1,8 +1,9 @@
 """Columns of resident IDs, from what callers have to packed blocks.
 
-Every source is cut into chunks that stay in cache, each seen as (m, 18) bytes. Rows that the vectorised kernel (resident_kernel.py) does
-not take (old numbers, full-width digits, lower-case x, 29 February, and those that are wrong) go through `Identifier.resident_id` one
-by one. A row that cannot be seen as 18 bytes is shown to the kernel as zeros, which it never takes.
+Every source is cut into chunks that stay in cache, each seen as (m, 18) bytes. Rows that the
+vectorised kernel (resident_kernel.py) does not take (old numbers, full-width digits, lower-case x,
+29 February, and those that are wrong) go through `Identifier.resident_id` one by one. A row that
+cannot be seen as 18 bytes is shown to the kernel as zeros, which it never takes.
 """
 
 import threading
@@ -24,7 +25,9 @@ _NOT_ASCII: Final = 255
 
 class _Chunk(NamedTuple):
     rows: NDArray[np.uint8]  # (m, 18), possibly strided
-    text: Callable[[int], str | None]  # the row as its owner wrote it; None when it is missing or not text
+    text: Callable[
+        [int], str | None
+    ]  # the row as its owner wrote it; None when it is missing or not text
 
 
 _Converter: TypeAlias = Callable[[NDArray[Any]], _Chunk]
@@ -41,11 +44,16 @@ _kernels = _Kernels()
 def length(column: Any) -> int:
     """Number of rows. Raises InvalidColumnError when this is no column."""
     if isinstance(column, (str, bytes)):
-        raise InvalidColumnError("This is one text, not a column: pass a list of texts, or Identifier.resident_id for one.")
+        raise InvalidColumnError(
+            "This is one text, not a column: pass a list of texts, or Identifier.resident_id for"
+            " one."
+        )
     try:
         return len(column)
     except TypeError:
-        raise InvalidColumnError("A column has a length: pass a list or an array, not an iterator.") from None
+        raise InvalidColumnError(
+            "A column has a length: pass a list or an array, not an iterator."
+        ) from None
 
 
 def _parts(piece: ArrowTexts) -> Iterator[ArrowTexts]:
@@ -53,7 +61,9 @@ def _parts(piece: ArrowTexts) -> Iterator[ArrowTexts]:
 
 
 def packed_chunks(column: Any) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Packed blocks, (m, 16) uint8 each, valid until the next one is taken; and the indices of bad rows in it."""
+    """Packed blocks, (m, 16) uint8 each, valid until the next one is taken; and the indices of bad
+    rows in it.
+    """
     for chunk in _chunks(column):
         blocks, taken = _kernels.kernel.pack(chunk.rows)
         bad: list[int] = []
@@ -67,7 +77,9 @@ def packed_chunks(column: Any) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.i
 
 
 def texts(column: Any, rows: Sequence[int]) -> list[str | None]:
-    """The texts of some rows, ascending, as their owner wrote them; None where a row is missing or not text."""
+    """The texts of some rows, ascending, as their owner wrote them; None where a row is missing or
+    not text.
+    """
     found: list[str | None] = []
     if not rows:
         return found
@@ -102,7 +114,8 @@ def _chunks(column: Any) -> Iterator[_Chunk]:
     if hasattr(column, "__array__"):  # a pandas column without Arrow
         return _array_chunks(np.asarray(column))
     raise InvalidColumnError(
-        f"A column of type {type(column).__name__} cannot be read: pass a list of str, a NumPy array or an Arrow column."
+        f"A column of type {type(column).__name__} cannot be read: pass a list of str, a NumPy"
+        " array or an Arrow column."
     )
 
 
@@ -125,12 +138,19 @@ def _from_texts(texts: Sequence[object]) -> _Chunk:
 
     rows = _aligned(texts)
     if rows is None:
-        rows = _aligned([t if isinstance(t, str) and len(t) == WIDTH and "\n" not in t else _NO_ROW for t in texts])
+        rows = _aligned(
+            [
+                t if isinstance(t, str) and len(t) == WIDTH and "\n" not in t else _NO_ROW
+                for t in texts
+            ]
+        )
     return _Chunk(cast("NDArray[np.uint8]", rows), text)
 
 
 def _aligned(texts: Sequence[object]) -> NDArray[np.uint8] | None:
-    """Texts of 18 characters each as (m, 18) bytes with '?' for what is not ASCII; None when any is not a text of that length."""
+    """Texts of 18 characters each as (m, 18) bytes with '?' for what is not ASCII; None when any is
+    not a text of that length.
+    """
     try:
         joined = "\n".join([*cast("Sequence[str]", texts), ""]).encode("ascii", "replace")
     except TypeError:
@@ -138,7 +158,8 @@ def _aligned(texts: Sequence[object]) -> NDArray[np.uint8] | None:
     if len(joined) != (WIDTH + 1) * len(texts):
         return None
     lines = np.frombuffer(joined, np.uint8).reshape(len(texts), WIDTH + 1)
-    # Each line ends where it should, and there is no other line end: so every row is one text, at its own index.
+    # Each line ends where it should, and there is no other line end: so every row is one text, at
+    # its own index.
     if joined.count(b"\n") != len(texts) or not (lines[:, WIDTH] == _NEWLINE).all():
         return None
     return lines[:, :WIDTH]
@@ -152,8 +173,9 @@ def _array_chunks(column: NDArray[Any]) -> Iterator[_Chunk]:
         convert = _CONVERTERS[kind]
     else:
         raise InvalidColumnError(
-            f"An array of dtype {column.dtype} and {column.ndim} dimensions is no column of resident IDs: "
-            "pass one dimension of 'S18', 'U18', StringDType or object, or uint8 of shape (n, 18)."
+            f"An array of dtype {column.dtype} and {column.ndim} dimensions is no column of"
+            " resident IDs: pass one dimension of 'S18', 'U18', StringDType or object, or uint8 of"
+            " shape (n, 18)."
         )
     return (convert(column[i : i + CHUNK_ROWS]) for i in range(0, len(column), CHUNK_ROWS))
 

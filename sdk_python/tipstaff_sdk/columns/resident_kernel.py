@@ -1,16 +1,20 @@
 """Canonical resident IDs by the thousand: verified and packed in one vectorised pass.
 
-Each row is read as two little-endian words of eight characters and a tail of two, and all rows go through the same arithmetic on whole
-words (SWAR, "SIMD within a register"; H. S. Warren, Hacker's Delight, 2nd ed., ch. 2), some 40 passes over arrays that stay in cache.
+Each row is read as two little-endian words of eight characters and a tail of two, and all rows go
+through the same arithmetic on whole words (SWAR, "SIMD within a register"; H. S. Warren, Hacker's
+Delight, 2nd ed., ch. 2), some 40 passes over arrays that stay in cache.
 
 1. Characters minus '0', byte by byte at most 9.
 2. Pairs of digits: first and second of each pair in lanes of 16 bits.
-3. Packed: 16 * first + second, then the lanes are closed up by a narrowing copy: 8 digits in 4 bytes.
-4. Check (GB 11643): the weight of digit i, from 0, is 2^(17-i) mod 11, twice that of its neighbour, so 2 * first + second has one weight
-   a pair; one multiplication by the weights in reverse order leaves the sum of four products in the top lane, at most 27 * 10 * 8 and so
-   without carry. With the tail the sum must be 1 mod 11; n is a multiple of 11 when n * 11^-1 mod 2^16 is at most 2^16 / 11 (Hacker's
-   Delight, ch. 10).
-5. Birth date: month and day, still packed, by table, 29 February by the year; century 18 to 20; first digit 1 to 8.
+3. Packed: 16 * first + second, then the lanes are closed up by a narrowing copy: 8 digits in 4
+   bytes.
+4. Check (GB 11643): the weight of digit i, from 0, is 2^(17-i) mod 11, twice that of its neighbour,
+   so 2 * first + second has one weight a pair; one multiplication by the weights in reverse order
+   leaves the sum of four products in the top lane, at most 27 * 10 * 8 and so without carry. With
+   the tail the sum must be 1 mod 11; n is a multiple of 11 when n * 11^-1 mod 2^16 is at most 2^16
+   / 11 (Hacker's Delight, ch. 10).
+5. Birth date: month and day, still packed, by table, 29 February by the year; century 18 to 20;
+   first digit 1 to 8.
 
 Rows that fail any of this are not wrong yet: `Identifier.resident_id` has the last word.
 """
@@ -29,7 +33,8 @@ _Words: TypeAlias = NDArray[np.uint64]
 _Packed: TypeAlias = NDArray[np.uint32]
 _Bools: TypeAlias = NDArray[np.bool_]
 
-# Operands are arrays without dimensions: NumPy takes one in half a microsecond less than a scalar, and a chunk meets some forty.
+# Operands are arrays without dimensions: NumPy takes one in half a microsecond less than a scalar,
+# and a chunk meets some forty.
 _ZEROS: Final = np.array(0x3030303030303030, np.uint64)
 _LANES_16: Final = np.array(0x00FF00FF00FF00FF, np.uint64)
 _ALL_TRUE: Final = np.array(0x0101010101010101, np.uint64)
@@ -57,7 +62,9 @@ _BYTE_RANGES: Final = tuple(
 
 def _weights(first_pair: int) -> NDArray[np.uint64]:
     """Weights of four pairs of digits in reverse order, a lane each."""
-    return np.array(sum(pow(2, 16 - 2 * (first_pair + i), 11) << (16 * (3 - i)) for i in range(4)), np.uint64)
+    return np.array(
+        sum(pow(2, 16 - 2 * (first_pair + i), 11) << (16 * (3 - i)) for i in range(4)), np.uint64
+    )
 
 
 _WEIGHTS: Final = (_weights(0), _weights(4))
@@ -78,9 +85,13 @@ _LEAP_DAY: Final = np.array(0x2902, np.uint32)
 
 
 def _is_leap(century: _Packed, year: _Packed) -> _Bools:
-    """From packed digits: the year of the century is a multiple of four (ten is 2 modulo 4); 2000, but neither 1800 nor 1900."""
+    """From packed digits: the year of the century is a multiple of four (ten is 2 modulo 4); 2000,
+    but neither 1800 nor 1900.
+    """
     units, tens = year & np.uint32(0x0F), year >> np.uint32(4)
-    leap: _Bools = ((units + np.uint32(2) * tens) % np.uint32(4) == 0) & ((year != 0) | (century == np.uint32(0x20)))
+    leap: _Bools = ((units + np.uint32(2) * tens) % np.uint32(4) == 0) & (
+        (year != 0) | (century == np.uint32(0x20))
+    )
     return leap
 
 
@@ -96,14 +107,16 @@ class ResidentKernel:
         self._bytes = np.empty(CHUNK_ROWS, np.uint8)
         self._bools = np.empty((3, CHUNK_ROWS), np.bool_)
         self._digit_tests = np.empty(16 * CHUNK_ROWS, np.bool_)
-        self._blocks = np.zeros((CHUNK_ROWS, BLOCK_SIZE), np.uint8)  # its last four columns stay zero
+        self._blocks = np.zeros(
+            (CHUNK_ROWS, BLOCK_SIZE), np.uint8
+        )  # its last four columns stay zero
 
     def pack(self, rows: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], _Bools]:
         """Blocks of canonical resident IDs.
 
-        rows: (m, 18) uint8, m at most CHUNK_ROWS, the characters of a row adjacent.
-        Returns the blocks, (m, 16) uint8, and which rows were taken, (m,) bool; both are overwritten by the next call. The blocks
-        of rows that were not taken mean nothing.
+        rows: (m, 18) uint8, m at most CHUNK_ROWS, the characters of a row adjacent. Returns the
+        blocks, (m, 16) uint8, and which rows were taken, (m,) bool; both are overwritten by the
+        next call. The blocks of rows that were not taken mean nothing.
         """
         count = len(rows)
         digits, pairs, spare = (words[: 2 * count] for words in self._words)
@@ -135,14 +148,20 @@ class ResidentKernel:
     def _birth_date(self, first: _Packed, second: _Packed, taken: _Bools, test: _Bools) -> None:
         """Step 5."""
         count = len(taken)
-        month_and_day, index, shifted = self._quarter[:count], self._index[:count], self._bytes[:count]
+        month_and_day, index, shifted = (
+            self._quarter[:count],
+            self._index[:count],
+            self._bytes[:count],
+        )
         np.right_shift(second, _8_32, out=month_and_day)
         np.bitwise_and(month_and_day, _LOW_16, out=month_and_day)
         np.copyto(index, month_and_day)
         _DAYS.take(index, out=test, mode="clip")
         leap_days = np.flatnonzero(np.equal(month_and_day, _LEAP_DAY, out=self._bools[2, :count]))
         if len(leap_days):
-            test[leap_days] = _is_leap(first[leap_days] >> _24_32, second[leap_days] & np.uint32(0xFF))
+            test[leap_days] = _is_leap(
+                first[leap_days] >> _24_32, second[leap_days] & np.uint32(0xFF)
+            )
         taken &= test
         octets = first.view(np.uint8).reshape(count, 4)
         for column, lowest, span in _BYTE_RANGES:
@@ -152,7 +171,11 @@ class ResidentKernel:
 
 
 def _pack_pairs(digits: _Words, packed: _Packed, pairs: _Words, spare: _Words) -> None:
-    """Steps 2 and 3: `packed` gets 8 digits in 4 bytes, `pairs` 2 * first + second in each lane of 16 bits; uses `digits` up."""
+    """Steps 2 and 3:
+
+    `packed` gets 8 digits in 4 bytes, `pairs` 2 * first + second in each lane of 16 bits; uses
+    `digits` up.
+    """
     np.right_shift(digits, _8, out=spare)
     np.bitwise_and(spare, _LANES_16, out=spare)
     np.bitwise_and(digits, _LANES_16, out=digits)
@@ -163,7 +186,13 @@ def _pack_pairs(digits: _Words, packed: _Packed, pairs: _Words, spare: _Words) -
     np.copyto(packed.view(np.uint8), digits.view(np.uint16), casting="unsafe")
 
 
-def _split_tail(tail: NDArray[np.uint16], last: NDArray[np.uint16], half: NDArray[np.uint16], taken: _Bools, test: _Bools) -> None:
+def _split_tail(
+    tail: NDArray[np.uint16],
+    last: NDArray[np.uint16],
+    half: NDArray[np.uint16],
+    taken: _Bools,
+    test: _Bools,
+) -> None:
     """Step 1 for the last two: `tail` becomes digit 16, `last` the check character, X as ten."""
     np.right_shift(tail, _8_16, out=last)
     np.bitwise_and(tail, _LOW_8, out=tail)
@@ -178,7 +207,13 @@ def _split_tail(tail: NDArray[np.uint16], last: NDArray[np.uint16], half: NDArra
     taken &= test
 
 
-def _check_sum(pairs: _Words, tail: NDArray[np.uint16], last: NDArray[np.uint16], total: NDArray[np.uint16], test: _Bools) -> None:
+def _check_sum(
+    pairs: _Words,
+    tail: NDArray[np.uint16],
+    last: NDArray[np.uint16],
+    total: NDArray[np.uint16],
+    test: _Bools,
+) -> None:
     """Step 4; uses `pairs` and `total` up."""
     count = len(tail)
     np.multiply(pairs[:count], _WEIGHTS[0], out=pairs[:count])
@@ -194,8 +229,17 @@ def _check_sum(pairs: _Words, tail: NDArray[np.uint16], last: NDArray[np.uint16]
     np.less_equal(total, _QUOTIENTS, out=test)
 
 
-def _write(first: _Packed, second: _Packed, tail: NDArray[np.uint16], last: NDArray[np.uint16], spare: _Packed, blocks: _Packed) -> None:
-    """Blocks as identity/block.py lays them out, four bytes at a time: 01, nine bytes of digits, zeros; uses everything up."""
+def _write(
+    first: _Packed,
+    second: _Packed,
+    tail: NDArray[np.uint16],
+    last: NDArray[np.uint16],
+    spare: _Packed,
+    blocks: _Packed,
+) -> None:
+    """Blocks as identity/block.py lays them out, four bytes at a time: 01, nine bytes of digits,
+    zeros; uses everything up.
+    """
     np.left_shift(first, _8_32, out=spare)
     np.bitwise_or(spare, _1_32, out=blocks[:, 0])
     np.right_shift(first, _24_32, out=first)

@@ -1,23 +1,30 @@
-"""The decision: what is believed about one person and one use, now. No I/O; everything that it looks at is in `State`.
+"""The decision: what is believed about one person and one use, now.
+
+No I/O; everything that it looks at is in `State`.
 
 1.  Canonicalise identifier and name; a bad one raises.
-2.  Is the measure one this audience enforces? If not, raise. The service has to be described as the measure asks, whoever it is for.
+2.  Is the measure one this audience enforces? If not, raise. The service has to be described as the
+    measure asks, whoever it is for.
 3.  No verified listing, no key for its epoch, or an expired one: UNKNOWN (NO_DATA, EXPIRED).
 4.  Token not in the filter: CLEAR (NOT_LISTED).
 5.  No record at the locator: CLEAR (FALSE_POSITIVE); record unobtainable: REVIEW (UNCONFIRMED).
-6.  Locator found, name does not open it: REVIEW (NAME_MISMATCH); what it opens cannot be read: REVIEW (UNCONFIRMED).
-7.  No restriction in it covers this measure and service now: CLEAR (NOT_COVERED, NOT_YET_EFFECTIVE, LAPSED).
+6.  Locator found, name does not open it: REVIEW (NAME_MISMATCH); what it opens cannot be read:
+    REVIEW (UNCONFIRMED).
+7.  No restriction in it covers this measure and service now: CLEAR (NOT_COVERED, NOT_YET_EFFECTIVE,
+    LAPSED).
 8.  An exemption covers this use: CLEAR (EXEMPT).
 9.  Relief lifts every covering restriction: CLEAR (LIFTED).
 10. Relief stale or with gaps: REVIEW (STALE_RELIEF).
 11. Otherwise: RESTRICTED (IN_FORCE).
 
-Each of the steps 7 to 9 takes restrictions away, and what is left at 10 decides. When none is left although there were several, the
-reason is the one on which the clear answer most depends: EXEMPT before LIFTED, before NOT_YET_EFFECTIVE, before LAPSED, before
-NOT_COVERED. Steps 7 to 9 need no fresh relief: they only ever clear.
+Each of the steps 7 to 9 takes restrictions away, and what is left at 10 decides. When none is left
+although there were several, the reason is the one on which the clear answer most depends: EXEMPT
+before LIFTED, before NOT_YET_EFFECTIVE, before LAPSED, before NOT_COVERED. Steps 7 to 9 need no
+fresh relief: they only ever clear.
 
-Steps 3, 7 and 8 go by the clock, held at the floor of the newest signature seen: time that runs backwards brings back neither a listing nor
-a term. Step 10 goes by the clock itself, because held at the floor no relief would ever grow old.
+Steps 3, 7 and 8 go by the clock, held at the floor of the newest signature seen: time that runs
+backwards brings back neither a listing nor a term. Step 10 goes by the clock itself, because held
+at the floor no relief would ever grow old.
 """
 
 from collections.abc import Sequence
@@ -56,13 +63,20 @@ __all__ = [
 
 
 def decide(
-    state: State | None, now: datetime, identifier: Identifier | str, name: str, measure: str, service: Service | None = None
+    state: State | None,
+    now: datetime,
+    identifier: Identifier | str,
+    name: str,
+    measure: str,
+    service: Service | None = None,
 ) -> Decision:
-    """Decides about one person or organisation, one measure and one service, for the moment `now` (aware UTC).
+    """Decides about one person or organisation, one measure and one service, for the moment `now`
+    (aware UTC).
 
     `state` is None where there is no verified listing. A text as identifier is a resident ID.
-    Raises InvalidIdentifierError, InvalidNameError, UnknownMeasureError, MeasureNotCoveredError, InvalidServiceError: wrong calls all,
-    and whoever it is about. Anything else that goes wrong is a verdict.
+    Raises InvalidIdentifierError, InvalidNameError, UnknownMeasureError, MeasureNotCoveredError,
+    InvalidServiceError: wrong calls all, and whoever it is about. Anything else that goes wrong is
+    a verdict.
     """
     # 1. Canonical, or an error.
     block = identifier.block if isinstance(identifier, Identifier) else resident_block(identifier)
@@ -77,18 +91,31 @@ def decide(
     # 3. A listing to rely on, and the key to read it with.
     if state.key is None or state.may_list is None:
         return _decision(clear, now, Reason.NO_DATA)
-    if now >= state.expires_at or state.floor >= state.expires_at:  # state.held(now), without the call
+    if (
+        now >= state.expires_at or state.floor >= state.expires_at
+    ):  # state.held(now), without the call
         return _decision(clear, now, Reason.EXPIRED)
     # 4. What is not in the filter is not listed.
     if not state.may_list(block):
         return Decision(clear, now, Verdict.CLEAR)
-    if not isinstance(identifier, Identifier):  # made only for those few whom it does not let through
+    if not isinstance(
+        identifier, Identifier
+    ):  # made only for those few whom it does not let through
         identifier = Identifier.parse(identifier)
     return _prove(state, state.key, now, identifier, name, clear, service)
 
 
-def decide_hit(state: State, now: datetime, identifier: Identifier, name: str, measure: str, service: Service | None = None) -> Decision:
-    """Steps 5 to 11, where steps 1 to 4 were taken for a whole column at once. `name` is canonical, the token is in the filter.
+def decide_hit(
+    state: State,
+    now: datetime,
+    identifier: Identifier,
+    name: str,
+    measure: str,
+    service: Service | None = None,
+) -> Decision:
+    """Steps 5 to 11, where steps 1 to 4 were taken for a whole column at once.
+
+    `name` is canonical, the token is in the filter.
 
     Raises what `State.require_use` raises.
     """
@@ -99,7 +126,13 @@ def decide_hit(state: State, now: datetime, identifier: Identifier, name: str, m
 
 
 def _prove(
-    state: State, key: EpochKey, now: datetime, identifier: Identifier, name: str, clear: Finding, service: Service | None
+    state: State,
+    key: EpochKey,
+    now: datetime,
+    identifier: Identifier,
+    name: str,
+    clear: Finding,
+    service: Service | None,
 ) -> Decision:
     """Steps 5 and 6: from a hit in the filter to this person's own restrictions."""
     # 5. Is there a record of this number?
@@ -114,22 +147,40 @@ def _prove(
 
 
 def decide_found(
-    state: State, now: datetime, keys: SubjectKeys, copies: Sequence[SealedCopy], name: str, measure: str, service: Service | None = None
+    state: State,
+    now: datetime,
+    keys: SubjectKeys,
+    copies: Sequence[SealedCopy],
+    name: str,
+    measure: str,
+    service: Service | None = None,
 ) -> Decision:
-    """Steps 5 to 11 where the records at the locator were fetched already, as for several rows of one person. `name` is canonical.
+    """Steps 5 to 11 where the records at the locator were fetched already, as for several rows of
+    one person. `name` is canonical.
 
     Raises what `State.require_use` raises.
     """
     return _open(state, now, keys, copies, name, state.require_use(measure, service), service)
 
 
-def unconfirmed(state: State, now: datetime, measure: str, service: Service | None = None) -> Decision:
-    """What step 5 answers when the records cannot be had. Raises what `State.require_use` raises."""
+def unconfirmed(
+    state: State, now: datetime, measure: str, service: Service | None = None
+) -> Decision:
+    """What step 5 answers when the records cannot be had.
+
+    Raises what `State.require_use` raises.
+    """
     return _decision(state.require_use(measure, service), now, Reason.UNCONFIRMED)
 
 
 def _open(
-    state: State, now: datetime, keys: SubjectKeys, copies: Sequence[SealedCopy], name: str, clear: Finding, service: Service | None
+    state: State,
+    now: datetime,
+    keys: SubjectKeys,
+    copies: Sequence[SealedCopy],
+    name: str,
+    clear: Finding,
+    service: Service | None,
 ) -> Decision:
     if not copies:
         return _decision(clear, now, Reason.FALSE_POSITIVE)
@@ -139,34 +190,59 @@ def _open(
     if not own:
         return _decision(clear, now, Reason.NAME_MISMATCH)
     try:
-        restrictions = [restriction for copy in own for restriction in restrictions_of(open_sealed(name_keys, copy.sealed))]
+        restrictions = [
+            restriction
+            for copy in own
+            for restriction in restrictions_of(open_sealed(name_keys, copy.sealed))
+        ]
     except (SealError, FormatError):
         return _decision(clear, now, Reason.UNCONFIRMED)
     return _judge(state, now, restrictions, clear, service)
 
 
-def _judge(state: State, now: datetime, restrictions: Sequence[Restriction], clear: Finding, service: Service | None) -> Decision:
+def _judge(
+    state: State,
+    now: datetime,
+    restrictions: Sequence[Restriction],
+    clear: Finding,
+    service: Service | None,
+) -> Decision:
     """Steps 7 to 11: what of it stands against this use now."""
     code, relief, at = clear.measure, state.relief, state.held(now)
     # 7. Those that cover this measure and service now.
     covering = [restriction for restriction in restrictions if code in restriction.measures]
-    if covering and clear.entry is None:  # enforced, but no longer in the catalogue: what it covers cannot be told
+    if (
+        covering and clear.entry is None
+    ):  # enforced, but no longer in the catalogue: what it covers cannot be told
         return _decision(clear, now, Reason.UNCONFIRMED)
     if not covering or (clear.entry is not None and not clear.entry.covers_valid(service or {})):
         return _decision(clear, now, Reason.NOT_COVERED)
-    running = [restriction for restriction in covering if restriction.effective_at <= at < restriction.expires_at]
+    running = [
+        restriction
+        for restriction in covering
+        if restriction.effective_at <= at < restriction.expires_at
+    ]
     if not running:
         coming = any(at < restriction.effective_at for restriction in covering)
         return _decision(clear, now, Reason.NOT_YET_EFFECTIVE if coming else Reason.LAPSED)
     # 8. Less those with an exemption for this use.
-    exemptions = tuple(exemption for restriction in running for exemption in restriction.exemptions if exemption.permits(code, at))
+    exemptions = tuple(
+        exemption
+        for restriction in running
+        for exemption in restriction.exemptions
+        if exemption.permits(code, at)
+    )
     exempt = {exemption.restriction_id for exemption in exemptions}
     binding = [restriction for restriction in running if restriction.restriction_id not in exempt]
     # 9. Less those that relief lifts, for everybody or for this person, who has left the posts.
     reaching = [r for r in binding if relief is None or not relief.ends(r.post_ids)]
-    standing = tuple(r for r in reaching if relief is None or not relief.lifts(r.restriction_id, r.relief_floor))
+    standing = tuple(
+        r for r in reaching if relief is None or not relief.lifts(r.restriction_id, r.relief_floor)
+    )
     if not standing:
-        return _decision(clear, now, Reason.EXEMPT if exemptions else Reason.LIFTED, exemptions=exemptions)
+        return _decision(
+            clear, now, Reason.EXEMPT if exemptions else Reason.LIFTED, exemptions=exemptions
+        )
     # 10. Could one have been lifted without our knowing?
     if not state.relief_is_fresh(now):
         return _decision(clear, now, Reason.STALE_RELIEF, standing)
@@ -175,6 +251,14 @@ def _judge(state: State, now: datetime, restrictions: Sequence[Restriction], cle
 
 
 def _decision(
-    clear: Finding, now: datetime, reason: Reason, restrictions: tuple[Restriction, ...] = (), exemptions: tuple[Exemption, ...] = ()
+    clear: Finding,
+    now: datetime,
+    reason: Reason,
+    restrictions: tuple[Restriction, ...] = (),
+    exemptions: tuple[Exemption, ...] = (),
 ) -> Decision:
-    return Decision(replace(clear, reason=reason, restrictions=restrictions, exemptions=exemptions), now, reason.verdict)
+    return Decision(
+        replace(clear, reason=reason, restrictions=restrictions, exemptions=exemptions),
+        now,
+        reason.verdict,
+    )

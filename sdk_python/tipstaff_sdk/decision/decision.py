@@ -1,7 +1,8 @@
 """What a check returns: the decision and its words.
 
-A decision is two things: a `Finding`, which every clear answer of one measure and one version of the data shares, and the moment. So the
-usual answer costs one small object, and its random id is drawn only when somebody asks for it.
+A decision is two things: a `Finding`, which every clear answer of one measure and one version of
+the data shares, and the moment. So the usual answer costs one small object, and its random id is
+drawn only when somebody asks for it.
 """
 
 import os
@@ -96,7 +97,9 @@ class Finding:
 
 
 class Decision:
-    """The answer to one check. Immutable; holds and shows neither identifier nor name of the person.
+    """The answer to one check.
+
+    Immutable; holds and shows neither identifier nor name of the person.
 
     verdict, reason      what, and why
     decision_id          16 random bytes, for reports and disputes
@@ -116,7 +119,13 @@ class Decision:
     verdict: Verdict
     reason: Reason
 
-    def __init__(self, finding: Finding, decided_at: datetime, verdict: Verdict, decision_id: bytes | None = None) -> None:
+    def __init__(
+        self,
+        finding: Finding,
+        decided_at: datetime,
+        verdict: Verdict,
+        decision_id: bytes | None = None,
+    ) -> None:
         """Made by `decide`."""
         self._finding = finding
         self._decided_at = decided_at
@@ -186,8 +195,8 @@ class Decision:
     def explain(self, lang: str = "zh") -> str:
         """The decision in words for the person at the counter, some lines in 'zh' or 'en'.
 
-        Says the verdict, why, and for what is in force: authority, legal basis, case number, term, what stays allowed, how to dispute.
-        Raises ConfigurationError for another language.
+        Says the verdict, why, and for what is in force: authority, legal basis, case number, term,
+        what stays allowed, how to dispute. Raises ConfigurationError for another language.
         """
         return "\n".join(_lines(self, self._finding, lang))
 
@@ -199,7 +208,9 @@ class Decision:
 
 
 class _Ids:
-    """Guards the drawing of ids; a forked child gets a lock of its own, because nobody there would open an inherited one."""
+    """Guards the drawing of ids; a forked child gets a lock of its own, because nobody there would
+    open an inherited one.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -214,7 +225,9 @@ _ids: Final = _Ids()
 
 def _lines(decision: Decision, finding: Finding, lang: str) -> Iterator[str]:
     verdict, reason = _words(decision, finding)
-    measure = f"{finding.entry.title.get(lang)} ({finding.measure})" if finding.entry else finding.measure
+    measure = (
+        f"{finding.entry.title.get(lang)} ({finding.measure})" if finding.entry else finding.measure
+    )
     yield text("decision.headline", lang, verdict=text(verdict, lang), measure=measure)
     yield text(reason, lang)
     if decision.verdict is Verdict.RESTRICTED and decision.force is not None:
@@ -222,7 +235,12 @@ def _lines(decision: Decision, finding: Finding, lang: str) -> Iterator[str]:
     for restriction in finding.restrictions:
         yield from _restriction_lines(restriction, lang)
     for exemption in finding.exemptions:
-        yield text("decision.exemption", lang, reason=exemption.reason.get(lang), end=_moment(exemption.valid_until))
+        yield text(
+            "decision.exemption",
+            lang,
+            reason=exemption.reason.get(lang),
+            end=_moment(exemption.valid_until),
+        )
     if finding.restrictions and decision.still_allowed is not None:
         yield text("decision.still_allowed", lang, still_allowed=decision.still_allowed.get(lang))
     if finding.as_of is not None:
@@ -230,7 +248,9 @@ def _lines(decision: Decision, finding: Finding, lang: str) -> Iterator[str]:
 
 
 def _words(decision: Decision, finding: Finding) -> tuple[str, str]:
-    """Keys of the headline's word and of the reason: an incentive is no restriction, and a recommended measure is advice."""
+    """Keys of the headline's word and of the reason: an incentive is no restriction, and a
+    recommended measure is advice.
+    """
     if decision.verdict is Verdict.RESTRICTED and decision.nature is Nature.INCENTIVE:
         return "verdict.GRANTED", "reason.GRANTED"
     if decision.verdict is Verdict.RESTRICTED and decision.force is Force.RECOMMENDED:
@@ -242,14 +262,23 @@ def _restriction_lines(restriction: Restriction, lang: str) -> Iterator[str]:
     yield text("decision.authority", lang, authority=restriction.authority_name.get(lang))
     yield text("decision.legal_basis", lang, legal_basis=restriction.legal_basis)
     yield text("decision.case_number", lang, case_number=restriction.case_number)
-    yield text("decision.term", lang, start=_moment(restriction.effective_at), end=_moment(restriction.expires_at))
+    yield text(
+        "decision.term",
+        lang,
+        start=_moment(restriction.effective_at),
+        end=_moment(restriction.expires_at),
+    )
     if restriction.capacity is not None:
-        yield text("decision.capacity", lang, capacity=text(f"capacity.{restriction.capacity.name}", lang))
+        yield text(
+            "decision.capacity", lang, capacity=text(f"capacity.{restriction.capacity.name}", lang)
+        )
     yield text("decision.dispute", lang, dispute=restriction.dispute.get(lang))
     if restriction.dispute_suspends:
         yield text("decision.dispute_suspends", lang)
 
 
 def _moment(moment: datetime) -> str:
-    """As people there read it: the minute, in the one time zone of the country whose authorities set the terms."""
+    """As people there read it: the minute, in the one time zone of the country whose authorities
+    set the terms.
+    """
     return moment.astimezone(_BEIJING).strftime("%Y-%m-%d %H:%M")

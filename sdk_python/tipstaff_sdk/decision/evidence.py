@@ -1,4 +1,6 @@
-"""What a decision looks at: one consistent version of listing, relief, catalogue and keys, and where they come from."""
+"""What a decision looks at: one consistent version of listing, relief, catalogue and keys, and
+where they come from.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +43,10 @@ class Filter(Protocol):
 
 
 class RecordSource(Protocol):
-    """Sealed records by locator: a `Pack`, or one that asks for buckets. Raises a TipstaffError when they cannot be had."""
+    """Sealed records by locator: a `Pack`, or one that asks for buckets.
+
+    Raises a TipstaffError when they cannot be had.
+    """
 
     def find(self, locator: bytes) -> Sequence[SealedCopy]:
         """Sealed copies at a locator of 8 bytes."""
@@ -54,7 +59,10 @@ class RecordSource(Protocol):
 
 
 class Stretcher(Protocol):
-    """S of an identifier: a `Stretch`, or one that remembers. Raises a TipstaffError when it cannot be had."""
+    """S of an identifier: a `Stretch`, or one that remembers.
+
+    Raises a TipstaffError when it cannot be had.
+    """
 
     def stretch(self, identifier: Identifier) -> bytes:
         """32 bytes."""
@@ -65,10 +73,11 @@ class Stretcher(Protocol):
 class State:
     """One consistent version of everything that a decision looks at. Safe to share between threads.
 
-    parameters: of the listing. filter, pack: of the same listing; pack is None where records cannot be had.
-    relief: None when there is none yet, which is as stale as can be. epoch_keys: by epoch; a missing one makes every answer UNKNOWN.
-    The other fields follow from these. may_list: whether the filter holds a packed number (`Identifier.block`); None without the key.
-    Raises ParametersError when they do not belong together.
+    parameters: of the listing. filter, pack: of the same listing; pack is None where records cannot
+    be had. relief: None when there is none yet, which is as stale as can be. epoch_keys: by epoch;
+    a missing one makes every answer UNKNOWN. The other fields follow from these. may_list: whether
+    the filter holds a packed number (`Identifier.block`); None without the key. Raises
+    ParametersError when they do not belong together.
     """
 
     parameters: listing_pb2.ListingParameters
@@ -89,9 +98,16 @@ class State:
         parameters = self.parameters
         key = self.epoch_keys.get(parameters.epoch)
         if key is not None and (key.epoch, key.audience) != (parameters.epoch, parameters.audience):
-            raise ParametersError("The epoch key is of another audience or epoch than the listing: fetch the keys again.")
-        if self.filter.epoch != parameters.epoch or (self.pack is not None and self.pack.epoch != parameters.epoch):
-            raise ParametersError("Filter, pack and parameters are of different epochs: synchronise again.")
+            raise ParametersError(
+                "The epoch key is of another audience or epoch than the listing: fetch the keys"
+                " again."
+            )
+        if self.filter.epoch != parameters.epoch or (
+            self.pack is not None and self.pack.epoch != parameters.epoch
+        ):
+            raise ParametersError(
+                "Filter, pack and parameters are of different epochs: synchronise again."
+            )
         built_at = _moment(parameters.built_at)
         derived = {
             "expires_at": _moment(parameters.expires_at),
@@ -116,39 +132,54 @@ class State:
         )
 
     def require_use(self, code: str, service: Service | None) -> Finding:
-        """Step 2 of a decision: what is found for those who are not listed, once the service is described as the measure asks.
+        """Step 2 of a decision: what is found for those who are not listed, once the service is
+        described as the measure asks.
 
         Raises UnknownMeasureError, MeasureNotCoveredError, InvalidServiceError.
         """
         clear = self.clear.get(code)
         if clear is None:
             self.catalogue.measure(code)
-            raise MeasureNotCoveredError(f"{code} is not one of the measures that this audience enforces: check the settings' audience.")
+            raise MeasureNotCoveredError(
+                f"{code} is not one of the measures that this audience enforces: check the"
+                " settings' audience."
+            )
         entry = clear.entry
         if entry is not None and (service or entry.attributes):
             entry.require_service(service)
         return clear
 
     def held(self, now: datetime) -> datetime:
-        """The clock, but never before the floor, the last moment at which any of this was signed: a clock set back brings back no term.
+        """The clock, but never before the floor, the last moment at which any of this was signed: a
+        clock set back brings back no term.
 
-        Ages are judged by the clock itself (`relief_is_fresh`): held at the floor, old relief would look fresh for ever.
+        Ages are judged by the clock itself (`relief_is_fresh`): held at the floor, old relief would
+        look fresh for ever.
         """
         return max(now, self.floor)
 
     def relief_is_fresh(self, now: datetime) -> bool:
         """Whether relief leaves no lift unknown, but those of the last `relief_max_age`.
 
-        A signature as far in the future is no better than an old one: the clock here is wrong, and nobody knows how old it is.
+        A signature as far in the future is no better than an old one: the clock here is wrong, and
+        nobody knows how old it is.
         """
-        return self.relief is not None and self.relief.complete and abs(now - self.relief.signed_at) <= self.relief_max_age
+        return (
+            self.relief is not None
+            and self.relief.complete
+            and abs(now - self.relief.signed_at) <= self.relief_max_age
+        )
 
 
 def _moment(timestamp: Timestamp) -> datetime:
     """Aware UTC; zero is what a missing time looks like."""
     if timestamp.seconds <= 0:
-        raise ParametersError("A listing's parameters lack when it was built or expires: tell the operator.")
+        raise ParametersError(
+            "A listing's parameters lack when it was built or expires: tell the operator."
+        )
     try:
         return timestamp.ToDatetime(UTC)
     except (ValueError, OverflowError):
-        raise ParametersError("A listing's parameters hold a time beyond the calendar: tell the operator.") from None
+        raise ParametersError(
+            "A listing's parameters hold a time beyond the calendar: tell the operator."
+        ) from None

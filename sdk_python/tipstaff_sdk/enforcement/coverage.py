@@ -1,8 +1,10 @@
 """How many checks were made, per measure and hour, without anybody's name (应查必查).
 
-Counting costs a check two dictionary look-ups and no lock: every thread counts in a table of its own that only it writes and that only
-grows. The collector copies the tables, takes the difference to what it took before, and puts the sums into the durable outbox.
-Counts that were not yet collected are lost with a killed process; that is bounded by `flush_interval`, and reports are never affected.
+Counting costs a check two dictionary look-ups and no lock: every thread counts in a table of its
+own that only it writes and that only grows. The collector copies the tables, takes the difference
+to what it took before, and puts the sums into the durable outbox. Counts that were not yet
+collected are lost with a killed process; that is bounded by `flush_interval`, and reports are never
+affected.
 """
 
 from __future__ import annotations
@@ -81,7 +83,9 @@ class Coverage:
         return table
 
     def collect(self) -> _Totals:
-        """What was counted since the last collection, by (hour, measure, reason); `restore` gives back what could not be kept."""
+        """What was counted since the last collection, by (hour, measure, reason); `restore` gives
+        back what could not be kept.
+        """
         with self._lock:
             totals: Counter[tuple[datetime, str, Reason]] = Counter(self._untaken)
             self._untaken = {}
@@ -101,7 +105,10 @@ class Coverage:
 
 
 def _difference(table: _Table) -> _Totals:
-    """What `table` counted since last time. Copying a dict is one step under the interpreter's lock, so no count is seen by halves."""
+    """What `table` counted since last time.
+
+    Copying a dict is one step under the interpreter's lock, so no count is seen by halves.
+    """
     difference: _Totals = {}
     current = table.begin
     for hour in list(table.hours):
@@ -119,11 +126,18 @@ def _difference(table: _Table) -> _Totals:
 
 def coverage_events(totals: _Totals) -> list[Event]:
     """One `CoverageCount` per measure and hour, each with an id of its own."""
-    return [_event(hour, measure, totals) for hour, measure in sorted({(hour, measure) for hour, measure, _ in totals})]
+    return [
+        _event(hour, measure, totals)
+        for hour, measure in sorted({(hour, measure) for hour, measure, _ in totals})
+    ]
 
 
 def _event(hour: datetime, measure: str, totals: _Totals) -> Event:
-    cells = [(reason, number) for (at, code, reason), number in totals.items() if at == hour and code == measure]
+    cells = [
+        (reason, number)
+        for (at, code, reason), number in totals.items()
+        if at == hour and code == measure
+    ]
     count = enforcement_pb2.CoverageCount(
         count_id=os.urandom(16),
         measure=measure,

@@ -1,4 +1,6 @@
-"""Opening a dispute from a decision, and following one by its case number: only ids travel, and what the person says."""
+"""Opening a dispute from a decision, and following one by its case number: only ids travel, and
+what the person says.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,24 @@ from tipstaff_sdk.texts import Bilingual
 if TYPE_CHECKING:
     from tipstaff_sdk.decision.decide import Decision, Restriction
 
-__all__ = ["Dispute", "DisputeGround", "DisputeProgress", "DisputeState", "dispute_from", "dispute_request", "progress_from"]
+__all__ = [
+    "Dispute",
+    "DisputeGround",
+    "DisputeProgress",
+    "DisputeState",
+    "dispute_from",
+    "dispute_request",
+    "progress_from",
+]
 
 _MAX_STATEMENT: Final = 2_000
 
 
 class DisputeGround(Word):
-    """Why a restriction is said to be wrong; values as DisputeGround in the contract. One ground suspends once."""
+    """Why a restriction is said to be wrong; values as DisputeGround in the contract.
+
+    One ground suspends once.
+    """
 
     IDENTITY = 1
     """It is somebody else who is meant."""
@@ -51,7 +64,10 @@ class DisputeState(Word):
 
 @dataclass(frozen=True, slots=True)
 class DisputeProgress:
-    """Where a dispute stands, for the person who holds its case number. It says nothing about anybody."""
+    """Where a dispute stands, for the person who holds its case number.
+
+    It says nothing about anybody.
+    """
 
     state: DisputeState
     opened_at: datetime
@@ -82,14 +98,29 @@ class Dispute:
 
 
 def dispute_request(
-    decision: Decision, statement: str, restriction: Restriction | None, ground: DisputeGround = DisputeGround.OTHER
+    decision: Decision,
+    statement: str,
+    restriction: Restriction | None,
+    ground: DisputeGround = DisputeGround.OTHER,
 ) -> dispute_pb2.OpenDisputeRequest:
-    """The request. Its id follows from its content, so asking again, even after a restart, opens no second dispute."""
+    """The request.
+
+    Its id follows from its content, so asking again, even after a restart, opens no second dispute.
+    """
     chosen = _choose(decision, restriction)
     if not 0 < len(statement.strip()) <= _MAX_STATEMENT:
-        raise NotDisputableError(f"a statement has 1 to {_MAX_STATEMENT:,} characters: write what the person says, in short")
+        raise NotDisputableError(
+            f"a statement has 1 to {_MAX_STATEMENT:,} characters: write what the person says, in"
+            " short"
+        )
     said = b"" if ground is DisputeGround.OTHER else b"\0" + ground.name.encode("ascii")
-    digest = hashlib.sha256(b"tipstaff/v1/dispute\0" + decision.decision_id + chosen.restriction_id + statement.encode() + said)
+    digest = hashlib.sha256(
+        b"tipstaff/v1/dispute\0"
+        + decision.decision_id
+        + chosen.restriction_id
+        + statement.encode()
+        + said
+    )
     return dispute_pb2.OpenDisputeRequest(
         request_id=digest.digest()[:16],
         restriction_id=chosen.restriction_id,
@@ -101,12 +132,19 @@ def dispute_request(
 
 def _choose(decision: Decision, restriction: Restriction | None) -> Restriction:
     if restriction is not None:
-        if restriction.restriction_id not in {known.restriction_id for known in decision.restrictions}:
-            raise NotDisputableError("that restriction is not one of this decision's: pass one of decision.restrictions")
+        if restriction.restriction_id not in {
+            known.restriction_id for known in decision.restrictions
+        }:
+            raise NotDisputableError(
+                "that restriction is not one of this decision's: pass one of decision.restrictions"
+            )
         return restriction
     known = list(decision.restrictions)
     if not known:
-        raise NotDisputableError("this decision rests on no restriction, so there is nothing to dispute; report what you did instead")
+        raise NotDisputableError(
+            "this decision rests on no restriction, so there is nothing to dispute; report what you"
+            " did instead"
+        )
     if len(known) > 1:
         raise NotDisputableError(
             f"this decision rests on {len(known)} restrictions: "
@@ -126,16 +164,24 @@ def dispute_from(message: dispute_pb2.Dispute) -> Dispute:
 
 
 def progress_from(message: dispute_pb2.FollowDisputeResponse) -> DisputeProgress:
-    """The server's answer. Raises FormatError: a state that this version does not know, or a text in one language."""
+    """The server's answer.
+
+    Raises FormatError: a state that this version does not know, or a text in one language.
+    """
     try:
         state = DisputeState(message.state)
     except ValueError:
-        raise FormatError("the server answered with a state of disputes that is newer than this program: update tipstaff") from None
+        raise FormatError(
+            "the server answered with a state of disputes that is newer than this program: update"
+            " tipstaff"
+        ) from None
     return DisputeProgress(
         state=state,
         opened_at=message.opened_at.ToDatetime(UTC),
         due=message.answer_due_at.ToDatetime(UTC),
-        answered_at=message.answered_at.ToDatetime(UTC) if message.HasField("answered_at") else None,
+        answered_at=(
+            message.answered_at.ToDatetime(UTC) if message.HasField("answered_at") else None
+        ),
         overdue=message.overdue,
         text=Bilingual.from_proto(message.text, "Where the dispute stands", FormatError),
     )

@@ -1,9 +1,12 @@
-"""The durable outbox: what has to reach the operator, kept in SQLite until the operator has answered for it.
+"""The durable outbox: what has to reach the operator, kept in SQLite until the operator has
+answered for it.
 
-1. `put` returns when the event is on disk (rollback journal, synchronous=FULL); many callers share one commit.
+1. `put` returns when the event is on disk (rollback journal, synchronous=FULL); many callers share
+   one commit.
 2. Sending is at least once; every event carries its id, so it counts once.
 3. An event leaves the outbox only when the server answered ACCEPTED or DUPLICATE for it.
-4. A REJECTED event is set aside, with the reason, and no longer sent; `status()` shows how many there are.
+4. A REJECTED event is set aside, with the reason, and no longer sent; `status()` shows how many
+   there are.
 5. The outbox is bounded: what does not fit is refused aloud, nothing is dropped in silence.
 
 Threads and processes may share one file. Events hold no identifier and no name.
@@ -53,7 +56,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class OutboxDepth:
-    """How much waits: events to send, events set aside, and when the oldest one to send was put in (Unix time)."""
+    """How much waits: events to send, events set aside, and when the oldest one to send was put in
+    (Unix time).
+    """
 
     pending: int
     set_aside: int
@@ -61,7 +66,10 @@ class OutboxDepth:
 
 
 class _Ticket:
-    """One caller's events on their way into a shared commit. `wake` is set when they are done, or when their caller is to commit."""
+    """One caller's events on their way into a shared commit.
+
+    `wake` is set when they are done, or when their caller is to commit.
+    """
 
     __slots__ = ("done", "error", "events", "leave", "wake")
 
@@ -82,7 +90,14 @@ class Outbox:
         ClosedError: used after `close`.
     """
 
-    def __init__(self, path: Path, *, limit: int = 100_000, wait: float = 0.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        limit: int = 100_000,
+        wait: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
         self._limit = limit
         self._wait = wait
@@ -99,13 +114,18 @@ class Outbox:
         self._leader: _Ticket | None = None
 
     def after_fork_in_child(self) -> None:
-        """Leaves the parent's connection and callers to the parent. SQLite forbids using or closing it here, so it is only kept."""
+        """Leaves the parent's connection and callers to the parent.
+
+        SQLite forbids using or closing it here, so it is only kept.
+        """
         if self._connection is not None:
             self._abandoned.append(self._connection)
         self._reset()
 
     def put(self, events: Sequence[Event], *, leave: int = 0) -> None:
-        """Keeps all of `events` or none; on disk when it returns. An id that is already waiting is left as it is.
+        """Keeps all of `events` or none; on disk when it returns.
+
+        An id that is already waiting is left as it is.
 
         `leave` is how much room must stay for others.
         """
@@ -124,7 +144,9 @@ class Outbox:
                 return
 
     def _put_once(self, events: Sequence[Event], leave: int) -> None:
-        """One caller commits at a time, for all who queued up to then, and hands over to the first of those who came meanwhile."""
+        """One caller commits at a time, for all who queued up to then, and hands over to the first
+        of those who came meanwhile.
+        """
         ticket = _Ticket(events, leave)
         with self._queue_lock:
             self._queue.append(ticket)
@@ -159,7 +181,9 @@ class Outbox:
             self._leader.wake.set()
 
     def _leave_queue(self, ticket: _Ticket) -> None:
-        """For a caller that was interrupted while it waited, perhaps just when its turn to commit came."""
+        """For a caller that was interrupted while it waited, perhaps just when its turn to commit
+        came.
+        """
         with self._queue_lock:
             if ticket in self._queue:
                 self._queue.remove(ticket)
@@ -169,7 +193,9 @@ class Outbox:
     def _commit_group(self, group: list[_Ticket]) -> None:
         try:
             with self._transaction() as connection:
-                room = self._limit - sum(connection.execute("SELECT pending, set_aside FROM depth").fetchone())
+                room = self._limit - sum(
+                    connection.execute("SELECT pending, set_aside FROM depth").fetchone()
+                )
                 for ticket in group:
                     if len(ticket.events) > room - ticket.leave:
                         ticket.error = self._full()
@@ -178,7 +204,11 @@ class Outbox:
                     self._insert(connection, ticket.events)
         except BaseException as error:
             # Nobody in the group may take an event for kept that is not.
-            known = error if isinstance(error, TipstaffError) else OutboxError("keeping the event was interrupted: report it again")
+            known = (
+                error
+                if isinstance(error, TipstaffError)
+                else OutboxError("keeping the event was interrupted: report it again")
+            )
             for ticket in group:
                 ticket.error = known
             if known is not error:
@@ -196,47 +226,73 @@ class Outbox:
 
     def _full(self) -> OutboxFullError:
         return OutboxFullError(
-            f"the outbox holds {self._limit} events, its limit (outbox_limit): bring the server connection back so that it empties, "
-            "look at `tipstaff status`, and report this decision again"
+            f"the outbox holds {self._limit} events, its limit (outbox_limit): bring the server"
+            " connection back so that it empties, look at `tipstaff status`, and report this"
+            " decision again"
         )
 
     def batch(self, kind: EventKind, limit: int = BATCH) -> list[Event]:
         """The oldest events to send, at most `limit`."""
         with self._transaction(write=False) as connection:
             rows = connection.execute(
-                "SELECT event_id, payload FROM event WHERE kind = ? AND refused IS NULL ORDER BY sequence LIMIT ?", (int(kind), limit)
+                "SELECT event_id, payload FROM event WHERE kind = ? AND refused IS NULL ORDER BY"
+                " sequence LIMIT ?",
+                (int(kind), limit),
             ).fetchall()
         return [Event(event_id, kind, payload) for event_id, payload in rows]
 
     def settle(self, arrived: Sequence[bytes], refused: Sequence[tuple[bytes, str]] = ()) -> None:
-        """Removes events that the server has, and sets aside those that it refused, each with the reason."""
+        """Removes events that the server has, and sets aside those that it refused, each with the
+        reason.
+        """
         with self._transaction() as connection:
-            connection.executemany("DELETE FROM event WHERE event_id = ?", [(event_id,) for event_id in arrived])
-            connection.executemany("UPDATE event SET refused = ? WHERE event_id = ?", [(reason, event_id) for event_id, reason in refused])
+            connection.executemany(
+                "DELETE FROM event WHERE event_id = ?", [(event_id,) for event_id in arrived]
+            )
+            connection.executemany(
+                "UPDATE event SET refused = ? WHERE event_id = ?",
+                [(reason, event_id) for event_id, reason in refused],
+            )
 
     def set_aside(self) -> list[tuple[Event, str]]:
         """The events that the server refused, oldest first, with its reasons."""
         with self._transaction(write=False) as connection:
             rows = connection.execute(
-                "SELECT event_id, kind, payload, refused FROM event WHERE refused IS NOT NULL ORDER BY sequence"
+                "SELECT event_id, kind, payload, refused FROM event WHERE refused IS NOT NULL ORDER"
+                " BY sequence"
             ).fetchall()
-        return [(Event(event_id, EventKind(kind), payload), reason) for event_id, kind, payload, reason in rows]
+        return [
+            (Event(event_id, EventKind(kind), payload), reason)
+            for event_id, kind, payload, reason in rows
+        ]
 
     def retry_set_aside(self) -> int:
         """Puts refused events back in line, after the cause has been removed; how many."""
         with self._transaction() as connection:
-            return connection.execute("UPDATE event SET refused = NULL WHERE refused IS NOT NULL").rowcount
+            return connection.execute(
+                "UPDATE event SET refused = NULL WHERE refused IS NOT NULL"
+            ).rowcount
 
     def depth(self) -> OutboxDepth:
         """How much waits."""
         with self._transaction(write=False) as connection:
-            pending, set_aside = connection.execute("SELECT pending, set_aside FROM depth").fetchone()
-            (oldest,) = connection.execute("SELECT min(created_at) FROM event WHERE refused IS NULL").fetchone() if pending else (None,)
+            pending, set_aside = connection.execute(
+                "SELECT pending, set_aside FROM depth"
+            ).fetchone()
+            (oldest,) = (
+                connection.execute(
+                    "SELECT min(created_at) FROM event WHERE refused IS NULL"
+                ).fetchone()
+                if pending
+                else (None,)
+            )
         return OutboxDepth(pending, set_aside, oldest)
 
     @contextlib.contextmanager
     def sole_sender(self) -> Generator[bool]:
-        """True while no other thread or process sends from this outbox; others skip their turn rather than send everything twice."""
+        """True while no other thread or process sends from this outbox; others skip their turn
+        rather than send everything twice.
+        """
         lock = FileLock(self._path.with_suffix(".lock"), timeout=0)
         try:
             mine = lock.acquire()
@@ -277,7 +333,9 @@ class Outbox:
         if self._connection is None:
             # Made by us first, so that it is never readable by others.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             try:
                 prepare(connection)
             except BaseException:
@@ -293,7 +351,10 @@ class Outbox:
         elif "locked" in text:
             what = "another process held it for too long: end it, then report again"
         elif "malformed" in text or "not a database" in text:
-            what = "move the file aside and keep it for the operator, who can read its events; a new one is made"
+            what = (
+                "move the file aside and keep it for the operator, who can read its events; a new"
+                " one is made"
+            )
         else:
             what = "check that state_dir is writable for this user, then report again"
         return OutboxError(f"the outbox {self._path} failed ({text}): {what}")

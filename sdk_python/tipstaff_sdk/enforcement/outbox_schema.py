@@ -1,4 +1,8 @@
-"""The outbox's tables. Triggers count what waits, so that asking costs the same however much it is, and holds between processes."""
+"""The outbox's tables.
+
+Triggers count what waits, so that asking costs the same however much it is, and holds between
+processes.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,8 @@ END;
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Sets the connection up, and makes the tables when the file is new. Raises sqlite3.Error."""
-    # Not WAL: before 3.51.3 a WAL with several connections could be corrupted (sqlite.org/wal.html, the WAL-reset bug).
+    # Not WAL: before 3.51.3 a WAL with several connections could be corrupted (sqlite.org/wal.html,
+    # the WAL-reset bug).
     connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("BEGIN IMMEDIATE")
@@ -49,7 +54,9 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     connection.execute("COMMIT")
     if version > _SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"it was written by a newer version (layout {version}); install that version")
+        raise sqlite3.DatabaseError(
+            f"it was written by a newer version (layout {version}); install that version"
+        )
 
 
 def _statements(script: str) -> Iterator[str]:

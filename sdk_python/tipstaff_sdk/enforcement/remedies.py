@@ -1,4 +1,7 @@
-"""Remedies: restrictions that this provider acted on and that turned out to be wrong. They are to be made good, and answered."""
+"""Remedies: restrictions that this provider acted on and that turned out to be wrong.
+
+They are to be made good, and answered.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ class RemedyOutcome(Word):
     """What was done to make good; values as RemedyOutcome in the contract."""
 
     RESTORED = 1
-    """Put back as if it had not happened: rebooked, the difference paid back, entries in own files removed."""
+    """Put back as if it had not happened: rebooked, the difference paid back, entries in own files
+    removed.
+    """
     COMPENSATED = 2
     """It could not be undone; the person was compensated otherwise."""
     DECLINED = 3
@@ -66,20 +71,31 @@ def fetch(transport: GrpcTransport, *, include_answered: bool) -> list[Remedy]:
     found: list[Remedy] = []
     token = b""
     while True:
-        response = transport.remedies(distribution_pb2.ListRemediesRequest(include_answered=include_answered, page_token=token))
+        response = transport.remedies(
+            distribution_pb2.ListRemediesRequest(
+                include_answered=include_answered, page_token=token
+            )
+        )
         found += [_remedy(message) for message in response.remedies]
         if not response.next_page_token or response.next_page_token == token:
             return found
         token = response.next_page_token
 
 
-def answer(transport: GrpcTransport, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str) -> Remedy:
+def answer(
+    transport: GrpcTransport, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str
+) -> Remedy:
     """Says what was done. Raises RequestRefusedError, NotFoundError, TransportError."""
     if len(note) > _MAX_NOTE:
-        raise RequestRefusedError(f"a note has at most {_MAX_NOTE} characters: write what was done, in short, and no names")
+        raise RequestRefusedError(
+            f"a note has at most {_MAX_NOTE} characters: write what was done, in short, and no"
+            " names"
+        )
     identity = remedy.remedy_id if isinstance(remedy, Remedy) else remedy
     request = distribution_pb2.AnswerRemedyRequest(
-        remedy_id=identity, outcome=distribution_pb2.RemedyOutcome.ValueType(RemedyOutcome(outcome)), note=note
+        remedy_id=identity,
+        outcome=distribution_pb2.RemedyOutcome.ValueType(RemedyOutcome(outcome)),
+        note=note,
     )
     return _remedy(transport.answer_remedy(request))
 
@@ -89,7 +105,13 @@ def _remedy(message: distribution_pb2.Remedy) -> Remedy:
         remedy_id=message.remedy_id,
         restriction_id=message.restriction_id,
         affected=tuple(
-            Affected(item.report_id, item.decision_id, item.measure, Outcome(item.outcome), item.acted_at.ToDatetime(UTC))
+            Affected(
+                item.report_id,
+                item.decision_id,
+                item.measure,
+                Outcome(item.outcome),
+                item.acted_at.ToDatetime(UTC),
+            )
             for item in message.affected
         ),
         affected_count=message.affected_count,

@@ -1,9 +1,11 @@
-"""Epoch keys on disk, sealed by an AES key that never leaves a PKCS#11 token (an HSM, a smart card, SoftHSM).
+"""Epoch keys on disk, sealed by an AES key that never leaves a PKCS#11 token (an HSM, a smart card,
+SoftHSM).
 
     epoch-keys.sealed = "TSKS" version (1) nonce (12) | AES-GCM(key in the token, keys, "tipstaff/v1/epoch-keys" 00 audience)
 
-The token does the sealing and the opening (CKM_AES_GCM); what it gives back is in memory, as with any other key store. The file without the
-token says nothing, so a stolen disk or backup yields no epoch key. Needs the extra `[pkcs11]`.
+The token does the sealing and the opening (CKM_AES_GCM); what it gives back is in memory, as with
+any other key store. The file without the token says nothing, so a stolen disk or backup yields no
+epoch key. Needs the extra `[pkcs11]`.
 """
 
 from __future__ import annotations
@@ -38,19 +40,31 @@ def pin_from_environment() -> str:
     """The PIN in TIPSTAFF_PKCS11_PIN. Raises KeyStoreError when there is none."""
     pin = os.environ.get(PIN_VARIABLE)
     if not pin:
-        raise KeyStoreError(f"there is no PIN for the PKCS#11 token: set {PIN_VARIABLE}, or pass a function that asks for it")
+        raise KeyStoreError(
+            f"there is no PIN for the PKCS#11 token: set {PIN_VARIABLE}, or pass a function that"
+            " asks for it"
+        )
     return pin
 
 
 class Pkcs11KeyStore:
-    """Keys in the file `path`, sealed by the AES key labelled `key` in the token labelled `token`, through the library `module`.
+    """Keys in the file `path`, sealed by the AES key labelled `key` in the token labelled `token`,
+    through the library `module`.
 
-    `pin` is called each time that the token is opened, which is when keys are loaded and saved; its answer is not kept.
-    Raises KeyStoreError: no module, no token, wrong PIN, no such key, a token that went away, or a file that it did not seal.
+    `pin` is called each time that the token is opened, which is when keys are loaded and saved; its
+    answer is not kept. Raises KeyStoreError: no module, no token, wrong PIN, no such key, a token
+    that went away, or a file that it did not seal.
     """
 
     def __init__(
-        self, path: Path, audience: str, *, module: Path, token: str, key: str, pin: Callable[[], str] = pin_from_environment
+        self,
+        path: Path,
+        audience: str,
+        *,
+        module: Path,
+        token: str,
+        key: str,
+        pin: Callable[[], str] = pin_from_environment,
     ) -> None:
         self._path = path
         self._context = b"tipstaff/v1/epoch-keys\0" + audience.encode()
@@ -59,7 +73,9 @@ class Pkcs11KeyStore:
             self._pkcs11: Any = import_module("pkcs11")
             self._mechanisms: Any = import_module("pkcs11.mechanisms")
         except ImportError as error:
-            raise KeyStoreError("key_store = pkcs11 needs the extra: `pip install 'tipstaff[pkcs11]'`") from error
+            raise KeyStoreError(
+                "key_store = pkcs11 needs the extra: `pip install 'tipstaff[pkcs11]'`"
+            ) from error
 
     def load(self) -> Mapping[int, bytes]:
         """All keys at hand; empty when there is no file yet."""
@@ -72,8 +88,13 @@ class Pkcs11KeyStore:
         with self._opened() as key:
             try:
                 plain = key.decrypt(content[start:], **self._mechanism(content[len(MAGIC) : start]))
-            except (self._pkcs11.EncryptedDataInvalid, self._pkcs11.EncryptedDataLenRange, self._pkcs11.GeneralError):
-                # Tokens differ in what they call a wrong tag; SoftHSM says that something went wrong.
+            except (
+                self._pkcs11.EncryptedDataInvalid,
+                self._pkcs11.EncryptedDataLenRange,
+                self._pkcs11.GeneralError,
+            ):
+                # Tokens differ in what they call a wrong tag; SoftHSM says that something went
+                # wrong.
                 raise KeyStoreError(self._damaged()) from None
         return decode_keys(plain, self._damaged())
 
@@ -85,7 +106,9 @@ class Pkcs11KeyStore:
         try:
             write_atomic(self._path, MAGIC + nonce + sealed, mode=0o600)
         except OSError as error:
-            raise KeyStoreError(f"cannot write {self._path} ({error.strerror}); make room or correct its owner") from error
+            raise KeyStoreError(
+                f"cannot write {self._path} ({error.strerror}); make room or correct its owner"
+            ) from error
 
     def _mechanism(self, nonce: bytes) -> dict[str, Any]:
         return {
@@ -99,27 +122,43 @@ class Pkcs11KeyStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise KeyStoreError(f"cannot read {self._path} ({error.strerror}); correct its owner or delete it") from error
+            raise KeyStoreError(
+                f"cannot read {self._path} ({error.strerror}); correct its owner or delete it"
+            ) from error
         with os.fdopen(descriptor, "rb") as file:
             return file.read(_MAX_BYTES)
 
     def _damaged(self) -> str:
-        return f"{self._path} was not sealed by the key {self._key!r} for this audience, or is damaged: delete it and sync again"
+        return (
+            f"{self._path} was not sealed by the key {self._key!r} for this audience, or is"
+            " damaged: delete it and sync again"
+        )
 
     @contextmanager
     def _opened(self) -> Generator[Any]:
-        """The token's key, for as long as the block runs. Its errors as ours, without the PIN and without what was sealed."""
+        """The token's key, for as long as the block runs.
+
+        Its errors as ours, without the PIN and without what was sealed.
+        """
         library = self._pkcs11
         advice: dict[Any, str] = {
-            library.PinIncorrect: "does not accept the PIN; correct it before the token locks itself",
-            library.PinLocked: "is locked after too many wrong PINs; its security officer unlocks it",
+            library.PinIncorrect: (
+                "does not accept the PIN; correct it before the token locks itself"
+            ),
+            library.PinLocked: (
+                "is locked after too many wrong PINs; its security officer unlocks it"
+            ),
             library.PinExpired: "wants a new PIN",
             library.PinInvalid: "does not accept the PIN; correct it before the token locks itself",
             library.PinLenRange: "does not accept the PIN: its length is wrong",
             library.NoSuchToken: "is not there; plug it in, or correct pkcs11_token",
             library.MultipleTokensReturned: "is there several times; give it a label of its own",
-            library.NoSuchKey: f"has no AES key {self._key!r}; make it (docs/operations.md), or correct pkcs11_key",
-            library.MultipleObjectsReturned: f"has several AES keys {self._key!r}; give ours a label of its own",
+            library.NoSuchKey: (
+                f"has no AES key {self._key!r}; make it (docs/operations.md), or correct pkcs11_key"
+            ),
+            library.MultipleObjectsReturned: (
+                f"has several AES keys {self._key!r}; give ours a label of its own"
+            ),
             library.TokenNotPresent: "is gone; plug it in again",
             library.DeviceRemoved: "is gone; plug it in again",
             library.SlotIDInvalid: "is gone; plug it in again",
@@ -130,9 +169,15 @@ class Pkcs11KeyStore:
             try:
                 with self._session(pin) as session:
                     constants = self._mechanisms
-                    yield session.get_key(object_class=library.ObjectClass.SECRET_KEY, key_type=constants.KeyType.AES, label=self._key)
+                    yield session.get_key(
+                        object_class=library.ObjectClass.SECRET_KEY,
+                        key_type=constants.KeyType.AES,
+                        label=self._key,
+                    )
             except library.PKCS11Error as error:
-                said = advice.get(error.__class__, f"refuses ({type(error).__name__}); look at its state")
+                said = advice.get(
+                    error.__class__, f"refuses ({type(error).__name__}); look at its state"
+                )
                 raise KeyStoreError(f"the PKCS#11 token {self._token!r} {said}") from None
 
     def _session(self, pin: str) -> Any:
@@ -142,7 +187,8 @@ class Pkcs11KeyStore:
             loaded = library.lib(str(self._module))
         except (library.PKCS11Error, RuntimeError, OSError) as error:
             raise KeyStoreError(
-                f"the PKCS#11 module {self._module} cannot be loaded ({type(error).__name__}); correct pkcs11_module"
+                f"the PKCS#11 module {self._module} cannot be loaded ({type(error).__name__});"
+                " correct pkcs11_module"
             ) from None
         if _process != os.getpid():
             loaded.reinitialize()

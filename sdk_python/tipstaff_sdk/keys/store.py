@@ -1,9 +1,10 @@
 """Where a provider keeps its epoch master keys.
 
-Whoever holds the files and these keys can enumerate the listing, so by default keys live in memory only and are fetched anew at each
-start. `KeyringKeyStore` gives them to the operating system's keyring, `Pkcs11KeyStore` (pkcs11_keystore.py) seals them by a key in a token;
-`FileKeyStore` keeps them in clear on disk, a stated choice for development and for sites without a network. Whoever has a vault of another
-kind passes a `KeyStore` of their own to `Screener`.
+Whoever holds the files and these keys can enumerate the listing, so by default keys live in memory
+only and are fetched anew at each start. `KeyringKeyStore` gives them to the operating system's
+keyring, `Pkcs11KeyStore` (pkcs11_keystore.py) seals them by a key in a token; `FileKeyStore` keeps
+them in clear on disk, a stated choice for development and for sites without a network. Whoever has
+a vault of another kind passes a `KeyStore` of their own to `Screener`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.settings import Settings
 
-__all__ = ["KEY_BYTES", "FileKeyStore", "KeyStore", "KeyringKeyStore", "MemoryKeyStore", "decode_keys", "encode_keys", "open_key_store"]
+__all__ = [
+    "KEY_BYTES",
+    "FileKeyStore",
+    "KeyStore",
+    "KeyringKeyStore",
+    "MemoryKeyStore",
+    "decode_keys",
+    "encode_keys",
+    "open_key_store",
+]
 
 KEY_BYTES: Final = 32
 _VERSION: Final = 1
@@ -61,7 +71,9 @@ class MemoryKeyStore:
 
 
 class FileKeyStore:
-    """Keys in a JSON file of mode 0600, written atomically: `{"version": 1, "keys": {"<epoch>": "<base64>"}}`.
+    """Keys in a JSON file of mode 0600, written atomically:
+
+    `{"version": 1, "keys": {"<epoch>": "<base64>"}}`.
 
     Raises:
         ConfigurationError: the file can be read by others, belongs to somebody else, or is not such a file.
@@ -77,10 +89,16 @@ class FileKeyStore:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise ConfigurationError(f"cannot read the key file {self._path} ({error.strerror}); correct its owner or delete it") from error
+            raise ConfigurationError(
+                f"cannot read the key file {self._path} ({error.strerror}); correct its owner or"
+                " delete it"
+            ) from error
         try:
             self._refuse_shared(os.fstat(descriptor))
-            return decode_keys(os.read(descriptor, _MAX_BYTES), f"the key file {self._path} is damaged: delete it and sync again")
+            return decode_keys(
+                os.read(descriptor, _MAX_BYTES),
+                f"the key file {self._path} is damaged: delete it and sync again",
+            )
         finally:
             os.close(descriptor)
 
@@ -89,14 +107,16 @@ class FileKeyStore:
             write_atomic(self._path, encode_keys(keys), mode=0o600)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot write the key file {self._path} ({error.strerror}); make room or use key_store=memory"
+                f"cannot write the key file {self._path} ({error.strerror}); make room or use"
+                " key_store=memory"
             ) from error
 
     def _refuse_shared(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise ConfigurationError(
-                f"the key file {self._path} can be read by others or belongs to somebody else: "
-                f"run `chown {os.geteuid()} {self._path} && chmod 600 {self._path}`, or delete it and sync again"
+                f"the key file {self._path} can be read by others or belongs to somebody else: run"
+                f" `chown {os.geteuid()} {self._path} && chmod 600 {self._path}`, or delete it and"
+                " sync again"
             )
 
     def __repr__(self) -> str:
@@ -111,7 +131,8 @@ class _Keyring(Protocol):
 
 
 class KeyringKeyStore:
-    """Keys in the operating system's keyring (Secret Service, KWallet, Keychain), one entry for each audience and state folder.
+    """Keys in the operating system's keyring (Secret Service, KWallet, Keychain), one entry for
+    each audience and state folder.
 
     Needs the package `keyring`, which tipstaff does not bring along.
 
@@ -125,7 +146,10 @@ class KeyringKeyStore:
             self._keyring = cast("_Keyring", import_module("keyring"))
             self._refusal: type[Exception] = import_module("keyring.errors").KeyringError
         except (ImportError, AttributeError) as error:
-            raise ConfigurationError("key_store = keyring needs the package keyring: `pip install keyring`, or use memory") from error
+            raise ConfigurationError(
+                "key_store = keyring needs the package keyring: `pip install keyring`, or use"
+                " memory"
+            ) from error
 
     def load(self) -> Mapping[int, bytes]:
         try:
@@ -142,7 +166,10 @@ class KeyringKeyStore:
             raise self._refused(error) from error
 
     def _refused(self, error: Exception) -> ConfigurationError:
-        return ConfigurationError(f"the keyring refuses ({type(error).__name__}): unlock it or set one up, or use key_store = memory")
+        return ConfigurationError(
+            f"the keyring refuses ({type(error).__name__}): unlock it or set one up, or use"
+            " key_store = memory"
+        )
 
     def __repr__(self) -> str:
         return f"KeyringKeyStore({self._entry[0]!r})"
@@ -165,14 +192,24 @@ def _open_pkcs11(settings: Settings) -> KeyStore:
     module, token, key = settings.pkcs11_module, settings.pkcs11_token, settings.pkcs11_key
     if module is None or token is None or key is None:
         raise ConfigurationError(
-            "key_store = pkcs11 needs pkcs11_module, pkcs11_token and pkcs11_key: where the library is, and the labels"
+            "key_store = pkcs11 needs pkcs11_module, pkcs11_token and pkcs11_key: where the library"
+            " is, and the labels"
         )
-    return Pkcs11KeyStore(settings.state_dir / "epoch-keys.sealed", settings.audience, module=module, token=token, key=key)
+    return Pkcs11KeyStore(
+        settings.state_dir / "epoch-keys.sealed",
+        settings.audience,
+        module=module,
+        token=token,
+        key=key,
+    )
 
 
 def encode_keys(keys: Mapping[int, bytes]) -> bytes:
     """As a document: what the key stores keep. Raises ValueError: an epoch key is not 32 bytes."""
-    encoded = {str(epoch): base64.b64encode(key).decode("ascii") for epoch, key in sorted(_checked(keys).items())}
+    encoded = {
+        str(epoch): base64.b64encode(key).decode("ascii")
+        for epoch, key in sorted(_checked(keys).items())
+    }
     return json.dumps({"version": _VERSION, "keys": encoded}, indent=1).encode("ascii")
 
 
@@ -180,7 +217,10 @@ def decode_keys(content: bytes, damaged: str) -> dict[int, bytes]:
     """What `encode_keys` gave. Raises ConfigurationError with the text `damaged`."""
     try:
         document = json.loads(content)
-        keys = {int(epoch): base64.b64decode(text, validate=True) for epoch, text in document["keys"].items()}
+        keys = {
+            int(epoch): base64.b64decode(text, validate=True)
+            for epoch, text in document["keys"].items()
+        }
         return _checked(keys, version=document["version"])
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
         # Without the cause: its text could quote key bytes.

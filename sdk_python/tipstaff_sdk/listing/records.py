@@ -1,7 +1,8 @@
 """What an opened record says: the restrictions of one subject, as one audience may see them.
 
-Strict, because a denial may rest on it: a record in which anything is missing is refused whole, and the decision then asks for a person.
-Fields that this version does not know are left alone; one that changes what a known field means comes with a new record version.
+Strict, because a denial may rest on it: a record in which anything is missing is refused whole, and
+the decision then asks for a person. Fields that this version does not know are left alone; one that
+changes what a known field means comes with a new record version.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ class Capacity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """A narrow permission inside a restriction. Its end is exclusive; no measures means all of the restriction."""
+    """A narrow permission inside a restriction.
+
+    Its end is exclusive; no measures means all of the restriction.
+    """
 
     exemption_id: bytes
     restriction_id: bytes
@@ -43,17 +47,20 @@ class Exemption:
 
     def permits(self, measure: str, now: datetime) -> bool:
         """Whether it lets this measure be used now."""
-        return (not self.measures or measure in self.measures) and self.valid_from <= now < self.valid_until
+        return (
+            not self.measures or measure in self.measures
+        ) and self.valid_from <= now < self.valid_until
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Restriction:
     """An authority's decision about one subject. Its end is exclusive.
 
-    capacity and organisation_name: how the subject is reached, when it is an organisation's restriction; otherwise None and "".
-    dispute, dispute_suspends: how to say that it is wrong, and whether that suspends it meanwhile.
-    relief_floor: lifts up to this sequence do not lift it, because it has been put in force again since.
-    post_ids: the posts through which it reaches the subject, with capacity; once relief names all of them, it no longer does.
+    capacity and organisation_name: how the subject is reached, when it is an organisation's
+    restriction; otherwise None and "". dispute, dispute_suspends: how to say that it is wrong, and
+    whether that suspends it meanwhile. relief_floor: lifts up to this sequence do not lift it,
+    because it has been put in force again since. post_ids: the posts through which it reaches the
+    subject, with capacity; once relief names all of them, it no longer does.
     """
 
     restriction_id: bytes
@@ -77,31 +84,53 @@ class Restriction:
 
 
 def restrictions_of(record: listing_pb2.Record) -> tuple[Restriction, ...]:
-    """The restrictions of a record, by id. Raises RecordFormatError when one lacks what it has to have."""
-    if record.subject_type not in {identity_pb2.SUBJECT_TYPE_PERSON, identity_pb2.SUBJECT_TYPE_ORGANISATION}:
-        raise RecordFormatError("A record does not say whether it is a person's or an organisation's: tell the operator.")
+    """The restrictions of a record, by id.
+
+    Raises RecordFormatError when one lacks what it has to have.
+    """
+    if record.subject_type not in {
+        identity_pb2.SUBJECT_TYPE_PERSON,
+        identity_pb2.SUBJECT_TYPE_ORGANISATION,
+    }:
+        raise RecordFormatError(
+            "A record does not say whether it is a person's or an organisation's: tell the"
+            " operator."
+        )
     restrictions = tuple(_restriction(message) for message in record.restrictions)
-    if any(before.restriction_id >= after.restriction_id for before, after in pairwise(restrictions)):
-        raise RecordFormatError("A record's restrictions are not in order, or one is there twice: tell the operator.")
+    if any(
+        before.restriction_id >= after.restriction_id for before, after in pairwise(restrictions)
+    ):
+        raise RecordFormatError(
+            "A record's restrictions are not in order, or one is there twice: tell the operator."
+        )
     return restrictions
 
 
 def _restriction(message: listing_pb2.RecordRestriction) -> Restriction:
     restriction_id = _id(message.restriction_id)
     effective_at, expires_at = _term(message.effective_at, message.expires_at)
-    if not (message.measures and message.authority_id and message.legal_basis and message.case_number):
-        raise RecordFormatError("A restriction lacks measures, authority, legal basis or case number: tell the operator.")
+    if not (
+        message.measures and message.authority_id and message.legal_basis and message.case_number
+    ):
+        raise RecordFormatError(
+            "A restriction lacks measures, authority, legal basis or case number: tell the"
+            " operator."
+        )
     return Restriction(
         restriction_id=restriction_id,
         measures=frozenset(message.measures),
         authority_id=message.authority_id,
-        authority_name=Bilingual.from_proto(message.authority_name, "A restriction's authority", RecordFormatError),
+        authority_name=Bilingual.from_proto(
+            message.authority_name, "A restriction's authority", RecordFormatError
+        ),
         legal_basis=message.legal_basis,
         case_number=message.case_number,
         effective_at=effective_at,
         expires_at=expires_at,
         exemptions=tuple(_exemption(exemption, restriction_id) for exemption in message.exemptions),
-        dispute=Bilingual.from_proto(message.dispute.text, "How to dispute a restriction", RecordFormatError),
+        dispute=Bilingual.from_proto(
+            message.dispute.text, "How to dispute a restriction", RecordFormatError
+        ),
         dispute_suspends=message.dispute.suspends,
         capacity=_capacity(message.capacity),
         organisation_name=message.organisation_name,
@@ -124,7 +153,9 @@ def _exemption(message: listing_pb2.Exemption, restriction_id: bytes) -> Exempti
 
 def _id(value: bytes) -> bytes:
     if len(value) != _ID_SIZE:
-        raise RecordFormatError(f"An id in a record is {_ID_SIZE} bytes, not {len(value)}: tell the operator.")
+        raise RecordFormatError(
+            f"An id in a record is {_ID_SIZE} bytes, not {len(value)}: tell the operator."
+        )
     return value
 
 
@@ -138,15 +169,25 @@ def _capacity(value: int) -> Capacity | None:
     try:
         return Capacity(value) if value else None
     except ValueError:
-        raise RecordFormatError("A restriction names a capacity that is not known here: update this software.") from None
+        raise RecordFormatError(
+            "A restriction names a capacity that is not known here: update this software."
+        ) from None
 
 
 def _term(first: Timestamp, end: Timestamp) -> tuple[datetime, datetime]:
-    """First moment and exclusive end. Zero is what a missing time looks like, and none is that old."""
+    """First moment and exclusive end.
+
+    Zero is what a missing time looks like, and none is that old.
+    """
     try:
         term = first.ToDatetime(UTC), end.ToDatetime(UTC)
     except (ValueError, OverflowError):
-        raise RecordFormatError("A restriction or exemption has a time beyond the calendar: tell the operator.") from None
+        raise RecordFormatError(
+            "A restriction or exemption has a time beyond the calendar: tell the operator."
+        ) from None
     if not (first.seconds and end.seconds) or term[0] >= term[1]:
-        raise RecordFormatError("A restriction or exemption has no term, or one that ends before it begins: tell the operator.")
+        raise RecordFormatError(
+            "A restriction or exemption has no term, or one that ends before it begins: tell the"
+            " operator."
+        )
     return term

@@ -1,8 +1,9 @@
 """Tokens: identifiers under an audience's epoch key, 16 bytes each (docs/formats/tokens.md).
 
-A token is the packed number (identity/block.py) encrypted as one AES-128 block (FIPS 197). One block under a secret key is a pseudorandom
-permutation: different identifiers never share a token, and without the key a token says nothing. ECB is that one block; the mode's
-weakness, that equal blocks show as equal, is what a membership filter needs.
+A token is the packed number (identity/block.py) encrypted as one AES-128 block (FIPS 197). One
+block under a secret key is a pseudorandom permutation: different identifiers never share a token,
+and without the key a token says nothing. ECB is that one block; the mode's weakness, that equal
+blocks show as equal, is what a membership filter needs.
 """
 
 import sys
@@ -28,7 +29,8 @@ class TokenBatch(NamedTuple):
     """Tokens of a column of numbers.
 
     tokens: (n, 16) uint8, C-contiguous, one row a number, in order; zeros where the number is bad.
-    bad_rows: (m,) int64, ascending: indices of the rows that are no resident ID. Their tokens mean nothing.
+    bad_rows: (m,) int64, ascending: indices of the rows that are no resident ID. Their tokens mean
+    nothing.
     """
 
     tokens: NDArray[np.uint8]
@@ -50,7 +52,9 @@ class _Cipher(threading.local):
 
 
 class Tokeniser:
-    """Makes tokens under one token key of 16 bytes. Safe to share between threads; does not show its key.
+    """Makes tokens under one token key of 16 bytes.
+
+    Safe to share between threads; does not show its key.
 
     encrypt: from a packed number (`Identifier.block`, 16 bytes) to its token, in one call from C.
     """
@@ -59,10 +63,16 @@ class Tokeniser:
 
     def __init__(self, token_key: bytes) -> None:
         if len(token_key) != KEY_SIZE:
-            raise ConfigurationError(f"A token key is {KEY_SIZE} bytes, not {len(token_key)}: derive it with EpochKey.token_key.")
+            raise ConfigurationError(
+                f"A token key is {KEY_SIZE} bytes, not {len(token_key)}: derive it with"
+                " EpochKey.token_key."
+            )
         self._cipher = _Cipher(token_key)
-        # A call into the cipher does not give up the interpreter lock, so where there is one, threads may share a context.
-        self.encrypt: Callable[[bytes], bytes] = _Cipher(token_key).update if _has_interpreter_lock() else self._encrypt_one
+        # A call into the cipher does not give up the interpreter lock, so where there is one,
+        # threads may share a context.
+        self.encrypt: Callable[[bytes], bytes] = (
+            _Cipher(token_key).update if _has_interpreter_lock() else self._encrypt_one
+        )
 
     def token(self, identifier: Identifier) -> bytes:
         """The identifier's token, 16 bytes. About 0.2 µs."""
@@ -73,18 +83,22 @@ class Tokeniser:
 
     def tokens(self, identifiers: Iterable[Identifier]) -> NDArray[np.uint8]:
         """Tokens of identifiers of any kinds: (n, 16) uint8, C-contiguous, in order."""
-        blocks = np.frombuffer(b"".join([i.block for i in identifiers]), np.uint8).reshape(-1, BLOCK_SIZE)
+        blocks = np.frombuffer(b"".join([i.block for i in identifiers]), np.uint8).reshape(
+            -1, BLOCK_SIZE
+        )
         out = _with_slack(len(blocks))
         self._encrypt(blocks, out, 0)
         return _rows(out, len(blocks))
 
     def resident_column(self, column: Any) -> TokenBatch:
-        """Tokens of a column of resident IDs; check characters and birth dates are verified in the same pass.
+        """Tokens of a column of resident IDs; check characters and birth dates are verified in the
+        same pass.
 
-        `column` is a list of str, a NumPy array ('S', 'U', StringDType or object, or uint8 of shape (n, 18)), or a text column of
-        pyarrow, polars or pandas, read in place through the Arrow PyCapsule interface. Canonical rows go through vectorised code, all
-        others through `Identifier.resident_id`, so that a row is bad here exactly when it is refused there.
-        Raises InvalidColumnError when the column has another type or shape.
+        `column` is a list of str, a NumPy array ('S', 'U', StringDType or object, or uint8 of shape
+        (n, 18)), or a text column of pyarrow, polars or pandas, read in place through the Arrow
+        PyCapsule interface. Canonical rows go through vectorised code, all others through
+        `Identifier.resident_id`, so that a row is bad here exactly when it is refused there. Raises
+        InvalidColumnError when the column has another type or shape.
         """
         count = columns.length(column)
         out = _with_slack(count)
@@ -92,12 +106,16 @@ class Tokeniser:
         start = 0
         for blocks, bad_rows in columns.packed_chunks(column):
             if start + len(blocks) > count:
-                raise InvalidColumnError("The column gives more rows than its length: pass a single column.")
+                raise InvalidColumnError(
+                    "The column gives more rows than its length: pass a single column."
+                )
             self._encrypt(blocks, out, start)
             bad.append(bad_rows + start)
             start += len(blocks)
         if start != count:
-            raise InvalidColumnError("The column gives fewer rows than its length: pass a single column.")
+            raise InvalidColumnError(
+                "The column gives fewer rows than its length: pass a single column."
+            )
         tokens = _rows(out, count)
         bad_all = np.concatenate(bad) if bad else np.empty(0, np.int64)
         tokens[bad_all] = 0
@@ -107,13 +125,17 @@ class Tokeniser:
         """Encrypts (m, 16) C-contiguous blocks into `out` from row `start` on."""
         if len(blocks):
             first = start * BLOCK_SIZE
-            self._cipher.update_into(blocks.data.cast("B"), out[first : first + blocks.nbytes + BLOCK_SIZE - 1].data)
+            self._cipher.update_into(
+                blocks.data.cast("B"), out[first : first + blocks.nbytes + BLOCK_SIZE - 1].data
+            )
 
     def __repr__(self) -> str:
         return "Tokeniser(key hidden)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A Tokeniser holds a key and is not pickled: derive it again where it is needed.")
+        raise TypeError(
+            "A Tokeniser holds a key and is not pickled: derive it again where it is needed."
+        )
 
 
 def _has_interpreter_lock() -> bool:
@@ -122,7 +144,9 @@ def _has_interpreter_lock() -> bool:
 
 
 def _with_slack(count: int) -> NDArray[np.uint8]:
-    """Room for `count` tokens and the 15 bytes more that `update_into` asks to see, but does not write."""
+    """Room for `count` tokens and the 15 bytes more that `update_into` asks to see, but does not
+    write.
+    """
     return np.empty(count * BLOCK_SIZE + BLOCK_SIZE - 1, np.uint8)
 
 

@@ -1,6 +1,8 @@
-"""Applies deltas of listings: what `tipstaff_signing` leaves to those who know the formats (its `Assemble`).
+"""Applies deltas of listings: what `tipstaff_signing` leaves to those who know the formats (its
+`Assemble`).
 
-What comes out is not to be believed before its length and hash were held against the signed ones, which the reader does.
+What comes out is not to be believed before its length and hash were held against the signed ones,
+which the reader does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,8 @@ _PIECE: Final = 1 << 20
 
 
 def assemble(path: str, base: Path, deltas: Sequence[Path]) -> Iterator[bytes]:
-    """The artefact of a target path, made from an earlier version of it and one delta or more, in pieces.
+    """The artefact of a target path, made from an earlier version of it and one delta or more, in
+    pieces.
 
     Memory: two filters, or one bucket of a pack and its changes.
 
@@ -33,7 +36,9 @@ def assemble(path: str, base: Path, deltas: Sequence[Path]) -> Iterator[bytes]:
     elif name == "pack":
         yield from _pack(base, deltas)
     else:
-        raise FormatError(f"There are no deltas for {name} here: fetch it whole, and update this software.")
+        raise FormatError(
+            f"There are no deltas for {name} here: fetch it whole, and update this software."
+        )
 
 
 def _filter(base: Path, deltas: Sequence[Path]) -> Iterator[bytes]:
@@ -49,4 +54,6 @@ def _filter(base: Path, deltas: Sequence[Path]) -> Iterator[bytes]:
 def _pack(base: Path, deltas: Sequence[Path]) -> Iterator[bytes]:
     with ExitStack() as opened:
         pack = opened.enter_context(Pack.open(base))
-        yield from apply_deltas(pack, [opened.enter_context(PackDelta.open(delta)) for delta in deltas], verify=False)
+        yield from apply_deltas(
+            pack, [opened.enter_context(PackDelta.open(delta)) for delta in deltas], verify=False
+        )

@@ -1,4 +1,7 @@
-"""Makes deltas between packs; delta.py draws the format. The operator's side, beside the reader so that both change together."""
+"""Makes deltas between packs; delta.py draws the format.
+
+The operator's side, beside the reader so that both change together.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,8 @@ __all__ = ["write_delta"]
 def write_delta(old: Pack, new: Pack, path: Path | str, *, max_bytes: int) -> int:
     """Writes the delta from `old` to `new` to a new file, and returns its length in bytes.
 
-    The packs are gone through side by side; memory is 24 bytes for each removed record and 8 for each changed bucket.
+    The packs are gone through side by side; memory is 24 bytes for each removed record and 8 for
+    each changed bucket.
 
     Raises:
         PackDeltaError: the packs differ in epoch or bucket bits, or are the same, or the delta would be longer than `max_bytes`: publish
@@ -22,7 +26,10 @@ def write_delta(old: Pack, new: Pack, path: Path | str, *, max_bytes: int) -> in
         OSError: the file is there, or cannot be written.
     """
     if (old.epoch, old.bucket_bits) != (new.epoch, new.bucket_bits):
-        raise PackDeltaError("Between packs of different epochs or bucket bits there is no delta: publish the whole pack.")
+        raise PackDeltaError(
+            "Between packs of different epochs or bucket bits there is no delta: publish the whole"
+            " pack."
+        )
     removed, changed, upserts, size = bytearray(), list[int](), 0, HEADER.size
     for prefix in _different(old, new):
         gone, come = _changes(old, new, prefix)
@@ -31,7 +38,9 @@ def write_delta(old: Pack, new: Pack, path: Path | str, *, max_bytes: int) -> in
         upserts += len(come)
         size += sum(map(len, (*gone, *come)))
         if size > max_bytes:
-            raise PackDeltaError(f"The delta would be longer than {max_bytes} bytes: publish the whole pack.")
+            raise PackDeltaError(
+                f"The delta would be longer than {max_bytes} bytes: publish the whole pack."
+            )
     if not changed:
         raise PackDeltaError("The packs are the same: there is nothing to publish.")
     header = HEADER.pack(
@@ -57,15 +66,21 @@ def write_delta(old: Pack, new: Pack, path: Path | str, *, max_bytes: int) -> in
 
 def _different(old: Pack, new: Pack) -> Iterator[int]:
     """Numbers of the buckets whose bytes differ."""
-    return (prefix for prefix in range(1 << new.bucket_bits) if old.bucket(prefix) != new.bucket(prefix))
+    return (
+        prefix for prefix in range(1 << new.bucket_bits) if old.bucket(prefix) != new.bucket(prefix)
+    )
 
 
 def _changes(old: Pack, new: Pack, prefix: int) -> tuple[list[bytes], list[bytes]]:
     """Locators and commitments that go, and whole records that come or change, each in order."""
     before, after = (_records(pack, prefix) for pack in (old, new))
-    return [key for key in before if key not in after], [record for key, record in after.items() if before.get(key) != record]
+    return [key for key in before if key not in after], [
+        record for key, record in after.items() if before.get(key) != record
+    ]
 
 
 def _records(pack: Pack, prefix: int) -> dict[bytes, bytes]:
     bucket = pack.bucket(prefix)
-    return {key: bucket[start:end] for key, start, end in record_spans(bucket, prefix, pack.bucket_bits)}
+    return {
+        key: bucket[start:end] for key, start, end in record_spans(bucket, prefix, pack.bucket_bits)
+    }

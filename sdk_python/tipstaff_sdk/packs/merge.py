@@ -1,7 +1,9 @@
-"""A pack with some people's records taken out and others put in: the operator's side, for builds that know what changed.
+"""A pack with some people's records taken out and others put in: the operator's side, for builds
+that know what changed.
 
-The result is, byte for byte, what `PackBuilder` writes of the same records. Buckets without a change are copied, so the time is that of
-reading and writing the file; where the number of buckets changes, every record is gone through. Memory is one bucket and its changes.
+The result is, byte for byte, what `PackBuilder` writes of the same records. Buckets without a
+change are copied, so the time is that of reading and writing the file; where the number of buckets
+changes, every record is gone through. Memory is one bucket and its changes.
 """
 
 import os
@@ -15,7 +17,16 @@ from numpy.typing import NDArray
 
 from tipstaff_sdk.errors import PackFormatError
 from tipstaff_sdk.listing.sealing import LOCATOR_SIZE
-from tipstaff_sdk.packs.pack import HEADER, OFFSET_SIZE, Pack, SealedCopy, encode_bucket, encode_head, encode_record, parse_bucket
+from tipstaff_sdk.packs.pack import (
+    HEADER,
+    OFFSET_SIZE,
+    Pack,
+    SealedCopy,
+    encode_bucket,
+    encode_head,
+    encode_record,
+    parse_bucket,
+)
 
 __all__ = ["merge"]
 
@@ -25,7 +36,9 @@ _Record = tuple[bytes, SealedCopy]
 
 
 def merge(old: Pack, gone: NDArray[np.uint64], come: Pack, path: Path | str) -> int:
-    """Writes a new pack, durably: `old` without any record at the locators `gone`, and with all records of `come`.
+    """Writes a new pack, durably:
+
+    `old` without any record at the locators `gone`, and with all records of `come`.
 
     Args:
         old: the pack before.
@@ -41,7 +54,9 @@ def merge(old: Pack, gone: NDArray[np.uint64], come: Pack, path: Path | str) -> 
         OSError: the file is there, or cannot be written; what was written of it stays.
     """
     if old.epoch != come.epoch:
-        raise PackFormatError("Packs of different epochs have no record in common: build the whole pack.")
+        raise PackFormatError(
+            "Packs of different epochs have no record in common: build the whole pack."
+        )
     bits, offsets = come.bucket_bits, old.offsets()
     copies = old.bucket_bits == bits
     sizes = np.diff(offsets) if copies else np.zeros(1 << bits, np.uint64)
@@ -58,7 +73,14 @@ def merge(old: Pack, gone: NDArray[np.uint64], come: Pack, path: Path | str) -> 
         if copies:
             file.writelines(old.pieces(copied, int(offsets[-1])))
         file.seek(0)
-        file.write(encode_head(old.epoch, bits, count, np.concatenate([np.zeros(1, np.uint64), np.cumsum(sizes, dtype=np.uint64)])))
+        file.write(
+            encode_head(
+                old.epoch,
+                bits,
+                count,
+                np.concatenate([np.zeros(1, np.uint64), np.cumsum(sizes, dtype=np.uint64)]),
+            )
+        )
         file.flush()
         os.fsync(file.fileno())
     return count
@@ -78,8 +100,14 @@ def _changed(old: Pack, gone: NDArray[np.uint64], come: Pack) -> Iterator[tuple[
     records_of = _records(old, bits)
     for prefix, start, end in zip(numbers.tolist(), starts, ends, strict=True):
         before = records_of(prefix)
-        after = _after(before, gone[start:end].tolist(), parse_bucket(come.bucket(prefix), prefix, bits))
-        yield prefix, encode_bucket(encode_record(locator, *copy) for locator, copy in after), len(after) - len(before)
+        after = _after(
+            before, gone[start:end].tolist(), parse_bucket(come.bucket(prefix), prefix, bits)
+        )
+        yield (
+            prefix,
+            encode_bucket(encode_record(locator, *copy) for locator, copy in after),
+            len(after) - len(before),
+        )
 
 
 def _records(old: Pack, bits: int) -> Callable[[int], list[_Record]]:
@@ -92,7 +120,11 @@ def _records(old: Pack, bits: int) -> Callable[[int], list[_Record]]:
     def records(prefix: int) -> list[_Record]:
         if bits <= old.bucket_bits:
             joined = old.bucket_bits - bits
-            return [record for part in range(prefix << joined, prefix + 1 << joined) for record in own(part)]
+            return [
+                record
+                for part in range(prefix << joined, prefix + 1 << joined)
+                for record in own(part)
+            ]
         shift = _LOCATOR_BITS - bits
         whole = own(prefix >> bits - old.bucket_bits)
         return [record for record in whole if int.from_bytes(record[0], "big") >> shift == prefix]

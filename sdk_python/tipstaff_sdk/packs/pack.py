@@ -1,4 +1,5 @@
-"""Pack: the sealed records of one listing in one file, found by locator with two reads (docs/formats/pack.md).
+"""Pack: the sealed records of one listing in one file, found by locator with two reads
+(docs/formats/pack.md).
 
     header, 48 bytes    "tipspack" | version 1 (2) | bucket bits (1) | zero (1) | epoch (4) | record count (8) | length of buckets (8)
                         | zeros (12) | CRC-32 of what stands before and of the table (4)
@@ -6,9 +7,10 @@
     buckets             each empty, or CRC-32 of its records (4) and the records, ascending by locator and commitment
     record              locator (8) | commitment (16) | size class i (1) | sealed, 256 * 2^i + 16 bytes
 
-All numbers big-endian. A bucket holds the locators that begin with its number. Locators are pseudorandom, so buckets are of much the
-same size; by default as many as leave 16 to 32 records in each. Signatures say that the file is the operator's; the checksums say that the
-disk still gives what was verified, whenever a bucket is read: a flipped bit is an error and never a missing person.
+All numbers big-endian. A bucket holds the locators that begin with its number. Locators are
+pseudorandom, so buckets are of much the same size; by default as many as leave 16 to 32 records in
+each. Signatures say that the file is the operator's; the checksums say that the disk still gives
+what was verified, whenever a bucket is read: a flipped bit is an error and never a missing person.
 """
 
 import hashlib
@@ -56,8 +58,9 @@ class SealedCopy(NamedTuple):
 class Pack:
     """A pack, read in place. Safe to share between threads and forked processes; nothing is cached.
 
-    Opening checks the header and the table of buckets (its time grows with the number of buckets, not of records); a bucket is checked
-    whenever it is read, and `verify` checks them all. Each raises PackFormatError for what `PackBuilder` would not have written.
+    Opening checks the header and the table of buckets (its time grows with the number of buckets,
+    not of records); a bucket is checked whenever it is read, and `verify` checks them all. Each
+    raises PackFormatError for what `PackBuilder` would not have written.
     """
 
     def __init__(self, buffer: bytes | mmap.mmap) -> None:
@@ -65,16 +68,29 @@ class Pack:
         self._buffer: bytes | mmap.mmap | None = buffer
         if len(buffer) < HEADER.size:
             raise PackFormatError("The pack is shorter than its header: synchronise again.")
-        magic, version, bits, reserved, epoch, records, length, checksum = HEADER.unpack_from(buffer)
+        magic, version, bits, reserved, epoch, records, length, checksum = HEADER.unpack_from(
+            buffer
+        )
         if magic != MAGIC:
-            raise PackFormatError("This is not a pack of sealed records: the listing holds another file in its place, tell the operator.")
+            raise PackFormatError(
+                "This is not a pack of sealed records: the listing holds another file in its place,"
+                " tell the operator."
+            )
         if version != VERSION:
-            raise PackFormatError(f"The pack has version {version}, and {VERSION} is understood: update this software.")
+            raise PackFormatError(
+                f"The pack has version {version}, and {VERSION} is understood: update this"
+                " software."
+            )
         if reserved or any(buffer[_BLANK]) or bits > MAX_BUCKET_BITS or records > MAX_RECORDS:
-            raise PackFormatError("The pack's header holds values that none has: synchronise again.")
+            raise PackFormatError(
+                "The pack's header holds values that none has: synchronise again."
+            )
         self._start = HEADER.size + OFFSET_SIZE * ((1 << bits) + 1)
         if len(buffer) != self._start + length:
-            raise PackFormatError("The pack's header and length disagree, it is truncated or has grown: synchronise again.")
+            raise PackFormatError(
+                "The pack's header and length disagree, it is truncated or has grown: synchronise"
+                " again."
+            )
         if _checksum(buffer, self._start) != checksum:
             raise PackFormatError("The pack's header or table is damaged: synchronise again.")
         _verify_table(np.frombuffer(buffer[HEADER.size : self._start], ">u8"), length)
@@ -104,14 +120,24 @@ class Pack:
     def find(self, locator: bytes) -> list[SealedCopy]:
         """Sealed copies at a locator (8 bytes), one for each known name; empty when there is none."""
         if len(locator) != LOCATOR_SIZE:
-            raise PackFormatError(f"A locator is {LOCATOR_SIZE} bytes, not {len(locator)}: derive it with EpochKey.derive.")
-        records = self._records(int.from_bytes(locator, "big") >> (_LOCATOR_BITS - self.bucket_bits))
+            raise PackFormatError(
+                f"A locator is {LOCATOR_SIZE} bytes, not {len(locator)}: derive it with"
+                " EpochKey.derive."
+            )
+        records = self._records(
+            int.from_bytes(locator, "big") >> (_LOCATOR_BITS - self.bucket_bits)
+        )
         return [copy for found, copy in records if found == locator]
 
     def bucket(self, prefix: int) -> bytes:
-        """The bytes of one bucket, checksum included; empty when no locator begins with these bits. prefix: 0 to 2^bucket_bits - 1."""
+        """The bytes of one bucket, checksum included; empty when no locator begins with these bits.
+        prefix: 0 to 2^bucket_bits - 1.
+        """
         if not 0 <= prefix < 1 << self.bucket_bits:
-            raise PackFormatError(f"A bucket's number has {self.bucket_bits} bits: take it from the beginning of the locator.")
+            raise PackFormatError(
+                f"A bucket's number has {self.bucket_bits} bits: take it from the beginning of the"
+                " locator."
+            )
         buffer = self._open_buffer()
         try:
             start, end = _OFFSETS.unpack_from(buffer, HEADER.size + OFFSET_SIZE * prefix)
@@ -120,8 +146,12 @@ class Pack:
             raise ClosedError("The pack was closed: open it again.") from None
 
     def offsets(self) -> NDArray[np.uint64]:
-        """Where the buckets begin, counted from the first, and where the last one ends; shape (2^bucket_bits + 1,)."""
-        return np.frombuffer(self._open_buffer()[HEADER.size : self._start], ">u8").astype(np.uint64)
+        """Where the buckets begin, counted from the first, and where the last one ends; shape
+        (2^bucket_bits + 1,).
+        """
+        return np.frombuffer(self._open_buffer()[HEADER.size : self._start], ">u8").astype(
+            np.uint64
+        )
 
     def pieces(self, start: int, end: int) -> Iterator[bytes]:
         """The buckets' bytes from one offset to another, not checked, 1 MiB at a time."""
@@ -142,7 +172,10 @@ class Pack:
         """Reads everything: every bucket is as it has to be, and the count of records is right."""
         found = sum(len(self._records(prefix)) for prefix in range(1 << self.bucket_bits))
         if found != self.record_count:
-            raise PackFormatError(f"The pack says that it holds {self.record_count} records, and holds {found}: tell the operator.")
+            raise PackFormatError(
+                f"The pack says that it holds {self.record_count} records, and holds {found}: tell"
+                " the operator."
+            )
 
     def _records(self, prefix: int) -> list[tuple[bytes, SealedCopy]]:
         return parse_bucket(self.bucket(prefix), prefix, self.bucket_bits)
@@ -160,10 +193,15 @@ class Pack:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Pack(epoch={self.epoch}, record_count={self.record_count}, bucket_bits={self.bucket_bits})"
+        return (
+            f"Pack(epoch={self.epoch}, record_count={self.record_count},"
+            f" bucket_bits={self.bucket_bits})"
+        )
 
 
-def encode_head(epoch: int, bucket_bits: int, record_count: int, offsets: NDArray[np.uint64]) -> bytes:
+def encode_head(
+    epoch: int, bucket_bits: int, record_count: int, offsets: NDArray[np.uint64]
+) -> bytes:
     """Header and table of a pack, for what `Pack.offsets` gives."""
     table = offsets.astype(">u8").tobytes()
     blank = HEADER.pack(MAGIC, VERSION, bucket_bits, 0, epoch, record_count, int(offsets[-1]), 0)
@@ -183,7 +221,10 @@ def encode_record(locator: bytes, commitment: bytes, sealed: bytes) -> bytes:
 
 
 def parse_bucket(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[bytes, SealedCopy]]:
-    """Locators and sealed copies of one bucket, in order. Raises PackFormatError when it is damaged or another bucket's."""
+    """Locators and sealed copies of one bucket, in order.
+
+    Raises PackFormatError when it is damaged or another bucket's.
+    """
     return [
         (key[:LOCATOR_SIZE], SealedCopy(key[LOCATOR_SIZE:], bucket[start + RECORD_HEAD.size : end]))
         for key, start, end in record_spans(bucket, prefix, bucket_bits)
@@ -191,10 +232,14 @@ def parse_bucket(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[byt
 
 
 def record_spans(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[bytes, int, int]]:
-    """Of each record of a bucket its key (locator and commitment), its start and its end there, in order. Raises as parse_bucket."""
+    """Of each record of a bucket its key (locator and commitment), its start and its end there, in
+    order. Raises as parse_bucket.
+    """
     if not bucket:
         return []
-    if zlib.crc32(memoryview(bucket)[CHECKSUM_SIZE:]) != int.from_bytes(bucket[:CHECKSUM_SIZE], "big"):
+    if zlib.crc32(memoryview(bucket)[CHECKSUM_SIZE:]) != int.from_bytes(
+        bucket[:CHECKSUM_SIZE], "big"
+    ):
         raise PackFormatError("A bucket of the pack is damaged: synchronise again.")
     spans: list[tuple[bytes, int, int]] = []
     before, position, total = b"", CHECKSUM_SIZE, len(bucket)
@@ -209,13 +254,19 @@ def record_spans(bucket: bytes, prefix: int, bucket_bits: int) -> list[tuple[byt
     if not spans:
         raise PackFormatError("A bucket holds a checksum and no record: tell the operator.")
     # They ascend, so what holds for the first and the last holds for all.
-    if any(int.from_bytes(key[:LOCATOR_SIZE], "big") >> (_LOCATOR_BITS - bucket_bits) != prefix for key in (spans[0][0], before)):
+    if any(
+        int.from_bytes(key[:LOCATOR_SIZE], "big") >> (_LOCATOR_BITS - bucket_bits) != prefix
+        for key in (spans[0][0], before)
+    ):
         raise PackFormatError(_MISPLACED)
     return spans
 
 
 def record_end(bucket: bytes, position: int) -> int:
-    """Where the record that begins at `position` ends, which may be beyond the bucket. Raises PackFormatError when none begins there."""
+    """Where the record that begins at `position` ends, which may be beyond the bucket.
+
+    Raises PackFormatError when none begins there.
+    """
     head = position + RECORD_HEAD.size
     if head > len(bucket):
         raise PackFormatError("A bucket ends inside a record: tell the operator.")
@@ -232,4 +283,6 @@ def _checksum(buffer: bytes | mmap.mmap, end: int) -> int:
 
 def _verify_table(offsets: NDArray[np.uint64], length: int) -> None:
     if offsets[0] != 0 or offsets[-1] != length or (offsets[1:] < offsets[:-1]).any():
-        raise PackFormatError("The pack's table does not ascend over its buckets: tell the operator.")
+        raise PackFormatError(
+            "The pack's table does not ascend over its buckets: tell the operator."
+        )

@@ -1,4 +1,6 @@
-"""Many checks on one version of the data: all tokens in one call, all filter look-ups in one call, and only hits the slow way."""
+"""Many checks on one version of the data: all tokens in one call, all filter look-ups in one call,
+and only hits the slow way.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,9 @@ _MAX_THREADS: Final = 8
 class CheckedColumns:
     """Answers to columns of people, row by row.
 
-    reasons: (n,) uint8, values of `Reason`, which implies the verdict (`Reason.verdict`); 0 where the row is wrong.
-    decisions: by row, for those rows that the filter asked to prove, whatever came of it.
-    errors: by row, for the wrong ones.
+    reasons: (n,) uint8, values of `Reason`, which implies the verdict (`Reason.verdict`); 0 where
+    the row is wrong. decisions: by row, for those rows that the filter asked to prove, whatever
+    came of it. errors: by row, for the wrong ones.
     """
 
     reasons: NDArray[np.uint8]
@@ -46,12 +48,18 @@ class CheckedColumns:
     errors: Mapping[int, RowError]
 
 
-def check_columns(screening: Screening, numbers: Any, names: Any, service: Service | None, coverage: Coverage) -> CheckedColumns:
+def check_columns(
+    screening: Screening, numbers: Any, names: Any, service: Service | None, coverage: Coverage
+) -> CheckedColumns:
     """`Screener.check_columns`; see there. Counts what it decided."""
-    return _checked(screening, People(columns.length(numbers), numbers, names, services=(service,)), coverage)
+    return _checked(
+        screening, People(columns.length(numbers), numbers, names, services=(service,)), coverage
+    )
 
 
-def check_rows(screening: Screening, rows: Iterable[Row], service: Service | None, coverage: Coverage) -> list[Entry]:
+def check_rows(
+    screening: Screening, rows: Iterable[Row], service: Service | None, coverage: Coverage
+) -> list[Entry]:
     """`Screener.check_many`; see there. Counts what it decided."""
     listed = list(rows)
     texts = [position for position, row in enumerate(listed) if not isinstance(row[0], Identifier)]
@@ -60,7 +68,11 @@ def check_rows(screening: Screening, rows: Iterable[Row], service: Service | Non
         numbers=[listed[position][0] for position in texts],
         names=[row[1] for row in listed],
         rows=None if len(texts) == len(listed) else np.array(texts, np.intp),
-        others={position: row[0] for position, row in enumerate(listed) if isinstance(row[0], Identifier)},
+        others={
+            position: row[0]
+            for position, row in enumerate(listed)
+            if isinstance(row[0], Identifier)
+        },
         services=(service,),
     )
     checked = _checked(screening, everybody, coverage)
@@ -99,5 +111,9 @@ def _proved(screening: Screening, settled: Settled) -> dict[int, Decision]:
             answers = list(pool.map(screening.prove, people))
     else:
         answers = [screening.prove(hits) for hits in people]
-    found = {hit.row: decision for hits, made in zip(people, answers, strict=True) for hit, decision in zip(hits, made, strict=True)}
+    found = {
+        hit.row: decision
+        for hits, made in zip(people, answers, strict=True)
+        for hit, decision in zip(hits, made, strict=True)
+    }
     return dict(sorted(found.items()))

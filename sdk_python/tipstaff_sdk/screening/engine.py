@@ -1,9 +1,11 @@
-"""Many people against one measure, at one moment, on one version of the data: the engine of `check_many` and of `tipstaff screen`.
+"""Many people against one measure, at one moment, on one version of the data: the engine of
+`check_many` and of `tipstaff screen`.
 
-`settle` takes steps 1 to 4 of the decision (decision/decide.py) for whole columns: numbers to tokens, tokens through the filter, names
-looked through. What the filter does not know is settled there, at some 50 ns a row. `prove` takes the other steps for one person; it costs
-a stretch (10 ms), so callers share it out to threads. Who was found to be a false positive is remembered, so that nobody is stretched for
-twice in an epoch.
+`settle` takes steps 1 to 4 of the decision (decision/decide.py) for whole columns: numbers to
+tokens, tokens through the filter, names looked through. What the filter does not know is settled
+there, at some 50 ns a row. `prove` takes the other steps for one person; it costs a stretch (10
+ms), so callers share it out to threads. Who was found to be a false positive is remembered, so that
+nobody is stretched for twice in an epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from tipstaff_sdk.columns import resident_ids as columns
 from tipstaff_sdk.columns.names import Names
 from tipstaff_sdk.decision.decide import Decision, Reason, State, decide_found, unconfirmed
 from tipstaff_sdk.decision.decision import Finding
-from tipstaff_sdk.errors import InvalidColumnError, InvalidIdentifierError, InvalidNameError, InvalidServiceError, TipstaffError
+from tipstaff_sdk.errors import (
+    InvalidColumnError,
+    InvalidIdentifierError,
+    InvalidNameError,
+    InvalidServiceError,
+    TipstaffError,
+)
 from tipstaff_sdk.identity.block import BLOCK_SIZE
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.listing.tokens import Tokeniser
@@ -31,7 +39,17 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.decision.evidence import Service
 
-__all__ = ["BAD", "UNPROVED", "FalsePositives", "Hit", "People", "RowError", "Screening", "Settled", "by_person"]
+__all__ = [
+    "BAD",
+    "UNPROVED",
+    "FalsePositives",
+    "Hit",
+    "People",
+    "RowError",
+    "Screening",
+    "Settled",
+    "by_person",
+]
 
 BAD: Final = 0
 UNPROVED: Final = 255
@@ -47,9 +65,11 @@ class _Members(Protocol):
 
 
 class FalsePositives:
-    """Whom the filter asked about without a record: locators by token, for one epoch and cost of stretching. Thread-safe, bounded.
+    """Whom the filter asked about without a record: locators by token, for one epoch and cost of
+    stretching. Thread-safe, bounded.
 
-    A locator says where to look again when the listing is a newer one, so an entry never stands in for the look itself.
+    A locator says where to look again when the listing is a newer one, so an entry never stands in
+    for the look itself.
     """
 
     def __init__(self, limit: int = _REMEMBERED) -> None:
@@ -91,17 +111,20 @@ def _basis(state: State) -> object:
 class People:
     """Columns of people, `count` rows.
 
-    numbers: a column of resident IDs (listing/tokens.py says what is one) for the rows in `rows`, (m,) intp ascending; None: for all rows.
-    others: for all other rows, the identifier of another kind, or what is wrong with it.
-    names: a column of names, `count` long.
-    services: what is bought, in all its different forms; service_of: (count,) intp, which of them each row has; None: all the first.
+    numbers: a column of resident IDs (listing/tokens.py says what is one) for the rows in `rows`,
+    (m,) intp ascending; None: for all rows. others: for all other rows, the identifier of another
+    kind, or what is wrong with it. names: a column of names, `count` long. services: what is
+    bought, in all its different forms; service_of: (count,) intp, which of them each row has; None:
+    all the first.
     """
 
     count: int
     numbers: Any
     names: Any
     rows: NDArray[np.intp] | None = None
-    others: Mapping[int, Identifier | InvalidIdentifierError] = field(default_factory=dict[int, Identifier | InvalidIdentifierError])
+    others: Mapping[int, Identifier | InvalidIdentifierError] = field(
+        default_factory=dict[int, Identifier | InvalidIdentifierError]
+    )
     services: Sequence[Service | None] = (None,)
     service_of: NDArray[np.intp] | None = None
 
@@ -123,8 +146,8 @@ class Hit:
 class Settled(NamedTuple):
     """What columns come to.
 
-    reasons: (n,) uint8, values of `Reason`; BAD where the row is in `errors`, UNPROVED where it is among `hits`.
-    hits: rows in ascending order.
+    reasons: (n,) uint8, values of `Reason`; BAD where the row is in `errors`, UNPROVED where it is
+    among `hits`. hits: rows in ascending order.
     """
 
     reasons: NDArray[np.uint8]
@@ -133,9 +156,15 @@ class Settled(NamedTuple):
 
 
 class Screening:
-    """See the module. Safe to share between threads. `now` is aware UTC; `state` is None where there is no verified listing."""
+    """See the module.
 
-    def __init__(self, state: State | None, now: datetime, measure: str, known: FalsePositives | None = None) -> None:
+    Safe to share between threads. `now` is aware UTC; `state` is None where there is no verified
+    listing.
+    """
+
+    def __init__(
+        self, state: State | None, now: datetime, measure: str, known: FalsePositives | None = None
+    ) -> None:
         self.state = state
         self.now = now
         self.measure = measure
@@ -143,14 +172,18 @@ class Screening:
         if state is None or state.key is None:
             self.settled = Reason.NO_DATA
         else:
-            self.settled = Reason.EXPIRED if state.held(now) >= state.expires_at else Reason.NOT_LISTED
+            self.settled = (
+                Reason.EXPIRED if state.held(now) >= state.expires_at else Reason.NOT_LISTED
+            )
 
     def at(self, moment: datetime) -> Screening:
         """The same data, for another moment."""
         return Screening(self.state, moment, self.measure, self._known)
 
     def settle(self, people: People) -> Settled:
-        """Steps 1 to 4 for all rows. Wrong rows are in `errors`, by the first thing wrong: number, name, service.
+        """Steps 1 to 4 for all rows.
+
+        Wrong rows are in `errors`, by the first thing wrong: number, name, service.
 
         Raises:
             UnknownMeasureError, MeasureNotCoveredError; InvalidServiceError where all rows share one service. InvalidColumnError.
@@ -170,10 +203,15 @@ class Screening:
             reasons[members(tokens)] = UNPROVED
         if errors:
             reasons[np.fromiter(errors, np.intp, len(errors))] = BAD
-        return Settled(reasons, self._hits(people, tokens, np.flatnonzero(reasons == UNPROVED), names), errors)
+        return Settled(
+            reasons, self._hits(people, tokens, np.flatnonzero(reasons == UNPROVED), names), errors
+        )
 
     def _wrong_services(self, people: People) -> dict[int, InvalidServiceError]:
-        """Step 2. Where each row has its own service, a wrong one is the row's fault and not the call's."""
+        """Step 2.
+
+        Where each row has its own service, a wrong one is the row's fault and not the call's.
+        """
         if self.state is None:
             return {}
         wrong: dict[int, InvalidServiceError] = {}
@@ -187,7 +225,9 @@ class Screening:
         return wrong
 
     def _look_up(self) -> tuple[Tokeniser, Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None]:
-        """Steps 3 and 4: what makes tokens, and what says which of them to prove; None where no filter has a say."""
+        """Steps 3 and 4: what makes tokens, and what says which of them to prove; None where no
+        filter has a say.
+        """
         state = self.state
         if state is None or state.key is None or self.settled is not Reason.NOT_LISTED:
             return _NO_KEY, None
@@ -195,9 +235,13 @@ class Screening:
         if many is not None:
             return state.key.tokeniser, many.contains_many
         contains = state.filter.contains
-        return state.key.tokeniser, lambda tokens: np.fromiter((contains(row.tobytes()) for row in tokens), np.bool_, len(tokens))
+        return state.key.tokeniser, lambda tokens: np.fromiter(
+            (contains(row.tobytes()) for row in tokens), np.bool_, len(tokens)
+        )
 
-    def _hits(self, people: People, tokens: NDArray[np.uint8], rows: NDArray[np.intp], names: Names) -> list[Hit]:
+    def _hits(
+        self, people: People, tokens: NDArray[np.uint8], rows: NDArray[np.intp], names: Names
+    ) -> list[Hit]:
         if not len(rows):
             return []
         at = rows if people.rows is None else np.searchsorted(people.rows, rows)
@@ -206,8 +250,14 @@ class Screening:
         hits: list[Hit] = []
         for row, is_resident in zip(rows.tolist(), resident, strict=True):
             other = None if is_resident else people.others[row]
-            identifier = other if isinstance(other, Identifier) else Identifier.resident_id(next(texts) or "")
-            service = people.services[0 if people.service_of is None else int(people.service_of[row])]
+            identifier = (
+                other
+                if isinstance(other, Identifier)
+                else Identifier.resident_id(next(texts) or "")
+            )
+            service = people.services[
+                0 if people.service_of is None else int(people.service_of[row])
+            ]
             hits.append(Hit(row, tokens[row].tobytes(), identifier, names.canonical(row), service))
         return hits
 
@@ -231,7 +281,10 @@ class Screening:
             return [unconfirmed(state, self.now, self.measure, hit.service) for hit in hits]
         if not copies:
             self._known.remember(state, first.token, keys.locator)
-        return [decide_found(state, self.now, keys, copies, hit.name, self.measure, hit.service) for hit in hits]
+        return [
+            decide_found(state, self.now, keys, copies, hit.name, self.measure, hit.service)
+            for hit in hits
+        ]
 
     def decision(self, reason: Reason) -> Decision:
         """The decision of a row about which nothing else was found."""
@@ -257,7 +310,10 @@ def _tokens(tokeniser: Tokeniser, people: People, errors: dict[int, RowError]) -
     batch = tokeniser.resident_column(people.numbers)
     rows = people.rows
     if len(batch.tokens) != (people.count if rows is None else len(rows)):
-        raise InvalidColumnError(f"There are {len(batch.tokens)} numbers for {people.count} rows: pass columns of one length.")
+        raise InvalidColumnError(
+            f"There are {len(batch.tokens)} numbers for {people.count} rows: pass columns of one"
+            " length."
+        )
     wrong = batch.bad_rows.tolist()
     for at, text in zip(wrong, columns.texts(people.numbers, wrong), strict=True):
         errors[at if rows is None else int(rows[at])] = _why(text)
@@ -278,9 +334,13 @@ def _tokens(tokeniser: Tokeniser, people: People, errors: dict[int, RowError]) -
 
 def _why(text: str | None) -> InvalidIdentifierError:
     if text is None:
-        return InvalidIdentifierError("The number is missing or not text: read it from the document again.")
+        return InvalidIdentifierError(
+            "The number is missing or not text: read it from the document again."
+        )
     try:
         Identifier.resident_id(text)
     except InvalidIdentifierError as error:
         return error
-    return InvalidIdentifierError("The number changed while it was read: leave the column alone meanwhile.")
+    return InvalidIdentifierError(
+        "The number changed while it was read: leave the column alone meanwhile."
+    )

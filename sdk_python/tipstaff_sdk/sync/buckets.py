@@ -1,7 +1,9 @@
-"""The lean profile's source of records: whole buckets, asked for one by one and kept in memory for as long as their listing is in use.
+"""The lean profile's source of records: whole buckets, asked for one by one and kept in memory for
+as long as their listing is in use.
 
-The server learns which bucket was asked for and never which number in it; requests are of one length and so are answers. Whatever the
-filter lets through is asked for, false positives too, because nobody here knows better before the answer.
+The server learns which bucket was asked for and never which number in it; requests are of one
+length and so are answers. Whatever the filter lets through is asked for, false positives too,
+because nobody here knows better before the answer.
 """
 
 from __future__ import annotations
@@ -27,12 +29,18 @@ class FetchBucket(Protocol):
     """Asks the server for a bucket of a listing."""
 
     def __call__(self, listing_version: int, bucket: int, /) -> tuple[bytes, bytes]:
-        """The padded bucket and its path. Raises StaleListingError: another listing is published by now; TransportError."""
+        """The padded bucket and its path.
+
+        Raises StaleListingError: another listing is published by now; TransportError.
+        """
         ...
 
 
 class BucketCache:
-    """Buckets that were verified, for one root; the least recently used go first. Thread-safe, bounded, in memory only."""
+    """Buckets that were verified, for one root; the least recently used go first.
+
+    Thread-safe, bounded, in memory only.
+    """
 
     def __init__(self, root: bytes, limit: int = CACHE_BYTES) -> None:
         self.root = root
@@ -50,7 +58,10 @@ class BucketCache:
             return bucket
 
     def put(self, number: int, bucket: bytes) -> None:
-        """Keeps a bucket, and lets others go as far as needed. One that is larger than the whole cache is not kept."""
+        """Keeps a bucket, and lets others go as far as needed.
+
+        One that is larger than the whole cache is not kept.
+        """
         if len(bucket) > self._limit:
             return
         with self._lock:
@@ -70,22 +81,31 @@ class BucketCache:
 class BucketSource:
     """Sealed records of one listing, as `Pack.find` gives them. Safe to share between threads.
 
-    Takes over the buckets that `before` holds when they are of the same pack. Raises ParametersError for a listing without buckets.
+    Takes over the buckets that `before` holds when they are of the same pack. Raises
+    ParametersError for a listing without buckets.
     """
 
-    def __init__(self, parameters: listing_pb2.ListingParameters, fetch: FetchBucket, before: BucketSource | None = None) -> None:
+    def __init__(
+        self,
+        parameters: listing_pb2.ListingParameters,
+        fetch: FetchBucket,
+        before: BucketSource | None = None,
+    ) -> None:
         check_parameters(parameters.buckets)
         self.epoch: Final[int] = parameters.epoch
         self._version = parameters.version
         self._buckets = parameters.buckets
         self._fetch = fetch
         same = before is not None and before.cache.root == self._buckets.root
-        self.cache: Final[BucketCache] = before.cache if before is not None and same else BucketCache(self._buckets.root)
+        self.cache: Final[BucketCache] = (
+            before.cache if before is not None and same else BucketCache(self._buckets.root)
+        )
 
     def find(self, locator: bytes) -> list[SealedCopy]:
         """Sealed copies at a locator (8 bytes), perhaps after a round trip.
 
-        Raises TransportError: the bucket cannot be had; UntrustedError: what came is not what was signed; PackFormatError.
+        Raises TransportError: the bucket cannot be had; UntrustedError: what came is not what was
+        signed; PackFormatError.
         """
         bits = self._buckets.bits
         number = int.from_bytes(locator, "big") >> (8 * LOCATOR_SIZE - bits)
@@ -97,4 +117,6 @@ class BucketSource:
         return [copy for found, copy in parse_bucket(bucket, number, bits) if found == locator]
 
     def __repr__(self) -> str:
-        return f"BucketSource(epoch={self.epoch}, bits={self._buckets.bits}, kept={len(self.cache)})"
+        return (
+            f"BucketSource(epoch={self.epoch}, bits={self._buckets.bits}, kept={len(self.cache)})"
+        )

@@ -1,6 +1,8 @@
-"""One file for a site without a network: made where there is one, carried, taken in there with the same verification as ever.
+"""One file for a site without a network: made where there is one, carried, taken in there with the
+same verification as ever.
 
-The file holds what is published for the audience, and no key: the epoch key goes to such a site by another way, into `key_store = "file"`.
+The file holds what is published for the audience, and no key: the epoch key goes to such a site by
+another way, into `key_store = "file"`.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def export_bundle(settings: Settings, fetcher: Fetcher, file: Path) -> int:
     return copy.version
 
 
-def import_bundle(settings: Settings, file: Path, *, clock: Callable[[], datetime] = utc_now) -> VerifiedState:
+def import_bundle(
+    settings: Settings, file: Path, *, clock: Callable[[], datetime] = utc_now
+) -> VerifiedState:
     """Take a bundle into this provider's state. What was in force stays when it is not believed.
 
     Raises:
@@ -91,4 +95,6 @@ def _ours(file: Path) -> Generator[None]:
     except signing_errors.StateError as error:
         raise errors.StorageError(str(error)) from error
     except OSError as error:
-        raise errors.StorageError(f"{file}: {error.strerror or type(error).__name__}; check the path and the disk") from error
+        raise errors.StorageError(
+            f"{file}: {error.strerror or type(error).__name__}; check the path and the disk"
+        ) from error

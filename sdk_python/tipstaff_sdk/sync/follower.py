@@ -1,11 +1,14 @@
-"""Following the server in the background: one thread on the watch, one that sends what waits and notices a silent watch.
+"""Following the server in the background: one thread on the watch, one that sends what waits and
+notices a silent watch.
 
-1. Open the watch, saying what is enforced here; the server answers with its versions, then pushes each change.
+1. Open the watch, saying what is enforced here; the server answers with its versions, then pushes
+   each change.
 2. Apply what is pushed; when a push does not suffice, refresh.
-3. Every `flush_interval`, and soon after something was reported, send what waits and say what is enforced by now.
+3. Every `flush_interval`, and soon after something was reported, send what waits and say what is
+   enforced by now.
 4. A watch that is silent longer than `heartbeat_timeout` is cancelled.
-5. After a failure wait a time drawn from 0 to a doubling bound ("full jitter", Brooker, AWS Architecture Blog 2015), on top of what the
-   server advised, and start again.
+5. After a failure wait a time drawn from 0 to a doubling bound ("full jitter", Brooker, AWS
+   Architecture Blog 2015), on top of what the server advised, and start again.
 
 The threads are daemons and hold nothing that a killed process would lose.
 """
@@ -38,14 +41,22 @@ _log = logging.getLogger("tipstaff")
 class Backoff:
     """Waits after failures: drawn from 0 to a bound that doubles from `initial` to `maximum`."""
 
-    def __init__(self, initial: float, maximum: float, *, draw: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self,
+        initial: float,
+        maximum: float,
+        *,
+        draw: Callable[[float, float], float] = random.uniform,
+    ) -> None:
         self._initial = initial
         self._maximum = maximum
         self._draw = draw
         self._failures = 0
 
     def failed(self, error: BaseException | None = None) -> float:
-        """Seconds to wait now: at least what the server advised in `error`, though nobody can ask for more than the maximum."""
+        """Seconds to wait now: at least what the server advised in `error`, though nobody can ask
+        for more than the maximum.
+        """
         bound = min(self._maximum, self._initial * 2.0 ** min(self._failures, 60))
         self._failures += 1
         advised = error.retry_after if isinstance(error, UnavailableError) else 0.0
@@ -59,7 +70,9 @@ class Backoff:
 class SyncRecord:
     """What `status()` says of contact with the server. Thread-safe."""
 
-    def __init__(self, state: SyncState, clock: Callable[[], datetime], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, state: SyncState, clock: Callable[[], datetime], changed: Callable[[], None]
+    ) -> None:
         self._clock = clock
         self._changed = changed
         self._lock = threading.Lock()
@@ -119,7 +132,9 @@ class Follower:
             threading.Thread(target=self._send_loop, name="tipstaff-send", daemon=True),
         ]
         if session.online:
-            self._threads.append(threading.Thread(target=self._watch_loop, name="tipstaff-watch", daemon=True))
+            self._threads.append(
+                threading.Thread(target=self._watch_loop, name="tipstaff-watch", daemon=True)
+            )
 
     def start(self) -> None:
         """Starts the threads."""
@@ -142,14 +157,18 @@ class Follower:
         watch = self._watch
         if watch is not None:
             watch.cancel()
-        # A listener runs in one of the threads, and may close the screener or fork; that thread cannot wait for itself.
+        # A listener runs in one of the threads, and may close the screener or fork; that thread
+        # cannot wait for itself.
         others = [thread for thread in self._threads if thread is not threading.current_thread()]
         for thread in others:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._farewell = False
         give_up = time.monotonic() + _CANCELLED_SECONDS
-        while (left := [thread for thread in others if thread.is_alive()]) and time.monotonic() < give_up:
-            # Whatever they still do needs the connection; more than once, because one may just be making a new one.
+        while (
+            left := [thread for thread in others if thread.is_alive()]
+        ) and time.monotonic() < give_up:
+            # Whatever they still do needs the connection; more than once, because one may just be
+            # making a new one.
             self._session.disconnect()
             left[0].join(_CANCELLED_SECONDS / 20)
         return not left

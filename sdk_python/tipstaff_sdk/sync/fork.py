@@ -1,9 +1,12 @@
-"""Screeners and fork(): gunicorn, uWSGI, Celery and multiprocessing fork processes that hold an open screener.
+"""Screeners and fork(): gunicorn, uWSGI, Celery and multiprocessing fork processes that hold an
+open screener.
 
-grpc's own rules allow a fork only while no call is under way and no connection is open, so (1) before a fork every screener ends its
-background work, closes its connection, and waits until grpc's own threads have finished with it: one that is caught at it would leave
-the child a lock that nobody opens any more; (2) the parent starts it again; (3) the child keeps the mapped state and the keys, leaves
-locks, outbox connection and counts to the parent, and starts background work of its own. Checks go on all the while.
+grpc's own rules allow a fork only while no call is under way and no connection is open, so (1)
+before a fork every screener ends its background work, closes its connection, and waits until grpc's
+own threads have finished with it: one that is caught at it would leave the child a lock that nobody
+opens any more; (2) the parent starts it again; (3) the child keeps the mapped state and the keys,
+leaves locks, outbox connection and counts to the parent, and starts background work of its own.
+Checks go on all the while.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ __all__ = ["ForkHooks", "register_after_grpc", "watch_forks"]
 
 @dataclass(frozen=True, slots=True)
 class ForkHooks:
-    """What to call with an object around a fork: functions that do not hold the object, or it would live for ever."""
+    """What to call with an object around a fork: functions that do not hold the object, or it would
+    live for ever.
+    """
 
     before: Callable[[Any], None]
     in_parent: Callable[[Any], None]
@@ -41,7 +46,9 @@ def watch_forks(one: object, hooks: ForkHooks) -> None:
 
 
 def settle() -> None:
-    """Waits until no thread of this process but Python's own has run for a while: at most a second, usually a tenth of it."""
+    """Waits until no thread of this process but Python's own has run for a while: at most a second,
+    usually a tenth of it.
+    """
     deadline = time.monotonic() + _SETTLE_SECONDS
     seen, quiet = None, 0
     while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
@@ -52,7 +59,9 @@ def settle() -> None:
 
 
 def _switches() -> dict[str, str] | None:
-    """How often each native thread was switched to, by its id; None while one of them runs, or where the system does not say (no /proc)."""
+    """How often each native thread was switched to, by its id; None while one of them runs, or
+    where the system does not say (no /proc).
+    """
     ours = {str(thread.native_id) for thread in threading.enumerate()}
     found: dict[str, str] = {}
     try:
@@ -68,10 +77,11 @@ def _switches() -> dict[str, str] | None:
 
 
 def register_after_grpc() -> None:
-    """Moves our hooks around grpc's own, which it registers with the first channel: before a fork ours have to come first, after it last.
+    """Moves our hooks around grpc's own, which it registers with the first channel: before a fork
+    ours have to come first, after it last.
 
-    Python runs the hooks before a fork in reverse order of registration, and cannot take one back; so the last registration acts and
-    those before it do nothing.
+    Python runs the hooks before a fork in reverse order of registration, and cannot take one back;
+    so the last registration acts and those before it do nothing.
     """
     with _registering:
         if not _after_grpc.is_set():

@@ -1,8 +1,9 @@
 """From verified files to what decisions are made on.
 
-One `Loaded` is one consistent version of everything: whoever holds a reference goes on using it, whatever a sync does meanwhile. Filter
-and pack are mapped, not read; a version that shares them with the one before shares the mapping too. They are unmapped when the last
-reference goes, so a check in another thread is never cut off.
+One `Loaded` is one consistent version of everything: whoever holds a reference goes on using it,
+whatever a sync does meanwhile. Filter and pack are mapped, not read; a version that shares them
+with the one before shares the mapping too. They are unmapped when the last reference goes, so a
+check in another thread is never cut off.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ Mapped = TypeVar("Mapped", BloomFilter, Pack)
 __all__ = ["Loaded", "listing_epoch", "load_state", "role_names"]
 
 _MAX_SMALL: Final = 32 << 20
-"""Catalogue, parameters and relief segments are read whole; none is larger (a million lifts are 24 MB)."""
+"""Catalogue, parameters and relief segments are read whole; none is larger (a million lifts are 24
+MB).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,10 @@ class Artefact(Generic[Mapped]):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One version of the data, ready for checks, and what `status()` says of it. `pack` or `buckets`, depending on the profile."""
+    """One version of the data, ready for checks, and what `status()` says of it.
+
+    `pack` or `buckets`, depending on the profile.
+    """
 
     state: State
     verified: VerifiedState
@@ -67,7 +73,9 @@ class Loaded:
     buckets: BucketSource | None
 
     def availability(self, now: datetime) -> Availability:
-        """What checks at `now` can be answered from: steps 3 and 10 of the decision, for nobody in particular."""
+        """What checks at `now` can be answered from: steps 3 and 10 of the decision, for nobody in
+        particular.
+        """
         if now >= self.listing_expires_at or not self.key_present:
             return Availability.NONE
         if not self.relief_complete or now - self.relief_signed_at > self.relief_max_age:
@@ -87,9 +95,16 @@ def listing_epoch(verified: VerifiedState, audience: str) -> int | None:
 
 
 def load_state(
-    verified: VerifiedState, audience: str, keys: Mapping[int, bytes], *, previous: Loaded | None, fetch: FetchBucket | None = None
+    verified: VerifiedState,
+    audience: str,
+    keys: Mapping[int, bytes],
+    *,
+    previous: Loaded | None,
+    fetch: FetchBucket | None = None,
 ) -> Loaded | None:
-    """Opens a verified version; None while no listing has been published. With `fetch`, records come from there: the lean profile.
+    """Opens a verified version; None while no listing has been published.
+
+    With `fetch`, records come from there: the lean profile.
 
     Raises:
         FormatError: an artefact is not what it should be although it is signed; tell the operator.
@@ -100,9 +115,14 @@ def load_state(
     try:
         return _load(verified, audience, keys, previous, fetch)
     except BloomError as error:
-        raise FormatError(f"the filter cannot be used ({error}): the last data stays in use; sync again, then tell the operator") from error
+        raise FormatError(
+            f"the filter cannot be used ({error}): the last data stays in use; sync again, then"
+            " tell the operator"
+        ) from error
     except OSError as error:
-        raise StorageError(f"a verified file cannot be read ({error.strerror}): check state_dir, then sync again") from error
+        raise StorageError(
+            f"a verified file cannot be read ({error.strerror}): check state_dir, then sync again"
+        ) from error
 
 
 def _load(
@@ -114,10 +134,18 @@ def _load(
 ) -> Loaded:
     listing, relief_role = (verified.roles[name] for name in role_names(audience))
     parameters = _parameters(_target(listing, f"listing/{audience}/parameters"), audience)
-    members = _open(_target(listing, f"listing/{audience}/filter"), BloomFilter.open, None if previous is None else previous.filter)
+    members = _open(
+        _target(listing, f"listing/{audience}/filter"),
+        BloomFilter.open,
+        None if previous is None else previous.filter,
+    )
     pack = buckets = None
     if fetch is None:
-        pack = _open(_target(listing, f"listing/{audience}/pack"), Pack.open, None if previous is None else previous.pack)
+        pack = _open(
+            _target(listing, f"listing/{audience}/pack"),
+            Pack.open,
+            None if previous is None else previous.pack,
+        )
     else:
         buckets = BucketSource(parameters, fetch, None if previous is None else previous.buckets)
     segments = [parse_segment(_read(target.file)) for target in relief_role.targets.values()]
@@ -149,17 +177,28 @@ def _load(
     )
 
 
-def _open(target: Target, open_: Callable[[Path], Mapped], kept: Artefact[Mapped] | None) -> Artefact[Mapped]:
-    return kept if kept is not None and kept.sha256 == target.sha256 else Artefact(target.sha256, open_(target.file))
+def _open(
+    target: Target, open_: Callable[[Path], Mapped], kept: Artefact[Mapped] | None
+) -> Artefact[Mapped]:
+    return (
+        kept
+        if kept is not None and kept.sha256 == target.sha256
+        else Artefact(target.sha256, open_(target.file))
+    )
 
 
 def _parameters(target: Target, audience: str) -> listing_pb2.ListingParameters:
     try:
         parameters = listing_pb2.ListingParameters.FromString(_read(target.file))
     except DecodeError as error:
-        raise ParametersError("the listing's parameters do not parse: update tipstaff, or tell the operator") from error
+        raise ParametersError(
+            "the listing's parameters do not parse: update tipstaff, or tell the operator"
+        ) from error
     if parameters.audience != audience:
-        raise ParametersError(f"the listing is for audience {parameters.audience!r}, not {audience!r}: tell the operator")
+        raise ParametersError(
+            f"the listing is for audience {parameters.audience!r}, not {audience!r}: tell the"
+            " operator"
+        )
     return parameters
 
 
@@ -167,7 +206,9 @@ def _target(role: RoleState, path: str) -> Target:
     try:
         return role.targets[path]
     except KeyError:
-        raise FormatError(f"{role.name} has no {path}: tell the operator, and update tipstaff") from None
+        raise FormatError(
+            f"{role.name} has no {path}: tell the operator, and update tipstaff"
+        ) from None
 
 
 def _read(path: Path) -> bytes:

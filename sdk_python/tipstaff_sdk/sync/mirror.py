@@ -1,10 +1,12 @@
-"""Fetches from a plain HTTPS mirror or CDN: any static file server that carries an audience's folder. Standard library only.
+"""Fetches from a plain HTTPS mirror or CDN: any static file server that carries an audience's
+folder. Standard library only.
 
     https://mirror.example.net/aviation/metadata/timestamp.json
     https://mirror.example.net/aviation/targets/listing/aviation/<sha256>.filter
 
-Nothing that comes is trusted; the reader verifies it as it verifies the operator's own server. A download that broke is resumed with
-`Range` (RFC 9110, 14); a server that knows no ranges sends the whole again, and what is there already is passed over.
+Nothing that comes is trusted; the reader verifies it as it verifies the operator's own server. A
+download that broke is resumed with `Range` (RFC 9110, 14); a server that knows no ranges sends the
+whole again, and what is there already is passed over.
 """
 
 from __future__ import annotations
@@ -34,13 +36,21 @@ _PARTIAL: Final = 206
 
 
 def is_mirror_url(url: str) -> bool:
-    """Whether a mirror may be named so: https, or http on this machine, with neither query nor credentials."""
+    """Whether a mirror may be named so: https, or http on this machine, with neither query nor
+    credentials.
+    """
     try:
         parts = urlsplit(url)
-        good = bool(parts.hostname) and not (parts.query or parts.fragment or parts.username) and parts.port != 0
+        good = (
+            bool(parts.hostname)
+            and not (parts.query or parts.fragment or parts.username)
+            and parts.port != 0
+        )
     except ValueError:
         return False
-    return good and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK))
+    return good and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    )
 
 
 class MirrorFetcher:
@@ -72,7 +82,9 @@ class MirrorFetcher:
         parts = urlsplit(url)
         handlers: list[urllib.request.BaseHandler] = [_SafeRedirects()]
         if parts.scheme == "https":  # reading the system's authorities takes a while
-            handlers.append(urllib.request.HTTPSHandler(context=context or ssl.create_default_context()))
+            handlers.append(
+                urllib.request.HTTPSHandler(context=context or ssl.create_default_context())
+            )
         if parts.hostname in _LOOPBACK:
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
@@ -84,9 +96,14 @@ class MirrorFetcher:
         for chunk in self._get(self._metadata + name, name, 0):
             data += chunk
             if len(data) > max_bytes:
-                raise TooLargeError(f"{name} is larger than {max_bytes} bytes: the mirror does not carry what it should")
+                raise TooLargeError(
+                    f"{name} is larger than {max_bytes} bytes: the mirror does not carry what it"
+                    " should"
+                )
             if time.monotonic() > deadline:
-                raise UnavailableError(f"{name} took over {self._total:g} s: check the mirror, or use another")
+                raise UnavailableError(
+                    f"{name} took over {self._total:g} s: check the mirror, or use another"
+                )
         return bytes(data)
 
     def artefact(self, path: str, offset: int) -> Iterator[bytes]:
@@ -106,18 +123,23 @@ class MirrorFetcher:
                     if passed:
                         yield passed
                 if expected is not None and have < expected:
-                    raise UnavailableError(f"{name} broke off at {have} of {expected} bytes: try again")
+                    raise UnavailableError(
+                        f"{name} broke off at {have} of {expected} bytes: try again"
+                    )
         except FetchError:
             raise
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _ABSENT:
                 raise NotFoundError(f"the mirror has no {name}") from error
-            raise UnavailableError(f"the mirror answers {error.code} for {name}: try again later, or use another") from error
+            raise UnavailableError(
+                f"the mirror answers {error.code} for {name}: try again later, or use another"
+            ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             raise UnavailableError(
-                f"{name} cannot be had from the mirror ({_describe(reason)}): check its address, its certificate and the network"
+                f"{name} cannot be had from the mirror ({_describe(reason)}): check its address,"
+                " its certificate and the network"
             ) from error
 
     def _open(self, url: str, offset: int) -> http.client.HTTPResponse:
@@ -135,11 +157,19 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirect only to HTTPS, or on within one unencrypted host."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme != "https" and (old.scheme, old.hostname) != (new.scheme, new.hostname):
-            raise UnavailableError("the mirror redirects to an address without encryption: use another")
+            raise UnavailableError(
+                "the mirror redirects to an address without encryption: use another"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -149,7 +179,9 @@ def _skip(response: http.client.HTTPResponse, offset: int, name: str) -> int:
         return offset
     begins = (response.getheader("Content-Range") or "").removeprefix("bytes ").partition("-")[0]
     if begins != str(offset):
-        raise UnavailableError(f"the mirror sends another part of {name} than was asked for: use another")
+        raise UnavailableError(
+            f"the mirror sends another part of {name} than was asked for: use another"
+        )
     return 0
 
 

@@ -1,6 +1,8 @@
-"""One process's dealings with the server, without threads of its own: load, refresh, apply what was pushed, send what waits.
+"""One process's dealings with the server, without threads of its own: load, refresh, apply what was
+pushed, send what waits.
 
-Whatever fails, the last verified state stays in use; errors of the layers below leave here as `TipstaffError`.
+Whatever fails, the last verified state stays in use; errors of the layers below leave here as
+`TipstaffError`.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ _log = logging.getLogger("tipstaff")
 class Session:
     """State, keys, outbox and connection of one screener.
 
-    `loaded` is the state to answer from, replaced whole; `publish` is called after each replacement, in the thread that made it. `wake` is
-    called when `flush` should be called soon. `keys` is where epoch keys live; default: what the settings say.
+    `loaded` is the state to answer from, replaced whole; `publish` is called after each
+    replacement, in the thread that made it. `wake` is called when `flush` should be called soon.
+    `keys` is where epoch keys live; default: what the settings say.
     """
 
     def __init__(
@@ -55,7 +58,11 @@ class Session:
         keys: KeyStore | None = None,
     ) -> None:
         self.settings = settings
-        self.outbox = Outbox(settings.state_dir / "outbox.sqlite3", limit=settings.outbox_limit, wait=settings.outbox_wait)
+        self.outbox = Outbox(
+            settings.state_dir / "outbox.sqlite3",
+            limit=settings.outbox_limit,
+            wait=settings.outbox_wait,
+        )
         self.coverage = Coverage()
         self.loaded: Loaded | None = None
         self._verified: VerifiedState | None = None
@@ -67,7 +74,8 @@ class Session:
         self._reset()
 
     def _reset(self) -> None:
-        # One update at a time in this process; the reader's own lock does the same between processes.
+        # One update at a time in this process; the reader's own lock does the same between
+        # processes.
         self._updating = threading.RLock()
         self._connecting = threading.Lock()
         self._transport: GrpcTransport | None = None
@@ -87,7 +95,9 @@ class Session:
                 clock=self._clock,
             )
         except signing_errors.TrustError as error:
-            raise errors.ConfigurationError(f"trusted_root_file cannot be used ({error}): copy it again from your kit") from error
+            raise errors.ConfigurationError(
+                f"trusted_root_file cannot be used ({error}): copy it again from your kit"
+            ) from error
 
     def after_fork_in_child(self) -> None:
         """Keeps state and keys; leaves connection, locks and files to the parent."""
@@ -116,7 +126,9 @@ class Session:
             self._accept(self._reader.refresh(self._fetcher()))
 
     def ensure_keys(self) -> None:
-        """Fetches the epoch keys, at first and then every `keys_interval`: the next epoch's are given out before a listing uses them."""
+        """Fetches the epoch keys, at first and then every `keys_interval`: the next epoch's are
+        given out before a listing uses them.
+        """
         if not self.online or time.monotonic() < self._keys_due:
             return
         with self._updating, _ours():
@@ -128,7 +140,9 @@ class Session:
     def take(self, response: distribution_pb2.WatchResponse) -> None:
         """Applies what a watch pushed, or fetches it when the push does not suffice."""
         with self._updating, _ours():
-            if response.HasField("bundle") and (response.bundle.metadata or response.bundle.artefacts):
+            if response.HasField("bundle") and (
+                response.bundle.metadata or response.bundle.artefacts
+            ):
                 try:
                     self._accept(
                         self._reader.apply(
@@ -137,9 +151,13 @@ class Session:
                         )
                     )
                 except (signing_errors.IncompleteBundleError, signing_errors.TrustError):
-                    # A refresh starts from what is published; when that is not to be believed either, it says so.
+                    # A refresh starts from what is published; when that is not to be believed
+                    # either, it says so.
                     self.refresh()
-            if self._verified is None or response.current.timestamp > self._verified.timestamp_version:
+            if (
+                self._verified is None
+                or response.current.timestamp > self._verified.timestamp_version
+            ):
                 self.refresh()
 
     def watch(self) -> WatchStream:
@@ -151,9 +169,14 @@ class Session:
         from tipstaff.v1 import distribution_pb2  # noqa: PLC0415  keeps the import of the SDK small
 
         loaded = self.loaded
-        enforced = distribution_pb2.StateVersion(timestamp=0 if self._verified is None else self._verified.timestamp_version)
+        enforced = distribution_pb2.StateVersion(
+            timestamp=0 if self._verified is None else self._verified.timestamp_version
+        )
         if loaded is not None:
-            enforced.listing, enforced.relief_sequence = loaded.listing_metadata_version, loaded.relief_sequence
+            enforced.listing, enforced.relief_sequence = (
+                loaded.listing_metadata_version,
+                loaded.relief_sequence,
+            )
         return enforced
 
     def _accept(self, verified: VerifiedState) -> None:
@@ -161,13 +184,27 @@ class Session:
         epoch = listing_epoch(verified, self.settings.audience)
         if epoch is not None and epoch not in keys and self.online:
             keys = self._fetch_keys()
-        if epoch is not None and epoch not in keys and self.loaded is not None and self.loaded.key_present:
+        if (
+            epoch is not None
+            and epoch not in keys
+            and self.loaded is not None
+            and self.loaded.key_present
+        ):
             # The listing that is in use still answers; the new one could not.
-            raise errors.NotReadyError(f"no key for epoch {epoch} of the new listing: the one in use stays; ask the operator for the key")
+            raise errors.NotReadyError(
+                f"no key for epoch {epoch} of the new listing: the one in use stays; ask the"
+                " operator for the key"
+            )
         self._replace(verified, keys)
 
-    def _opened(self, verified: VerifiedState, keys: Mapping[int, bytes] = MappingProxyType({})) -> Loaded | None:
-        """A verified version opened. The reader has that done before it puts one in force: what cannot be used never replaces what can."""
+    def _opened(
+        self, verified: VerifiedState, keys: Mapping[int, bytes] = MappingProxyType({})
+    ) -> Loaded | None:
+        """A verified version opened.
+
+        The reader has that done before it puts one in force: what cannot be used never replaces
+        what can.
+        """
         fetch = self._fetch_bucket if self.settings.profile == "lean" else None
         return load_state(verified, self.settings.audience, keys, previous=self.loaded, fetch=fetch)
 
@@ -197,7 +234,9 @@ class Session:
         settings = self.settings
         if self.online and settings.mirror is None:
             return self.transport().fetcher()
-        from tipstaff_sdk.sync.fetchers import choose  # noqa: PLC0415  an HTTP library, for mirrors only
+        from tipstaff_sdk.sync.fetchers import (  # noqa: PLC0415  an HTTP library, for mirrors only
+            choose,
+        )
 
         server = self.transport().fetcher if self.online else None
         return choose(
@@ -210,7 +249,10 @@ class Session:
 
     def transport(self) -> GrpcTransport:
         """The connection, made at first use."""
-        from tipstaff_sdk.sync.transport import connect  # noqa: PLC0415  grpc is imported only when it is needed
+        # Grpc is imported only when it is needed
+        from tipstaff_sdk.sync.transport import (  # noqa: PLC0415
+            connect,
+        )
 
         with self._connecting:
             if self._closed:
@@ -220,7 +262,10 @@ class Session:
             return self._transport
 
     def disconnect(self) -> bool:
-        """Closes the connection; calls under way end at once. The next use makes a new one. False when there was none."""
+        """Closes the connection; calls under way end at once.
+
+        The next use makes a new one. False when there was none.
+        """
         with self._connecting:
             transport, self._transport = self._transport, None
         if transport is not None:
@@ -228,7 +273,10 @@ class Session:
         return transport is not None
 
     def keep_coverage(self) -> None:
-        """Brings the counts into the outbox. They fill at most half of it, so that reports always have room; the rest stays in memory."""
+        """Brings the counts into the outbox.
+
+        They fill at most half of it, so that reports always have room; the rest stays in memory.
+        """
         totals = self.coverage.collect()
         try:
             self.outbox.put(coverage_events(totals), leave=self.settings.outbox_limit // 2)
@@ -237,7 +285,11 @@ class Session:
             raise
 
     def flush(self) -> None:
-        """Sends everything that waits. Another process that shares the outbox may be doing so already; then this one leaves it to it."""
+        """Sends everything that waits.
+
+        Another process that shares the outbox may be doing so already; then this one leaves it to
+        it.
+        """
         with contextlib.suppress(errors.OutboxFullError):
             # They stay in memory; sending makes room for them.
             self.keep_coverage()
@@ -254,7 +306,9 @@ class Session:
         self.ensure_keys()
 
     def acknowledge(self) -> None:
-        """Tells the server which versions are enforced here, if it has not heard yet (P1 of the policy)."""
+        """Tells the server which versions are enforced here, if it has not heard yet (P1 of the
+        policy).
+        """
         enforced = self.enforced()
         if enforced.listing and enforced != self._acknowledged:
             self.transport().acknowledge(enforced)
@@ -277,22 +331,41 @@ class Session:
         arrived = [
             result.event_id
             for result in answered
-            if result.status in {enforcement_pb2.EVENT_STATUS_ACCEPTED, enforcement_pb2.EVENT_STATUS_DUPLICATE}
+            if result.status
+            in {
+                enforcement_pb2.EVENT_STATUS_ACCEPTED,
+                enforcement_pb2.EVENT_STATUS_DUPLICATE,
+            }
         ]
-        refused = [(result.event_id, result.detail) for result in answered if result.status == enforcement_pb2.EVENT_STATUS_REJECTED]
+        refused = [
+            (result.event_id, result.detail)
+            for result in answered
+            if result.status == enforcement_pb2.EVENT_STATUS_REJECTED
+        ]
         if not arrived and not refused:
-            raise errors.UnavailableError("the server answered for none of the events that were sent; they are kept and sent again later")
+            raise errors.UnavailableError(
+                "the server answered for none of the events that were sent; they are kept and sent"
+                " again later"
+            )
         self._settle(arrived, refused)
 
-    def _submit(self, kind: EventKind, events: Sequence[Event]) -> Sequence[enforcement_pb2.EventResult]:
+    def _submit(
+        self, kind: EventKind, events: Sequence[Event]
+    ) -> Sequence[enforcement_pb2.EventResult]:
         if kind is EventKind.REPORT:
-            return self.transport().submit_reports([enforcement_pb2.Report.FromString(event.payload) for event in events])
-        return self.transport().submit_coverage([enforcement_pb2.CoverageCount.FromString(event.payload) for event in events])
+            return self.transport().submit_reports(
+                [enforcement_pb2.Report.FromString(event.payload) for event in events]
+            )
+        return self.transport().submit_coverage(
+            [enforcement_pb2.CoverageCount.FromString(event.payload) for event in events]
+        )
 
     def _settle(self, arrived: Sequence[bytes], refused: Sequence[tuple[bytes, str]]) -> None:
         self.outbox.settle(arrived, refused)
         if refused:
-            _log.warning("%d events were refused by the server and set aside; see status", len(refused))
+            _log.warning(
+                "%d events were refused by the server and set aside; see status", len(refused)
+            )
 
     def open_dispute(self, request: dispute_pb2.OpenDisputeRequest) -> dispute_pb2.Dispute:
         """Sends a dispute and waits for its answer."""
@@ -320,15 +393,22 @@ def _ours() -> Generator[None]:
     except signing_errors.FetchError as error:
         if isinstance(error.__cause__, errors.TransportError):
             raise error.__cause__ from error
-        kind = errors.NotFoundError if isinstance(error, signing_errors.NotFoundError) else errors.UnavailableError
+        kind = (
+            errors.NotFoundError
+            if isinstance(error, signing_errors.NotFoundError)
+            else errors.UnavailableError
+        )
         raise kind(str(error)) from error
     except signing_errors.TrustError as error:
-        if isinstance(error, signing_errors.ContentError) and isinstance(error.__cause__, errors.TipstaffError):
+        if isinstance(error, signing_errors.ContentError) and isinstance(
+            error.__cause__, errors.TipstaffError
+        ):
             raise error.__cause__ from error
         raise errors.UntrustedError(str(error)) from error
     except signing_errors.StateError as error:
         raise errors.StorageError(str(error)) from error
     except OSError as error:
         raise errors.StorageError(
-            f"state_dir: {error.strerror or type(error).__name__}; check the disk, the last state stays in use"
+            f"state_dir: {error.strerror or type(error).__name__}; check the disk, the last state"
+            " stays in use"
         ) from error

@@ -22,7 +22,10 @@ class Availability(Enum):
     NONE = "none"
     """Nothing: no verified listing in term, or no key to read it with. Every check is UNKNOWN."""
     CACHED = "cached"
-    """A listing in term, but relief that is too old or has gaps: CLEAR is answered, a hit is at most REVIEW."""
+    """A listing in term, but relief that is too old or has gaps:
+
+    CLEAR is answered, a hit is at most REVIEW.
+    """
     FRESH = "fresh"
     """Everything: a hit can be proved."""
 
@@ -44,7 +47,10 @@ class SyncState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A screener at the moment of `at`. Ages are the time since the signature; None where there is no such thing."""
+    """A screener at the moment of `at`.
+
+    Ages are the time since the signature; None where there is no such thing.
+    """
 
     at: datetime
     audience: str
@@ -75,7 +81,10 @@ class Status:
 
     @property
     def ready(self) -> bool:
-        """True while hits can be proved. Never true without verified data, and false again when it gets too old."""
+        """True while hits can be proved.
+
+        Never true without verified data, and false again when it gets too old.
+        """
         return self.availability is Availability.FRESH
 
 

@@ -1,7 +1,10 @@
-"""The way to the operator's server: gRPC over mutual TLS. The only module that imports grpc, and itself imported when first needed.
+"""The way to the operator's server: gRPC over mutual TLS.
 
-Everything that grpc raises becomes one of our errors here, once, by one table; a stream's whole iteration is wrapped, not only its call.
-Whatever is fetched is verified elsewhere, so this module decides nothing.
+The only module that imports grpc, and itself imported when first needed.
+
+Everything that grpc raises becomes one of our errors here, once, by one table; a stream's whole
+iteration is wrapped, not only its call. Whatever is fetched is verified elsewhere, so this module
+decides nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
-# grpc reads this once, when it is imported. Without it a forked child's first call hangs; a program that imports grpc before it syncs, and
-# forks, has to set it itself.
+# grpc reads this once, when it is imported. Without it a forked child's first call hangs; a program
+# that imports grpc before it syncs, and forks, has to set it itself.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
 import grpc
@@ -21,7 +24,14 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, distribution_pb2, distribution_pb2_grpc, enforcement_pb2, enforcement_pb2_grpc
+from tipstaff.v1 import (
+    dispute_pb2,
+    dispute_pb2_grpc,
+    distribution_pb2,
+    distribution_pb2_grpc,
+    enforcement_pb2,
+    enforcement_pb2_grpc,
+)
 from tipstaff_sdk import errors
 from tipstaff_sdk.keys.store import KEY_BYTES
 from tipstaff_sdk.sync.fork import register_after_grpc
@@ -50,7 +60,8 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 0),
-    # Our own backoff decides when to try again; without this a dead server would be refused unseen for up to two minutes.
+    # Our own backoff decides when to try again; without this a dead server would be refused unseen
+    # for up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # A closed screener leaves no connection behind for another one to share.
@@ -62,21 +73,45 @@ _ERRORS: Final[dict[grpc.StatusCode, tuple[type[errors.TransportError], str]]] =
         errors.UnauthenticatedError,
         "the server does not accept this certificate; ask the operator for a new one",
     ),
-    grpc.StatusCode.PERMISSION_DENIED: (errors.PermissionDeniedError, "this certificate may not do that; ask the operator"),
-    grpc.StatusCode.NOT_FOUND: (errors.NotFoundError, "the server has no such thing for this provider"),
-    grpc.StatusCode.INVALID_ARGUMENT: (errors.RequestRefusedError, "the server refused the request; update tipstaff if it goes on"),
-    grpc.StatusCode.FAILED_PRECONDITION: (errors.RequestRefusedError, "the server cannot do that in its present state"),
-    grpc.StatusCode.ALREADY_EXISTS: (errors.RequestRefusedError, "the server has that already, with other content"),
+    grpc.StatusCode.PERMISSION_DENIED: (
+        errors.PermissionDeniedError,
+        "this certificate may not do that; ask the operator",
+    ),
+    grpc.StatusCode.NOT_FOUND: (
+        errors.NotFoundError,
+        "the server has no such thing for this provider",
+    ),
+    grpc.StatusCode.INVALID_ARGUMENT: (
+        errors.RequestRefusedError,
+        "the server refused the request; update tipstaff if it goes on",
+    ),
+    grpc.StatusCode.FAILED_PRECONDITION: (
+        errors.RequestRefusedError,
+        "the server cannot do that in its present state",
+    ),
+    grpc.StatusCode.ALREADY_EXISTS: (
+        errors.RequestRefusedError,
+        "the server has that already, with other content",
+    ),
     grpc.StatusCode.OUT_OF_RANGE: (errors.RequestRefusedError, "the server has no such part"),
     grpc.StatusCode.UNIMPLEMENTED: (
         errors.UnavailableError,
         "the server does not know this call; ask the operator which version it runs",
     ),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (errors.UnavailableError, "the server or a message limit is exhausted; it is tried again later"),
-    grpc.StatusCode.DEADLINE_EXCEEDED: (errors.UnavailableError, "the server did not answer in time; it is tried again later"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (
+        errors.UnavailableError,
+        "the server or a message limit is exhausted; it is tried again later",
+    ),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (
+        errors.UnavailableError,
+        "the server did not answer in time; it is tried again later",
+    ),
     grpc.StatusCode.CANCELLED: (errors.UnavailableError, "the call was cancelled"),
 }
-_DEFAULT: Final = (errors.UnavailableError, "the server cannot be reached; check server, network and certificates; it is tried again later")
+_DEFAULT: Final = (
+    errors.UnavailableError,
+    "the server cannot be reached; check server, network and certificates; it is tried again later",
+)
 
 
 class SealedKeyError(errors.TransportError):
@@ -90,7 +125,9 @@ def connect(settings: Settings) -> GrpcTransport:
         ConfigurationError: no server, or a file is missing or unreadable.
     """
     if settings.server is None:
-        raise errors.ConfigurationError("server is not set: give host:port in tipstaff.toml or TIPSTAFF_SERVER")
+        raise errors.ConfigurationError(
+            "server is not set: give host:port in tipstaff.toml or TIPSTAFF_SERVER"
+        )
     try:
         credentials = grpc.ssl_channel_credentials(
             root_certificates=settings.read("ca_file"),
@@ -98,36 +135,65 @@ def connect(settings: Settings) -> GrpcTransport:
             certificate_chain=settings.read("certificate_file"),
         )
     except (ValueError, TypeError) as error:
-        raise errors.ConfigurationError("ca_file, certificate_file and private_key_file must be PEM files that belong together") from error
-    wrapping_key = None if settings.wrapping_key_file is None else load_wrapping_key(settings.read("wrapping_key_file"))
+        raise errors.ConfigurationError(
+            "ca_file, certificate_file and private_key_file must be PEM files that belong together"
+        ) from error
+    wrapping_key = (
+        None
+        if settings.wrapping_key_file is None
+        else load_wrapping_key(settings.read("wrapping_key_file"))
+    )
     # Despite its name this is how long one attempt to connect may take.
-    options: list[tuple[str, str | int]] = [*_CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout * 1_000))]
+    options: list[tuple[str, str | int]] = [
+        *_CHANNEL_OPTIONS,
+        ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout * 1_000)),
+    ]
     if settings.server_name is not None:
         options.append(("grpc.ssl_target_name_override", settings.server_name))
     channel = grpc.secure_channel(settings.server, credentials, options=options)
     register_after_grpc()
-    return GrpcTransport(channel, audience=settings.audience, timeout=settings.request_timeout, wrapping_key=wrapping_key)
+    return GrpcTransport(
+        channel,
+        audience=settings.audience,
+        timeout=settings.request_timeout,
+        wrapping_key=wrapping_key,
+    )
 
 
 def load_wrapping_key(pem: bytes) -> X25519PrivateKey:
-    """The provider's own key for epoch keys, from PEM (PKCS#8, not encrypted). Raises ConfigurationError."""
+    """The provider's own key for epoch keys, from PEM (PKCS#8, not encrypted).
+
+    Raises ConfigurationError.
+    """
     try:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise errors.ConfigurationError("wrapping_key_file is no private key in PEM without a passphrase: copy it from your kit") from error
+        raise errors.ConfigurationError(
+            "wrapping_key_file is no private key in PEM without a passphrase: copy it from your kit"
+        ) from error
     if not isinstance(key, X25519PrivateKey):
-        raise errors.ConfigurationError("wrapping_key_file holds another kind of key than X25519: copy it from your kit")
+        raise errors.ConfigurationError(
+            "wrapping_key_file holds another kind of key than X25519: copy it from your kit"
+        )
     return key
 
 
 class GrpcTransport:
     """One connection to the server. Thread-safe. Every method raises `TransportError` only.
 
-    `timeout` is the deadline of a request in seconds; a download may pause for that long between two pieces. `wrapping_key` is the one
-    whose public half is registered with the operator, if any is.
+    `timeout` is the deadline of a request in seconds; a download may pause for that long between
+    two pieces. `wrapping_key` is the one whose public half is registered with the operator, if any
+    is.
     """
 
-    def __init__(self, channel: grpc.Channel, *, audience: str, timeout: float, wrapping_key: X25519PrivateKey | None = None) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        *,
+        audience: str,
+        timeout: float,
+        wrapping_key: X25519PrivateKey | None = None,
+    ) -> None:
         self._channel = channel
         self._wrapping_key = wrapping_key
         self._audience = audience
@@ -141,19 +207,24 @@ class GrpcTransport:
 
     def metadata(self, name: str) -> bytes:
         """One metadata file of this audience's repository."""
-        return self._unary(self._distribution.GetMetadata, distribution_pb2.GetMetadataRequest(name=name)).content
+        return self._unary(
+            self._distribution.GetMetadata, distribution_pb2.GetMetadataRequest(name=name)
+        ).content
 
     def artefact(self, path: str, offset: int) -> Iterator[bytes]:
         """An artefact's bytes from `offset` on.
 
-        A stream that ends early after some bytes is opened again where it stopped: always at its deadline, otherwise a few times.
+        A stream that ends early after some bytes is opened again where it stopped: always at its
+        deadline, otherwise a few times.
         """
         breaks = 0
         while True:
             begin = offset
             request = distribution_pb2.GetArtefactRequest(path=path, offset=offset)
             try:
-                for response in self._stream(self._distribution.GetArtefact, request, self._timeout):
+                for response in self._stream(
+                    self._distribution.GetArtefact, request, self._timeout
+                ):
                     offset += len(response.chunk)
                     yield response.chunk
             except errors.UnavailableError as error:
@@ -175,32 +246,55 @@ class GrpcTransport:
 
     def acknowledge(self, enforced: distribution_pb2.StateVersion) -> None:
         """Says what is enforced here."""
-        self._unary(self._distribution.Acknowledge, distribution_pb2.AcknowledgeRequest(enforced=enforced))
+        self._unary(
+            self._distribution.Acknowledge, distribution_pb2.AcknowledgeRequest(enforced=enforced)
+        )
 
     def epoch_keys(self) -> dict[int, bytes]:
-        """The audience's epoch master keys, sealed to the registered key, or to one made for this request (HPKE base mode, RFC 9180)."""
+        """The audience's epoch master keys, sealed to the registered key, or to one made for this
+        request (HPKE base mode, RFC 9180).
+        """
         private = self._wrapping_key or X25519PrivateKey.generate()
-        request = distribution_pb2.GetEpochKeysRequest(recipient_public_key=private.public_key().public_bytes_raw())
+        request = distribution_pb2.GetEpochKeysRequest(
+            recipient_public_key=private.public_key().public_bytes_raw()
+        )
         response = self._unary(self._distribution.GetEpochKeys, request)
         if len(response.keys) > _MAX_KEYS:
-            raise SealedKeyError(f"the server sent {len(response.keys)} epoch keys, over the limit of {_MAX_KEYS}; ask the operator")
+            raise SealedKeyError(
+                f"the server sent {len(response.keys)} epoch keys, over the limit of {_MAX_KEYS};"
+                " ask the operator"
+            )
         return {sealed.epoch: self._unseal(sealed, private) for sealed in response.keys}
 
     def _unseal(self, sealed: distribution_pb2.SealedEpochKey, private: X25519PrivateKey) -> bytes:
-        info = b"tipstaff/v1/epoch-key\0" + self._audience.encode("ascii") + b"\0" + str(sealed.epoch).encode("ascii")
+        info = (
+            b"tipstaff/v1/epoch-key\0"
+            + self._audience.encode("ascii")
+            + b"\0"
+            + str(sealed.epoch).encode("ascii")
+        )
         try:
             key = _HPKE.decrypt(sealed.sealed, private, info=info)
         except (InvalidTag, ValueError) as error:
             raise SealedKeyError(
-                f"the key of epoch {sealed.epoch} does not open: check that audience is the one in your certificate, else ask the operator"
+                f"the key of epoch {sealed.epoch} does not open: check that audience is the one in"
+                " your certificate, else ask the operator"
             ) from error
         if len(key) != KEY_BYTES:
-            raise SealedKeyError(f"the key of epoch {sealed.epoch} has {len(key)} bytes instead of {KEY_BYTES}; ask the operator")
+            raise SealedKeyError(
+                f"the key of epoch {sealed.epoch} has {len(key)} bytes instead of {KEY_BYTES}; ask"
+                " the operator"
+            )
         return key
 
     def bucket(self, listing_version: int, number: int, timeout: float) -> tuple[bytes, bytes]:
-        """One padded bucket of a listing's records and its path, neither verified yet. `timeout` in seconds."""
-        request = distribution_pb2.FetchBucketRequest(listing_version=listing_version, bucket=number)
+        """One padded bucket of a listing's records and its path, neither verified yet.
+
+        `timeout` in seconds.
+        """
+        request = distribution_pb2.FetchBucketRequest(
+            listing_version=listing_version, bucket=number
+        )
         try:
             response = self._unary(self._distribution.FetchBucket, request, timeout)
         except errors.RequestRefusedError as error:
@@ -209,13 +303,21 @@ class GrpcTransport:
             raise errors.StaleListingError(str(error)) from error
         return response.padded, response.path
 
-    def submit_reports(self, reports: Sequence[enforcement_pb2.Report]) -> Sequence[enforcement_pb2.EventResult]:
+    def submit_reports(
+        self, reports: Sequence[enforcement_pb2.Report]
+    ) -> Sequence[enforcement_pb2.EventResult]:
         """Sends at most 1,000 reports; one result each."""
-        return self._unary(self._enforcement.SubmitReports, enforcement_pb2.SubmitReportsRequest(reports=reports)).results
+        return self._unary(
+            self._enforcement.SubmitReports, enforcement_pb2.SubmitReportsRequest(reports=reports)
+        ).results
 
-    def submit_coverage(self, counts: Sequence[enforcement_pb2.CoverageCount]) -> Sequence[enforcement_pb2.EventResult]:
+    def submit_coverage(
+        self, counts: Sequence[enforcement_pb2.CoverageCount]
+    ) -> Sequence[enforcement_pb2.EventResult]:
         """Sends at most 1,000 counts; one result each."""
-        return self._unary(self._enforcement.SubmitCoverage, enforcement_pb2.SubmitCoverageRequest(counts=counts)).results
+        return self._unary(
+            self._enforcement.SubmitCoverage, enforcement_pb2.SubmitCoverageRequest(counts=counts)
+        ).results
 
     def open_dispute(self, request: dispute_pb2.OpenDisputeRequest) -> dispute_pb2.Dispute:
         """Opens a dispute; the same request id again gives the same answer."""
@@ -223,18 +325,27 @@ class GrpcTransport:
 
     def follow_dispute(self, case_number: str) -> dispute_pb2.FollowDisputeResponse:
         """Where a dispute stands."""
-        return self._unary(self._disputes.FollowDispute, dispute_pb2.FollowDisputeRequest(case_number=case_number))
+        return self._unary(
+            self._disputes.FollowDispute, dispute_pb2.FollowDisputeRequest(case_number=case_number)
+        )
 
-    def remedies(self, request: distribution_pb2.ListRemediesRequest) -> distribution_pb2.ListRemediesResponse:
+    def remedies(
+        self, request: distribution_pb2.ListRemediesRequest
+    ) -> distribution_pb2.ListRemediesResponse:
         """A page of what this provider has to make good."""
         return self._unary(self._distribution.ListRemedies, request)
 
-    def answer_remedy(self, request: distribution_pb2.AnswerRemedyRequest) -> distribution_pb2.Remedy:
+    def answer_remedy(
+        self, request: distribution_pb2.AnswerRemedyRequest
+    ) -> distribution_pb2.Remedy:
         """Answers one; the same answer again changes nothing."""
         return self._unary(self._distribution.AnswerRemedy, request).remedy
 
     def interrupt(self) -> None:
-        """Cancels every call that is under way; each ends with `UnavailableError`. New calls may be made."""
+        """Cancels every call that is under way; each ends with `UnavailableError`.
+
+        New calls may be made.
+        """
         with self._lock:
             running = list(self._running)
         for call in running:
@@ -247,7 +358,12 @@ class GrpcTransport:
         self.interrupt()
         self._channel.close()
 
-    def _unary(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout: float | None = None) -> Response:
+    def _unary(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None = None,
+    ) -> Response:
         # As a future, so that close() can end it from another thread.
         with _mapped():
             call = method.future(request, timeout=timeout or self._timeout)
@@ -255,7 +371,10 @@ class GrpcTransport:
                 return call.result()
 
     def _stream(
-        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request, timeout: float | None
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
     ) -> Iterator[Response]:
         with _mapped():
             call = method(request, timeout=timeout)
@@ -263,7 +382,8 @@ class GrpcTransport:
                 try:
                     yield from call
                 finally:
-                    # Also when the caller stops early: an abandoned stream would go on filling its window.
+                    # Also when the caller stops early: an abandoned stream would go on filling its
+                    # window.
                     call.cancel()
 
     @contextlib.contextmanager
@@ -281,7 +401,10 @@ class GrpcTransport:
 
 
 class WatchStream:
-    """An open watch, iterated once. It ends with `UnavailableError`, also after `cancel`, which any thread may call."""
+    """An open watch, iterated once.
+
+    It ends with `UnavailableError`, also after `cancel`, which any thread may call.
+    """
 
     def __init__(self, call: _Stream, tracked: contextlib.AbstractContextManager[None]) -> None:
         self._call = call
@@ -310,7 +433,9 @@ class GrpcFetcher:
         with _as_fetch_error(name):
             content = self._transport.metadata(name)
         if len(content) > max_bytes:
-            raise signing_errors.TooLargeError(f"{name} has {len(content)} bytes, over the limit of {max_bytes}")
+            raise signing_errors.TooLargeError(
+                f"{name} has {len(content)} bytes, over the limit of {max_bytes}"
+            )
         return content
 
     def artefact(self, path: str, offset: int) -> Iterator[bytes]:
@@ -376,7 +501,9 @@ def _translate(error: grpc.RpcError) -> errors.TransportError:
 
 
 def _advised_seconds(error: grpc.RpcError) -> float:
-    """How long the server asked to be left alone (gRPC proposal A6); 0 when it said nothing that makes sense."""
+    """How long the server asked to be left alone (gRPC proposal A6); 0 when it said nothing that
+    makes sense.
+    """
     # The stubs take it for something that cannot be iterated.
     trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
     for key, value in trailing:

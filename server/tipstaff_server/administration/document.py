@@ -1,4 +1,5 @@
-"""Measures, authorities, lists and audiences: read from YAML, checked as a whole, made into the signed catalogue.
+"""Measures, authorities, lists and audiences: read from YAML, checked as a whole, made into the
+signed catalogue.
 
     administration = Administration.load()                  # the file that comes with the program
     administration.catalogue(version=3, made_at=…)          # the proto, ready for `SerializeToString(deterministic=True)`
@@ -15,7 +16,14 @@ from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from tipstaff.v1 import catalogue_pb2
 from tipstaff.v1.identity_pb2 import BilingualText
@@ -68,7 +76,9 @@ class Attribute(_Model):
 
     def to_proto(self) -> catalogue_pb2.ServiceAttribute:
         """As in the contract."""
-        return catalogue_pb2.ServiceAttribute(name=self.name, title=self.title.to_proto(), choices=self.choices, numeric=self.numeric)
+        return catalogue_pb2.ServiceAttribute(
+            name=self.name, title=self.title.to_proto(), choices=self.choices, numeric=self.numeric
+        )
 
 
 class Condition(_Model):
@@ -90,7 +100,9 @@ class Condition(_Model):
 
     def to_proto(self) -> catalogue_pb2.ServiceCondition:
         """As in the contract."""
-        return catalogue_pb2.ServiceCondition(attribute=self.attribute, any_of=self.any_of, at_least=self.at_least, below=self.below)
+        return catalogue_pb2.ServiceCondition(
+            attribute=self.attribute, any_of=self.any_of, at_least=self.at_least, below=self.below
+        )
 
 
 class Rule(_Model):
@@ -103,7 +115,9 @@ class Rule(_Model):
     def to_proto(self) -> catalogue_pb2.ServiceRule:
         """As in the contract."""
         conditions = [condition.to_proto() for condition in self.all_of]
-        return catalogue_pb2.ServiceRule(all_of=conditions, covered=self.covered, title=self.title.to_proto())
+        return catalogue_pb2.ServiceRule(
+            all_of=conditions, covered=self.covered, title=self.title.to_proto()
+        )
 
 
 class Measure(_Model):
@@ -124,9 +138,14 @@ class Measure(_Model):
         if bool(self.attributes) != bool(self.rules):
             raise ValueError("attributes and rules go together: one without the other says nothing")
         if self.rules and self.rules[-1].all_of:
-            raise ValueError("the last rule must have no condition, so that every service is decided")
+            raise ValueError(
+                "the last rule must have no condition, so that every service is decided"
+            )
         if any(not rule.all_of for rule in self.rules[:-1]):
-            raise ValueError("only the last rule may be without a condition; rules behind it would never be looked at")
+            raise ValueError(
+                "only the last rule may be without a condition; rules behind it would never be"
+                " looked at"
+            )
         attributes = {attribute.name: attribute for attribute in self.attributes}
         for condition in (condition for rule in self.rules for condition in rule.all_of):
             _fits(condition, attributes.get(condition.attribute))
@@ -158,7 +177,8 @@ class Authority(_Model):
 class List(_Model):
     """One list and its policies.
 
-    `answer_days`: how long an answer to a dispute may take. `approval`: with TWO_PERSONS an entry is a draft until another one approves.
+    `answer_days`: how long an answer to a dispute may take. `approval`: with TWO_PERSONS an entry
+    is a draft until another one approves.
     """
 
     id: Slug
@@ -192,7 +212,11 @@ class Administration(_Model):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         _unique((item.code for item in self.measures), "measure")
-        for kind, items in (("authority", self.authorities), ("list", self.lists), ("audience", self.audiences)):
+        for kind, items in (
+            ("authority", self.authorities),
+            ("list", self.lists),
+            ("audience", self.audiences),
+        ):
             _unique((item.id for item in items), kind)
         natures = {item.code: item.nature for item in self.measures}
         named = [(f"authority {item.id}", item.entitlements) for item in self.authorities]
@@ -204,18 +228,29 @@ class Administration(_Model):
                 raise ValueError(f"{where}: no such measure: {', '.join(missing)}")
         for audience in self.audiences:
             if len({natures[code] for code in audience.measures}) > 1:
-                raise ValueError(f"audience {audience.id}: restrictions and incentives go to separate audiences")
+                raise ValueError(
+                    f"audience {audience.id}: restrictions and incentives go to separate audiences"
+                )
         return self
 
     @classmethod
     def load(cls, path: Path | None = None) -> Administration:
-        """From a YAML file; without one, the file that comes with the program. Raises AdministrationError."""
+        """From a YAML file; without one, the file that comes with the program.
+
+        Raises AdministrationError.
+        """
         where = "administration.yaml" if path is None else str(path)
         try:
-            source = resources.files("tipstaff_server").joinpath("administration.yaml") if path is None else path
+            source = (
+                resources.files("tipstaff_server").joinpath("administration.yaml")
+                if path is None
+                else path
+            )
             data = source.read_bytes()
         except OSError as error:
-            raise AdministrationError(f"{where} cannot be read: {error.strerror}; see [administration] file") from None
+            raise AdministrationError(
+                f"{where} cannot be read: {error.strerror}; see [administration] file"
+            ) from None
         return cls.parse(data, where)
 
     @classmethod
@@ -231,11 +266,16 @@ class Administration(_Model):
 
     @classmethod
     def from_document(cls, text: str, where: str) -> Administration:
-        """From what `document` gave, a hundred times quicker than as YAML. Raises AdministrationError."""
+        """From what `document` gave, a hundred times quicker than as YAML.
+
+        Raises AdministrationError.
+        """
         try:
             values: Any = json.loads(text)
         except (ValueError, RecursionError):
-            raise AdministrationError(f"{where} is not the JSON that was stored; restore the database from its backup") from None
+            raise AdministrationError(
+                f"{where} is not the JSON that was stored; restore the database from its backup"
+            ) from None
         return cls._validated(values, where)
 
     @classmethod
@@ -297,6 +337,10 @@ def _explain(error: ValidationError) -> str:
     lines: list[str] = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         where = ".".join(str(part) for part in item["loc"]) or "as a whole"
-        text = "unknown key; remove it or correct its name" if item["type"] == "extra_forbidden" else item["msg"]
+        text = (
+            "unknown key; remove it or correct its name"
+            if item["type"] == "extra_forbidden"
+            else item["msg"]
+        )
         lines.append(f"{where}: {re.sub('^Value error, ', '', text)}")
     return "; ".join(lines)

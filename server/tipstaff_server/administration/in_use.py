@@ -1,7 +1,10 @@
-"""What an administration may leave out: only what nothing rests on any more. It is then retired, never deleted.
+"""What an administration may leave out: only what nothing rests on any more.
 
-A list, an authority or a measure that a restriction in force rests on cannot go: its record could not be written any more, or would
-end a restriction without anybody having decided so. An audience cannot go while it has providers.
+It is then retired, never deleted.
+
+A list, an authority or a measure that a restriction in force rests on cannot go: its record could
+not be written any more, or would end a restriction without anybody having decided so. An audience
+cannot go while it has providers.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ __all__ = ["refuse_in_use"]
 
 
 def refuse_in_use(session: Session, administration: Administration) -> None:
-    """Raises AdministrationError, with a line for each thing that is left out although something rests on it."""
+    """Raises AdministrationError, with a line for each thing that is left out although something
+    rests on it.
+    """
     kept = {
         "list": {item.id for item in administration.lists},
         "authority": {item.id for item in administration.authorities},
@@ -36,7 +41,9 @@ def refuse_in_use(session: Session, administration: Administration) -> None:
         "measure": _restrictions_by_measure(session),
         "audience": _providers(session),
     }
-    resting = dict.fromkeys(kept, "restrictions that rest on it have not ended") | {"audience": "providers belong to it"}
+    resting = dict.fromkeys(kept, "restrictions that rest on it have not ended") | {
+        "audience": "providers belong to it"
+    }
     lines = [
         f"{kind} {name!r} is left out, but {count:,} {resting[kind]}"
         for kind, names in used.items()
@@ -46,12 +53,17 @@ def refuse_in_use(session: Session, administration: Administration) -> None:
     if lines:
         raise AdministrationError(
             "; ".join(lines)
-            + ": put it back into the file, or first end the restrictions, move or remove the providers; nothing was changed"
+            + ": put it back into the file, or first end the restrictions, move or remove the"
+            " providers; nothing was changed"
         )
 
 
 def _restrictions_by(session: Session, column: InstrumentedAttribute[str]) -> dict[str, int]:
-    query = select(column, func.count()).where(RestrictionRow.state.not_in(sorted(TERMINAL))).group_by(column)
+    query = (
+        select(column, func.count())
+        .where(RestrictionRow.state.not_in(sorted(TERMINAL)))
+        .group_by(column)
+    )
     return {name: count for name, count in session.execute(query)}  # noqa: C416  rows are not pairs to the type checker
 
 
@@ -70,5 +82,9 @@ def _restrictions_by_measure(session: Session) -> dict[str, int]:
 
 
 def _providers(session: Session) -> dict[str, int]:
-    query = select(ProviderRow.audience_id, func.count()).where(ProviderRow.removed_at.is_(None)).group_by(ProviderRow.audience_id)
+    query = (
+        select(ProviderRow.audience_id, func.count())
+        .where(ProviderRow.removed_at.is_(None))
+        .group_by(ProviderRow.audience_id)
+    )
     return {name: count for name, count in session.execute(query)}  # noqa: C416  as above

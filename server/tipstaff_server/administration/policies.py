@@ -33,7 +33,10 @@ class AuthorityPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """One version of the administration. `measures`: all codes; `audiences`: id → codes that it enforces."""
+    """One version of the administration.
+
+    `measures`: all codes; `audiences`: id → codes that it enforces.
+    """
 
     version: int
     made_at: datetime
@@ -47,14 +50,19 @@ class Policies:
         """Raises PermissionDeniedError for an authority that the administration does not know."""
         found = self.authorities.get(authority_id)
         if found is None:
-            raise PermissionDeniedError(f"{authority_id!r} is not an authority of this deployment; see `authorities` in its administration")
+            raise PermissionDeniedError(
+                f"{authority_id!r} is not an authority of this deployment; see `authorities` in its"
+                " administration"
+            )
         return found
 
     def audience(self, audience: str) -> frozenset[str]:
         """The codes that an audience enforces. Raises NotFoundError."""
         found = self.audiences.get(audience)
         if found is None:
-            raise NotFoundError(f"there is no audience {audience!r}; audiences: {', '.join(sorted(self.audiences))}")
+            raise NotFoundError(
+                f"there is no audience {audience!r}; audiences: {', '.join(sorted(self.audiences))}"
+            )
         return found
 
 
@@ -66,7 +74,9 @@ class PolicyCache:
 
     def get(self, session: Session) -> Policies:
         """Raises AdministrationError when none was loaded yet."""
-        version = session.scalar(select(AdministrationRow.version).order_by(AdministrationRow.version.desc()).limit(1))
+        version = session.scalar(
+            select(AdministrationRow.version).order_by(AdministrationRow.version.desc()).limit(1)
+        )
         if version is None:
             raise AdministrationError("no administration is loaded; run `tipstaff-server init`")
         if self._policies is None or self._policies.version != version:
@@ -84,7 +94,11 @@ def visible_sets(session: Session, measures: frozenset[str]) -> dict[int, tuple[
 
 
 def _read(session: Session, version: int) -> Policies:
-    row = session.execute(select(AdministrationRow.document, AdministrationRow.made_at).where(AdministrationRow.version == version)).one()
+    row = session.execute(
+        select(AdministrationRow.document, AdministrationRow.made_at).where(
+            AdministrationRow.version == version
+        )
+    ).one()
     administration = Administration.from_document(row.document, f"administration version {version}")
     return Policies(
         version=version,
@@ -92,7 +106,8 @@ def _read(session: Session, version: int) -> Policies:
         administration=administration,
         measures=frozenset(item.code for item in administration.measures),
         authorities={
-            item.id: AuthorityPolicy(item.id, item.title.to_proto(), frozenset(item.entitlements)) for item in administration.authorities
+            item.id: AuthorityPolicy(item.id, item.title.to_proto(), frozenset(item.entitlements))
+            for item in administration.authorities
         },
         lists={item.id: item for item in administration.lists},
         audiences={item.id: frozenset(item.measures) for item in administration.audiences},

@@ -2,8 +2,8 @@
 
 Their reports and remedies stay, and the audit log keeps who did it and why.
 
-A removed provider is turned away at its next call, and its open streams end within seconds. What it has, it has: rotate the audience's
-epoch, so that later listings are closed to it.
+A removed provider is turned away at its next call, and its open streams end within seconds. What it
+has, it has: rotate the audience's epoch, so that later listings are closed to it.
 """
 
 from __future__ import annotations
@@ -64,22 +64,39 @@ class Membership:
     def all(self) -> list[Member]:
         """Every provider there ever was, sorted by audience, then id."""
         with self._database.read() as session:
-            rows = session.scalars(select(ProviderRow).order_by(ProviderRow.audience_id, ProviderRow.id))
+            rows = session.scalars(
+                select(ProviderRow).order_by(ProviderRow.audience_id, ProviderRow.id)
+            )
             return [Member(row.id, row.audience_id, row.created_at, row.removed_at) for row in rows]
 
     def remove(self, provider_id: str, reason: str, *, actor: Actor, now: datetime) -> None:
-        """Turns it away from now on. Raises NotFoundError, LifecycleError: removed already; InvalidRequestError."""
+        """Turns it away from now on.
+
+        Raises NotFoundError, LifecycleError: removed already; InvalidRequestError.
+        """
         check_reason(reason)
         with self._changing(provider_id) as (session, log, row):
             del session
             if row.removed_at is not None:
-                raise LifecycleError(f"provider {provider_id!r} is removed already, since {row.removed_at:%Y-%m-%d}")
+                raise LifecycleError(
+                    f"provider {provider_id!r} is removed already, since {row.removed_at:%Y-%m-%d}"
+                )
             row.removed_at = now
             detail = {"audience": row.audience_id}
-            log.add(now, actor, "REMOVE_PROVIDER", ("provider", provider_id.encode()), detail=detail, reason=reason)
+            log.add(
+                now,
+                actor,
+                "REMOVE_PROVIDER",
+                ("provider", provider_id.encode()),
+                detail=detail,
+                reason=reason,
+            )
 
     def restore(self, provider_id: str, reason: str, *, actor: Actor, now: datetime) -> None:
-        """Lets it in again. Raises NotFoundError, LifecycleError: it is not removed; InvalidRequestError."""
+        """Lets it in again.
+
+        Raises NotFoundError, LifecycleError: it is not removed; InvalidRequestError.
+        """
         check_reason(reason)
         with self._changing(provider_id) as (session, log, row):
             _known_audience(session, row.audience_id)
@@ -87,9 +104,18 @@ class Membership:
                 raise LifecycleError(f"provider {provider_id!r} is not removed")
             row.removed_at = None
             detail = {"audience": row.audience_id}
-            log.add(now, actor, "RESTORE_PROVIDER", ("provider", provider_id.encode()), detail=detail, reason=reason)
+            log.add(
+                now,
+                actor,
+                "RESTORE_PROVIDER",
+                ("provider", provider_id.encode()),
+                detail=detail,
+                reason=reason,
+            )
 
-    def move(self, provider_id: str, audience: str, reason: str, *, actor: Actor, now: datetime) -> None:
+    def move(
+        self, provider_id: str, audience: str, reason: str, *, actor: Actor, now: datetime
+    ) -> None:
         """Puts it into another audience; its certificate has to be issued again.
 
         Raises NotFoundError, LifecycleError: it is there already; InvalidRequestError.
@@ -98,13 +124,22 @@ class Membership:
         with self._changing(provider_id) as (session, log, row):
             _known_audience(session, audience)
             if row.audience_id == audience:
-                raise LifecycleError(f"provider {provider_id!r} belongs to audience {audience!r} already")
+                raise LifecycleError(
+                    f"provider {provider_id!r} belongs to audience {audience!r} already"
+                )
             detail = {"from": row.audience_id, "to": audience}
             row.audience_id = audience
             # What it enforced were the other audience's versions.
             row.enforced_listing = row.enforced_relief_sequence = 0
             row.acknowledged_at = None
-            log.add(now, actor, "MOVE_PROVIDER", ("provider", provider_id.encode()), detail=detail, reason=reason)
+            log.add(
+                now,
+                actor,
+                "MOVE_PROVIDER",
+                ("provider", provider_id.encode()),
+                detail=detail,
+                reason=reason,
+            )
 
     def history(self, provider_id: str) -> list[MemberAct]:
         """All acts on one provider, in order. Raises NotFoundError."""
@@ -112,11 +147,16 @@ class Membership:
             _find(session, provider_id)
             rows = session.scalars(
                 select(AuditRow)
-                .where(AuditRow.object_kind == "provider", AuditRow.object_id == provider_id.encode())
+                .where(
+                    AuditRow.object_kind == "provider", AuditRow.object_id == provider_id.encode()
+                )
                 .order_by(AuditRow.sequence)
             ).all()
             told = reasons.read(session, self._vault, rows)
-            return [MemberAct(row.at, row.actor, row.act, row.detail, told.get(row.sequence, "")) for row in rows]
+            return [
+                MemberAct(row.at, row.actor, row.act, row.detail, told.get(row.sequence, ""))
+                for row in rows
+            ]
 
     @contextmanager
     def _changing(self, provider_id: str) -> Generator[tuple[Session, AuditLog, ProviderRow]]:
@@ -137,4 +177,6 @@ def _find(session: Session, provider_id: str) -> ProviderRow:
 def _known_audience(session: Session, audience: str) -> None:
     row = session.get(AudienceRow, audience)
     if row is None or row.retired:
-        raise NotFoundError(f"there is no audience {audience!r}; add it to the administration first")
+        raise NotFoundError(
+            f"there is no audience {audience!r}; add it to the administration first"
+        )

@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Version", "differences", "load_version", "versions"]
 
-_KINDS = {"measures": ("measure", "code"), "authorities": ("authority", "id"), "lists": ("list", "id"), "audiences": ("audience", "id")}
+_KINDS = {
+    "measures": ("measure", "code"),
+    "authorities": ("authority", "id"),
+    "lists": ("list", "id"),
+    "audiences": ("audience", "id"),
+}
 LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of the administration. `actor`: who loaded it; `digest`: SHA-256 of its document, 32 bytes."""
+    """One version of the administration.
+
+    `actor`: who loaded it; `digest`: SHA-256 of its document, 32 bytes.
+    """
 
     version: int
     made_at: datetime
@@ -37,33 +45,56 @@ class Version:
 def versions(database: Database) -> list[Version]:
     """All of them, the first one first."""
     with database.read() as session:
-        found = session.execute(select(AuditRow.object_id, AuditRow.actor).where(AuditRow.object_kind == "administration"))
+        found = session.execute(
+            select(AuditRow.object_id, AuditRow.actor).where(
+                AuditRow.object_kind == "administration"
+            )
+        )
         actors = {int.from_bytes(row.object_id, "big"): row.actor for row in found}
         rows = session.execute(
-            select(AdministrationRow.version, AdministrationRow.made_at, AdministrationRow.digest).order_by(AdministrationRow.version)
+            select(
+                AdministrationRow.version, AdministrationRow.made_at, AdministrationRow.digest
+            ).order_by(AdministrationRow.version)
         )
-        return [Version(row.version, row.made_at, actors.get(row.version, ""), row.digest) for row in rows]
+        return [
+            Version(row.version, row.made_at, actors.get(row.version, ""), row.digest)
+            for row in rows
+        ]
 
 
 def load_version(database: Database, version: int | None = None) -> Administration:
     """One version, or the current one. Raises NotFoundError."""
-    query = select(AdministrationRow.version, AdministrationRow.document).order_by(AdministrationRow.version.desc()).limit(1)
+    query = (
+        select(AdministrationRow.version, AdministrationRow.document)
+        .order_by(AdministrationRow.version.desc())
+        .limit(1)
+    )
     if version is not None:
         query = query.where(AdministrationRow.version == version)
     with database.read() as session:
         row = session.execute(query).first()
     if row is None:
-        raise NotFoundError("there is no such version of the administration; see `administration history`")
+        raise NotFoundError(
+            "there is no such version of the administration; see `administration history`"
+        )
     return Administration.parse(row.document.encode(), f"administration version {row.version}")
 
 
 def differences(old: Administration, new: Administration) -> list[str]:
-    """One line for each thing that was added (+), left out (-) or changed (~), by kind and id; the same administration gives none."""
+    """One line for each thing that was added (+), left out (-) or changed (~), by kind and id; the
+    same administration gives none.
+    """
     before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
-    return [line for group, (kind, key) in _KINDS.items() for line in _of_kind(kind, key, before[group], after[group])]
+    return [
+        line
+        for group, (kind, key) in _KINDS.items()
+        for line in _of_kind(kind, key, before[group], after[group])
+    ]
 
 
-def _of_kind(kind: str, key: str, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[str]:
+def _of_kind(
+    kind: str, key: str, before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> Iterator[str]:
     old, new = ({item[key]: item for item in items} for items in (before, after))
     for name in sorted(old.keys() | new.keys()):
         if name not in old:
@@ -81,7 +112,13 @@ def _change(old: Any, new: Any) -> str:
     if before is None or after is None:
         return f"{_short(old)} -> {_short(new)}"
     return (
-        " ".join([*(f"+{item}" for item in after if item not in before), *(f"-{item}" for item in before if item not in after)]) or "order"
+        " ".join(
+            [
+                *(f"+{item}" for item in after if item not in before),
+                *(f"-{item}" for item in before if item not in after),
+            ]
+        )
+        or "order"
     )
 
 

@@ -1,8 +1,10 @@
-"""Making checkpoints of the audit log, keeping them in the database and in a folder, and reading them back.
+"""Making checkpoints of the audit log, keeping them in the database and in a folder, and reading
+them back.
 
     checkpoints/000000001284.note      one file for each; never overwritten. Copy them to somebody who cannot write the database.
 
-The key is `audit` in the key folder (or in a module that keys.toml names). Replaced ones stay in `retired/`, to verify what they signed.
+The key is `audit` in the key folder (or in a module that keys.toml names). Replaced ones stay in
+`retired/`, to verify what they signed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import select
 
-from tipstaff_server.audit.checkpoints import MAX_BYTES, Checkpoint, key_line, open_note, origin_of, sign
+from tipstaff_server.audit.checkpoints import (
+    MAX_BYTES,
+    Checkpoint,
+    key_line,
+    open_note,
+    origin_of,
+    sign,
+)
 from tipstaff_server.audit.log import lock_head
 from tipstaff_server.errors import CheckpointError
 from tipstaff_server.storage.models import AuditCheckpointRow, AuditHeadRow
@@ -39,9 +48,14 @@ HEAD = 1
 
 
 class Checkpointing:
-    """The checkpoints of one registry. Safe with several replicas: each entry gets one at most, and each folder gets all."""
+    """The checkpoints of one registry.
 
-    def __init__(self, database: Database, vault: Vault, keys: Path, folder: Path, *, clock: Clock) -> None:
+    Safe with several replicas: each entry gets one at most, and each folder gets all.
+    """
+
+    def __init__(
+        self, database: Database, vault: Vault, keys: Path, folder: Path, *, clock: Clock
+    ) -> None:
         self._database = database
         self._vault = vault
         self._keys = keys
@@ -51,7 +65,10 @@ class Checkpointing:
     @classmethod
     def of(cls, config: Config, registry: Registry) -> Self:
         """Those of the configured registry."""
-        keys, folder = config.path(config.repository.keys), config.path(config.audit.checkpoint_folder)
+        keys, folder = (
+            config.path(config.repository.keys),
+            config.path(config.audit.checkpoint_folder),
+        )
         return cls(registry.database, registry.vault, keys, folder, clock=registry.clock)
 
     def can_sign(self) -> bool:
@@ -59,14 +76,21 @@ class Checkpointing:
         return self._keys.is_dir() and KEY in KeyFolder(self._keys).names()
 
     def make(self) -> Checkpoint | None:
-        """Signs the log as it is; None when its last entry has a checkpoint already. Raises KeyFileError, StorageError."""
+        """Signs the log as it is; None when its last entry has a checkpoint already.
+
+        Raises KeyFileError, StorageError.
+        """
         with self._database.read() as session:
             origin = origin_of(registry_id_of(session))
-            head = session.execute(select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)).one()
+            head = session.execute(
+                select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)
+            ).one()
             known = not head.sequence or session.get(AuditCheckpointRow, head.sequence) is not None
         made = None
         if not known:
-            made = Checkpoint(origin, head.sequence, head.digest, self._clock().replace(microsecond=0))
+            made = Checkpoint(
+                origin, head.sequence, head.digest, self._clock().replace(microsecond=0)
+            )
             note = sign(made, KeyFolder.load(self._keys).signer(KEY))
             with self._database.write() as session:
                 lock_head(session, self._vault)
@@ -76,18 +100,29 @@ class Checkpointing:
         return made
 
     def make_due(self, rules: AuditSection) -> Checkpoint | None:
-        """Signs when there are entries enough, or the last checkpoint is old enough and anything was done since."""
+        """Signs when there are entries enough, or the last checkpoint is old enough and anything
+        was done since.
+        """
         with self._database.read() as session:
-            head = session.execute(select(AuditHeadRow.sequence).where(AuditHeadRow.id == HEAD)).scalar_one()
-            last = session.scalar(select(AuditCheckpointRow).order_by(AuditCheckpointRow.sequence.desc()).limit(1))
+            head = session.execute(
+                select(AuditHeadRow.sequence).where(AuditHeadRow.id == HEAD)
+            ).scalar_one()
+            last = session.scalar(
+                select(AuditCheckpointRow).order_by(AuditCheckpointRow.sequence.desc()).limit(1)
+            )
         new = head - (last.sequence if last else 0)
         old = last is None or self._clock() - last.at >= timedelta(seconds=rules.checkpoint_seconds)
         return self.make() if new >= rules.checkpoint_entries or (new > 0 and old) else None
 
     def write_out(self) -> int:
-        """Writes the checkpoints that the folder lacks; how many. What is there stays as it is. Raises StorageError."""
+        """Writes the checkpoints that the folder lacks; how many.
+
+        What is there stays as it is. Raises StorageError.
+        """
         with self._database.read() as session:
-            rows = session.execute(select(AuditCheckpointRow.sequence, AuditCheckpointRow.note)).all()
+            rows = session.execute(
+                select(AuditCheckpointRow.sequence, AuditCheckpointRow.note)
+            ).all()
         with storage_errors(f"writing checkpoints to {self.folder}"):
             self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             there = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
@@ -97,25 +132,41 @@ class Checkpointing:
         return len(missing)
 
     def read(self, folders: Sequence[Path], keys: Sequence[Key]) -> list[Checkpoint]:
-        """The checkpoints of the database and of some folders, each signature verified. Raises CheckpointError at the first bad one."""
+        """The checkpoints of the database and of some folders, each signature verified.
+
+        Raises CheckpointError at the first bad one.
+        """
         with self._database.read() as session:
             origin = origin_of(registry_id_of(session))
-            notes = [note.encode() for note in session.scalars(select(AuditCheckpointRow.note).order_by(AuditCheckpointRow.sequence))]
+            notes = [
+                note.encode()
+                for note in session.scalars(
+                    select(AuditCheckpointRow.note).order_by(AuditCheckpointRow.sequence)
+                )
+            ]
         for folder in folders:
             files = sorted(folder.glob(f"*{SUFFIX}"))
             if not files:
-                raise CheckpointError(0, f"there are no checkpoints (*{SUFFIX}) in {folder}; give the folder that holds them")
+                raise CheckpointError(
+                    0,
+                    f"there are no checkpoints (*{SUFFIX}) in {folder}; give the folder that holds"
+                    " them",
+                )
             with storage_errors(f"reading checkpoints in {folder}"):
                 notes += [read_capped(file, MAX_BYTES) for file in files]
         return [open_note(note, origin, keys) for note in notes]
 
     def known_keys(self) -> list[Key]:
-        """The public keys here that may have signed checkpoints: the one in use, and those it replaced."""
+        """The public keys here that may have signed checkpoints: the one in use, and those it
+        replaced.
+        """
         found: list[Key] = []
         if self._keys.is_dir() and KEY in KeyFolder(self._keys).public_names():
             found.append(KeyFolder(self._keys).public(KEY))
         retired = KeyFolder(self._keys / "retired")
-        return found + [retired.public(name) for name in retired.public_names() if name.startswith(f"{KEY}-")]
+        return found + [
+            retired.public(name) for name in retired.public_names() if name.startswith(f"{KEY}-")
+        ]
 
     def key_line(self) -> str:
         """The verifier key of the key in use, for others' programs. Raises KeyFileError."""

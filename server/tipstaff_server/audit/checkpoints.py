@@ -1,4 +1,5 @@
-"""Signed checkpoints of the audit log: how long it was, and with which digest, for somebody else to keep (docs/formats/audit.md).
+"""Signed checkpoints of the audit log: how long it was, and with which digest, for somebody else to
+keep (docs/formats/audit.md).
 
     tipstaff.audit/0f1e2d3c4b5a69788796a5b4c3d2e1f0      origin: the registry's id
     1284                                                  entries
@@ -7,8 +8,9 @@
                                                           an empty line, then signatures
     — tipstaff.audit/0f1e2d3c4b5a69788796a5b4c3d2e1f0 HbLq3t…
 
-A signed note (c2sp.org/signed-note, Ed25519) in the shape of c2sp.org/tlog-checkpoint. The digest is that of a chain, not of a tree.
-Whoever can write the database can make a new chain from the beginning, but not a note that fits it in a folder that somebody else keeps.
+A signed note (c2sp.org/signed-note, Ed25519) in the shape of c2sp.org/tlog-checkpoint. The digest
+is that of a chain, not of a tree. Whoever can write the database can make a new chain from the
+beginning, but not a note that fits it in a folder that somebody else keeps.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ _LINES = 4
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The log as it was at `at` (aware, whole seconds): its number of entries and the digest of the last, 32 bytes."""
+    """The log as it was at `at` (aware, whole seconds): its number of entries and the digest of the
+    last, 32 bytes.
+    """
 
     origin: str
     sequence: int
@@ -57,7 +61,10 @@ class Checkpoint:
     def text(self) -> str:
         """What is signed."""
         time = self.at.astimezone(UTC).strftime(_TIME)
-        return f"{self.origin}\n{self.sequence}\n{base64.b64encode(self.digest).decode()}\ntime {time}\n"
+        return (
+            f"{self.origin}\n{self.sequence}\n{base64.b64encode(self.digest).decode()}\ntime"
+            f" {time}\n"
+        )
 
 
 def origin_of(registry_id: bytes) -> str:
@@ -69,7 +76,10 @@ def sign(checkpoint: Checkpoint, signer: Signer) -> str:
     """The signed note. Raises CheckpointError: not an Ed25519 key."""
     name, key = checkpoint.origin, raw_key(signer.public_key)
     signature = bytes.fromhex(signer.sign(checkpoint.text().encode()).signature)
-    return f"{checkpoint.text()}\n— {name} {base64.b64encode(_key_id(name, key) + signature).decode()}\n"
+    return (
+        f"{checkpoint.text()}\n— {name}"
+        f" {base64.b64encode(_key_id(name, key) + signature).decode()}\n"
+    )
 
 
 def key_line(origin: str, key: Key) -> str:
@@ -79,25 +89,41 @@ def key_line(origin: str, key: Key) -> str:
 
 
 def open_note(data: bytes, origin: str, keys: Iterable[Key]) -> Checkpoint:
-    """A checkpoint of this log that one of `keys` signed. Raises CheckpointError: damaged, of another log, or signed by none of them."""
+    """A checkpoint of this log that one of `keys` signed.
+
+    Raises CheckpointError: damaged, of another log, or signed by none of them.
+    """
     checkpoint, signatures = _parse(data)
     if checkpoint.origin != origin:
-        raise CheckpointError(checkpoint.sequence, f"the checkpoint at entry {checkpoint.sequence} is of another registry")
+        raise CheckpointError(
+            checkpoint.sequence,
+            f"the checkpoint at entry {checkpoint.sequence} is of another registry",
+        )
     message = checkpoint.text().encode()
     for raw in map(raw_key, keys):
         expected = _key_id(origin, raw)
         for name, value in signatures:
-            if name == origin and value[:_ID_BYTES] == expected and _fits(raw, value[_ID_BYTES:], message):
+            if (
+                name == origin
+                and value[:_ID_BYTES] == expected
+                and _fits(raw, value[_ID_BYTES:], message)
+            ):
                 return checkpoint
     raise CheckpointError(
-        checkpoint.sequence, f"the checkpoint at entry {checkpoint.sequence} is signed by no known key; give the key of then with --key"
+        checkpoint.sequence,
+        f"the checkpoint at entry {checkpoint.sequence} is signed by no known key; give the key of"
+        " then with --key",
     )
 
 
 def raw_key(key: Key) -> bytes:
     """The 32 bytes of an Ed25519 key. Raises CheckpointError."""
     if key.scheme != "ed25519":
-        raise CheckpointError(0, "checkpoints are signed with Ed25519; make such a key with `tipstaff-server keys new audit`")
+        raise CheckpointError(
+            0,
+            "checkpoints are signed with Ed25519; make such a key with `tipstaff-server keys new"
+            " audit`",
+        )
     return bytes.fromhex(key.keyval["public"])
 
 
@@ -125,10 +151,16 @@ def _parse(data: bytes) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
     origin, number, digest, time = lines
     try:
         at = datetime.strptime(time, f"time {_TIME}").replace(tzinfo=UTC)
-        checkpoint = Checkpoint(origin, int(number) if _NUMBER.fullmatch(number) else 0, _decode(digest), at)
+        checkpoint = Checkpoint(
+            origin, int(number) if _NUMBER.fullmatch(number) else 0, _decode(digest), at
+        )
     except ValueError:
         raise damaged from None
-    whole = _ORIGIN.fullmatch(origin) and 0 < checkpoint.sequence <= LAST and len(checkpoint.digest) == _DIGEST_BYTES
+    whole = (
+        _ORIGIN.fullmatch(origin)
+        and 0 < checkpoint.sequence <= LAST
+        and len(checkpoint.digest) == _DIGEST_BYTES
+    )
     # Written again it has to be the same bytes: there is one form of each checkpoint.
     if not whole or checkpoint.text() != text + "\n":
         raise damaged

@@ -2,9 +2,10 @@
 
     digest(n) = SHA-256(digest(n-1) || JSON array of everything else in entry n)        digest(0) = 32 zero bytes
 
-`verify` recomputes the chain: an altered, inserted, missing or reordered entry breaks it where it is, and a shortened log does
-not reach the head. Reasons are kept beside the log (reasons.py); the chain covers a commitment to each. A log that was written anew from
-the beginning shows by the checkpoints that somebody else keeps (checkpoints.py).
+`verify` recomputes the chain: an altered, inserted, missing or reordered entry breaks it where it
+is, and a shortened log does not reach the head. Reasons are kept beside the log (reasons.py); the
+chain covers a commitment to each. A log that was written anew from the beginning shows by the
+checkpoints that somebody else keeps (checkpoints.py).
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ _quoted = lru_cache(4_096)(encode_basestring_ascii)
 
 
 class AuditLog:
-    """Adds entries within one transaction. Making one locks the head, so acts of several replicas queue up here, in one order."""
+    """Adds entries within one transaction.
+
+    Making one locks the head, so acts of several replicas queue up here, in one order.
+    """
 
     def __init__(self, session: Session, vault: Vault) -> None:
         self._session = session
@@ -63,8 +67,8 @@ class AuditLog:
         detail: Mapping[str, object] | str | None = None,
         reason: str = "",
     ) -> None:
-        """One act on one thing. `subject`: its kind ("restriction") and id; `detail`: facts without personal data, or `detail_text` of
-        them."""
+        """One act on one thing. `subject`: its kind ("restriction") and id; `detail`: facts without
+        personal data, or `detail_text` of them."""
         self._sequence += 1
         row: dict[str, Any] = {
             "sequence": self._sequence,
@@ -86,7 +90,11 @@ class AuditLog:
             return
         bulk_insert(self._session, AuditRow, self._rows)
         bulk_insert(self._session, AuditReasonRow, self._reasons)
-        self._session.execute(update(AuditHeadRow).where(AuditHeadRow.id == HEAD).values(sequence=self._sequence, digest=self._digest))
+        self._session.execute(
+            update(AuditHeadRow)
+            .where(AuditHeadRow.id == HEAD)
+            .values(sequence=self._sequence, digest=self._digest)
+        )
         self._rows, self._reasons = [], []
 
     def _reason(self, text: str) -> bytes:
@@ -96,9 +104,11 @@ class AuditLog:
 
 
 def lock_head(session: Session, vault: Vault) -> tuple[int, bytes]:
-    """Sequence and digest of the last entry, locked until the commit; from here on the vault writes under the newest key.
+    """Sequence and digest of the last entry, locked until the commit; from here on the vault writes
+    under the newest key.
 
-    Whoever encrypts anything for the database takes this lock first: a key that was replaced under it is then written under no more.
+    Whoever encrypts anything for the database takes this lock first: a key that was replaced under
+    it is then written under no more.
     """
     columns = (AuditHeadRow.sequence, AuditHeadRow.digest, AuditHeadRow.vault_generation)
     head = session.execute(select(*columns).where(AuditHeadRow.id == HEAD).with_for_update()).one()
@@ -116,7 +126,8 @@ def chain(before: bytes, row: Mapping[str, Any]) -> bytes:
     at: datetime = row["at"]
     reason: bytes | None = row["reason"]
     sealed = "null" if reason is None else f'"{reason.hex()}"'
-    # The array that json.dumps gives, put together by hand: this is the larger part of what an entry costs.
+    # The array that json.dumps gives, put together by hand: this is the larger part of what an
+    # entry costs.
     words = f"{_quoted(row['actor'])},{_quoted(row['act'])},{_quoted(row['object_kind'])}"
     rest = f'"{row["object_id"].hex()}",{_quoted(row["detail"])},{sealed}'
     array = f'[{row["sequence"]},"{_moment(at)}",{words},{rest}]'
@@ -129,16 +140,23 @@ def _moment(at: datetime) -> str:
 
 
 def verify(database: Database, vault: Vault, checkpoints: Iterable[Checkpoint] = ()) -> int:
-    """Recomputes the whole chain, a page at a time; the number of entries. Raises AuditError at the first wrong one.
+    """Recomputes the whole chain, a page at a time; the number of entries.
 
-    `checkpoints`: signatures verified already (checkpoints.py). Each has to fit the log, or the log was written anew, or shortened.
+    Raises AuditError at the first wrong one.
+
+    `checkpoints`: signatures verified already (checkpoints.py). Each has to fit the log, or the log
+    was written anew, or shortened.
     """
     given = sorted(checkpoints, key=lambda item: item.sequence)
     with database.read() as session:
-        head = session.execute(select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)).one()
+        head = session.execute(
+            select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)
+        ).one()
     if given and given[-1].sequence > head.sequence:
         raise AuditError(
-            head.sequence + 1, f"audit entries {head.sequence + 1} to {given[-1].sequence} are missing: a checkpoint names them"
+            head.sequence + 1,
+            f"audit entries {head.sequence + 1} to {given[-1].sequence} are missing: a checkpoint"
+            " names them",
         )
     walk = _Walk(given)
     while walk.last < head.sequence:
@@ -151,7 +169,9 @@ def verify(database: Database, vault: Vault, checkpoints: Iterable[Checkpoint] =
             ).all()
             gone = reasons.check(session, vault, page)
         if not page:
-            raise AuditError(walk.last + 1, f"audit entries from {walk.last + 1} to {head.sequence} are missing")
+            raise AuditError(
+                walk.last + 1, f"audit entries from {walk.last + 1} to {head.sequence} are missing"
+            )
         for row in page:
             walk.step(row)
         walk.forget(gone, page)
@@ -162,7 +182,9 @@ def verify(database: Database, vault: Vault, checkpoints: Iterable[Checkpoint] =
 
 
 class _Walk:
-    """Where `verify` stands: the last entry, its digest, checkpoints to come, reasons that are gone and not known to be erased."""
+    """Where `verify` stands: the last entry, its digest, checkpoints to come, reasons that are gone
+    and not known to be erased.
+    """
 
     def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
         self.digest, self.last = START, 0
@@ -176,12 +198,19 @@ class _Walk:
             raise AuditError(self.last + 1, f"audit entry {self.last + 1} is missing")
         self.digest = chain(self.digest, vars(row))
         if self.digest != row.digest:
-            raise AuditError(row.sequence, f"audit entry {row.sequence} was altered, or stands where another one was")
+            raise AuditError(
+                row.sequence,
+                f"audit entry {row.sequence} was altered, or stands where another one was",
+            )
         self.last = row.sequence
         while self._checkpoints and self._checkpoints[0].sequence == self.last:
             if self._checkpoints.popleft().digest != self.digest:
                 first = self._before + 1
-                raise AuditError(first, f"the log was written anew: one of the audit entries {first} to {self.last} is not what was signed")
+                raise AuditError(
+                    first,
+                    f"the log was written anew: one of the audit entries {first} to {self.last} is"
+                    " not what was signed",
+                )
             self._before = self.last
 
     def forget(self, gone: Sequence[AuditRow], page: Sequence[AuditRow]) -> None:
@@ -196,4 +225,8 @@ class _Walk:
         """Raises AuditError: a reason is missing."""
         if self._gone:
             first = min(self._gone.values())
-            raise AuditError(first, f"the reason of audit entry {first} is missing, and nothing says that it was erased")
+            raise AuditError(
+                first,
+                f"the reason of audit entry {first} is missing, and nothing says that it was"
+                " erased",
+            )

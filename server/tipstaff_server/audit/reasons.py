@@ -3,9 +3,10 @@
     salt = 16 random bytes                                              audit_reasons.sealed = encrypted(salt || reason)
     audit_log.reason = 0x00 || SHA-256("tipstaff/audit/reason/v1" || 0x00 || salt || reason)        33 bytes
 
-People write names into reasons, so a reason must be encrypted anew when keys change and must go when its time is over. The chain covers
-the commitment, which says nothing once the salt is gone, so it stays whole. Entries of older programs hold their ciphertext itself there
-(its first byte is the version of its key, 1 or more); `vault re-encrypt` copies what it says to audit_reasons.
+People write names into reasons, so a reason must be encrypted anew when keys change and must go
+when its time is over. The chain covers the commitment, which says nothing once the salt is gone, so
+it stays whole. Entries of older programs hold their ciphertext itself there (its first byte is the
+version of its key, 1 or more); `vault re-encrypt` copies what it says to audit_reasons.
 """
 
 from __future__ import annotations
@@ -57,19 +58,26 @@ def commit(plain: bytes) -> bytes:
 
 
 def read(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> dict[int, str]:
-    """The reasons of some entries by sequence; those without one, or whose reason was erased, are left out. Raises VaultDataError."""
+    """The reasons of some entries by sequence; those without one, or whose reason was erased, are
+    left out. Raises VaultDataError.
+    """
     kept = _kept(session, [row.sequence for row in rows if row.reason is not None])
     found: dict[int, str] = {}
     for row in rows:
         if (sealed := kept.get(row.sequence)) is not None:
-            found[row.sequence] = vault.decrypt(COLUMN, row_of(row.sequence), sealed)[SALT_BYTES:].decode()
+            found[row.sequence] = vault.decrypt(COLUMN, row_of(row.sequence), sealed)[
+                SALT_BYTES:
+            ].decode()
         elif row.reason is not None and row.reason[0] in vault.keys.columns:
             found[row.sequence] = vault.decrypt_text(COLUMN, row_of(row.sequence), row.reason)
     return found
 
 
 def check(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> list[AuditRow]:
-    """Opens the reasons of some entries; those whose reason is gone. Raises AuditError: one is not what was given then."""
+    """Opens the reasons of some entries; those whose reason is gone.
+
+    Raises AuditError: one is not what was given then.
+    """
     kept = _kept(session, [row.sequence for row in rows if row.reason is not None])
     gone: list[AuditRow] = []
     for row in rows:
@@ -89,5 +97,7 @@ def check(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> list[Audi
 
 
 def _kept(session: Session, sequences: Iterable[int]) -> dict[int, bytes]:
-    query = select(AuditReasonRow.sequence, AuditReasonRow.sealed).where(AuditReasonRow.sequence.in_(list(sequences)))
+    query = select(AuditReasonRow.sequence, AuditReasonRow.sealed).where(
+        AuditReasonRow.sequence.in_(list(sequences))
+    )
     return {row.sequence: row.sealed for row in session.execute(query)}

@@ -1,14 +1,16 @@
 """Who is calling, and what they may call.
 
-Identity comes from the client certificate alone, from the one URI among its subject alternative names:
+Identity comes from the client certificate alone, from the one URI among its subject alternative
+names:
 
     tipstaff://provider/<audience>/<provider>            a provider, and the audience it belongs to
     tipstaff://authority/<authority>                     an authority: its case system, nobody in particular
     tipstaff://authority/<authority>/officer/<officer>   an authority, and who of it; give officers staff numbers, not their names
     tipstaff://operator/<name>                           the operator, and who of it
 
-Nothing in a request says who somebody is. MAY_CALL is the whole authorisation table; a method that is not in it is nobody's.
-The operator is absent where a call belongs to an audience: it has none, and no business with a provider's keys.
+Nothing in a request says who somebody is. MAY_CALL is the whole authorisation table; a method that
+is not in it is nobody's. The operator is absent where a call belongs to an audience: it has none,
+and no business with a provider's keys.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ __all__ = ["MAY_CALL", "Caller", "Role", "caller_from_uris", "may_call"]
 
 _WORD = r"[a-z0-9][a-z0-9-]{0,39}"
 _PROVIDER = re.compile(rf"tipstaff://provider/(?P<audience>{_WORD})/(?P<name>{_WORD})")
-_AUTHORITY = re.compile(rf"tipstaff://authority/(?P<name>{_WORD})(?:/officer/(?P<officer>{_WORD}))?")
+_AUTHORITY = re.compile(
+    rf"tipstaff://authority/(?P<name>{_WORD})(?:/officer/(?P<officer>{_WORD}))?"
+)
 _OPERATOR = re.compile(rf"tipstaff://operator/(?P<name>{_WORD})")
 
 
@@ -41,7 +45,9 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling: a role, a name within it, for a provider its audience, for an authority perhaps the officer (empty otherwise)."""
+    """Who is calling: a role, a name within it, for a provider its audience, for an authority
+    perhaps the officer (empty otherwise).
+    """
 
     role: Role
     name: str
@@ -51,7 +57,11 @@ class Caller:
     @property
     def uri(self) -> str:
         """The identity as it stands in the certificate."""
-        parts = (self.role.value, self.audience, self.name) if self.audience else (self.role.value, self.name)
+        parts = (
+            (self.role.value, self.audience, self.name)
+            if self.audience
+            else (self.role.value, self.name)
+        )
         if self.officer:
             parts = (*parts, "officer", self.officer)
         return "tipstaff://" + "/".join(parts)
@@ -99,21 +109,30 @@ MAY_CALL: Mapping[str, frozenset[Role]] = {
 }
 
 
-# Whoever has a certificate may ask whether the server serves: load balancers do, with the operator's.
+# Whoever has a certificate may ask whether the server serves: load balancers do, with the
+# operator's.
 HEALTH = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 
 
 def may_call(caller: Caller, method: str) -> bool:
-    """Whether the table lets this caller use a method, given by its full name ("/package.Service/Method")."""
+    """Whether the table lets this caller use a method, given by its full name
+    ("/package.Service/Method").
+    """
     return method in HEALTH or caller.role in MAY_CALL.get(method, frozenset())
 
 
 def caller_from_uris(uris: Iterable[bytes | str]) -> Caller:
-    """The caller that a certificate's URIs name. Raises NotIdentifiedError unless exactly one of them is an identity of ours."""
+    """The caller that a certificate's URIs name.
+
+    Raises NotIdentifiedError unless exactly one of them is an identity of ours.
+    """
     ours = [uri.decode("utf-8", "replace") if isinstance(uri, bytes) else uri for uri in uris]
     ours = [uri for uri in ours if uri.startswith("tipstaff:")]
     if len(ours) != 1:
-        raise NotIdentifiedError(f"the certificate has {len(ours)} tipstaff:// identities, exactly 1 is needed; have it issued again")
+        raise NotIdentifiedError(
+            f"the certificate has {len(ours)} tipstaff:// identities, exactly 1 is needed; have it"
+            " issued again"
+        )
     return _parse(ours[0])
 
 
@@ -125,6 +144,7 @@ def _parse(uri: str) -> Caller:
     if match := _OPERATOR.fullmatch(uri):
         return Caller(Role.OPERATOR, match["name"])
     raise NotIdentifiedError(
-        "the certificate's identity is none of tipstaff://provider/<audience>/<provider>, tipstaff://authority/<authority>, "
-        "tipstaff://authority/<authority>/officer/<officer>, tipstaff://operator/<name>; have it issued again"
+        "the certificate's identity is none of tipstaff://provider/<audience>/<provider>,"
+        " tipstaff://authority/<authority>, tipstaff://authority/<authority>/officer/<officer>,"
+        " tipstaff://operator/<name>; have it issued again"
     )

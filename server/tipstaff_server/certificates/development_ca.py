@@ -1,13 +1,16 @@
-"""Certificates for development: a small authority of its own, server and client certificates (X.509, RFC 5280).
+"""Certificates for development: a small authority of its own, server and client certificates
+(X.509, RFC 5280).
 
-Who a client is stands in one URI among its certificate's subject alternative names (RFC 5280 4.2.1.6):
+Who a client is stands in one URI among its certificate's subject alternative names (RFC 5280
+4.2.1.6):
 
     tipstaff://provider/<audience>/<provider>
     tipstaff://authority/<authority>
     tipstaff://authority/<authority>/officer/<officer>
     tipstaff://operator/<name>
 
-Keys are ECDSA P-256, which every TLS stack takes. A production deployment brings certificates of its own authority with the same URIs.
+Keys are ECDSA P-256, which every TLS stack takes. A production deployment brings certificates of
+its own authority with the same URIs.
 """
 
 from __future__ import annotations
@@ -39,7 +42,10 @@ BACKDATED = timedelta(hours=1)
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Writes a new file that only its owner can read (mode 0600), and syncs it. Raises FileExistsError."""
+    """Writes a new file that only its owner can read (mode 0600), and syncs it.
+
+    Raises FileExistsError.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
@@ -54,7 +60,12 @@ class Issued:
     certificate: bytes
     private_key: bytes
 
-    def write(self, folder: Path, certificate: str = "certificate.pem", private_key: str = "private_key.pem") -> None:
+    def write(
+        self,
+        folder: Path,
+        certificate: str = "certificate.pem",
+        private_key: str = "private_key.pem",
+    ) -> None:
         """Writes both into a folder that exists; the key with mode 0600."""
         (folder / certificate).write_bytes(self.certificate)
         write_private(folder / private_key, self.private_key)
@@ -62,14 +73,20 @@ class Issued:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CertificateAuthority:
-    """Issues certificates. Keep its key off the machine that serves; `tipstaff-server init` puts it there for development only."""
+    """Issues certificates.
+
+    Keep its key off the machine that serves; `tipstaff-server init` puts it there for development
+    only.
+    """
 
     _certificate: x509.Certificate
     _key: ec.EllipticCurvePrivateKey
     _clock: Clock = utc_now
 
     @classmethod
-    def create(cls, name: str = "Tipstaff development CA", *, clock: Clock = utc_now) -> CertificateAuthority:
+    def create(
+        cls, name: str = "Tipstaff development CA", *, clock: Clock = utc_now
+    ) -> CertificateAuthority:
         """A new authority with a fresh key, valid ten years."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(name)
@@ -77,22 +94,33 @@ class CertificateAuthority:
             _builder(subject, subject, key.public_key(), clock(), AUTHORITY_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(authority=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
         )
         return cls(builder.sign(key, hashes.SHA256()), key, clock)
 
     @classmethod
-    def load(cls, certificate: Path, private_key: Path, *, clock: Clock = utc_now) -> CertificateAuthority:
-        """The authority kept in two PEM files. Raises OSError, or ValueError for files that are not such PEM."""
+    def load(
+        cls, certificate: Path, private_key: Path, *, clock: Clock = utc_now
+    ) -> CertificateAuthority:
+        """The authority kept in two PEM files.
+
+        Raises OSError, or ValueError for files that are not such PEM.
+        """
         key = serialization.load_pem_private_key(private_key.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             # What is wrong is the file's content, not an argument's type.
             raise ValueError(  # noqa: TRY004  see above
-                f"{private_key.name} holds no elliptic-curve key; give the key file that belongs to {certificate.name}"
+                f"{private_key.name} holds no elliptic-curve key; give the key file that belongs to"
+                f" {certificate.name}"
             )
         loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
         if loaded.public_key() != key.public_key():
-            raise ValueError(f"{private_key.name} does not belong to {certificate.name}; give the pair made together")
+            raise ValueError(
+                f"{private_key.name} does not belong to {certificate.name}; give the pair made"
+                " together"
+            )
         return cls(loaded, key, clock)
 
     @property
@@ -111,10 +139,17 @@ class CertificateAuthority:
 
     def issue_client(self, identity: str) -> Issued:
         """A client's certificate for an identity URI (see the module's docstring)."""
-        return self._issue(identity.rpartition("/")[2], [x509.UniformResourceIdentifier(identity)], ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._issue(
+            identity.rpartition("/")[2],
+            [x509.UniformResourceIdentifier(identity)],
+            ExtendedKeyUsageOID.CLIENT_AUTH,
+        )
 
     def revocation_list(self, revoked: Mapping[int, datetime], number: int) -> bytes:
-        """The list of revoked certificates, PEM: serial numbers and when each was revoked. `number` grows with every list."""
+        """The list of revoked certificates, PEM: serial numbers and when each was revoked.
+
+        `number` grows with every list.
+        """
         now = self._clock()
         builder = (
             x509.CertificateRevocationListBuilder()
@@ -122,29 +157,51 @@ class CertificateAuthority:
             .last_update(now)
             .next_update(now + CERTIFICATE_LIFETIME)
             .add_extension(x509.CRLNumber(number), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
         )
         for serial, at in sorted(revoked.items()):
-            builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at).build())
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at).build()
+            )
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    def _issue(self, name: str, names: Sequence[x509.GeneralName], usage: x509.ObjectIdentifier) -> Issued:
+    def _issue(
+        self, name: str, names: Sequence[x509.GeneralName], usage: x509.ObjectIdentifier
+    ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
-            _builder(_name(name), self._certificate.subject, key.public_key(), self._clock(), CERTIFICATE_LIFETIME)
+            _builder(
+                _name(name),
+                self._certificate.subject,
+                key.public_key(),
+                self._clock(),
+                CERTIFICATE_LIFETIME,
+            )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
         )
         certificate = builder.sign(self._key, hashes.SHA256())
         return Issued(certificate.public_bytes(serialization.Encoding.PEM), _private_pem(key))
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, lifetime: timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    lifetime: timedelta,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -183,4 +240,6 @@ def _host_name(host: str) -> x509.GeneralName:
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,7 +1,7 @@
 """The client at the other end of a call, as its certificate shows it.
 
-Whatever is decided about a caller is decided on every call, not once a connection: certificates are revoked and run out while connections
-stay open. So a certificate is parsed once and remembered.
+Whatever is decided about a caller is decided on every call, not once a connection: certificates are
+revoked and run out while connections stay open. So a certificate is parsed once and remembered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ TLS = b"TLSv1.3"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is calling, and the certificate that says so: its issuer's name (DER), serial number, and when it runs out (UTC)."""
+    """Who is calling, and the certificate that says so: its issuer's name (DER), serial number, and
+    when it runs out (UTC).
+    """
 
     caller: Caller
     issuer: bytes
@@ -40,19 +42,25 @@ class Peer:
 def peer_of(auth_context: Mapping[str, Iterable[bytes]]) -> Peer:
     """The peer in gRPC's authentication context.
 
-    Raises NotIdentifiedError: no certificate, no identity of ours in it, or a connection below TLS 1.3.
+    Raises NotIdentifiedError: no certificate, no identity of ours in it, or a connection below TLS
+    1.3.
     """
     version = next(iter(auth_context.get("ssl_tls_version", ())), TLS)
     if version != TLS:
         raise NotIdentifiedError("this connection is not TLS 1.3; update the client's TLS library")
     certificate = next(iter(auth_context.get("x509_pem_cert", ())), None)
     if certificate is None:
-        raise NotIdentifiedError("there is no client certificate; connect with the one from your kit")
+        raise NotIdentifiedError(
+            "there is no client certificate; connect with the one from your kit"
+        )
     return _peer(certificate, tuple(auth_context.get("peer_uri", ())))
 
 
 def peer_identity(certificate: x509.Certificate) -> Caller:
-    """Whom a certificate names. Raises NotIdentifiedError; ValueError when its extensions cannot be read."""
+    """Whom a certificate names.
+
+    Raises NotIdentifiedError; ValueError when its extensions cannot be read.
+    """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -65,6 +73,10 @@ def _peer(certificate: bytes, uris: tuple[bytes, ...]) -> Peer:
     caller = caller_from_uris(uris)
     try:
         parsed = x509.load_pem_x509_certificate(certificate)
-        return Peer(caller, parsed.issuer.public_bytes(), parsed.serial_number, parsed.not_valid_after_utc)
+        return Peer(
+            caller, parsed.issuer.public_bytes(), parsed.serial_number, parsed.not_valid_after_utc
+        )
     except ValueError as error:
-        raise NotIdentifiedError("the client certificate cannot be read; have it issued again") from error
+        raise NotIdentifiedError(
+            "the client certificate cannot be read; have it issued again"
+        ) from error

@@ -1,12 +1,18 @@
-"""Which certificates are revoked: X.509 revocation lists (RFC 5280, section 5) in one PEM file, read again whenever it changes.
+"""Which certificates are revoked:
+
+X.509 revocation lists (RFC 5280, section 5) in one PEM file, read again whenever it changes.
 
 What is believed:
 
-1. Each list in the file is signed by an authority that client certificates are accepted from; otherwise the whole file is refused.
-2. A list is never replaced by one of an earlier `thisUpdate`: an old copy of the file does not bring a revoked certificate back.
-3. A file that is refused, missing or unreadable changes nothing: what was revoked stays revoked, and the log says so. Only at the start is
-   it an error, because then there is nothing to go on with.
-4. A list past its `nextUpdate` stays in force, with a warning: turning everybody away would let whoever delays a list stop all relief.
+1. Each list in the file is signed by an authority that client certificates are accepted from;
+   otherwise the whole file is refused.
+2. A list is never replaced by one of an earlier `thisUpdate`: an old copy of the file does not
+   bring a revoked certificate back.
+3. A file that is refused, missing or unreadable changes nothing: what was revoked stays revoked,
+   and the log says so. Only at the start is it an error, because then there is nothing to go on
+   with.
+4. A list past its `nextUpdate` stays in force, with a warning: turning everybody away would let
+   whoever delays a list stop all relief.
 """
 
 from __future__ import annotations
@@ -59,7 +65,10 @@ class Revocations:
         return peer.serial in self._serials.get(peer.issuer, ())
 
     def poll(self) -> bool:
-        """Reads the file if it changed; True when lists were taken. Costs one stat when nothing changed; never raises."""
+        """Reads the file if it changed; True when lists were taken.
+
+        Costs one stat when nothing changed; never raises.
+        """
         with self._lock:
             try:
                 stamp = self._current_stamp()
@@ -90,34 +99,54 @@ class Revocations:
         for each in lists:
             if not any(_signed_by(each, authority) for authority in authorities):
                 raise ConfigurationError(
-                    f"{self._file}: a list is not signed by an authority in {self._authority_file.name}; add it or remove the list"
+                    f"{self._file}: a list is not signed by an authority in"
+                    f" {self._authority_file.name}; add it or remove the list"
                 )
-            if each.last_update_utc < self._made.get(each.issuer.public_bytes(), each.last_update_utc):
-                raise ConfigurationError(f"{self._file}: a list is older than the one in use; put the newest one there")
+            if each.last_update_utc < self._made.get(
+                each.issuer.public_bytes(), each.last_update_utc
+            ):
+                raise ConfigurationError(
+                    f"{self._file}: a list is older than the one in use; put the newest one there"
+                )
         return lists
 
     def _take(self, lists: Sequence[x509.CertificateRevocationList]) -> None:
-        serials = {each.issuer.public_bytes(): frozenset(entry.serial_number for entry in each) for each in lists}
-        # A list that is gone from the file stays in force, as an old copy of the file would otherwise undo it.
+        serials = {
+            each.issuer.public_bytes(): frozenset(entry.serial_number for entry in each)
+            for each in lists
+        }
+        # A list that is gone from the file stays in force, as an old copy of the file would
+        # otherwise undo it.
         self._serials = {**self._serials, **serials}
         self._made.update({each.issuer.public_bytes(): each.last_update_utc for each in lists})
         log_info("revocation_list", revoked=sum(map(len, self._serials.values())))
-        if any(each.next_update_utc is not None and each.next_update_utc < self._clock() for each in lists):
+        if any(
+            each.next_update_utc is not None and each.next_update_utc < self._clock()
+            for each in lists
+        ):
             log_warning("revocation_list_overdue", file=self._file.name)
 
 
 def read_list(file: Path) -> list[x509.CertificateRevocationList]:
-    """The revocation lists in a PEM file. Raises ConfigurationError: not readable, no list in it, or not well-formed."""
+    """The revocation lists in a PEM file.
+
+    Raises ConfigurationError: not readable, no list in it, or not well-formed.
+    """
     try:
         with file.open("rb") as opened:
             content = opened.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
-            raise ConfigurationError(f"{file} is larger than {MAX_FILE_BYTES >> 20} MiB; split the authority, or shorten its list")
+            raise ConfigurationError(
+                f"{file} is larger than {MAX_FILE_BYTES >> 20} MiB; split the authority, or shorten"
+                " its list"
+            )
         lists = [x509.load_pem_x509_crl(block) for block in _BLOCK.findall(content)]
     except (OSError, ValueError) as error:
         raise ConfigurationError(_unreadable(file, error)) from error
     if not lists:
-        raise ConfigurationError(f"{file} holds no revocation list (-----BEGIN X509 CRL-----); an empty list is one too")
+        raise ConfigurationError(
+            f"{file} holds no revocation list (-----BEGIN X509 CRL-----); an empty list is one too"
+        )
     return lists
 
 
@@ -129,7 +158,11 @@ def revoked_entries(lists: Sequence[x509.CertificateRevocationList]) -> Mapping[
 def _signed_by(revocations: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
     key = authority.public_key()
     if revocations.issuer != authority.subject or not isinstance(
-        key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey | rsa.RSAPublicKey
+        key,
+        ec.EllipticCurvePublicKey
+        | ed25519.Ed25519PublicKey
+        | ed448.Ed448PublicKey
+        | rsa.RSAPublicKey,
     ):
         return False
     return revocations.is_signature_valid(key)

@@ -1,11 +1,14 @@
-"""The server's side of mutual TLS: certificate, key and client authorities from files, read again when they change.
+"""The server's side of mutual TLS: certificate, key and client authorities from files, read again
+when they change.
 
-Every new connection looks at the files; one that is open keeps what it began with. A certificate and a key that do not belong together (one
-of the two is being replaced) change nothing until they do.
+Every new connection looks at the files; one that is open keeps what it began with. A certificate
+and a key that do not belong together (one of the two is being replaced) change nothing until they
+do.
 
-TLS 1.3 only (RFC 8446): grpcio has no option for the lowest version, and its own lowest is 1.2. Its one setting for cipher suites leaves
-those of TLS 1.3 alone, so naming only pre-shared-key suites, for which a server with certificates has no key, leaves 1.2 without any:
-its handshake fails. Should a version of grpcio ever ignore the setting, `peers` turns away calls on a connection below 1.3.
+TLS 1.3 only (RFC 8446): grpcio has no option for the lowest version, and its own lowest is 1.2. Its
+one setting for cipher suites leaves those of TLS 1.3 alone, so naming only pre-shared-key suites,
+for which a server with certificates has no key, leaves 1.2 without any: its handshake fails. Should
+a version of grpcio ever ignore the setting, `peers` turns away calls on a connection below 1.3.
 """
 
 from __future__ import annotations
@@ -28,12 +31,18 @@ __all__ = ["ServerFiles", "only_tls_13"]
 
 
 def only_tls_13() -> None:
-    """Leaves no cipher suite to TLS 1.2, for the whole process. Has an effect only before grpc's first connection."""
+    """Leaves no cipher suite to TLS 1.2, for the whole process.
+
+    Has an effect only before grpc's first connection.
+    """
     os.environ["GRPC_SSL_CIPHER_SUITES"] = "PSK"
 
 
 class ServerFiles:
-    """The three PEM files; `credentials` follows them. Thread-safe. Raises ConfigurationError when they cannot be used at the start."""
+    """The three PEM files; `credentials` follows them.
+
+    Thread-safe. Raises ConfigurationError when they cannot be used at the start.
+    """
 
     def __init__(self, certificate: Path, private_key: Path, authority: Path) -> None:
         self._paths = (private_key, certificate, authority)
@@ -51,7 +60,9 @@ class ServerFiles:
         )
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What new connections begin with, when the files changed since the last call; else None. Never raises."""
+        """What new connections begin with, when the files changed since the last call; else None.
+        Never raises.
+        """
         with self._lock:
             try:
                 stamp = self._current_stamp()
@@ -85,11 +96,19 @@ class ServerFiles:
             public = load_pem_private_key(key, None).public_key()
             x509.load_pem_x509_certificates(authority)
         except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"one of {', '.join(names)} is not such a PEM file (keys unencrypted); see [server]") from error
+            raise ConfigurationError(
+                f"one of {', '.join(names)} is not such a PEM file (keys unencrypted); see [server]"
+            ) from error
         if chain[0].public_key() != public:
-            raise ConfigurationError(f"{names[0]} does not belong to {names[1]}; put both of a pair there")
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=authority)
+            raise ConfigurationError(
+                f"{names[0]} does not belong to {names[1]}; put both of a pair there"
+            )
+        return grpc.ssl_server_certificate_configuration(
+            [(key, certificate)], root_certificates=authority
+        )
 
 
 def _unreadable(error: OSError) -> ConfigurationError:
-    return ConfigurationError(f"{error.filename} cannot be read ({error.strerror}); see [server] in tipstaff-server.toml")
+    return ConfigurationError(
+        f"{error.filename} cannot be read ({error.strerror}); see [server] in tipstaff-server.toml"
+    )

@@ -12,7 +12,12 @@ from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.versions import differences, load_version, versions
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  as above
-from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json, this_operator
+from tipstaff_server.commands.registry_options import (
+    JsonOption,
+    open_registry,
+    print_json,
+    this_operator,
+)
 from tipstaff_server.config import Config
 from tipstaff_server.registry import facts as setup
 
@@ -22,22 +27,32 @@ CHANGED = 4
 """Exit status of `diff` when something differs."""
 
 app = typer.Typer(help="Measures, authorities, lists and audiences.", invoke_without_command=True)
-VersionOption = Annotated[int | None, typer.Option("--version", min=1, help="Which version.", show_default="the current one")]
+VersionOption = Annotated[
+    int | None,
+    typer.Option("--version", min=1, help="Which version.", show_default="the current one"),
+]
 
 
 @app.callback()
 def load(context: typer.Context, config: ConfigOption = None) -> None:
-    """Load the configured administration file: measures, authorities, lists, audiences. An unchanged file changes nothing."""
+    """Load the configured administration file: measures, authorities, lists, audiences.
+
+    An unchanged file changes nothing.
+    """
     if context.invoked_subcommand is not None:
         return
     loaded = _configured(config)
     with open_registry(config) as registry:
-        version = setup.set_administration(registry.database, registry.vault, loaded, actor=this_operator(), now=utc_now())
+        version = setup.set_administration(
+            registry.database, registry.vault, loaded, actor=this_operator(), now=utc_now()
+        )
     typer.echo(f"administration version {version}")
 
 
 @app.command()
-def show(config: ConfigOption = None, version: VersionOption = None, *, as_json: JsonOption = False) -> None:
+def show(
+    config: ConfigOption = None, version: VersionOption = None, *, as_json: JsonOption = False
+) -> None:
     """Print a version in full, as a file that can be edited and loaded."""
     with open_registry(config) as registry:
         found = load_version(registry.database, version)
@@ -45,18 +60,29 @@ def show(config: ConfigOption = None, version: VersionOption = None, *, as_json:
     if as_json:
         print_json(document)
     else:
-        typer.echo(yaml.safe_dump(document, allow_unicode=True, sort_keys=False, width=140), nl=False)
+        typer.echo(
+            yaml.safe_dump(document, allow_unicode=True, sort_keys=False, width=140), nl=False
+        )
 
 
 @app.command()
 def diff(
     config: ConfigOption = None,
-    since: Annotated[int | None, typer.Option("--from", min=1, help="The older version.", show_default="the current one")] = None,
-    until: Annotated[int | None, typer.Option("--to", min=1, help="The newer version.", show_default="the configured file")] = None,
+    since: Annotated[
+        int | None,
+        typer.Option("--from", min=1, help="The older version.", show_default="the current one"),
+    ] = None,
+    until: Annotated[
+        int | None,
+        typer.Option("--to", min=1, help="The newer version.", show_default="the configured file"),
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what differs between two versions, or what loading the file would change. Exit status 4: something does."""
+    """Show what differs between two versions, or what loading the file would change.
+
+    Exit status 4: something does.
+    """
     with open_registry(config) as registry:
         old = load_version(registry.database, since)
         new = _configured(config) if until is None else load_version(registry.database, until)
@@ -77,13 +103,20 @@ def history(config: ConfigOption = None, *, as_json: JsonOption = False) -> None
     if as_json:
         print_json(
             [
-                {"version": item.version, "made_at": item.made_at.isoformat(), "actor": item.actor, "digest": item.digest.hex()}
+                {
+                    "version": item.version,
+                    "made_at": item.made_at.isoformat(),
+                    "actor": item.actor,
+                    "digest": item.digest.hex(),
+                }
                 for item in found
             ]
         )
         return
     for item in found:
-        typer.echo(f"{item.version}  {item.made_at:%Y-%m-%d %H:%M:%S}  {item.actor}  {item.digest.hex()}")
+        typer.echo(
+            f"{item.version}  {item.made_at:%Y-%m-%d %H:%M:%S}  {item.actor}  {item.digest.hex()}"
+        )
 
 
 def _configured(config: Path | None) -> Administration:

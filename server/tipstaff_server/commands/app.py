@@ -59,9 +59,11 @@ PARTS: Final = (
 
 
 def make(arguments: Sequence[str] = ()) -> typer.Typer:
-    """The commands; of a command line, only those of the module that it names, or all of them where it names none.
+    """The commands; of a command line, only those of the module that it names, or all of them where
+    it names none.
 
-    What all modules need takes half as long again to import as what one of them needs, and importing is most of a short command.
+    What all modules need takes half as long again to import as what one of them needs, and
+    importing is most of a short command.
     """
     app = typer.Typer(
         name="tipstaff-server",

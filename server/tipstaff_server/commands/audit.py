@@ -1,4 +1,7 @@
-"""`tipstaff-server audit verify` and `checkpoint`, and looking after the registry's schema: `migrate`."""
+"""`tipstaff-server audit verify` and `checkpoint`, and looking after the registry's schema:
+
+`migrate`.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,18 +31,29 @@ def group() -> None:
 def verify(
     config: ConfigOption = None,
     checkpoints: Annotated[
-        list[Path] | None, typer.Option("--checkpoints", help="A folder of checkpoints that somebody else kept; may be repeated.")
+        list[Path] | None,
+        typer.Option(
+            "--checkpoints",
+            help="A folder of checkpoints that somebody else kept; may be repeated.",
+        ),
     ] = None,
     key: Annotated[
         list[Path] | None,
-        typer.Option("--key", help="Public key (NAME.pub) that signed them; may be repeated.", show_default="audit, here"),
+        typer.Option(
+            "--key",
+            help="Public key (NAME.pub) that signed them; may be repeated.",
+            show_default="audit, here",
+        ),
     ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute the audit log's chain: finds any altered, missing or reordered entry. Exit status 1 when it does.
+    """Recompute the audit log's chain: finds any altered, missing or reordered entry.
 
-    With checkpoints that lay elsewhere it also finds a log that was written anew from the beginning, or shortened.
+    Exit status 1 when it does.
+
+    With checkpoints that lay elsewhere it also finds a log that was written anew from the
+    beginning, or shortened.
     """
     with open_registry(config) as registry:
         checkpointing = Checkpointing.of(Config.load(config), registry)
@@ -54,9 +68,15 @@ def verify(
 
 @app.command()
 def checkpoint(
-    config: ConfigOption = None, *, show_key: Annotated[bool, typer.Option("--show-key", help="Only print the key that verifies.")] = False
+    config: ConfigOption = None,
+    *,
+    show_key: Annotated[
+        bool, typer.Option("--show-key", help="Only print the key that verifies.")
+    ] = False,
 ) -> None:
-    """Sign the audit log as it is, and write the checkpoint to its folder: copy it to somebody who cannot write the database."""
+    """Sign the audit log as it is, and write the checkpoint to its folder: copy it to somebody who
+    cannot write the database.
+    """
     with open_registry(config) as registry:
         checkpointing = Checkpointing.of(Config.load(config), registry)
         if show_key:
@@ -64,7 +84,11 @@ def checkpoint(
             return
         made = checkpointing.make()
         folder = checkpointing.folder
-    typer.echo(f"{folder}: checkpoint at entry {made.sequence:,}" if made else f"{folder}: the last entry has a checkpoint already")
+    typer.echo(
+        f"{folder}: checkpoint at entry {made.sequence:,}"
+        if made
+        else f"{folder}: the last entry has a checkpoint already"
+    )
 
 
 @upkeep_app.command()

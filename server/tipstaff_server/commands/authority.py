@@ -16,13 +16,26 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Authorities and their officers.", no_args_is_help=True)
 AuthorityArgument = Annotated[str, typer.Argument(metavar="AUTHORITY")]
-OfficerArgument = Annotated[str, typer.Argument(metavar="OFFICER", help="A staff number rather than a name: the audit log shows it.")]
+OfficerArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="OFFICER", help="A staff number rather than a name: the audit log shows it."
+    ),
+]
 
 
 @app.command("add-officer")
-def add(authority: AuthorityArgument, officer: OfficerArgument, config: ConfigOption = None) -> None:
-    """Make a certificate for one officer with the development CA. Lists that ask for two persons need one for each of them."""
-    typer.echo(f"{add_officer(Config.load(config_file(config)), authority, officer)}: certificate of {authority}/{officer}")
+def add(
+    authority: AuthorityArgument, officer: OfficerArgument, config: ConfigOption = None
+) -> None:
+    """Make a certificate for one officer with the development CA.
+
+    Lists that ask for two persons need one for each of them.
+    """
+    typer.echo(
+        f"{add_officer(Config.load(config_file(config)), authority, officer)}: certificate of"
+        f" {authority}/{officer}"
+    )
 
 
 @app.command("revoke-officer")
@@ -31,10 +44,16 @@ def revoke(
     officer: OfficerArgument,
     config: ConfigOption = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="The certificate, when it is not the one issued here.", show_default="that one")
+        Path | None,
+        typer.Option(
+            help="The certificate, when it is not the one issued here.", show_default="that one"
+        ),
     ] = None,
 ) -> None:
     """Revoke an officer's certificate; a running server refuses its calls within a second."""
     loaded = Config.load(config_file(config))
     serial = revoke_officer(loaded, authority, officer, certificate)
-    typer.echo(f"{loaded.server.client_crl_file}: certificate {serial:x} of {authority}/{officer} is revoked")
+    typer.echo(
+        f"{loaded.server.client_crl_file}: certificate {serial:x} of {authority}/{officer} is"
+        " revoked"
+    )

@@ -1,4 +1,6 @@
-"""`tipstaff-server keys export`, `sign` and `import`: changes of keys, signed offline by carrying files."""
+"""`tipstaff-server keys export`, `sign` and `import`: changes of keys, signed offline by carrying
+files.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +31,42 @@ _PASSPHRASE = "TIPSTAFF_KEY_PASSPHRASE"  # noqa: S105  the name of a variable
 def export(
     draft: Annotated[Path, typer.Argument(help="The file to write: it is carried to the signers.")],
     config: ConfigOption = None,
-    replace: Annotated[list[str] | None, typer.Option(help="OLD=NEW.pub: a key (its name or key id) and its replacement.")] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="A key (its name or key id) that goes.")] = None,
-    add: Annotated[list[str] | None, typer.Option(help="ROLE=NEW.pub: another key for a role.")] = None,
-    threshold: Annotated[list[str] | None, typer.Option(help="ROLE=NUMBER: how many keys must sign.")] = None,
-    renew: Annotated[list[str] | None, typer.Option(help="root or targets: sign again with a new expiry.")] = None,
-    audience: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: another audience; its three public keys are there.")] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(help="OLD=NEW.pub: a key (its name or key id) and its replacement."),
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(help="A key (its name or key id) that goes.")
+    ] = None,
+    add: Annotated[
+        list[str] | None, typer.Option(help="ROLE=NEW.pub: another key for a role.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="ROLE=NUMBER: how many keys must sign.")
+    ] = None,
+    renew: Annotated[
+        list[str] | None, typer.Option(help="root or targets: sign again with a new expiry.")
+    ] = None,
+    audience: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER: another audience; its three public keys are there."),
+    ] = None,
 ) -> None:
     """Make the draft of a change of keys. Nothing changes until it is signed and imported."""
     loaded = Config.load(config_file(config))
     ring = Ring.of(loaded)
     changes = Changes(
-        replace={ring.keyid(old): public_of(Path(new)) for old, new in _pairs(replace, "OLD=NEW.pub")},
+        replace={
+            ring.keyid(old): public_of(Path(new)) for old, new in _pairs(replace, "OLD=NEW.pub")
+        },
         remove=[ring.keyid(old) for old in remove or []],
         add=[(role, public_of(Path(new))) for role, new in _pairs(add, "ROLE=NEW.pub")],
         thresholds={role: _number(count) for role, count in _pairs(threshold, "ROLE=NUMBER")},
         renew=_renewals(renew or []),
-        audiences={name: _audience_keys(name, Path(folder)) for name, folder in _pairs(audience, "NAME=FOLDER")},
+        audiences={
+            name: _audience_keys(name, Path(folder))
+            for name, folder in _pairs(audience, "NAME=FOLDER")
+        },
     )
     repository, lives = open_repository(loaded)
     made = Rotation(repository, lifetimes=lives).draft(changes)
@@ -56,18 +77,33 @@ def export(
 def sign(
     draft: Annotated[Path, typer.Argument(help="The draft that was carried here.")],
     name: Annotated[str, typer.Argument(help="The key to sign with: root-1.")],
-    folder: Annotated[Path, typer.Option("--folder", "-f", help="Where the key is; its keys.toml may name a hardware module.")] = Path(),
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--folder", "-f", help="Where the key is; its keys.toml may name a hardware module."
+        ),
+    ] = Path(),
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to carry back.", show_default="DRAFT.NAME.signature")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to carry back.", show_default="DRAFT.NAME.signature"
+        ),
     ] = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
-    passphrase: Annotated[str | None, typer.Option(envvar=_PASSPHRASE, help="Of the key file.", show_envvar=True)] = None,
+    passphrase: Annotated[
+        str | None, typer.Option(envvar=_PASSPHRASE, help="Of the key file.", show_envvar=True)
+    ] = None,
 ) -> None:
-    """Show what a draft changes and sign it. Needs neither network nor configuration, only the draft and the key."""
+    """Show what a draft changes and sign it.
+
+    Needs neither network nor configuration, only the draft and the key.
+    """
     made = _read_draft(draft)
     _tell(made)
-    signer = KeyFolder.load(folder, passphrase=passphrase.encode() if passphrase else None).signer(name)
+    signer = KeyFolder.load(folder, passphrase=passphrase.encode() if passphrase else None).signer(
+        name
+    )
     if not yes:
         typer.confirm(f"Sign this with {name}?", abort=True)
     signatures = sign_parts(made, signer)
@@ -78,11 +114,21 @@ def sign(
 
 def import_(
     draft: Annotated[Path, typer.Argument(help="The draft, as it was exported.")],
-    signatures: Annotated[list[Path] | None, typer.Argument(help="The files that came back.")] = None,
+    signatures: Annotated[
+        list[Path] | None, typer.Argument(help="The files that came back.")
+    ] = None,
     config: ConfigOption = None,
-    new_keys: Annotated[Path | None, typer.Option(help="The folder with new keys that this machine will use; they are installed.")] = None,
+    new_keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder with new keys that this machine will use; they are installed."
+        ),
+    ] = None,
 ) -> None:
-    """Publish a draft with the signatures that came back, and install the new keys. May be repeated after it broke off."""
+    """Publish a draft with the signatures that came back, and install the new keys.
+
+    May be repeated after it broke off.
+    """
     loaded = Config.load(config_file(config))
     made = _read_draft(draft)
     with storage_errors("reading signatures"):
@@ -106,7 +152,9 @@ def _read_draft(path: Path) -> Draft:
     try:
         return Draft.from_bytes(path.read_bytes())
     except OSError as error:
-        raise ProposalError(f"{path} cannot be read: {error.strerror}; give the draft that `keys export` made") from error
+        raise ProposalError(
+            f"{path} cannot be read: {error.strerror}; give the draft that `keys export` made"
+        ) from error
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -130,13 +178,19 @@ def _number(text: str) -> int:
 
 def _renewals(roles: list[str]) -> list[str]:
     if wrong := sorted(set(roles) - {"root", "targets"}):
-        raise RepositoryError(f"{wrong[0]!r} cannot be renewed by hand: only root and targets are; the others renew themselves")
+        raise RepositoryError(
+            f"{wrong[0]!r} cannot be renewed by hand: only root and targets are; the others renew"
+            " themselves"
+        )
     return roles
 
 
 def _audience_keys(audience: str, folder: Path) -> tuple[Key, Key, Key]:
     names = (f"listing-{audience}-builder", f"listing-{audience}-signoff", f"relief-{audience}")
     if missing := [name for name in names if not (folder / f"{name}.pub").is_file()]:
-        raise KeyFileError(f"{folder} lacks {missing[0]}.pub: make it with `tipstaff-server keys new {missing[0]} --folder {folder}`")
+        raise KeyFileError(
+            f"{folder} lacks {missing[0]}.pub: make it with `tipstaff-server keys new {missing[0]}"
+            f" --folder {folder}`"
+        )
     keys = KeyFolder.load(folder)
     return keys.public(names[0]), keys.public(names[1]), keys.public(names[2])

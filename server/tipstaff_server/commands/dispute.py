@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.commands.registry_options import JsonOption, ReasonOption, identity_of, open_registry, print_json, this_operator
+from tipstaff_server.commands.options import (
+    ConfigOption,  # noqa: TC001  typer reads it when the command is made
+)
+from tipstaff_server.commands.registry_options import (
+    JsonOption,
+    ReasonOption,
+    identity_of,
+    open_registry,
+    print_json,
+    this_operator,
+)
 from tipstaff_server.registry.disputes.cases import MAX_PAGE, WantedDisputes
 from tipstaff_server.registry.idempotency import Precondition
 from tipstaff_server.registry.restrictions.amendments import Amendment
@@ -27,7 +36,9 @@ OVERDUE = 4
 """Exit status of `list --overdue` when there are such."""
 
 app = typer.Typer(help="Disputes: open, list, follow and answer them.", no_args_is_help=True)
-CaseArgument = Annotated[str, typer.Argument(help="The dispute's case number, as the person has it.")]
+CaseArgument = Annotated[
+    str, typer.Argument(help="The dispute's case number, as the person has it.")
+]
 
 
 class Answer(StrEnum):
@@ -59,33 +70,59 @@ _OUTCOMES: dict[Answer, Outcome] = {
 
 @app.command("open")
 def open_(
-    restriction_id: Annotated[str, typer.Argument(help="The restriction's id, 32 hexadecimal digits.")],
+    restriction_id: Annotated[
+        str, typer.Argument(help="The restriction's id, 32 hexadecimal digits.")
+    ],
     ground: Annotated[Ground, typer.Option(help="Why it is said to be wrong.")] = Ground.OTHER,
     config: ConfigOption = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Open a dispute for the subject, with what they say on standard input. The same again opens no second one."""
+    """Open a dispute for the subject, with what they say on standard input.
+
+    The same again opens no second one.
+    """
     identity, statement = identity_of(restriction_id), sys.stdin.read().strip()
-    digest = hashlib.sha256(b"tipstaff-server/dispute\0" + identity + ground.encode() + b"\0" + statement.encode()).digest()
+    digest = hashlib.sha256(
+        b"tipstaff-server/dispute\0" + identity + ground.encode() + b"\0" + statement.encode()
+    ).digest()
     with open_registry(config) as registry:
         opened = registry.open_dispute(
-            identity, statement, request_id=digest[:16], actor=this_operator(), ground=DisputeGround[ground.name]
+            identity,
+            statement,
+            request_id=digest[:16],
+            actor=this_operator(),
+            ground=DisputeGround[ground.name],
         ).dispute
     if as_json:
-        print_json({"case_number": opened.case_number, "suspended": opened.suspended, "due": opened.answer_due_at.isoformat()})
+        print_json(
+            {
+                "case_number": opened.case_number,
+                "suspended": opened.suspended,
+                "due": opened.answer_due_at.isoformat(),
+            }
+        )
     else:
         effect = "not enforced meanwhile" if opened.suspended else "enforced meanwhile"
-        typer.echo(f"{opened.case_number}: to be answered by {opened.answer_due_at:%Y-%m-%d}; {effect}")
+        typer.echo(
+            f"{opened.case_number}: to be answered by {opened.answer_due_at:%Y-%m-%d}; {effect}"
+        )
 
 
 @app.command("list")
 def list_(
     config: ConfigOption = None,
-    state: Annotated[DisputeState | None, typer.Option(case_sensitive=False, help="Only these.", show_default="all")] = None,
+    state: Annotated[
+        DisputeState | None,
+        typer.Option(case_sensitive=False, help="Only these.", show_default="all"),
+    ] = None,
     *,
     overdue: Annotated[
-        bool, typer.Option("--overdue", help="Only those whose time to answer is over. Exit status 4: there are such.")
+        bool,
+        typer.Option(
+            "--overdue",
+            help="Only those whose time to answer is over. Exit status 4: there are such.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,7 +131,9 @@ def list_(
     with open_registry(config) as registry:
         after = b""
         while True:
-            page, after = registry.following.page(WantedDisputes(state, overdue, after, MAX_PAGE), this_operator())
+            page, after = registry.following.page(
+                WantedDisputes(state, overdue, after, MAX_PAGE), this_operator()
+            )
             found += page
             if not after:
                 break
@@ -102,14 +141,22 @@ def list_(
         print_json([_document(item) for item in found])
     for item in [] if as_json else found:
         late = "overdue" if item.overdue else item.dispute.state.lower()
-        fields = (item.dispute.case_number, late, f"due {item.dispute.answer_due_at:%Y-%m-%d}", item.authority_id, item.ground.lower())
+        fields = (
+            item.dispute.case_number,
+            late,
+            f"due {item.dispute.answer_due_at:%Y-%m-%d}",
+            item.authority_id,
+            item.ground.lower(),
+        )
         typer.echo("  ".join((*fields, item.restriction_id.hex())))
     if overdue and found:
         raise typer.Exit(OVERDUE)
 
 
 @app.command()
-def show(case_number: CaseArgument, config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+def show(
+    case_number: CaseArgument, config: ConfigOption = None, *, as_json: JsonOption = False
+) -> None:
     """Show one dispute, with what was said: for whoever answers it."""
     with open_registry(config) as registry:
         found = registry.following.case(case_number, this_operator())
@@ -134,33 +181,72 @@ def answer(  # noqa: PLR0913  a command's parameters are its options
     case_number: CaseArgument,
     outcome: Annotated[
         Answer,
-        typer.Option(help="upheld: the restriction was right; corrected: amended as said; revoked: it was wrong. rejected: as upheld."),
+        typer.Option(
+            help=(
+                "upheld: the restriction was right; corrected: amended as said; revoked: it was"
+                " wrong. rejected: as upheld."
+            )
+        ),
     ],
     reason: ReasonOption,
     config: ConfigOption = None,
     measure: Annotated[
-        list[str] | None, typer.Option(help="corrected: a measure that it then has; may be repeated.", show_default="as it is")
+        list[str] | None,
+        typer.Option(
+            help="corrected: a measure that it then has; may be repeated.", show_default="as it is"
+        ),
     ] = None,
-    legal_basis: Annotated[str, typer.Option(help="corrected: the provision that it then rests on.", show_default="as it is")] = "",
+    legal_basis: Annotated[
+        str,
+        typer.Option(
+            help="corrected: the provision that it then rests on.", show_default="as it is"
+        ),
+    ] = "",
     expires: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="corrected: its end, UTC.", show_default="as it is")
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], help="corrected: its end, UTC.", show_default="as it is"
+        ),
     ] = None,
-    version: Annotated[int, typer.Option(help="The restriction's version that you have seen.", show_default="any")] = 0,
+    version: Annotated[
+        int, typer.Option(help="The restriction's version that you have seen.", show_default="any")
+    ] = 0,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a dispute. Upheld and corrected put a suspended restriction in force again, with the next listing; revoked ends it."""
-    correction = Amendment(tuple(measure or ()), legal_basis, None if expires is None else expires.replace(tzinfo=UTC))
+    """Answer a dispute.
+
+    Upheld and corrected put a suspended restriction in force again, with the next listing; revoked
+    ends it.
+    """
+    correction = Amendment(
+        tuple(measure or ()), legal_basis, None if expires is None else expires.replace(tzinfo=UTC)
+    )
     with open_registry(config) as registry:
         done = registry.answering.answer(
-            case_number, _OUTCOMES[outcome], reason, this_operator(), correction=correction, given=Precondition(version)
+            case_number,
+            _OUTCOMES[outcome],
+            reason,
+            this_operator(),
+            correction=correction,
+            given=Precondition(version),
         )
     dispute = done.dispute
     if as_json:
         fields = {"restriction": done.restriction.state, "relief_sequence": done.relief_sequence}
-        print_json({"case_number": dispute.case_number, "state": dispute.state, "suspended": dispute.suspended} | fields)
+        print_json(
+            {
+                "case_number": dispute.case_number,
+                "state": dispute.state,
+                "suspended": dispute.suspended,
+            }
+            | fields
+        )
     else:
-        typer.echo(f"{dispute.case_number}: {dispute.state.lower()}; the restriction is {done.restriction.state.lower()}")
+        typer.echo(
+            f"{dispute.case_number}: {dispute.state.lower()}; the restriction is"
+            f" {done.restriction.state.lower()}"
+        )
 
 
 def _document(item: DisputeCase) -> dict[str, object]:

@@ -41,14 +41,30 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed and day give the same file.")] = 1,
     encoding: Annotated[Encoding, typer.Option(help="How it is encoded.")] = Encoding.UTF8,
     headers: Annotated[Headers, typer.Option(help="Language of headers and kinds.")] = Headers.ZH,
-    broken: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of rows that are broken, in all known ways.")] = 0.0,
-    broken_out: Annotated[Path | None, typer.Option(help="Write which rows are broken, and how, to this file.")] = None,
-    today: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day that terms run on.", show_default="today")] = None,
+    broken: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Share of rows that are broken, in all known ways."),
+    ] = 0.0,
+    broken_out: Annotated[
+        Path | None, typer.Option(help="Write which rows are broken, and how, to this file.")
+    ] = None,
+    today: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The day that terms run on.", show_default="today"),
+    ] = None,
 ) -> None:
     """Write a made-up list: valid check digits, names of several origins, courts that do not exist."""
     day = _today() if today is None else today.date()
     with progress_bar("generating") as progress:
-        told = write_csv(out, Synthetic(seed, day), rows, encoding=encoding.value, language=headers.value, broken=broken, progress=progress)
+        told = write_csv(
+            out,
+            Synthetic(seed, day),
+            rows,
+            encoding=encoding.value,
+            language=headers.value,
+            broken=broken,
+            progress=progress,
+        )
     if broken_out is not None:
         _write_broken(broken_out, told)
     typer.echo(f"{rows:,} rows written to {out} ({encoding.value}), {len(told):,} of them broken")

@@ -26,26 +26,48 @@ provider_app.add_typer(members.app)
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    audience: Annotated[list[str] | None, typer.Option(help="An audience; may be repeated.", show_default="the usual four")] = None,
-    provider: Annotated[
-        list[str] | None, typer.Option(metavar="AUDIENCE/ID", help="A provider; may be repeated.", show_default="one for each audience")
+    audience: Annotated[
+        list[str] | None,
+        typer.Option(help="An audience; may be repeated.", show_default="the usual four"),
     ] = None,
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the server will listen.")] = "127.0.0.1:7443",
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AUDIENCE/ID",
+            help="A provider; may be repeated.",
+            show_default="one for each audience",
+        ),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the server will listen.")
+    ] = "127.0.0.1:7443",
     stretch_n: Annotated[
         int,
         typer.Option(
-            min=2, max=1 << 20, help="Cost of stretching an identifier (scrypt N), a power of two; `keys change-stretch` changes it."
+            min=2,
+            max=1 << 20,
+            help=(
+                "Cost of stretching an identifier (scrypt N), a power of two; `keys change-stretch`"
+                " changes it."
+            ),
         ),
     ] = 1 << 12,
 ) -> None:
-    """Make a working directory: configuration, development certificates, keys, registry, repository, provider kits."""
+    """Make a working directory: configuration, development certificates, keys, registry,
+    repository, provider kits.
+    """
     providers = [workdir.Provider.parse(text) for text in provider or []]
     plan = workdir.Plan.of(audience or [], providers, listen, stretch_n)
     config = workdir.initialise(folder, plan)
-    typer.echo(f"{config.folder / CONFIG_NAME}: audiences {', '.join(plan.audiences)}; listens on {listen}")
+    typer.echo(
+        f"{config.folder / CONFIG_NAME}: audiences {', '.join(plan.audiences)}; listens on {listen}"
+    )
     for item in plan.providers:
         typer.echo(f"{config.folder / 'providers' / item.id}: kit of {item.id} ({item.audience})")
-    typer.echo("Next: tipstaff-server import, tipstaff-server publish, tipstaff-server serve; each with --config. ")
+    typer.echo(
+        "Next: tipstaff-server import, tipstaff-server publish, tipstaff-server serve; each with"
+        " --config. "
+    )
 
 
 @provider_app.callback()
@@ -54,7 +76,9 @@ def _providers() -> None:
 
 
 @provider_app.command()
-def add(provider: Annotated[str, typer.Argument(metavar="AUDIENCE/ID")], config: ConfigOption = None) -> None:
+def add(
+    provider: Annotated[str, typer.Argument(metavar="AUDIENCE/ID")], config: ConfigOption = None
+) -> None:
     """Make another provider known, and a kit for it with the development CA."""
     kit = workdir.add_provider(Config.load(config_file(config)), workdir.Provider.parse(provider))
     typer.echo(f"{kit}: kit of {kit.name}")
@@ -63,10 +87,17 @@ def add(provider: Annotated[str, typer.Argument(metavar="AUDIENCE/ID")], config:
 @provider_app.command("wrapping-key")
 def wrapping_key(
     provider: Annotated[str, typer.Argument(metavar="ID")],
-    key: Annotated[Path, typer.Argument(help="The provider's X25519 key (PEM); the public half is enough, and better.")],
+    key: Annotated[
+        Path,
+        typer.Argument(
+            help="The provider's X25519 key (PEM); the public half is enough, and better."
+        ),
+    ],
     config: ConfigOption = None,
 ) -> None:
-    """Register the key that a provider's epoch keys are sealed to, instead of the one in its kit: a stolen certificate then yields none."""
+    """Register the key that a provider's epoch keys are sealed to, instead of the one in its kit: a
+    stolen certificate then yields none.
+    """
     loaded = Config.load(config_file(config))
     try:
         pem = key.read_bytes()
@@ -75,7 +106,12 @@ def wrapping_key(
     public = read_public(pem)
     with Runtime(loaded) as runtime:
         setup.register_wrapping_key(
-            runtime.registry.database, runtime.registry.vault, provider, public, actor=Actor.operator("command"), now=runtime.clock()
+            runtime.registry.database,
+            runtime.registry.vault,
+            provider,
+            public,
+            actor=Actor.operator("command"),
+            now=runtime.clock(),
         )
     typer.echo(f"{provider}: epoch keys are sealed to this key only from now on")
 
@@ -85,10 +121,15 @@ def revoke(
     provider: Annotated[str, typer.Argument(metavar="ID")],
     config: ConfigOption = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="The certificate, when it is not the one in the kit.", show_default="the kit's")
+        Path | None,
+        typer.Option(
+            help="The certificate, when it is not the one in the kit.", show_default="the kit's"
+        ),
     ] = None,
 ) -> None:
-    """Revoke a provider's certificate; a running server ends its streams and refuses its calls within a second."""
+    """Revoke a provider's certificate; a running server ends its streams and refuses its calls
+    within a second.
+    """
     loaded = Config.load(config_file(config))
     serial = revoke_provider(loaded, provider, certificate)
     typer.echo(f"{loaded.server.client_crl_file}: certificate {serial:x} of {provider} is revoked")

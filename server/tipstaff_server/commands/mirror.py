@@ -23,18 +23,30 @@ app = typer.Typer()
 @app.command()
 def mirror(
     audience: Annotated[str, typer.Argument(help="Whose view.")],
-    folder: Annotated[Path, typer.Argument(help="Where the copy is; any static file server may serve it.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where the copy is; any static file server may serve it.")
+    ],
     config: ConfigOption = None,
     source: Annotated[
-        str | None, typer.Option("--from", help="https://… of another mirror, instead of the repository here; needs --root.")
+        str | None,
+        typer.Option(
+            "--from",
+            help="https://… of another mirror, instead of the repository here; needs --root.",
+        ),
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="The root to trust, from a provider's kit, with --from.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="The root to trust, from a provider's kit, with --from.")
+    ] = None,
 ) -> None:
-    """Bring a mirror in step: artefacts first, the timestamp last, nothing removed that a client may still want. Run it from a timer."""
+    """Bring a mirror in step: artefacts first, the timestamp last, nothing removed that a client
+    may still want. Run it from a timer.
+    """
     fetcher: Fetcher
     if source is not None:
         if root is None or not root.is_file() or not is_mirror_url(source):
-            raise PublicationError("--from needs an https address, and --root a root.json from a provider's kit")
+            raise PublicationError(
+                "--from needs an https address, and --root a root.json from a provider's kit"
+            )
         fetcher, trusted = MirrorFetcher(source), root.read_bytes()
     else:
         repository, _ = open_repository(Config.load(config_file(config)))

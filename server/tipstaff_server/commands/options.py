@@ -19,10 +19,19 @@ REFUSED = 3
 """Exit status when a sign-off refused something; 1 is any other failure, 2 a wrong command line."""
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help=f"{CONFIG_NAME}, or the folder that holds it.", show_default="the current folder")
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help=f"{CONFIG_NAME}, or the folder that holds it.",
+        show_default="the current folder",
+    ),
 ]
 AudienceOption = Annotated[
-    list[str] | None, typer.Option("--audience", "-a", help="Only this audience; may be repeated.", show_default="all")
+    list[str] | None,
+    typer.Option(
+        "--audience", "-a", help="Only this audience; may be repeated.", show_default="all"
+    ),
 ]
 
 
@@ -34,8 +43,13 @@ def config_file(config: Path | None) -> Path:
 
 
 def chosen_audiences(runtime: Runtime, audiences: list[str] | None) -> list[str]:
-    """What was asked for, or all audiences of the repository. Raises PublicationError for one that it does not have."""
+    """What was asked for, or all audiences of the repository.
+
+    Raises PublicationError for one that it does not have.
+    """
     known = runtime.repository.audiences()
     if unknown := sorted(set(audiences or []) - set(known)):
-        raise PublicationError(f"there is no audience {', '.join(unknown)}; audiences are {', '.join(known)}")
+        raise PublicationError(
+            f"there is no audience {', '.join(unknown)}; audiences are {', '.join(known)}"
+        )
     return list(dict.fromkeys(audiences or known))

@@ -9,8 +9,16 @@ import typer
 
 from tipstaff_server.administration.providers import Membership
 from tipstaff_server.clock import utc_now
-from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.commands.registry_options import JsonOption, ReasonOption, open_registry, print_json, this_operator
+from tipstaff_server.commands.options import (
+    ConfigOption,  # noqa: TC001  typer reads it when the command is made
+)
+from tipstaff_server.commands.registry_options import (
+    JsonOption,
+    ReasonOption,
+    open_registry,
+    print_json,
+    this_operator,
+)
 
 __all__ = ["app"]
 
@@ -24,30 +32,53 @@ def list_(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     with open_registry(config) as registry:
         found = Membership(registry.database, registry.vault).all()
     if as_json:
-        moments = [(item.created_at.isoformat(), None if item.removed_at is None else item.removed_at.isoformat()) for item in found]
-        print_json([asdict(item) | {"created_at": a, "removed_at": b} for item, (a, b) in zip(found, moments, strict=True)])
+        moments = [
+            (
+                item.created_at.isoformat(),
+                None if item.removed_at is None else item.removed_at.isoformat(),
+            )
+            for item in found
+        ]
+        print_json(
+            [
+                asdict(item) | {"created_at": a, "removed_at": b}
+                for item, (a, b) in zip(found, moments, strict=True)
+            ]
+        )
         return
     for item in found:
-        state = f"removed {item.removed_at:%Y-%m-%d}" if item.removed_at is not None else f"since {item.created_at:%Y-%m-%d}"
+        state = (
+            f"removed {item.removed_at:%Y-%m-%d}"
+            if item.removed_at is not None
+            else f"since {item.created_at:%Y-%m-%d}"
+        )
         typer.echo(f"{item.audience}/{item.provider_id}  {state}")
 
 
 @app.command()
 def remove(provider: ProviderArgument, reason: ReasonOption, config: ConfigOption = None) -> None:
-    """Turn a provider away from now on; a running server ends its streams within seconds. Its reports and remedies stay."""
+    """Turn a provider away from now on; a running server ends its streams within seconds.
+
+    Its reports and remedies stay.
+    """
     with open_registry(config) as registry:
         members = Membership(registry.database, registry.vault)
         members.remove(provider, reason, actor=this_operator(), now=utc_now())
         audience = next(item.audience for item in members.all() if item.provider_id == provider)
     typer.echo(f"{provider}: removed. It keeps what it has, so:")
-    typer.echo(f"tipstaff-server keys rotate-epoch --lead-hours 0 --audience {audience}; tipstaff-server publish --audience {audience}")
+    typer.echo(
+        f"tipstaff-server keys rotate-epoch --lead-hours 0 --audience {audience}; tipstaff-server"
+        f" publish --audience {audience}"
+    )
 
 
 @app.command()
 def restore(provider: ProviderArgument, reason: ReasonOption, config: ConfigOption = None) -> None:
     """Let a removed provider in again."""
     with open_registry(config) as registry:
-        Membership(registry.database, registry.vault).restore(provider, reason, actor=this_operator(), now=utc_now())
+        Membership(registry.database, registry.vault).restore(
+            provider, reason, actor=this_operator(), now=utc_now()
+        )
     typer.echo(f"{provider}: let in again")
 
 
@@ -58,14 +89,24 @@ def move(
     reason: ReasonOption,
     config: ConfigOption = None,
 ) -> None:
-    """Put a provider into another audience. It is turned away until it has a certificate that names that audience."""
+    """Put a provider into another audience.
+
+    It is turned away until it has a certificate that names that audience.
+    """
     with open_registry(config) as registry:
-        Membership(registry.database, registry.vault).move(provider, audience, reason, actor=this_operator(), now=utc_now())
-    typer.echo(f"{provider}: belongs to {audience}; issue it a certificate for tipstaff://provider/{audience}/{provider}")
+        Membership(registry.database, registry.vault).move(
+            provider, audience, reason, actor=this_operator(), now=utc_now()
+        )
+    typer.echo(
+        f"{provider}: belongs to {audience}; issue it a certificate for"
+        f" tipstaff://provider/{audience}/{provider}"
+    )
 
 
 @app.command()
-def history(provider: ProviderArgument, config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+def history(
+    provider: ProviderArgument, config: ConfigOption = None, *, as_json: JsonOption = False
+) -> None:
     """Show everything that was done with one provider."""
     with open_registry(config) as registry:
         found = Membership(registry.database, registry.vault).history(provider)
@@ -73,4 +114,6 @@ def history(provider: ProviderArgument, config: ConfigOption = None, *, as_json:
         print_json([asdict(item) | {"at": item.at.isoformat()} for item in found])
         return
     for item in found:
-        typer.echo(f"{item.at:%Y-%m-%d %H:%M:%S}  {item.act}  {item.actor}  {item.detail}  {item.reason}".rstrip())
+        typer.echo(
+            f"{item.at:%Y-%m-%d %H:%M:%S}  {item.act}  {item.actor}  {item.detail}  {item.reason}".rstrip()
+        )

@@ -23,14 +23,25 @@ def prune(
     config: ConfigOption = None,
     audience: AudienceOption = None,
     days: Annotated[int, typer.Option(help="How long superseded versions stay.", min=1)] = 14,
-    history: Annotated[Path | None, typer.Option(help="Where they go.", show_default="history, beside the configuration")] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="Where they go.", show_default="history, beside the configuration"),
+    ] = None,
 ) -> None:
-    """Move what no client can want any more out of the repository, into a history for audits. Nothing is deleted."""
+    """Move what no client can want any more out of the repository, into a history for audits.
+
+    Nothing is deleted.
+    """
     loaded = Config.load(config_file(config))
     repository, lives = open_repository(loaded)
     window = timedelta(days=days)
     if window < lives.listing:
-        raise PublicationError(f"--days must be at least a listing's lifetime, {lives.listing.days} days: clients may still use older ones")
+        raise PublicationError(
+            f"--days must be at least a listing's lifetime, {lives.listing.days} days: clients may"
+            " still use older ones"
+        )
     for each in audience or repository.audiences():
-        moved = prune_view(repository, each, history or loaded.folder / "history", now=utc_now(), window=window)
+        moved = prune_view(
+            repository, each, history or loaded.folder / "history", now=utc_now(), window=window
+        )
         typer.echo(f"{each}: {moved} files moved")

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tipstaff_server.commands.options import REFUSED, AudienceOption, ConfigOption, chosen_audiences, config_file
+from tipstaff_server.commands.options import (
+    REFUSED,
+    AudienceOption,
+    ConfigOption,
+    chosen_audiences,
+    config_file,
+)
 from tipstaff_server.config import Config
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing import publish as publishing
@@ -24,20 +30,40 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
-ScratchOption = Annotated[bool, typer.Option("--from-scratch", help="Read everybody, not only who changed since the last build.")]
-GrowthOption = Annotated[bool, typer.Option("--accept-growth", help="Set the churn guard aside, after somebody has looked.")]
+ScratchOption = Annotated[
+    bool,
+    typer.Option(
+        "--from-scratch", help="Read everybody, not only who changed since the last build."
+    ),
+]
+GrowthOption = Annotated[
+    bool,
+    typer.Option("--accept-growth", help="Set the churn guard aside, after somebody has looked."),
+]
 
 
 @app.command()
-def build(config: ConfigOption = None, audience: AudienceOption = None, *, from_scratch: ScratchOption = False) -> None:
+def build(
+    config: ConfigOption = None,
+    audience: AudienceOption = None,
+    *,
+    from_scratch: ScratchOption = False,
+) -> None:
     """Build listings and propose them, signed with the builder's key."""
     file = config_file(config)
     _finish(_build(file, _audiences(file, audience), from_scratch=from_scratch))
 
 
 @app.command("sign-off")
-def sign_off(config: ConfigOption = None, audience: AudienceOption = None, *, accept_growth: GrowthOption = False) -> None:
-    """Check proposed listings against the registry, and sign them with the sign-off's key or refuse them. Exit status 3: refused."""
+def sign_off(
+    config: ConfigOption = None,
+    audience: AudienceOption = None,
+    *,
+    accept_growth: GrowthOption = False,
+) -> None:
+    """Check proposed listings against the registry, and sign them with the sign-off's key or refuse
+    them. Exit status 3: refused.
+    """
     file = config_file(config)
     work = partial(publishing.sign_off, accept_growth=accept_growth)
     outcomes = for_each(file, _audiences(file, audience), work)
@@ -50,7 +76,9 @@ def publish(
     config: ConfigOption = None,
     audience: AudienceOption = None,
     *,
-    no_build: Annotated[bool, typer.Option("--no-build", help="Publish what waits, built and signed off before.")] = False,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Publish what waits, built and signed off before.")
+    ] = False,
     accept_growth: GrowthOption = False,
     from_scratch: ScratchOption = False,
 ) -> None:
@@ -62,7 +90,11 @@ def publish(
         built = _build(file, audiences, from_scratch=from_scratch)
         failed += [outcome for outcome in built if outcome.error]
         audiences = [outcome.audience for outcome in built if not outcome.error]
-        refused = _sign_off_elsewhere(file, audiences, accept_growth=accept_growth) if audiences else False
+        refused = (
+            _sign_off_elsewhere(file, audiences, accept_growth=accept_growth)
+            if audiences
+            else False
+        )
         failed += [Outcome("", error="see above", refused=True)] if refused else []
     with Runtime(Config.load(file)) as runtime:
         if "targets-1" in runtime.keys.names():
@@ -86,13 +118,23 @@ def _build(file: Path, audiences: Sequence[str], *, from_scratch: bool) -> list[
 
 
 def _in_words(built: Built) -> str:
-    text = f"version {built.version} built: {built.subjects:,} subjects, {built.records:,} sealed records"
+    text = (
+        f"version {built.version} built: {built.subjects:,} subjects, {built.records:,} sealed"
+        " records"
+    )
     text += f", {built.bucket_least:,} or more numbers to a bucket (median {built.bucket_median:,})"
     if built.deltas:
         text += f", {built.deltas} deltas"
     if built.change is not None:
-        text += f"; identifiers since the last build: {built.change.added:,} more, {built.change.removed:,} gone"
-    return text + (f"; from scratch: {built.why}" if built.touched is None else f"; {built.touched:,} subjects read")
+        text += (
+            f"; identifiers since the last build: {built.change.added:,} more,"
+            f" {built.change.removed:,} gone"
+        )
+    return text + (
+        f"; from scratch: {built.why}"
+        if built.touched is None
+        else f"; {built.touched:,} subjects read"
+    )
 
 
 def _sign_off_elsewhere(file: Path, audiences: Sequence[str], *, accept_growth: bool) -> bool:
@@ -115,7 +157,10 @@ def _publish(runtime: Runtime, audience: str) -> Outcome[int]:
 def _tell(outcomes: Sequence[Outcome[Any]], words: Callable[[Any], str]) -> None:
     for outcome in outcomes:
         if outcome.error:
-            typer.echo(f"{outcome.audience}: {'refused: ' if outcome.refused else ''}{outcome.error}", err=True)
+            typer.echo(
+                f"{outcome.audience}: {'refused: ' if outcome.refused else ''}{outcome.error}",
+                err=True,
+            )
         else:
             typer.echo(f"{outcome.audience}: {words(outcome.result)}")
 

@@ -17,11 +17,21 @@ from tipstaff_server.registry.registry import Registry
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["IdArgument", "JsonOption", "ReasonOption", "identity_of", "open_registry", "print_json", "this_operator"]
+__all__ = [
+    "IdArgument",
+    "JsonOption",
+    "ReasonOption",
+    "identity_of",
+    "open_registry",
+    "print_json",
+    "this_operator",
+]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 IdArgument = Annotated[str, typer.Argument(help="The restriction's id, 32 hexadecimal digits.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes into the audit log, encrypted.")]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="Why; goes into the audit log, encrypted.")
+]
 
 
 def open_registry(config: Path | None) -> Registry:
@@ -49,4 +59,6 @@ def identity_of(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise InvalidRequestError("a restriction's id has 32 hexadecimal digits, as decisions and reports show it") from None
+        raise InvalidRequestError(
+            "a restriction's id has 32 hexadecimal digits, as decisions and reports show it"
+        ) from None

@@ -10,7 +10,12 @@ from rich.table import Table
 
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json, this_operator
+from tipstaff_server.commands.registry_options import (
+    JsonOption,
+    open_registry,
+    print_json,
+    this_operator,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,12 +31,18 @@ WIDTH = 180
 @app.command()
 def remedies(
     config: ConfigOption = None,
-    provider: Annotated[str | None, typer.Option(help="Only this provider's.", show_default="all")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Only this provider's.", show_default="all")
+    ] = None,
     *,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that wait for an answer.")] = False,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Only those that wait for an answer.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show remedies: providers that acted on a restriction which was revoked as wrong, their deadlines and their answers."""
+    """Show remedies: providers that acted on a restriction which was revoked as wrong, their
+    deadlines and their answers.
+    """
     with open_registry(config) as registry:
         found = registry.remedies.all(this_operator(), answered=not waiting, provider_id=provider)
     now = utc_now()
@@ -39,14 +50,30 @@ def remedies(
         print_json([_document(item, now) for item in found])
         return
     table = Table(title=f"Remedies ({sum(item.overdue(now) for item in found)} overdue)")
-    for header in ("remedy", "restriction", "provider", "acts", "state", "due (UTC)", "outcome", "note"):
+    for header in (
+        "remedy",
+        "restriction",
+        "provider",
+        "acts",
+        "state",
+        "due (UTC)",
+        "outcome",
+        "note",
+    ):
         table.add_column(header)
     for item in found:
         state = "overdue" if item.overdue(now) else item.state.lower()
         outcome = "" if item.outcome is None else item.outcome.lower()
         due = f"{item.due_at:%Y-%m-%d}"
         table.add_row(
-            item.remedy_id.hex(), item.restriction_id.hex(), item.provider_id, f"{item.affected_count}", state, due, outcome, item.note
+            item.remedy_id.hex(),
+            item.restriction_id.hex(),
+            item.provider_id,
+            f"{item.affected_count}",
+            state,
+            due,
+            outcome,
+            item.note,
         )
     Console(width=WIDTH).print(table)
 

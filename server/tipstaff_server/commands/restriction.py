@@ -1,4 +1,6 @@
-"""`tipstaff-server restriction search | show | history | submit | amend | exempt`, and drafts (drafts.py)."""
+"""`tipstaff-server restriction search | show | history | submit | amend | exempt`, and drafts
+(drafts.py).
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ __all__ = ["app"]
 REFUSED = 3
 """Exit status of `submit` when the entry was refused."""
 
-app = typer.Typer(help="Restrictions: enter one, look at them, correct, exempt, approve.", no_args_is_help=True)
+app = typer.Typer(
+    help="Restrictions: enter one, look at them, correct, exempt, approve.", no_args_is_help=True
+)
 app.add_typer(drafts.app)
 FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 
@@ -48,21 +52,38 @@ FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 def search(
     config: ConfigOption = None,
     case_number: Annotated[str, typer.Option(help="The authority's case number, exactly.")] = "",
-    state: Annotated[State | None, typer.Option(case_sensitive=False, help="Only those in this state.", show_default="any")] = None,
+    state: Annotated[
+        State | None,
+        typer.Option(case_sensitive=False, help="Only those in this state.", show_default="any"),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 500,
     *,
-    by_number: Annotated[bool, typer.Option("--by-number", help="Read a resident ID from standard input: arguments show in `ps`.")] = False,
+    by_number: Annotated[
+        bool,
+        typer.Option(
+            "--by-number", help="Read a resident ID from standard input: arguments show in `ps`."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find restrictions by case number, by state, or by the resident ID on standard input; the latter goes into the audit log."""
+    """Find restrictions by case number, by state, or by the resident ID on standard input; the
+    latter goes into the audit log.
+    """
     if (by_number and case_number) or not (by_number or case_number or state):
-        raise InvalidRequestError("say --case-number, --state, or --by-number; not a case number and a number together")
+        raise InvalidRequestError(
+            "say --case-number, --state, or --by-number; not a case number and a number together"
+        )
     identifier = Identifier.parse(sys.stdin.readline()) if by_number else None
     found: list[RestrictionSummary] = []
     with open_registry(config) as registry:
         while len(found) < limit:
-            size, after = min(MAX_PAGE, limit - len(found)), found[-1].restriction_id if found else b""
-            page = registry.looking.search(Wanted(identifier, case_number, state, after, size), this_operator())
+            size, after = (
+                min(MAX_PAGE, limit - len(found)),
+                found[-1].restriction_id if found else b"",
+            )
+            page = registry.looking.search(
+                Wanted(identifier, case_number, state, after, size), this_operator()
+            )
             found += page
             if len(page) < size:
                 break
@@ -70,7 +91,9 @@ def search(
 
 
 @app.command()
-def show(restriction_id: IdArgument, config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+def show(
+    restriction_id: IdArgument, config: ConfigOption = None, *, as_json: JsonOption = False
+) -> None:
     """Show where one restriction stands."""
     with open_registry(config) as registry:
         found = registry.get(identity_of(restriction_id), actor=this_operator())
@@ -80,18 +103,32 @@ def show(restriction_id: IdArgument, config: ConfigOption = None, *, as_json: Js
 @app.command()
 def submit(
     authority: Annotated[str, typer.Option(help="The authority whose restriction it is.")],
-    key: Annotated[str | None, typer.Option(help="Idempotency key: the same again changes nothing.", show_default="none")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Idempotency key: the same again changes nothing.", show_default="none"),
+    ] = None,
     config: ConfigOption = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Enter one restriction, a RestrictionEntry as JSON on standard input; many go in with `import`. Exit status 3: refused."""
+    """Enter one restriction, a RestrictionEntry as JSON on standard input; many go in with
+    `import`. Exit status 3: refused.
+    """
     entry = _entry(sys.stdin.read())
     with open_registry(config) as registry:
-        done = registry.submit(entry, authority=authority, actor=this_operator(), idempotency_key=key)
+        done = registry.submit(
+            entry, authority=authority, actor=this_operator(), idempotency_key=key
+        )
     identity = done.restriction_id.hex()
     if as_json:
-        print_json({"status": done.status, "restriction_id": identity or None, "code": done.code, "detail": done.detail})
+        print_json(
+            {
+                "status": done.status,
+                "restriction_id": identity or None,
+                "code": done.code,
+                "detail": done.detail,
+            }
+        )
     else:
         typer.echo(f"{done.status.lower()}: {identity or f'{done.code}: {done.detail}'}")
     if done.status is SubmitStatus.REJECTED:
@@ -102,12 +139,22 @@ def submit(
 def exempt(  # noqa: PLR0913  a command's parameters are its options
     restriction_id: IdArgument,
     since: Annotated[datetime, typer.Option("--from", formats=FORMATS, help="First moment, UTC.")],
-    until: Annotated[datetime, typer.Option("--until", formats=FORMATS, help="End, UTC, exclusive.")],
+    until: Annotated[
+        datetime, typer.Option("--until", formats=FORMATS, help="End, UTC, exclusive.")
+    ],
     zh: Annotated[str, typer.Option("--zh", help="What for, in Chinese; the counter shows it.")],
     en: Annotated[str, typer.Option("--en", help="The same in English.")],
     config: ConfigOption = None,
-    measure: Annotated[list[str] | None, typer.Option(help="Only this measure; may be repeated.", show_default="all")] = None,
-    version: Annotated[int, typer.Option(help="The version that you have seen; refused when it has changed.", show_default="any")] = 0,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this measure; may be repeated.", show_default="all"),
+    ] = None,
+    version: Annotated[
+        int,
+        typer.Option(
+            help="The version that you have seen; refused when it has changed.", show_default="any"
+        ),
+    ] = 0,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,7 +175,9 @@ def exempt(  # noqa: PLR0913  a command's parameters are its options
 
 
 @app.command()
-def history(restriction_id: IdArgument, config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+def history(
+    restriction_id: IdArgument, config: ConfigOption = None, *, as_json: JsonOption = False
+) -> None:
     """Show everything that was done with one restriction."""
     with open_registry(config) as registry:
         found = registry.looking.history(identity_of(restriction_id), this_operator())
@@ -144,17 +193,37 @@ def amend(
     restriction_id: IdArgument,
     reason: ReasonOption,
     config: ConfigOption = None,
-    measure: Annotated[list[str] | None, typer.Option(help="A measure that it then has; may be repeated.", show_default="as it is")] = None,
-    legal_basis: Annotated[str, typer.Option(help="The provision that it then rests on.", show_default="as it is")] = "",
-    expires: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Its end, UTC.", show_default="as it is")] = None,
-    version: Annotated[int, typer.Option(help="The version that you have seen; refused when it has changed.", show_default="any")] = 0,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="A measure that it then has; may be repeated.", show_default="as it is"),
+    ] = None,
+    legal_basis: Annotated[
+        str, typer.Option(help="The provision that it then rests on.", show_default="as it is")
+    ] = "",
+    expires: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Its end, UTC.", show_default="as it is"),
+    ] = None,
+    version: Annotated[
+        int,
+        typer.Option(
+            help="The version that you have seen; refused when it has changed.", show_default="any"
+        ),
+    ] = 0,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Correct a restriction. What becomes less is relief at once; what becomes more comes with the next listing."""
-    amendment = Amendment(tuple(measure or ()), legal_basis, None if expires is None else expires.replace(tzinfo=UTC))
+    """Correct a restriction.
+
+    What becomes less is relief at once; what becomes more comes with the next listing.
+    """
+    amendment = Amendment(
+        tuple(measure or ()), legal_basis, None if expires is None else expires.replace(tzinfo=UTC)
+    )
     with open_registry(config) as registry:
-        done = registry.amending.amend(identity_of(restriction_id), amendment, reason, this_operator(), Precondition(version))
+        done = registry.amending.amend(
+            identity_of(restriction_id), amendment, reason, this_operator(), Precondition(version)
+        )
     _show([done.restriction], as_json=as_json)
 
 
@@ -163,7 +232,9 @@ def _entry(text: str) -> Entry:
         message = Parse(text, registry_pb2.RestrictionEntry())
     except ParseError:
         # The library's words quote the text, which names somebody.
-        raise InvalidRequestError("standard input is no RestrictionEntry as JSON; see proto/tipstaff/v1/registry.proto") from None
+        raise InvalidRequestError(
+            "standard input is no RestrictionEntry as JSON; see proto/tipstaff/v1/registry.proto"
+        ) from None
     return Entry.from_proto(message)
 
 
@@ -181,5 +252,12 @@ def _show(found: list[RestrictionSummary], *, as_json: bool) -> None:
         print_json(documents)
         return
     for item in found:
-        fields = (item.restriction_id.hex(), item.state.lower(), item.case_number, ", ".join(item.measures))
-        typer.echo("  ".join((*fields, f"until {item.expires_at:%Y-%m-%d}", f"version {item.version}")))
+        fields = (
+            item.restriction_id.hex(),
+            item.state.lower(),
+            item.case_number,
+            ", ".join(item.measures),
+        )
+        typer.echo(
+            "  ".join((*fields, f"until {item.expires_at:%Y-%m-%d}", f"version {item.version}"))
+        )

@@ -1,4 +1,6 @@
-"""`tipstaff-server retention`: what is kept for how long, the archive, erasing, and what is held on one person."""
+"""`tipstaff-server retention`: what is kept for how long, the archive, erasing, and what is held on
+one person.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Erase what was kept for long enough; show what is held on one person.", no_args_is_help=True)
+app = typer.Typer(
+    help="Erase what was kept for long enough; show what is held on one person.",
+    no_args_is_help=True,
+)
 ID_DIGITS = 32
 
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="JSON Lines, appended to, mode 0600: full of names.")], config: ConfigOption = None
+    file: Annotated[
+        Path, typer.Argument(help="JSON Lines, appended to, mode 0600: full of names.")
+    ],
+    config: ConfigOption = None,
 ) -> None:
     """Write everything that could be erased now to a file, for the archive. Erases nothing."""
     with open_registry(config) as registry:
@@ -39,16 +47,30 @@ def export(
 def erase(
     config: ConfigOption = None,
     restriction: Annotated[
-        list[str] | None, typer.Option(help="Only this one, 32 hexadecimal digits; may be repeated.", show_default="all that are due")
+        list[str] | None,
+        typer.Option(
+            help="Only this one, 32 hexadecimal digits; may be repeated.",
+            show_default="all that are due",
+        ),
     ] = None,
-    archive: Annotated[Path | None, typer.Option(help="Where everything is written before it goes, as `export` does.")] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(help="Where everything is written before it goes, as `export` does."),
+    ] = None,
     *,
     no_archive: Annotated[bool, typer.Option("--no-archive", help="Keep nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise only say what would be done.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; otherwise only say what would be done.")
+    ] = False,
 ) -> None:
-    """Erase restrictions whose retention is over, and whoever nothing is left of. Without --yes nothing is changed."""
+    """Erase restrictions whose retention is over, and whoever nothing is left of.
+
+    Without --yes nothing is changed.
+    """
     if yes and (archive is None) != no_archive:
-        raise InvalidRequestError("say either --archive FILE or --no-archive: what is erased cannot be brought back")
+        raise InvalidRequestError(
+            "say either --archive FILE or --no-archive: what is erased cannot be brought back"
+        )
     with open_registry(config) as registry:
         retention = registry.retention(Config.load(config).retention)
         if not yes:
@@ -62,20 +84,30 @@ def erase(
 
 @app.command()
 def access(
-    file: Annotated[Path, typer.Argument(help="Where it goes: JSON, mode 0600, never over an existing file.")],
+    file: Annotated[
+        Path, typer.Argument(help="Where it goes: JSON, mode 0600, never over an existing file.")
+    ],
     config: ConfigOption = None,
-    kind: Annotated[str, typer.Option(help="What kind of number it is.")] = IdentifierKind.RESIDENT_ID.name,
+    kind: Annotated[
+        str, typer.Option(help="What kind of number it is.")
+    ] = IdentifierKind.RESIDENT_ID.name,
 ) -> None:
-    """Write everything that is held on one person, whose number is on standard input, to a file: for their own right of access."""
+    """Write everything that is held on one person, whose number is on standard input, to a file:
+    for their own right of access.
+    """
     if kind not in IdentifierKind.__members__:
-        raise InvalidRequestError(f"there is no kind {kind[:40]!r}; kinds are {', '.join(IdentifierKind.__members__)}")
+        raise InvalidRequestError(
+            f"there is no kind {kind[:40]!r}; kinds are {', '.join(IdentifierKind.__members__)}"
+        )
     if file.exists():
         raise InvalidRequestError(f"{file} exists already; give another one")
     identifier = Identifier(IdentifierKind[kind], sys.stdin.readline())
     with open_registry(config) as registry:
         found = registry.held_on(identifier, actor=this_operator())
     append(file, [json.dumps(found, ensure_ascii=False, indent=1)])
-    typer.echo(f"written to {file}: give it to nobody but the person it is about, or who acts for them")
+    typer.echo(
+        f"written to {file}: give it to nobody but the person it is about, or who acts for them"
+    )
 
 
 def _identity(text: str) -> bytes:

@@ -22,14 +22,21 @@ app = typer.Typer()
 @app.command()
 def serve(
     config: ConfigOption = None,
-    ready_file: Annotated[Path | None, typer.Option(help="Written with the address once the server answers.")] = None,
-    heartbeat: Annotated[float, typer.Option(min=0.05, help="Seconds between heartbeats of a quiet watch.")] = HEARTBEAT_SECONDS,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Written with the address once the server answers.")
+    ] = None,
+    heartbeat: Annotated[
+        float, typer.Option(min=0.05, help="Seconds between heartbeats of a quiet watch.")
+    ] = HEARTBEAT_SECONDS,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(help="What goes to the log on standard error.")
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="What goes to the log on standard error."),
     ] = "info",
 ) -> None:
     """Serve providers and authorities until SIGTERM."""
     logs.configure(log_level)
     file = config_file(config)
     with Runtime(Config.load(file)) as runtime:
-        asyncio.run(run(runtime, config_file=file, pace=Pace(heartbeat=heartbeat), ready_file=ready_file))
+        asyncio.run(
+            run(runtime, config_file=file, pace=Pace(heartbeat=heartbeat), ready_file=ready_file)
+        )

@@ -32,13 +32,24 @@ _FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 @app.command()
 def stats(
     config: ConfigOption = None,
-    since: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="First moment, UTC.", show_default="all")] = None,
-    until: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="End, UTC, exclusive.", show_default="now")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=_FORMATS, help="First moment, UTC.", show_default="all"),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=_FORMATS, help="End, UTC, exclusive.", show_default="now"),
+    ] = None,
     *,
-    lagging: Annotated[bool, typer.Option("--lagging", help="Only providers that lag. Exit status 4: there are such.")] = False,
+    lagging: Annotated[
+        bool,
+        typer.Option("--lagging", help="Only providers that lag. Exit status 4: there are such."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show checks, hits and outcomes per provider and measure, what each provider enforces and who lags, disputes, published listings."""
+    """Show checks, hits and outcomes per provider and measure, what each provider enforces and who
+    lags, disputes, published listings.
+    """
     with open_registry(config) as registry:
         found = statistics(registry.database, since=_utc(since), until=_utc(until))
         supervise(found, registry, Allowed.of(Config.load(config).publication))
@@ -47,14 +58,27 @@ def stats(
     if lagging:
         _only_lagging(found, now, as_json=as_json)
     elif as_json:
-        print_json({"relief_head": head, **_document(found), "listings": [asdict(listing) for listing in listings]})
+        print_json(
+            {
+                "relief_head": head,
+                **_document(found),
+                "listings": [asdict(listing) for listing in listings],
+            }
+        )
     else:
         console = Console(width=None if sys.stdout.isatty() else WIDTH)
-        for table in (_measures(found), _providers(found.providers, now), _disputes(found), _listings(listings)):
+        for table in (
+            _measures(found),
+            _providers(found.providers, now),
+            _disputes(found),
+            _listings(listings),
+        ):
             console.print(table)
 
 
-def _only_lagging(found: statistics_pb2.GetStatisticsResponse, now: datetime, *, as_json: bool) -> None:
+def _only_lagging(
+    found: statistics_pb2.GetStatisticsResponse, now: datetime, *, as_json: bool
+) -> None:
     late = [row for row in found.providers if row.lagging]
     if as_json:
         print_json(_document(statistics_pb2.GetStatisticsResponse(providers=late))["providers"])
@@ -76,7 +100,10 @@ def _document(found: statistics_pb2.GetStatisticsResponse) -> dict[str, object]:
             "audience": row.audience,
             "measure": row.measure,
             **{name: int(getattr(row, name)) for name in COUNTS},
-            "outcomes": {enforcement_pb2.Outcome.Name(item.outcome).removeprefix("OUTCOME_"): item.count for item in row.outcomes},
+            "outcomes": {
+                enforcement_pb2.Outcome.Name(item.outcome).removeprefix("OUTCOME_"): item.count
+                for item in row.outcomes
+            },
         }
         for row in found.measures
     ]
@@ -86,16 +113,26 @@ def _document(found: statistics_pb2.GetStatisticsResponse) -> dict[str, object]:
             "audience": row.audience,
             "enforced_listing": row.enforced_listing,
             "enforced_relief_sequence": row.enforced_relief_sequence,
-            "acknowledged_at": row.acknowledged_at.ToDatetime(UTC).isoformat() if row.HasField("acknowledged_at") else None,
+            "acknowledged_at": row.acknowledged_at.ToDatetime(UTC).isoformat()
+            if row.HasField("acknowledged_at")
+            else None,
             "published_listing": row.published_listing,
             "relief_sequence": row.relief_sequence,
-            "behind_since": row.behind_since.ToDatetime(UTC).isoformat() if row.HasField("behind_since") else None,
+            "behind_since": row.behind_since.ToDatetime(UTC).isoformat()
+            if row.HasField("behind_since")
+            else None,
             "lagging": row.lagging,
         }
         for row in found.providers
     ]
     disputes = [
-        {"authority_id": row.authority_id, "open": row.open, "overdue": row.overdue, "answered": row.answered} for row in found.disputes
+        {
+            "authority_id": row.authority_id,
+            "open": row.open,
+            "overdue": row.overdue,
+            "answered": row.answered,
+        }
+        for row in found.disputes
     ]
     return {"measures": measures, "providers": providers, "disputes": disputes}
 
@@ -114,7 +151,10 @@ def _measures(found: statistics_pb2.GetStatisticsResponse) -> Table:
 
 
 def _outcomes(row: statistics_pb2.MeasureStatistics) -> str:
-    names = ((enforcement_pb2.Outcome.Name(item.outcome).removeprefix("OUTCOME_").lower(), item.count) for item in row.outcomes)
+    names = (
+        (enforcement_pb2.Outcome.Name(item.outcome).removeprefix("OUTCOME_").lower(), item.count)
+        for item in row.outcomes
+    )
     return ", ".join(f"{name} {count:,}" for name, count in names)
 
 
@@ -128,18 +168,35 @@ def _providers(rows: Sequence[statistics_pb2.ProviderStatistics], now: datetime)
         table.add_column(header)
     for row in rows:
         said = row.HasField("acknowledged_at")
-        enforced = (f"{row.enforced_listing:,}", f"{row.enforced_relief_sequence:,}") if said else ("-", "-")
-        behind = _age(now - row.behind_since.ToDatetime(UTC)) if row.HasField("behind_since") else ""
+        enforced = (
+            (f"{row.enforced_listing:,}", f"{row.enforced_relief_sequence:,}")
+            if said
+            else ("-", "-")
+        )
+        behind = (
+            _age(now - row.behind_since.ToDatetime(UTC)) if row.HasField("behind_since") else ""
+        )
         at = f"{row.acknowledged_at.ToDatetime():%Y-%m-%d %H:%M:%S}" if said else "never"
-        numbers = (enforced[0], f"{row.published_listing:,}", enforced[1], f"{row.relief_sequence:,}")
-        table.add_row(row.provider_id, row.audience, *numbers, behind, "LAGS" if row.lagging else "", at)
+        numbers = (
+            enforced[0],
+            f"{row.published_listing:,}",
+            enforced[1],
+            f"{row.relief_sequence:,}",
+        )
+        table.add_row(
+            row.provider_id, row.audience, *numbers, behind, "LAGS" if row.lagging else "", at
+        )
     return table
 
 
 def _age(age: timedelta) -> str:
     """In days and hours, or hours and minutes."""
     minutes = max(0, int(age.total_seconds())) // 60
-    return f"{age.days} d {minutes // 60 % 24} h" if age.days > 0 else f"{minutes // 60} h {minutes % 60} min"
+    return (
+        f"{age.days} d {minutes // 60 % 24} h"
+        if age.days > 0
+        else f"{minutes // 60} h {minutes % 60} min"
+    )
 
 
 def _disputes(found: statistics_pb2.GetStatisticsResponse) -> Table:

@@ -1,7 +1,9 @@
-"""`tipstaff-server subject …`: who a restriction is on, who answers for whom, two that are one, one that is two.
+"""`tipstaff-server subject …`: who a restriction is on, who answers for whom, two that are one, one
+that is two.
 
-Numbers and names are never arguments, which show in `ps`, but are read from standard input as one JSON document. A number there is a
-text (a resident ID) or {"kind": "ORGANISATION_CODE", "number": "…"}; several stand in a list, as names do.
+Numbers and names are never arguments, which show in `ps`, but are read from standard input as one
+JSON document. A number there is a text (a resident ID) or {"kind": "ORGANISATION_CODE", "number":
+"…"}; several stand in a list, as names do.
 """
 
 from __future__ import annotations
@@ -15,8 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
-from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.commands.registry_options import JsonOption, ReasonOption, open_registry, print_json, this_operator
+from tipstaff_server.commands.options import (
+    ConfigOption,  # noqa: TC001  typer reads it when the command is made
+)
+from tipstaff_server.commands.registry_options import (
+    JsonOption,
+    ReasonOption,
+    open_registry,
+    print_json,
+    this_operator,
+)
 from tipstaff_server.errors import InvalidRequestError
 from tipstaff_server.registry.restrictions.entry import PERSON, Party, Responsible
 from tipstaff_server.registry.subjects.posts import Dates
@@ -29,16 +39,32 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-CAPACITIES = {"legal-representative": 1, "principal": 2, "directly-responsible": 3, "actual-controller": 4}
+CAPACITIES = {
+    "legal-representative": 1,
+    "principal": 2,
+    "directly-responsible": 3,
+    "actual-controller": 4,
+}
 MAX_INPUT = 1 << 20
-app = typer.Typer(help="Look at people and organisations, and correct who they are and who answers for whom.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at people and organisations, and correct who they are and who answers for whom.",
+    no_args_is_help=True,
+)
 DateOption = datetime | None
 PostArgument = Annotated[str, typer.Argument(help="The post's id, as `subject show` gives it.")]
-SubjectArgument = Annotated[str, typer.Argument(help="The subject's id, as `subject show` gives it.")]
-RestrictionOption = Annotated[str, typer.Option("--restriction", help="The subject of this restriction.")]
+SubjectArgument = Annotated[
+    str, typer.Argument(help="The subject's id, as `subject show` gives it.")
+]
+RestrictionOption = Annotated[
+    str, typer.Option("--restriction", help="The subject of this restriction.")
+]
 SubjectOption = Annotated[str, typer.Option("--subject", help="The subject with this id.")]
-FromOption = Annotated[DateOption, typer.Option("--from", formats=["%Y-%m-%d"], help="First moment, UTC.")]
-UntilOption = Annotated[DateOption, typer.Option("--until", formats=["%Y-%m-%d"], help="End, exclusive, UTC.")]
+FromOption = Annotated[
+    DateOption, typer.Option("--from", formats=["%Y-%m-%d"], help="First moment, UTC.")
+]
+UntilOption = Annotated[
+    DateOption, typer.Option("--until", formats=["%Y-%m-%d"], help="End, exclusive, UTC.")
+]
 
 
 @app.command()
@@ -48,13 +74,21 @@ def show(
     subject: SubjectOption = "",
     *,
     by_number: Annotated[
-        bool, typer.Option("--by-number", help="Read a resident ID, or an object with `kind` and `number`, from standard input.")
+        bool,
+        typer.Option(
+            "--by-number",
+            help="Read a resident ID, or an object with `kind` and `number`, from standard input.",
+        ),
     ] = False,
-    reveal: Annotated[bool, typer.Option("--reveal", help="Show numbers and names; goes into the audit log.")] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show numbers and names; goes into the audit log.")
+    ] = False,
     reason: Annotated[str, typer.Option(help="Why they have to be shown.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show a subject in figures: how many numbers and names, its restrictions, and who answers for it or for whom it does."""
+    """Show a subject in figures: how many numbers and names, its restrictions, and who answers for
+    it or for whom it does.
+    """
     reference = _reference(restriction, subject, _identifier(_read()) if by_number else None)
     with open_registry(config) as registry:
         if not reveal:
@@ -62,7 +96,11 @@ def show(
             return
         told = registry.showing.reveal(reference, reason, this_operator())
     numbers = [{"kind": item.kind.name, "number": item.number} for item in told.identifiers]
-    _tell(told.view, {"revealed": {"identifiers": numbers, "names": list(told.names)}}, as_json=as_json)
+    _tell(
+        told.view,
+        {"revealed": {"identifiers": numbers, "names": list(told.names)}},
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -77,21 +115,40 @@ def join(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Somebody takes a post in an organisation. Standard input: an object with `identifiers` and `names`."""
+    """Somebody takes a post in an organisation.
+
+    Standard input: an object with `identifiers` and `names`.
+    """
     if capacity not in CAPACITIES:
         raise InvalidRequestError(f"the capacity is one of: {', '.join(CAPACITIES)}")
     given = _document({"identifiers", "names"})
-    person = Responsible(CAPACITIES[capacity], Party(PERSON, _identifiers(given, "identifiers"), _names(given, "names")))
+    person = Responsible(
+        CAPACITIES[capacity],
+        Party(PERSON, _identifiers(given, "identifiers"), _names(given, "names")),
+    )
     with open_registry(config) as registry:
-        post = registry.posts.add(_reference(restriction, subject), person, Dates(_utc(begins), _utc(until)), reason, this_operator())
+        post = registry.posts.add(
+            _reference(restriction, subject),
+            person,
+            Dates(_utc(begins), _utc(until)),
+            reason,
+            this_operator(),
+        )
     _tell_post(post, 0, as_json=as_json)
 
 
 @app.command()
 def leave(
-    post_id: PostArgument, reason: ReasonOption, config: ConfigOption = None, until: UntilOption = None, *, as_json: JsonOption = False
+    post_id: PostArgument,
+    reason: ReasonOption,
+    config: ConfigOption = None,
+    until: UntilOption = None,
+    *,
+    as_json: JsonOption = False,
 ) -> None:
-    """Somebody leaves a post, now or at a date: what reached them through it alone is lifted for them."""
+    """Somebody leaves a post, now or at a date: what reached them through it alone is lifted for
+    them.
+    """
     with open_registry(config) as registry:
         post, sequence = registry.posts.end(_id(post_id), _utc(until), reason, this_operator())
     _tell_post(post, sequence, as_json=as_json)
@@ -105,7 +162,9 @@ def dates(
     begins: FromOption = None,
     until: UntilOption = None,
     *,
-    without_end: Annotated[bool, typer.Option("--without-end", help="No end is known after all.")] = False,
+    without_end: Annotated[
+        bool, typer.Option("--without-end", help="No end is known after all.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Correct the dates of a post."""
@@ -118,21 +177,38 @@ def dates(
 @app.command()
 def exempt(
     restriction_id: Annotated[str, typer.Argument(help="The organisation's restriction.")],
-    begins: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First moment, UTC.")],
-    until: Annotated[datetime, typer.Option("--until", formats=["%Y-%m-%d"], help="End, exclusive, UTC.")],
+    begins: Annotated[
+        datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First moment, UTC.")
+    ],
+    until: Annotated[
+        datetime, typer.Option("--until", formats=["%Y-%m-%d"], help="End, exclusive, UTC.")
+    ],
     config: ConfigOption = None,
-    measure: Annotated[list[str] | None, typer.Option(help="A measure; may be repeated.", show_default="all of them")] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="A measure; may be repeated.", show_default="all of them"),
+    ] = None,
     zh: Annotated[str, typer.Option(help="For the counter, in Chinese.")] = "因私消费",
-    en: Annotated[str, typer.Option(help="For the counter, in English.")] = "private spending with own money",
+    en: Annotated[
+        str, typer.Option(help="For the counter, in English.")
+    ] = "private spending with own money",
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Permit private spending (因私消费) to one person whom an organisation's restriction reaches. Standard input: their number."""
+    """Permit private spending (因私消费) to one person whom an organisation's restriction reaches.
+
+    Standard input: their number.
+    """
     person = _identifier(_read())
     valid = (begins.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
     with open_registry(config) as registry:
         found = registry.exempt(
-            _id(restriction_id), measures=measure or [], valid=valid, why=(zh, en), actor=this_operator(), person=person
+            _id(restriction_id),
+            measures=measure or [],
+            valid=valid,
+            why=(zh, en),
+            actor=this_operator(),
+            person=person,
         )
     if as_json:
         print_json({"exemption_id": found.hex()})
@@ -151,7 +227,9 @@ def merge(
 ) -> None:
     """Two subjects are one. What newly reaches a number or a name comes with the next listing."""
     with open_registry(config) as registry:
-        view, _ = registry.merging.merge(Reference(_id(surviving)), Reference(_id(absorbed)), reason, this_operator())
+        view, _ = registry.merging.merge(
+            Reference(_id(surviving)), Reference(_id(absorbed)), reason, this_operator()
+        )
     _tell(view, as_json=as_json)
 
 
@@ -160,12 +238,20 @@ def split(
     subject: SubjectArgument,
     reason: ReasonOption,
     config: ConfigOption = None,
-    restriction: Annotated[list[str] | None, typer.Option(help="A restriction that is on the new one; may be repeated.")] = None,
-    post: Annotated[list[str] | None, typer.Option(help="A post that is the new one's; may be repeated.")] = None,
+    restriction: Annotated[
+        list[str] | None,
+        typer.Option(help="A restriction that is on the new one; may be repeated."),
+    ] = None,
+    post: Annotated[
+        list[str] | None, typer.Option(help="A post that is the new one's; may be repeated.")
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """One subject is two. Standard input: an object with `identifiers`, `names` and `shared_names`, the new one's."""
+    """One subject is two.
+
+    Standard input: an object with `identifiers`, `names` and `shared_names`, the new one's.
+    """
     given = _document({"identifiers", "names", "shared_names"})
     parts = Parts(
         _identifiers(given, "identifiers"),
@@ -176,12 +262,26 @@ def split(
     )
     with open_registry(config) as registry:
         done = registry.splitting.split(Reference(_id(subject)), parts, reason, this_operator())
-    _tell(done.subject, {"split_off": _figures(done.split_off), "relief_sequence": done.relief_sequence}, as_json=as_json)
+    _tell(
+        done.subject,
+        {"split_off": _figures(done.split_off), "relief_sequence": done.relief_sequence},
+        as_json=as_json,
+    )
 
 
 @app.command()
-def correct(subject: SubjectArgument, reason: ReasonOption, config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Correct numbers and names. Standard input: an object with `remove_identifiers`, `remove_names`, `add_identifiers`, `add_names`."""
+def correct(
+    subject: SubjectArgument,
+    reason: ReasonOption,
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Correct numbers and names.
+
+    Standard input: an object with `remove_identifiers`, `remove_names`, `add_identifiers`,
+    `add_names`.
+    """
     given = _document({"remove_identifiers", "remove_names", "add_identifiers", "add_names"})
     correction = Correction(
         _identifiers(given, "remove_identifiers"),
@@ -190,19 +290,25 @@ def correct(subject: SubjectArgument, reason: ReasonOption, config: ConfigOption
         _names(given, "add_names"),
     )
     with open_registry(config) as registry:
-        view, sequence = registry.splitting.correct(Reference(_id(subject)), correction, reason, this_operator())
+        view, sequence = registry.splitting.correct(
+            Reference(_id(subject)), correction, reason, this_operator()
+        )
     _tell(view, {"relief_sequence": sequence}, as_json=as_json)
 
 
 def _reference(restriction: str, subject: str, identifier: Identifier | None = None) -> Reference:
-    return Reference(_id(subject) if subject else b"", identifier, _id(restriction) if restriction else b"")
+    return Reference(
+        _id(subject) if subject else b"", identifier, _id(restriction) if restriction else b""
+    )
 
 
 def _id(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise InvalidRequestError("an id has 32 hexadecimal digits, as `subject show` and `restriction search` show it") from None
+        raise InvalidRequestError(
+            "an id has 32 hexadecimal digits, as `subject show` and `restriction search` show it"
+        ) from None
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -213,19 +319,25 @@ def _read() -> object:
     """What stands on standard input: JSON, or a bare number. Raises InvalidRequestError."""
     text = sys.stdin.read(MAX_INPUT + 1).strip()
     if not text or len(text) > MAX_INPUT:
-        raise InvalidRequestError("nothing, or too much, stands on standard input: give what --help says")
+        raise InvalidRequestError(
+            "nothing, or too much, stands on standard input: give what --help says"
+        )
     if text[0] not in '{["':
         return text
     try:
         return cast("object", json.loads(text))
     except (ValueError, RecursionError):
-        raise InvalidRequestError("standard input is not one JSON document: give what --help says") from None
+        raise InvalidRequestError(
+            "standard input is not one JSON document: give what --help says"
+        ) from None
 
 
 def _document(keys: set[str]) -> dict[str, Any]:
     given = _read()
     if not isinstance(given, dict) or not given or not set(cast("dict[str, Any]", given)) <= keys:
-        raise InvalidRequestError(f"standard input is to be a JSON object with some of: {', '.join(sorted(keys))}")
+        raise InvalidRequestError(
+            f"standard input is to be a JSON object with some of: {', '.join(sorted(keys))}"
+        )
     return cast("dict[str, Any]", given)
 
 
@@ -253,8 +365,15 @@ def _identifier(item: object) -> Identifier:
         return Identifier.parse(item)
     fields = cast("dict[str, object]", item) if isinstance(item, dict) else {}
     kind, number = fields.get("kind"), fields.get("number")
-    if not isinstance(kind, str) or not isinstance(number, str) or kind not in IdentifierKind.__members__:
-        raise InvalidRequestError(f'a number is a text, or {{"kind": one of {", ".join(IdentifierKind.__members__)}, "number": a text}}')
+    if (
+        not isinstance(kind, str)
+        or not isinstance(number, str)
+        or kind not in IdentifierKind.__members__
+    ):
+        raise InvalidRequestError(
+            f'a number is a text, or {{"kind": one of {", ".join(IdentifierKind.__members__)},'
+            ' "number": a text}'
+        )
     return Identifier(IdentifierKind[kind], number)
 
 
@@ -271,9 +390,16 @@ def _figures(view: SubjectView) -> dict[str, object]:
 
 def _post(post: Post) -> dict[str, object]:
     word = next(word for word, number in CAPACITIES.items() if number == post.capacity)
-    ids: dict[str, object] = {key: value.hex() for key, value in asdict(post).items() if isinstance(value, bytes)}
+    ids: dict[str, object] = {
+        key: value.hex() for key, value in asdict(post).items() if isinstance(value, bytes)
+    }
     until = None if post.valid_until is None else post.valid_until.isoformat()
-    return ids | {"capacity": word, "state": post.state.lower(), "valid_from": post.valid_from.isoformat(), "valid_until": until}
+    return ids | {
+        "capacity": word,
+        "state": post.state.lower(),
+        "valid_from": post.valid_from.isoformat(),
+        "valid_until": until,
+    }
 
 
 def _tell(view: SubjectView, more: dict[str, object] | None = None, *, as_json: bool) -> None:
@@ -284,11 +410,17 @@ def _tell(view: SubjectView, more: dict[str, object] | None = None, *, as_json: 
     for key, value in document.items():
         if key == "posts":
             continue
-        typer.echo(f"{key}: {json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value}")
+        typer.echo(
+            f"{key}:"
+            f" {json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value}"
+        )
     for post in view.posts:
         found = _post(post)
         until = "" if post.valid_until is None else f" until {post.valid_until:%Y-%m-%d}"
-        typer.echo(f"post {found['post_id']}: {found['capacity']}, {found['state']}, from {post.valid_from:%Y-%m-%d}{until}")
+        typer.echo(
+            f"post {found['post_id']}: {found['capacity']}, {found['state']}, from"
+            f" {post.valid_from:%Y-%m-%d}{until}"
+        )
 
 
 def _tell_post(post: Post, sequence: int, *, as_json: bool) -> None:

@@ -1,4 +1,5 @@
-"""Where the services listen: one port, mutual TLS 1.3, the gate in front, limits on what a connection may send, and a health service.
+"""Where the services listen: one port, mutual TLS 1.3, the gate in front, limits on what a
+connection may send, and a health service.
 
 No reflection: the contract is public, and who has no certificate has no business asking.
 """
@@ -56,13 +57,19 @@ KEEPALIVE_TIMEOUT_MS = 20_000
 AGE_GRACE_MS = 60_000
 # What a database column holds; a provider may claim anything.
 MAX_VERSION = (1 << 63) - 1
-SERVICES = tuple(f"tipstaff.v1.{name}Service" for name in ("Distribution", "Enforcement", "Registry", "Dispute", "Statistics"))
+SERVICES = tuple(
+    f"tipstaff.v1.{name}Service"
+    for name in ("Distribution", "Enforcement", "Registry", "Dispute", "Statistics")
+)
 
 
 class Endpoint:
-    """The listening server. Raises ConfigurationError when certificates or the revocation list cannot be used.
+    """The listening server.
 
-    `lifted` is called after an act that relief has to carry; `threads` is where the endpoint's own blocking work runs.
+    Raises ConfigurationError when certificates or the revocation list cannot be used.
+
+    `lifted` is called after an act that relief has to carry; `threads` is where the endpoint's own
+    blocking work runs.
     """
 
     def __init__(
@@ -82,16 +89,30 @@ class Endpoint:
         self._acknowledging = acknowledging
         self._limits = CallerLimits(runtime.config.limits)
         files = runtime.config
-        self._files = ServerFiles(*map(files.path, (server.certificate_file, server.private_key_file, server.client_ca_file)))
+        self._files = ServerFiles(
+            *map(
+                files.path,
+                (server.certificate_file, server.private_key_file, server.client_ca_file),
+            )
+        )
         self._revocations = (
             None
             if server.client_crl_file is None
-            else Revocations(files.path(server.client_crl_file), files.path(server.client_ca_file), clock=runtime.clock)
+            else Revocations(
+                files.path(server.client_crl_file),
+                files.path(server.client_ca_file),
+                clock=runtime.clock,
+            )
         )
         self._admission = admission = Admission(
-            revocations=self._revocations, providers=Providers(self._providers), limits=self._limits, clock=runtime.clock
+            revocations=self._revocations,
+            providers=Providers(self._providers),
+            limits=self._limits,
+            clock=runtime.clock,
         )
-        self._gate = Gate(admission, call_seconds=server.call_timeout_seconds, stall_seconds=server.stall_seconds)
+        self._gate = Gate(
+            admission, call_seconds=server.call_timeout_seconds, stall_seconds=server.stall_seconds
+        )
         self._health = health.HealthServicer()
         self._server = self._build(heartbeat_seconds, lifted)
 
@@ -101,14 +122,18 @@ class Endpoint:
         try:
             port = self._server.add_secure_port(listen, self._files.credentials())
         except RuntimeError as error:
-            raise ConfigurationError(f"cannot listen on {listen}; stop what listens there, or change [server] listen") from error
+            raise ConfigurationError(
+                f"cannot listen on {listen}; stop what listens there, or change [server] listen"
+            ) from error
         for service in SERVICES:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         return f"{listen.rpartition(':')[0]}:{port}"
 
     async def turn_away(self) -> None:
-        """Ends streams whose certificate was revoked or has run out, or whose provider was removed, since they were opened."""
+        """Ends streams whose certificate was revoked or has run out, or whose provider was removed,
+        since they were opened.
+        """
         if self._revocations is not None:
             await asyncio.get_running_loop().run_in_executor(self._threads, self._revocations.poll)
         with contextlib.suppress(StorageError):  # what was read last holds
@@ -117,14 +142,18 @@ class Endpoint:
             log_info("streams_turned_away", streams=ended)
 
     async def stop(self) -> None:
-        """NOT_SERVING first, so that load balancers send nobody here; then streams end, calls finish, and the port closes."""
+        """NOT_SERVING first, so that load balancers send nobody here; then streams end, calls
+        finish, and the port closes.
+        """
         server = self._runtime.config.server
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(server.drain_seconds)
         # Streams before the port: each would otherwise hold the server for the whole grace.
         for feed in self._feeds.values():
             feed.broadcaster.stop()
-        self._gate.open_calls.end_where(lambda call: StreamEnd.STOPPING if call.method in HEALTH else None)
+        self._gate.open_calls.end_where(
+            lambda call: StreamEnd.STOPPING if call.method in HEALTH else None
+        )
         await self._server.stop(server.stop_grace_seconds)
 
     def _build(self, heartbeat_seconds: float, lifted: Callable[[], None]) -> grpc.aio.Server:
@@ -144,15 +173,23 @@ class Endpoint:
         enforcement_pb2_grpc.add_EnforcementServiceServicer_to_server(
             EnforcementService(Feedback(registry.database, clock=self._runtime.clock)), server
         )
-        registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(registry, lifted), server)
-        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(DisputeService(registry, lifted, self._limits), server)
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(
+            RegistryService(registry, lifted), server
+        )
+        dispute_pb2_grpc.add_DisputeServiceServicer_to_server(
+            DisputeService(registry, lifted, self._limits), server
+        )
         allowed = Allowed.of(self._runtime.config.publication)
-        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsService(registry, allowed), server)
+        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(
+            StatisticsService(registry, allowed), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 
     def _providers(self) -> Awaitable[Mapping[str, str]]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, self._runtime.registry.provider_audiences)
+        return asyncio.get_running_loop().run_in_executor(
+            self._threads, self._runtime.registry.provider_audiences
+        )
 
     async def _acknowledge(self, caller: Caller, enforced: distribution_pb2.StateVersion) -> None:
         record = partial(
@@ -177,7 +214,8 @@ def _options(config: Config) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
-        # Each connection now and then begins anew: with a new handshake, perhaps at another replica.
+        # Each connection now and then begins anew: with a new handshake, perhaps at another
+        # replica.
         ("grpc.max_connection_age_ms", int(server.connection_age_seconds * 1_000)),
         ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
         # Two servers on one port would answer in turns.

@@ -8,7 +8,8 @@
     listing loop     listings that are due again -> built, signed off and published by other processes
     stretch loop     a change of stretch that is under way -> kept up with what is entered, and taken over when its time has come
 
-Blocking work runs in threads; the event loop only moves bytes. A loop that fails says so in the log and goes on.
+Blocking work runs in threads; the event loop only moves bytes. A loop that fails says so in the log
+and goes on.
 """
 
 from __future__ import annotations
@@ -57,13 +58,20 @@ class Pace:
     after_failure: float = 1.0
 
 
-async def serve(runtime: Runtime, *, config_file: Path, pace: Pace, ready_file: Path | None) -> None:
-    """Serves until SIGTERM or SIGINT, then lets streams end and calls finish. Raises ConfigurationError when it cannot listen."""
+async def serve(
+    runtime: Runtime, *, config_file: Path, pace: Pace, ready_file: Path | None
+) -> None:
+    """Serves until SIGTERM or SIGINT, then lets streams end and calls finish.
+
+    Raises ConfigurationError when it cannot listen.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.set_default_executor(ThreadPoolExecutor(runtime.config.server.threads, thread_name_prefix="tipstaff"))
+    loop.set_default_executor(
+        ThreadPoolExecutor(runtime.config.server.threads, thread_name_prefix="tipstaff")
+    )
     await _Server(runtime, config_file, pace).run(stopping, ready_file)
 
 
@@ -72,8 +80,12 @@ class _Server:
         self._runtime = runtime
         self._config_file = config_file
         self._pace = pace
-        self._feeds = {audience: AudienceFeed(runtime.repository, audience) for audience in runtime.repository.audiences()}
-        # Relief must not wait for a crowd of calls, nor calls for a crowd of returning watchers: threads of their own.
+        self._feeds = {
+            audience: AudienceFeed(runtime.repository, audience)
+            for audience in runtime.repository.audiences()
+        }
+        # Relief must not wait for a crowd of calls, nor calls for a crowd of returning watchers:
+        # threads of their own.
         self._own_threads = ThreadPoolExecutor(4, thread_name_prefix="tipstaff-loop")
         self._acknowledging = ThreadPoolExecutor(1, thread_name_prefix="tipstaff-acknowledge")
         self._pushing = {audience: asyncio.Lock() for audience in self._feeds}
@@ -99,7 +111,9 @@ class _Server:
             asyncio.create_task(self._forever("audit", self._audit_step)),
             asyncio.create_task(self._forever("listing", self._listing_step)),
             asyncio.create_task(self._forever("stretch", self._stretch_step)),
-            asyncio.create_task(self._forever("certificates", partial(self._certificate_step, endpoint))),
+            asyncio.create_task(
+                self._forever("certificates", partial(self._certificate_step, endpoint))
+            ),
         ]
         print(f"tipstaff-server: ready on {address}", flush=True)
         log_info("ready", address=address, audiences=sorted(self._feeds))
@@ -117,7 +131,9 @@ class _Server:
 
     async def _run(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Blocking work of a loop, in the loops' own threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._own_threads, partial(work, *arguments))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._own_threads, partial(work, *arguments)
+        )
 
     async def _forever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -128,7 +144,9 @@ class _Server:
                 await asyncio.sleep(self._pace.after_failure)
 
     async def _relief_step(self) -> None:
-        """Waits for an act of this process, or looks whether another one acted; then publishes and pushes."""
+        """Waits for an act of this process, or looks whether another one acted; then publishes and
+        pushes.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pace.relief):
                 await self._lifted.wait()
@@ -173,10 +191,14 @@ class _Server:
         if looked.waiting:
             log_error("clock_jumped")
         if looked.disputes.reminded or looked.disputes.overdue:
-            log_warning("disputes", reminded=looked.disputes.reminded, overdue=looked.disputes.overdue)
+            log_warning(
+                "disputes", reminded=looked.disputes.reminded, overdue=looked.disputes.overdue
+            )
         done = looked.remedies
         if done.opened or done.reminded or done.overdue:
-            log_warning("remedies", opened=done.opened, reminded=done.reminded, overdue=done.overdue)
+            log_warning(
+                "remedies", opened=done.opened, reminded=done.reminded, overdue=done.overdue
+            )
         await asyncio.sleep(self._pace.calendar)
 
     async def _audit_step(self) -> None:
@@ -196,30 +218,50 @@ class _Server:
             log_info("stretch", state=state)
 
     async def _listing_step(self) -> None:
-        """Renews listings before they grow old. The first one of an audience is the operator's to publish."""
+        """Renews listings before they grow old.
+
+        The first one of an audience is the operator's to publish.
+        """
         await asyncio.sleep(self._pace.listing)
         if due := await self._run(self._due):
-            command = [sys.executable, "-m", "tipstaff_server", "publish", "--config", str(self._config_file)]
+            command = [
+                sys.executable,
+                "-m",
+                "tipstaff_server",
+                "publish",
+                "--config",
+                str(self._config_file),
+            ]
             command += [argument for audience in due for argument in ("--audience", audience)]
             status = await _run_process(command)
-            (log_info if status == 0 else log_warning)("listings_renewed", audiences=due, status=status)
+            (log_info if status == 0 else log_warning)(
+                "listings_renewed", audiences=due, status=status
+            )
             if status != 0:
-                # Refused, or something is wrong that a person has to look at: building again at once would not help.
+                # Refused, or something is wrong that a person has to look at: building again at
+                # once would not help.
                 await asyncio.sleep(self._runtime.config.publication.listing_interval_seconds / 24)
 
     def _due(self) -> list[str]:
         interval = timedelta(seconds=self._runtime.config.publication.listing_interval_seconds)
         due: list[str] = []
         for audience in self._feeds:
-            parameters = self._runtime.published(audience).parameters(self._runtime.repository.versions(audience))
-            if parameters is not None and parameters.built_at.ToDatetime(UTC) + interval <= self._runtime.clock():
+            parameters = self._runtime.published(audience).parameters(
+                self._runtime.repository.versions(audience)
+            )
+            if (
+                parameters is not None
+                and parameters.built_at.ToDatetime(UTC) + interval <= self._runtime.clock()
+            ):
                 due.append(audience)
         return due
 
 
 async def _run_process(command: list[str]) -> int:
     """Runs a command to its end; ends it when we are stopped."""
-    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+    )
     try:
         return await process.wait()
     finally:

@@ -1,8 +1,10 @@
-"""What happens by itself when its time has come: terms begin and end, deadlines are reminded of, late reports open remedies.
+"""What happens by itself when its time has come: terms begin and end, deadlines are reminded of,
+late reports open remedies.
 
-Each step is one act on the registry, under its locks, and does once what is due whoever looks and however often: so any number of
-replicas may look at once. The clock comes from outside. A clock that jumps is not believed at once, because what it ends stays ended:
-after a jump the scheduler waits until the clock has gone on evenly for a while, and says so.
+Each step is one act on the registry, under its locks, and does once what is due whoever looks and
+however often: so any number of replicas may look at once. The clock comes from outside. A clock
+that jumps is not believed at once, because what it ends stays ended: after a jump the scheduler
+waits until the clock has gone on evenly for a while, and says so.
 """
 
 from __future__ import annotations
@@ -39,9 +41,14 @@ class Looked:
 
 
 class Scheduler:
-    """Looks, whenever it is told to. One for each server; not thread-safe, the database is what several share."""
+    """Looks, whenever it is told to.
 
-    def __init__(self, registry: Registry, clock: Clock, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    One for each server; not thread-safe, the database is what several share.
+    """
+
+    def __init__(
+        self, registry: Registry, clock: Clock, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._registry = registry
         self._clock = clock
         self._monotonic = monotonic
@@ -49,7 +56,10 @@ class Scheduler:
         self._settled_at = float("-inf")
 
     def look(self) -> Looked:
-        """Does what is due. Raises StorageError; what was done until then is done, the rest at the next look."""
+        """Does what is due.
+
+        Raises StorageError; what was done until then is done, the rest at the next look.
+        """
         now = self._clock()
         if self._jumped(now):
             return Looked(Due(0, 0), Chased(0, 0), FollowedUp(0, 0, 0), waiting=True)

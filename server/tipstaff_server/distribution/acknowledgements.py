@@ -1,7 +1,8 @@
 """Which versions providers say they enforce, on their way into the registry.
 
-What a watch says at its beginning is kept beside the stream: relief waits for no database. While the registry cannot be reached it is kept
-for the next try, until the stream ends or the provider says something newer.
+What a watch says at its beginning is kept beside the stream: relief waits for no database. While
+the registry cannot be reached it is kept for the next try, until the stream ends or the provider
+says something newer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ AGAIN_SECONDS = 5.0
 
 
 class Acknowledgements:
-    """`keep` writes one down; it raises NotFoundError for a provider that the registry does not know, and StorageError."""
+    """`keep` writes one down; it raises NotFoundError for a provider that the registry does not
+    know, and StorageError.
+    """
 
     def __init__(self, keep: Keep, *, again_seconds: float = AGAIN_SECONDS) -> None:
         self._keep = keep

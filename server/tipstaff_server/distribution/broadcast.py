@@ -1,10 +1,12 @@
 """Fan-out of changes to the providers that watch one audience.
 
-A message is serialised once and shared by all subscribers. Each subscriber has a queue of bounded length; one that does not keep up is
-dropped, because a bundle builds on the one before and cannot be skipped. It reconnects, says what it enforces, and gets one bundle of what
-differs. So the server's memory is bounded by subscribers × queue length references, whatever the network does.
+A message is serialised once and shared by all subscribers. Each subscriber has a queue of bounded
+length; one that does not keep up is dropped, because a bundle builds on the one before and cannot
+be skipped. It reconnects, says what it enforces, and gets one bundle of what differs. So the
+server's memory is bounded by subscribers × queue length references, whatever the network does.
 
-Everything here runs on the event loop; nothing is awaited while state changes, so there are no locks.
+Everything here runs on the event loop; nothing is awaited while state changes, so there are no
+locks.
 """
 
 from __future__ import annotations
@@ -45,7 +47,12 @@ class Subscription:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._broadcaster.discard(self)
 
     def offer(self, message: Message) -> bool:
@@ -64,7 +71,10 @@ class Subscription:
         self._wake.set()
 
     async def next(self, patience: float) -> Message | None:
-        """The next message, or None when `patience` seconds pass without one. Raises StreamEndedError."""
+        """The next message, or None when `patience` seconds pass without one.
+
+        Raises StreamEndedError.
+        """
         if not self._queue and self._ended is None:
             self._wake.clear()
             try:
@@ -90,7 +100,10 @@ class Broadcaster:
         return len(self._subscriptions)
 
     def subscribe(self) -> Subscription:
-        """A new subscription; messages published from now on reach it. Raises StreamEndedError once stopping."""
+        """A new subscription; messages published from now on reach it.
+
+        Raises StreamEndedError once stopping.
+        """
         if self._stopping:
             raise StreamEndedError(StreamEnd.STOPPING)
         subscription = Subscription(self, self._queue_length)
@@ -102,8 +115,12 @@ class Broadcaster:
         self._subscriptions.discard(subscription)
 
     def publish(self, message: Message) -> int:
-        """Hands a message to everybody and returns how many were dropped because they were too slow."""
-        slow = [subscription for subscription in self._subscriptions if not subscription.offer(message)]
+        """Hands a message to everybody and returns how many were dropped because they were too
+        slow.
+        """
+        slow = [
+            subscription for subscription in self._subscriptions if not subscription.offer(message)
+        ]
         self._subscriptions.difference_update(slow)
         return len(slow)
 

@@ -1,9 +1,11 @@
 """Answers to the lean profile: whole buckets of the published packs (docs/formats/buckets.md).
 
-A pack's hashes are made when its listing is first asked about: one reading of the pack, 64 bytes a bucket. The listing asked about
-before stays answerable, so that terminals a moment behind a publication are not turned away.
+A pack's hashes are made when its listing is first asked about: one reading of the pack, 64 bytes a
+bucket. The listing asked about before stays answerable, so that terminals a moment behind a
+publication are not turned away.
 
-Nothing here is logged, counted or kept by bucket or caller: which bucket was asked for is all that the server learns, and it forgets it.
+Nothing here is logged, counted or kept by bucket or caller: which bucket was asked for is all that
+the server learns, and it forgets it.
 """
 
 from __future__ import annotations
@@ -35,9 +37,13 @@ class _Opened:
 
     def answer(self, number: int) -> distribution_pb2.FetchBucketResponse:
         if number >= 1 << self._pack.bucket_bits:
-            raise InvalidRequestError("the listing has no bucket of that number; take it from the beginning of the locator")
+            raise InvalidRequestError(
+                "the listing has no bucket of that number; take it from the beginning of the"
+                " locator"
+            )
         return distribution_pb2.FetchBucketResponse(
-            padded=padded(self._pack.bucket(number), self._answer_size), path=self._tree.path(number)
+            padded=padded(self._pack.bucket(number), self._answer_size),
+            path=self._tree.path(number),
         )
 
 
@@ -49,10 +55,13 @@ class PublishedBuckets:
         self._pack = f"listing/{audience}/pack"
         self._opened: dict[int, asyncio.Task[_Opened]] = {}
 
-    async def answer(self, current: int, request: distribution_pb2.FetchBucketRequest) -> distribution_pb2.FetchBucketResponse:
+    async def answer(
+        self, current: int, request: distribution_pb2.FetchBucketRequest
+    ) -> distribution_pb2.FetchBucketResponse:
         """A bucket of the listing that the request names; `current` is the published one.
 
-        Raises StaleListingError: it is neither that nor the one before; InvalidRequestError: no such bucket.
+        Raises StaleListingError: it is neither that nor the one before; InvalidRequestError: no
+        such bucket.
         """
         if not request.HasField("bucket"):
             raise InvalidRequestError("bucket is missing; say which one")
@@ -75,7 +84,10 @@ class PublishedBuckets:
 
     def _open(self, version: int) -> _Opened:
         versions = Versions(timestamp=0, snapshot=0, listing=version, relief=0)
-        parameters, found = self._published.parameters(versions), self._published.find(self._pack, versions)
+        parameters, found = (
+            self._published.parameters(versions),
+            self._published.find(self._pack, versions),
+        )
         if parameters is None or found is None or not parameters.buckets.root:
             raise StaleListingError("the published listing has no buckets; publish another one")
         # Mapped until the last answer from it is on its way, even when its file is gone by then.

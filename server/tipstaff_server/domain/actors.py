@@ -1,4 +1,7 @@
-"""Who acts on the registry. Comes from the certificate, the command line or the scheduler, never from a request."""
+"""Who acts on the registry.
+
+Comes from the certificate, the command line or the scheduler, never from a request.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ class Actor:
 
     @property
     def is_person(self) -> bool:
-        """Whether it is known who of the authority or the operator acts: an authority's case system is nobody in particular."""
+        """Whether it is known who of the authority or the operator acts: an authority's case system
+        is nobody in particular.
+        """
         return self.kind is ActorKind.OPERATOR or bool(self.officer)
 
     @classmethod

@@ -1,11 +1,13 @@
-"""The life of a restriction: a table of state × event → state, with its guards and with who may (DESIGN §11).
+"""The life of a restriction: a table of state × event → state, with its guards and with who may
+(DESIGN §11).
 
     DRAFT ─ANNOUNCE─► NOTICED ─ENTER_FORCE─► ACTIVE ─SUSPEND─► SUSPENDED ─REINSTATE─► ACTIVE (or NOTICED, when too early)
     NOTICED, ACTIVE, SUSPENDED ─REPAIR─► REPAIRED   ─EXPIRE─► EXPIRED
     DRAFT, NOTICED, ACTIVE, SUSPENDED ─REVOKE─► REVOKED
     ACTIVE, SUSPENDED ─RELEASE─► RELEASED           (only what has been in force can be let go)
 
-Whatever is not in the table cannot happen. Nothing here touches the database: it is asked before every act.
+Whatever is not in the table cannot happen. Nothing here touches the database: it is asked before
+every act.
 
     event                      guard                                       who may
     ANNOUNCE                   another person than the one who entered it  authority, operator (a person of theirs)
@@ -15,7 +17,8 @@ Whatever is not in the table cannot happen. Nothing here touches the database: i
     RELEASE, REPAIR, REVOKE    RELEASE: it has been in force               authority, operator
     EXPIRE                     its term is over                            by itself
 
-Of authorities only the one that decided. A list that asks for no second person has no drafts: an entry begins as NOTICED or ACTIVE.
+Of authorities only the one that decided. A list that asks for no second person has no drafts: an
+entry begins as NOTICED or ACTIVE.
 """
 
 from __future__ import annotations
@@ -30,7 +33,18 @@ from tipstaff_server.errors import LifecycleError, PermissionDeniedError
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["LIFTS", "LISTED", "TERMINAL", "WHO", "Event", "Moment", "State", "allowed", "check_may", "step"]
+__all__ = [
+    "LIFTS",
+    "LISTED",
+    "TERMINAL",
+    "WHO",
+    "Event",
+    "Moment",
+    "State",
+    "allowed",
+    "check_may",
+    "step",
+]
 
 
 class State(StrEnum):
@@ -61,7 +75,10 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the guards look at. All times aware; `expires_at` is exclusive; `was_active`: it has been in force before."""
+    """What the guards look at.
+
+    All times aware; `expires_at` is exclusive; `was_active`: it has been in force before.
+    """
 
     now: datetime
     effective_at: datetime
@@ -116,7 +133,9 @@ WHO: dict[Event, frozenset[ActorKind]] = {
 def check_may(event: Event, kind: ActorKind) -> None:
     """Raises PermissionDeniedError: this event is not for that kind of actor to make happen."""
     if kind not in WHO[event]:
-        raise PermissionDeniedError(f"a {kind} does not {event}; that is for: {', '.join(sorted(WHO[event]))}")
+        raise PermissionDeniedError(
+            f"a {kind} does not {event}; that is for: {', '.join(sorted(WHO[event]))}"
+        )
 
 
 def allowed(state: State) -> frozenset[Event]:
@@ -131,13 +150,20 @@ def step(state: State, event: Event, moment: Moment) -> State:
         options = ", ".join(sorted(allowed(state))) or "nothing: it has ended"
         raise LifecycleError(f"{event} is not possible in state {state}; possible: {options}")
     if event is Event.ENTER_FORCE and moment.now < moment.effective_at:
-        raise LifecycleError(f"it enters into force at {moment.effective_at.isoformat()}, not before")
-    if event in {Event.ENTER_FORCE, Event.REINSTATE, Event.SUSPEND} and moment.now >= moment.expires_at:
+        raise LifecycleError(
+            f"it enters into force at {moment.effective_at.isoformat()}, not before"
+        )
+    if (
+        event in {Event.ENTER_FORCE, Event.REINSTATE, Event.SUSPEND}
+        and moment.now >= moment.expires_at
+    ):
         raise LifecycleError(f"its term ended at {moment.expires_at.isoformat()}")
     if event is Event.EXPIRE and moment.now < moment.expires_at:
         raise LifecycleError(f"its term ends at {moment.expires_at.isoformat()}, not before")
     if event is Event.RELEASE and not moment.was_active:
-        raise LifecycleError("it has never been in force, so it cannot be released; repair or revoke it")
+        raise LifecycleError(
+            "it has never been in force, so it cannot be released; repair or revoke it"
+        )
     if event is Event.REINSTATE and moment.now < moment.effective_at:
         return State.NOTICED
     return target

@@ -1,7 +1,9 @@
-"""Which providers lag: what is published for them, what they said they enforce, and since when something has been missing there (P1).
+"""Which providers lag: what is published for them, what they said they enforce, and since when
+something has been missing there (P1).
 
-A provider says what it enforces whenever that changes, so silence means that nothing changed there. It lags when it has been without a
-listing, or without relief that concerns it, for longer than the deployment allows.
+A provider says what it enforces whenever that changes, so silence means that nothing changed there.
+It lags when it has been without a listing, or without relief that concerns it, for longer than the
+deployment allows.
 """
 
 from __future__ import annotations
@@ -36,12 +38,17 @@ class Allowed:
     @classmethod
     def of(cls, publication: PublicationSection) -> Allowed:
         """Until the next listing, and until relief is too old to deny anybody by."""
-        return cls(timedelta(seconds=publication.listing_interval_seconds), timedelta(seconds=publication.relief_max_age_seconds))
+        return cls(
+            timedelta(seconds=publication.listing_interval_seconds),
+            timedelta(seconds=publication.relief_max_age_seconds),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is published for a provider's audience, since when it lacks some of it (None: it enforces all), and whether that is too long."""
+    """What is published for a provider's audience, since when it lacks some of it (None: it
+    enforces all), and whether that is too long.
+    """
 
     published_listing: int
     relief_sequence: int
@@ -53,25 +60,44 @@ def standings(registry: Registry, allowed: Allowed) -> dict[str, Standing]:
     """Of every provider that is not removed, by id."""
     now, policies = registry.clock(), registry.policies()
     with registry.database.read() as session:
-        reader = _Reader(session, {audience: list(visible_sets(session, codes)) for audience, codes in policies.audiences.items()})
+        reader = _Reader(
+            session,
+            {
+                audience: list(visible_sets(session, codes))
+                for audience, codes in policies.audiences.items()
+            },
+        )
         return {
             row.id: reader.standing(row, now, allowed)
             for row in session.scalars(select(ProviderRow).where(ProviderRow.removed_at.is_(None)))
         }
 
 
-def supervise(response: statistics_pb2.GetStatisticsResponse, registry: Registry, allowed: Allowed) -> None:
-    """Adds to statistics who lags, and how disputes stand. Removed providers have counts, and cannot lag."""
+def supervise(
+    response: statistics_pb2.GetStatisticsResponse, registry: Registry, allowed: Allowed
+) -> None:
+    """Adds to statistics who lags, and how disputes stand.
+
+    Removed providers have counts, and cannot lag.
+    """
     known = standings(registry, allowed)
     for provider in response.providers:
         if (standing := known.get(provider.provider_id)) is None:
             continue
-        provider.published_listing, provider.relief_sequence = standing.published_listing, standing.relief_sequence
+        provider.published_listing, provider.relief_sequence = (
+            standing.published_listing,
+            standing.relief_sequence,
+        )
         provider.lagging = standing.lagging
         if standing.behind_since is not None:
             provider.behind_since.FromDatetime(standing.behind_since)
     for item in dispute_counts(registry.database, registry.clock()):
-        response.disputes.add(authority_id=item.authority_id, open=item.open, overdue=item.overdue, answered=item.answered)
+        response.disputes.add(
+            authority_id=item.authority_id,
+            open=item.open,
+            overdue=item.overdue,
+            answered=item.answered,
+        )
 
 
 class _Reader:
@@ -102,10 +128,17 @@ class _Reader:
     def _listing(self, audience: str, enforced: int) -> tuple[int, datetime | None]:
         key = (audience, enforced)
         if key not in self._listings:
-            published = ListingBuildRow.audience_id == audience, ListingBuildRow.state == BuildState.PUBLISHED
-            newest = self._session.scalar(select(func.max(ListingBuildRow.version)).where(*published))
+            published = (
+                ListingBuildRow.audience_id == audience,
+                ListingBuildRow.state == BuildState.PUBLISHED,
+            )
+            newest = self._session.scalar(
+                select(func.max(ListingBuildRow.version)).where(*published)
+            )
             since = self._session.scalar(
-                select(func.min(ListingBuildRow.published_at)).where(*published, ListingBuildRow.version > enforced)
+                select(func.min(ListingBuildRow.published_at)).where(
+                    *published, ListingBuildRow.version > enforced
+                )
             )
             self._listings[key] = newest or 0, since
         return self._listings[key]
@@ -115,6 +148,8 @@ class _Reader:
         if key not in self._relief:
             concerning = ReliefRow.measure_set_id.in_(self._sets.get(audience, []))
             newest = self._session.scalar(select(func.max(ReliefRow.sequence)).where(concerning))
-            since = self._session.scalar(select(func.min(ReliefRow.at)).where(concerning, ReliefRow.sequence > enforced))
+            since = self._session.scalar(
+                select(func.min(ReliefRow.at)).where(concerning, ReliefRow.sequence > enforced)
+            )
             self._relief[key] = newest or 0, since
         return self._relief[key]

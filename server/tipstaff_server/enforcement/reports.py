@@ -1,8 +1,10 @@
-"""What providers send back: reports and coverage counts, each event once by its id, each answered for itself.
+"""What providers send back: reports and coverage counts, each event once by its id, each answered
+for itself.
 
-An event that can never be taken as it is (unknown measure, another audience's restriction) is REJECTED with what is wrong, so that
-the provider sets it aside; the others of its batch go in. A provider's batches queue up behind its own row, so two connections that
-send the same event at once make one of it.
+An event that can never be taken as it is (unknown measure, another audience's restriction) is
+REJECTED with what is wrong, so that the provider sets it aside; the others of its batch go in. A
+provider's batches queue up behind its own row, so two connections that send the same event at once
+make one of it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.administration.policies import PolicyCache, visible_sets
 from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
-from tipstaff_server.storage.models import CoverageRow, ProviderRow, ReliefRow, ReportRestrictionRow, ReportRow, RestrictionRow
+from tipstaff_server.storage.models import (
+    CoverageRow,
+    ProviderRow,
+    ReliefRow,
+    ReportRestrictionRow,
+    ReportRow,
+    RestrictionRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,19 +58,30 @@ class _EventError(Exception):
 class Feedback:
     """Takes reports and coverage counts. Thread-safe; one for a process."""
 
-    def __init__(self, database: Database, *, clock: Clock = utc_now, policies: PolicyCache | None = None) -> None:
+    def __init__(
+        self, database: Database, *, clock: Clock = utc_now, policies: PolicyCache | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
         self._policies = policies or PolicyCache()
 
-    def submit_reports(self, provider_id: str, reports: Sequence[enforcement_pb2.Report]) -> list[enforcement_pb2.EventResult]:
-        """One result for each report, in order. Raises NotFoundError: unknown provider; InvalidRequestError: over 1,000."""
+    def submit_reports(
+        self, provider_id: str, reports: Sequence[enforcement_pb2.Report]
+    ) -> list[enforcement_pb2.EventResult]:
+        """One result for each report, in order.
+
+        Raises NotFoundError: unknown provider; InvalidRequestError: over 1,000.
+        """
         _check_size(len(reports))
         now = self._clock()
         with self._database.write() as session:
             measures = self._measures(session, provider_id)
-            known = self._known(session, provider_id, ReportRow.report_id, [report.report_id for report in reports])
-            visible = _visible(session, measures, {item for report in reports for item in report.restriction_ids})
+            known = self._known(
+                session, provider_id, ReportRow.report_id, [report.report_id for report in reports]
+            )
+            visible = _visible(
+                session, measures, {item for report in reports for item in report.restriction_ids}
+            )
             results: list[enforcement_pb2.EventResult] = []
             rows: list[dict[str, Any]] = []
             links: list[dict[str, Any]] = []
@@ -77,7 +97,11 @@ class Feedback:
                 known.add(report.report_id)
                 rows.append(row | {"provider_id": provider_id, "received_at": now})
                 links += [
-                    {"restriction_id": item, "provider_id": provider_id, "report_id": report.report_id}
+                    {
+                        "restriction_id": item,
+                        "provider_id": provider_id,
+                        "report_id": report.report_id,
+                    }
                     for item in sorted(set(report.restriction_ids))
                 ]
                 results.append(_result(report.report_id, ACCEPTED))
@@ -85,13 +109,20 @@ class Feedback:
             _insert(session, ReportRestrictionRow, links)
         return results
 
-    def submit_coverage(self, provider_id: str, counts: Sequence[enforcement_pb2.CoverageCount]) -> list[enforcement_pb2.EventResult]:
-        """One result for each count, in order. Raises NotFoundError: unknown provider; InvalidRequestError: over 1,000."""
+    def submit_coverage(
+        self, provider_id: str, counts: Sequence[enforcement_pb2.CoverageCount]
+    ) -> list[enforcement_pb2.EventResult]:
+        """One result for each count, in order.
+
+        Raises NotFoundError: unknown provider; InvalidRequestError: over 1,000.
+        """
         _check_size(len(counts))
         now = self._clock()
         with self._database.write() as session:
             measures = self._measures(session, provider_id)
-            known = self._known(session, provider_id, CoverageRow.count_id, [count.count_id for count in counts])
+            known = self._known(
+                session, provider_id, CoverageRow.count_id, [count.count_id for count in counts]
+            )
             results: list[enforcement_pb2.EventResult] = []
             rows: list[dict[str, Any]] = []
             for count in counts:
@@ -110,17 +141,27 @@ class Feedback:
         return results
 
     def _measures(self, session: Session, provider_id: str) -> frozenset[str]:
-        audience = session.scalar(select(ProviderRow.audience_id).where(ProviderRow.id == provider_id).with_for_update())
+        audience = session.scalar(
+            select(ProviderRow.audience_id).where(ProviderRow.id == provider_id).with_for_update()
+        )
         if audience is None:
             raise NotFoundError(f"there is no provider {provider_id!r}; the operator adds it first")
         return self._policies.get(session).audience(audience)
 
     @staticmethod
     def _known(session: Session, provider_id: str, column: Any, ids: Sequence[bytes]) -> set[bytes]:
-        return set(session.scalars(select(column).where(column.class_.provider_id == provider_id, column.in_(sorted(set(ids))))))
+        return set(
+            session.scalars(
+                select(column).where(
+                    column.class_.provider_id == provider_id, column.in_(sorted(set(ids)))
+                )
+            )
+        )
 
 
-def _report(report: enforcement_pb2.Report, measures: frozenset[str], visible: set[bytes], now: datetime) -> dict[str, Any]:
+def _report(
+    report: enforcement_pb2.Report, measures: frozenset[str], visible: set[bytes], now: datetime
+) -> dict[str, Any]:
     _check_ids(report.report_id, report.decision_id, *report.restriction_ids)
     _check_measure(report.measure, measures)
     for kind, value, what in (
@@ -152,7 +193,9 @@ def _report(report: enforcement_pb2.Report, measures: frozenset[str], visible: s
     }
 
 
-def _count(count: enforcement_pb2.CoverageCount, measures: frozenset[str], now: datetime) -> dict[str, Any]:
+def _count(
+    count: enforcement_pb2.CoverageCount, measures: frozenset[str], now: datetime
+) -> dict[str, Any]:
     _check_ids(count.count_id)
     _check_measure(count.measure, measures)
     hour = _moment(count, "hour", now)
@@ -182,14 +225,24 @@ def _visible(session: Session, measures: frozenset[str], wanted: set[bytes]) -> 
     ids = sorted(wanted)
     for start in range(0, len(ids), 5_000):
         some = ids[start : start + 5_000]
-        found.update(session.scalars(select(RestrictionRow.id).where(RestrictionRow.id.in_(some), RestrictionRow.measure_set_id.in_(sets))))
+        found.update(
+            session.scalars(
+                select(RestrictionRow.id).where(
+                    RestrictionRow.id.in_(some), RestrictionRow.measure_set_id.in_(sets)
+                )
+            )
+        )
         # A measure that was taken away may still be reported on: the provider acted before it knew.
-        had = select(ReliefRow.restriction_id).where(ReliefRow.restriction_id.in_(some), ReliefRow.measure_set_id.in_(sets))
+        had = select(ReliefRow.restriction_id).where(
+            ReliefRow.restriction_id.in_(some), ReliefRow.measure_set_id.in_(sets)
+        )
         found.update(session.scalars(had))
     return found
 
 
-def _moment(event: enforcement_pb2.Report | enforcement_pb2.CoverageCount, name: str, now: datetime) -> datetime:
+def _moment(
+    event: enforcement_pb2.Report | enforcement_pb2.CoverageCount, name: str, now: datetime
+) -> datetime:
     value: Timestamp = getattr(event, name)
     try:
         moment = value.ToDatetime(UTC)
@@ -214,10 +267,14 @@ def _check_measure(measure: str, measures: frozenset[str]) -> None:
 
 def _check_size(count: int) -> None:
     if count > MAX_EVENTS:
-        raise InvalidRequestError(f"at most {MAX_EVENTS} events in one call; send the rest in the next")
+        raise InvalidRequestError(
+            f"at most {MAX_EVENTS} events in one call; send the rest in the next"
+        )
 
 
-def _result(event_id: bytes, status: enforcement_pb2.EventStatus.ValueType, detail: str = "") -> enforcement_pb2.EventResult:
+def _result(
+    event_id: bytes, status: enforcement_pb2.EventStatus.ValueType, detail: str = ""
+) -> enforcement_pb2.EventResult:
     return enforcement_pb2.EventResult(event_id=event_id, status=status, detail=detail)
 
 

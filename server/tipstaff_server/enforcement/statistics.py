@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from tipstaff.v1 import statistics_pb2
-from tipstaff_server.storage.models import BuildState, CoverageRow, ListingBuildRow, ProviderRow, ReportRow
+from tipstaff_server.storage.models import (
+    BuildState,
+    CoverageRow,
+    ListingBuildRow,
+    ProviderRow,
+    ReportRow,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,15 +30,25 @@ __all__ = ["PublishedListing", "published_listings", "statistics"]
 COUNTS = ("checked", "clear", "filter_hits", "restricted", "review", "unknown")
 
 
-def statistics(database: Database, *, since: datetime | None = None, until: datetime | None = None) -> statistics_pb2.GetStatisticsResponse:
-    """Checks by their hour, outcomes by the moment of acting, in [since, until); sorted by provider, then measure."""
+def statistics(
+    database: Database, *, since: datetime | None = None, until: datetime | None = None
+) -> statistics_pb2.GetStatisticsResponse:
+    """Checks by their hour, outcomes by the moment of acting, in [since, until); sorted by
+    provider, then measure.
+    """
     checks = (
-        select(CoverageRow.provider_id, CoverageRow.measure, *(func.sum(getattr(CoverageRow, name)).label(name) for name in COUNTS))
+        select(
+            CoverageRow.provider_id,
+            CoverageRow.measure,
+            *(func.sum(getattr(CoverageRow, name)).label(name) for name in COUNTS),
+        )
         .where(*_between(CoverageRow.hour, since, until))
         .group_by(CoverageRow.provider_id, CoverageRow.measure)
     )
     outcomes = (
-        select(ReportRow.provider_id, ReportRow.measure, ReportRow.outcome, func.count().label("times"))
+        select(
+            ReportRow.provider_id, ReportRow.measure, ReportRow.outcome, func.count().label("times")
+        )
         .where(*_between(ReportRow.acted_at, since, until))
         .group_by(ReportRow.provider_id, ReportRow.measure, ReportRow.outcome)
         .order_by(ReportRow.outcome)
@@ -43,7 +59,9 @@ def statistics(database: Database, *, since: datetime | None = None, until: date
         audiences = {row.id: row.audience_id for row in providers}
 
         def of(provider: str, measure: str) -> statistics_pb2.MeasureStatistics:
-            new = statistics_pb2.MeasureStatistics(provider_id=provider, audience=audiences[provider], measure=measure)
+            new = statistics_pb2.MeasureStatistics(
+                provider_id=provider, audience=audiences[provider], measure=measure
+            )
             return found.setdefault((provider, measure), new)
 
         for row in session.execute(checks).mappings():
@@ -51,15 +69,20 @@ def statistics(database: Database, *, since: datetime | None = None, until: date
             for name in COUNTS:
                 setattr(item, name, int(row[name]))
         for row in session.execute(outcomes).mappings():
-            of(row["provider_id"], row["measure"]).outcomes.add(outcome=row["outcome"], count=row["times"])
+            of(row["provider_id"], row["measure"]).outcomes.add(
+                outcome=row["outcome"], count=row["times"]
+            )
     return statistics_pb2.GetStatisticsResponse(
-        measures=[found[key] for key in sorted(found)], providers=[_provider(row) for row in providers]
+        measures=[found[key] for key in sorted(found)],
+        providers=[_provider(row) for row in providers],
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedListing:
-    """An audience's listing, in figures; the last two: how many listed numbers share a bucket, at least and in the median."""
+    """An audience's listing, in figures; the last two: how many listed numbers share a bucket, at
+    least and in the median.
+    """
 
     audience: str
     version: int
@@ -73,7 +96,9 @@ def published_listings(database: Database) -> list[PublishedListing]:
     """The listing last published for each audience, as its build measured it; sorted by audience."""
     with database.read() as session:
         rows = session.scalars(
-            select(ListingBuildRow).where(ListingBuildRow.state == BuildState.PUBLISHED).order_by(ListingBuildRow.version)
+            select(ListingBuildRow)
+            .where(ListingBuildRow.state == BuildState.PUBLISHED)
+            .order_by(ListingBuildRow.version)
         ).all()
     return [_listing(row) for _, row in sorted({row.audience_id: row for row in rows}.items())]
 
@@ -81,11 +106,18 @@ def published_listings(database: Database) -> list[PublishedListing]:
 def _listing(row: ListingBuildRow) -> PublishedListing:
     buckets: dict[str, int] = json.loads(row.detail).get("buckets", {})
     return PublishedListing(
-        row.audience_id, row.version, row.subject_count, row.record_count, buckets.get("least", 0), buckets.get("median", 0)
+        row.audience_id,
+        row.version,
+        row.subject_count,
+        row.record_count,
+        buckets.get("least", 0),
+        buckets.get("median", 0),
     )
 
 
-def _between(column: InstrumentedAttribute[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+def _between(
+    column: InstrumentedAttribute[Any], since: datetime | None, until: datetime | None
+) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if since is not None:
         conditions.append(column >= since)

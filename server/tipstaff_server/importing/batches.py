@@ -1,7 +1,8 @@
 """Reading a list, a batch at a time: the part of an import that needs no registry.
 
-A long list is read in a process of its own, one batch ahead of the one that writes (processes/read_ahead.py): two cores then share an
-import. What holds rules, keys or the database stays where it was; entries travel with what they are compared by, made on the way.
+A long list is read in a process of its own, one batch ahead of the one that writes
+(processes/read_ahead.py): two cores then share an import. What holds rules, keys or the database
+stays where it was; entries travel with what they are compared by, made on the way.
 """
 
 from __future__ import annotations
@@ -45,21 +46,28 @@ class Order:
 
 @dataclass(slots=True)
 class Batch:
-    """Entries, with the line that each began on and what its fields are called; and rows that are refused: line, column, why.
+    """Entries, with the line that each began on and what its fields are called; and rows that are
+    refused: line, column, why.
 
-    `position`, `without_number`, `ignored`: bytes read, responsible persons without a number, columns passed over, all so far.
+    `position`, `without_number`, `ignored`: bytes read, responsible persons without a number,
+    columns passed over, all so far.
     """
 
     entries: list[Entry] = field(default_factory=list["Entry"])
     places: list[tuple[int, Columns]] = field(default_factory=list["tuple[int, Columns]"])
-    refused: list[tuple[int, str, EntryCode]] = field(default_factory=list["tuple[int, str, EntryCode]"])
+    refused: list[tuple[int, str, EntryCode]] = field(
+        default_factory=list["tuple[int, str, EntryCode]"]
+    )
     position: int = 0
     without_number: int = 0
     ignored: tuple[str, ...] = ()
 
 
 def read(order: Order) -> Generator[Batch]:
-    """All batches; there is at least one, and the last one's totals are the file's. Raises FileHeaderError, ImportFileError."""
+    """All batches; there is at least one, and the last one's totals are the file's.
+
+    Raises FileHeaderError, ImportFileError.
+    """
     if order.source.size >= WORTH_A_PROCESS and helpers.cores() > 1:
         return ahead.of(_read, order)
     return _read(order)
@@ -71,7 +79,11 @@ def _read(order: Order) -> Generator[Batch]:
         batch, several = Batch(), False
 
         def ended() -> Batch:
-            batch.position, batch.without_number, batch.ignored = sheet.position(), converter.without_number, sheet.ignored()
+            batch.position, batch.without_number, batch.ignored = (
+                sheet.position(),
+                converter.without_number,
+                sheet.ignored(),
+            )
             return batch
 
         for row in sheet.rows:

@@ -1,7 +1,9 @@
-"""What the columns of a list mean: Chinese and English headers, with the aliases that courts and bureaus use.
+"""What the columns of a list mean:
 
-Case, spaces, underscores, brackets with remarks, and full-width signs do not matter. Unknown columns are passed over and named in
-the result.
+Chinese and English headers, with the aliases that courts and bureaus use.
+
+Case, spaces, underscores, brackets with remarks, and full-width signs do not matter. Unknown
+columns are passed over and named in the result.
 """
 
 from __future__ import annotations
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 
     from tipstaff_server.importing.formats.values import Cell
 
-__all__ = ["Columns", "Field", "capacity_of", "field_of", "is_capacity", "kind_of", "subject_type_of"]
+__all__ = [
+    "Columns",
+    "Field",
+    "capacity_of",
+    "field_of",
+    "is_capacity",
+    "kind_of",
+    "subject_type_of",
+]
 
 MAX_COLUMNS = 100
 KEPT = 1_024
@@ -65,50 +75,76 @@ class Field(StrEnum):
 
 _ALIASES = {
     Field.NAME: (
-        "姓名 名称 姓名/名称 姓名或名称 被执行人 被执行人姓名 被执行人姓名/名称 被执行人名称 失信被执行人 企业名称 单位名称 "
+        "姓名 名称 姓名/名称 姓名或名称 被执行人 被执行人姓名 被执行人姓名/名称 被执行人名称"
+        " 失信被执行人 企业名称 单位名称 "
         "主体名称 name fullname subject"
     ),
     Field.SUBJECT_TYPE: "主体类型 主体类别 类型 被执行人类型 subjecttype type",
     Field.KIND: "证件类型 证件种类 证照类型 idtype identifiertype identifierkind documenttype",
     Field.NUMBER: (
-        "证件号码 证件号 证件号码/组织机构代码 身份证号码/组织机构代码 身份证号/组织机构代码 证照号码 代码 idnumber "
+        "证件号码 证件号 证件号码/组织机构代码 身份证号码/组织机构代码 身份证号/组织机构代码"
+        " 证照号码 代码 idnumber "
         "identifier number documentnumber"
     ),
-    Field.RESIDENT_ID: "身份证号码 身份证号 公民身份号码 居民身份证号码 residentid residentidnumber",
+    Field.RESIDENT_ID: (
+        "身份证号码 身份证号 公民身份号码 居民身份证号码 residentid residentidnumber"
+    ),
     Field.ORGANISATION_CODE: (
-        "统一社会信用代码 组织机构代码 统一社会信用代码/组织机构代码 社会信用代码 信用代码 organisationcode organizationcode "
+        "统一社会信用代码 组织机构代码 统一社会信用代码/组织机构代码 社会信用代码 信用代码"
+        " organisationcode organizationcode "
         "creditcode uscc"
     ),
     Field.CASE_NUMBER: "案号 执行案号 文书号 案件编号 casenumber caseno",
-    Field.DECIDED_BY: "执行法院 作出法院 法院 决定机关 认定机关 作出决定机关 court enforcingcourt decidedby",
+    Field.DECIDED_BY: (
+        "执行法院 作出法院 法院 决定机关 认定机关 作出决定机关 court enforcingcourt decidedby"
+    ),
     Field.CASE_OPENED: "立案时间 立案日期 caseopened caseopenedat filedat filingdate",
-    Field.PUBLISHED: "发布时间 发布日期 公布时间 公布日期 公示时间 published publishedat publicationdate",
-    Field.EFFECTIVE: "生效时间 生效日期 起始日期 开始日期 限制起始日期 effective effectiveat effectivefrom startdate",
+    Field.PUBLISHED: (
+        "发布时间 发布日期 公布时间 公布日期 公示时间 published publishedat publicationdate"
+    ),
+    Field.EFFECTIVE: (
+        "生效时间 生效日期 起始日期 开始日期 限制起始日期 effective effectiveat effectivefrom"
+        " startdate"
+    ),
     Field.TERM: "期限 限制期限 惩戒期限 有效期 公布期限 term duration",
-    Field.EXPIRES: "到期日 到期日期 到期时间 截止日期 截止时间 结束日期 限制截止日期 expires expiresat expirydate enddate",
+    Field.EXPIRES: (
+        "到期日 到期日期 到期时间 截止日期 截止时间 结束日期 限制截止日期 expires expiresat"
+        " expirydate enddate"
+    ),
     Field.MEASURES: "限制措施 惩戒措施 措施 措施代码 激励措施 measures measure",
     Field.LEGAL_BASIS: "法律依据 依据 惩戒依据 执行依据 认定依据 legalbasis basis",
     Field.LEGAL_REPRESENTATIVE: (
-        "法定代表人 法定代表人/负责人 法定代表人或者负责人姓名 法定代表人或负责人 法定代表人姓名 法定代表人/负责人姓名 "
+        "法定代表人 法定代表人/负责人 法定代表人或者负责人姓名 法定代表人或负责人 法定代表人姓名"
+        " 法定代表人/负责人姓名 "
         "负责人 legalrepresentative"
     ),
-    Field.LEGAL_REPRESENTATIVE_KIND: "法定代表人证件类型 法定代表人/负责人证件类型 负责人证件类型 legalrepresentativeidtype",
+    Field.LEGAL_REPRESENTATIVE_KIND: (
+        "法定代表人证件类型 法定代表人/负责人证件类型 负责人证件类型 legalrepresentativeidtype"
+    ),
     Field.LEGAL_REPRESENTATIVE_NUMBER: (
-        "法定代表人证件号码 法定代表人身份证号码 法定代表人身份证号 法定代表人/负责人证件号码 负责人证件号码 "
+        "法定代表人证件号码 法定代表人身份证号码 法定代表人身份证号 法定代表人/负责人证件号码"
+        " 负责人证件号码 "
         "法定代表人证件号 legalrepresentativeid legalrepresentativeidnumber"
     ),
     Field.PRINCIPAL: "主要负责人 主要负责人姓名 principal",
     Field.PRINCIPAL_KIND: "主要负责人证件类型 principalidtype",
     Field.PRINCIPAL_NUMBER: "主要负责人证件号码 主要负责人身份证号码 principalid principalidnumber",
-    Field.DIRECTLY_RESPONSIBLE: "直接责任人 直接责任人员 影响债务履行的直接责任人员 直接责任人姓名 directlyresponsible",
+    Field.DIRECTLY_RESPONSIBLE: (
+        "直接责任人 直接责任人员 影响债务履行的直接责任人员 直接责任人姓名 directlyresponsible"
+    ),
     Field.DIRECTLY_RESPONSIBLE_KIND: "直接责任人证件类型 directlyresponsibleidtype",
     Field.DIRECTLY_RESPONSIBLE_NUMBER: (
-        "直接责任人证件号码 直接责任人员证件号码 直接责任人身份证号码 directlyresponsibleid directlyresponsibleidnumber"
+        "直接责任人证件号码 直接责任人员证件号码 直接责任人身份证号码 directlyresponsibleid"
+        " directlyresponsibleidnumber"
     ),
     Field.ACTUAL_CONTROLLER: "实际控制人 实际控制人姓名 actualcontroller",
     Field.ACTUAL_CONTROLLER_KIND: "实际控制人证件类型 actualcontrolleridtype",
-    Field.RESPONSIBLE_PERSONS: "责任人 责任人员 相关责任人 相关责任人员 responsiblepersons responsible",
-    Field.ACTUAL_CONTROLLER_NUMBER: "实际控制人证件号码 实际控制人身份证号码 actualcontrollerid actualcontrolleridnumber",
+    Field.RESPONSIBLE_PERSONS: (
+        "责任人 责任人员 相关责任人 相关责任人员 responsiblepersons responsible"
+    ),
+    Field.ACTUAL_CONTROLLER_NUMBER: (
+        "实际控制人证件号码 实际控制人身份证号码 actualcontrollerid actualcontrolleridnumber"
+    ),
 }
 _FIELDS = {alias: field for field, aliases in _ALIASES.items() for alias in aliases.split()}
 
@@ -121,22 +157,42 @@ _CAPACITIES = {
 }
 
 _KINDS = {
-    IdentifierKind.RESIDENT_ID: "居民身份证 身份证 二代身份证 第二代居民身份证 公民身份号码 residentid idcard residentidentitycard 01",
+    IdentifierKind.RESIDENT_ID: (
+        "居民身份证 身份证 二代身份证 第二代居民身份证 公民身份号码 residentid idcard"
+        " residentidentitycard 01"
+    ),
     IdentifierKind.ORGANISATION_CODE: (
-        "统一社会信用代码 社会信用代码 信用代码 组织机构代码 组织机构代码证 营业执照 统一社会信用代码证 organisationcode "
+        "统一社会信用代码 社会信用代码 信用代码 组织机构代码 组织机构代码证 营业执照"
+        " 统一社会信用代码证 organisationcode "
         "organizationcode uscc creditcode"
     ),
     IdentifierKind.PASSPORT: "护照 外国护照 中国护照 普通护照 passport",
-    IdentifierKind.HK_MACAO_PERMIT: "港澳居民来往内地通行证 港澳通行证 港澳居民通行证 回乡证 hkmacaopermit homereturnpermit",
-    IdentifierKind.TAIWAN_PERMIT: "台湾居民来往大陆通行证 台湾通行证 台湾居民通行证 台胞证 taiwanpermit",
+    IdentifierKind.HK_MACAO_PERMIT: (
+        "港澳居民来往内地通行证 港澳通行证 港澳居民通行证 回乡证 hkmacaopermit homereturnpermit"
+    ),
+    IdentifierKind.TAIWAN_PERMIT: (
+        "台湾居民来往大陆通行证 台湾通行证 台湾居民通行证 台胞证 taiwanpermit"
+    ),
     IdentifierKind.FOREIGN_PERMANENT_RESIDENT: (
-        "外国人永久居留身份证 外国人永久居留证 永久居留身份证 foreignpermanentresident foreignpermanentresidentcard"
+        "外国人永久居留身份证 外国人永久居留证 永久居留身份证 foreignpermanentresident"
+        " foreignpermanentresidentcard"
     ),
 }
 _KIND_OF = {alias: kind for kind, aliases in _KINDS.items() for alias in aliases.split()}
 _PERSONS = frozenset(["自然人", "个人", "自然人主体", "person", "individual", "naturalperson"])
 _ORGANISATIONS = frozenset(
-    ["法人", "法人或其他组织", "企业", "单位", "组织", "机构", "法人及非法人组织", "organisation", "organization", "company"]
+    [
+        "法人",
+        "法人或其他组织",
+        "企业",
+        "单位",
+        "组织",
+        "机构",
+        "法人及非法人组织",
+        "organisation",
+        "organization",
+        "company",
+    ]
 )
 
 
@@ -159,9 +215,14 @@ class Columns:
 
     @classmethod
     def of_keys(cls, headers: Sequence[str]) -> Columns:
-        """The same where a row may lack what it wants: it is then refused by itself. Raises FileHeaderError: one is given twice."""
+        """The same where a row may lack what it wants: it is then refused by itself.
+
+        Raises FileHeaderError: one is given twice.
+        """
         if len(headers) > MAX_COLUMNS:
-            raise FileHeaderError(f"the first line is no header line of at most {MAX_COLUMNS} columns")
+            raise FileHeaderError(
+                f"the first line is no header line of at most {MAX_COLUMNS} columns"
+            )
         found: dict[Field, int] = {}
         ignored: list[str] = []
         for index, header in enumerate(headers):
@@ -169,7 +230,10 @@ class Columns:
             if field is None:
                 ignored.append(header.strip()[:40])
             elif field in found:
-                raise FileHeaderError(f"columns {found[field] + 1} and {index + 1} both hold {field}; leave one of them out")
+                raise FileHeaderError(
+                    f"columns {found[field] + 1} and {index + 1} both hold {field}; leave one of"
+                    " them out"
+                )
             else:
                 found[field] = index
         return cls(tuple(headers), found, tuple(ignored))
@@ -211,7 +275,9 @@ def capacity_of(text: str) -> int | None:
 def kind_of(text: str) -> IdentifierKind | None:
     """The kind of number that a cell names; None when it is not known."""
     key = _key(text)
-    return _KIND_OF.get(key) or next((kind for kind in IdentifierKind if kind.name.replace("_", "").lower() == key), None)
+    return _KIND_OF.get(key) or next(
+        (kind for kind in IdentifierKind if kind.name.replace("_", "").lower() == key), None
+    )
 
 
 @lru_cache(KEPT)
@@ -234,7 +300,9 @@ def _require(found: dict[Field, int]) -> None:
     if found.keys().isdisjoint({Field.EFFECTIVE, Field.PUBLISHED, Field.CASE_OPENED}):
         missing.append("发布时间 (published_at)")
     if missing:
-        raise FileHeaderError(f"the header line has no column {', '.join(missing)}; see docs/formats/import.md")
+        raise FileHeaderError(
+            f"the header line has no column {', '.join(missing)}; see docs/formats/import.md"
+        )
 
 
 def _key(text: str) -> str:

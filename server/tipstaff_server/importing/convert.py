@@ -1,7 +1,7 @@
 """From a row of a list to an entry.
 
-Where the file is silent, the list's own policy speaks: its default measures, legal basis and term. What it does not say either
-refuses the row; nothing is guessed about a person.
+Where the file is silent, the list's own policy speaks: its default measures, legal basis and term.
+What it does not say either refuses the row; nothing is guessed about a person.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from tipstaff_server.errors import EntryCode, EntryError
 from tipstaff_server.importing.columns import Columns, Field, kind_of, subject_type_of
 from tipstaff_server.importing.dates import add_duration, parse_moment, parse_term
 from tipstaff_server.importing.formats.values import Item, texts_of
-from tipstaff_server.registry.restrictions.entry import ORGANISATION, PERSON, Entry, Party, Responsible
+from tipstaff_server.registry.restrictions.entry import (
+    ORGANISATION,
+    PERSON,
+    Entry,
+    Party,
+    Responsible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +46,24 @@ _CAPACITIES = (
         Field.LEGAL_REPRESENTATIVE_KIND,
         identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE,
     ),
-    (Field.PRINCIPAL, Field.PRINCIPAL_NUMBER, Field.PRINCIPAL_KIND, identity_pb2.CAPACITY_PRINCIPAL),
+    (
+        Field.PRINCIPAL,
+        Field.PRINCIPAL_NUMBER,
+        Field.PRINCIPAL_KIND,
+        identity_pb2.CAPACITY_PRINCIPAL,
+    ),
     (
         Field.DIRECTLY_RESPONSIBLE,
         Field.DIRECTLY_RESPONSIBLE_NUMBER,
         Field.DIRECTLY_RESPONSIBLE_KIND,
         identity_pb2.CAPACITY_DIRECTLY_RESPONSIBLE,
     ),
-    (Field.ACTUAL_CONTROLLER, Field.ACTUAL_CONTROLLER_NUMBER, Field.ACTUAL_CONTROLLER_KIND, identity_pb2.CAPACITY_ACTUAL_CONTROLLER),
+    (
+        Field.ACTUAL_CONTROLLER,
+        Field.ACTUAL_CONTROLLER_NUMBER,
+        Field.ACTUAL_CONTROLLER_KIND,
+        identity_pb2.CAPACITY_ACTUAL_CONTROLLER,
+    ),
 )
 _NUMBERS = (
     (Field.NUMBER, None),
@@ -101,7 +117,10 @@ class _Cells:
 
 
 class Converter:
-    """Turns the rows of one file into entries for one list. `without_number`: responsible persons that no number was given for."""
+    """Turns the rows of one file into entries for one list.
+
+    `without_number`: responsible persons that no number was given for.
+    """
 
     def __init__(self, columns: Columns, list_id: str, policies: Policies) -> None:
         self._columns = columns
@@ -128,7 +147,9 @@ class Converter:
         opened, published = _optional(cells, Field.CASE_OPENED), _optional(cells, Field.PUBLISHED)
         effective = _optional(cells, Field.EFFECTIVE) or published or opened
         if effective is None:
-            raise EntryError(EntryCode.DATE_MISSING, "neither 生效时间 nor 发布时间 nor 立案时间 is given")
+            raise EntryError(
+                EntryCode.DATE_MISSING, "neither 生效时间 nor 发布时间 nor 立案时间 is given"
+            )
         responsible = self._responsible(cells) if party.type == ORGANISATION else ()
         measures = self._measures(cells)
         return Entry(
@@ -156,7 +177,9 @@ class Converter:
         codes = {self._codes.get(part, self._codes.get(part.upper())) for part in parts}
         if None in codes:
             codes = self._titles(text)
-        return tuple(sorted(code for code in codes if code)) or tuple(sorted(self._list.default_measures))
+        return tuple(sorted(code for code in codes if code)) or tuple(
+            sorted(self._list.default_measures)
+        )
 
     def _measure(self, text: str) -> str:
         code = self._codes.get(text, self._codes.get(text.upper()))
@@ -165,7 +188,9 @@ class Converter:
         return code
 
     def _titles(self, text: str) -> set[str | None]:
-        """Several titles of which one holds a separator: the longest are taken out first, and nothing may remain."""
+        """Several titles of which one holds a separator: the longest are taken out first, and
+        nothing may remain.
+        """
         found: set[str | None] = set()
         for name in sorted(self._codes, key=len, reverse=True):
             if re.search(rf"(?:^|[;；、,，|\s]){re.escape(name)}(?:$|[;；、,，|\s])", text):
@@ -197,11 +222,15 @@ class Converter:
             if not number:
                 continue
             if not name:
-                raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's name is missing")
+                raise EntryError(
+                    EntryCode.RESPONSIBLE_PERSON, "a responsible person's name is missing"
+                )
             try:
                 identifier = _identifier(number, kind)
             except EntryError:
-                raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong") from None
+                raise EntryError(
+                    EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong"
+                ) from None
             found.append(Responsible(int(capacity), Party(PERSON, (identifier,), (name,))))
         for item in cells.all(Field.RESPONSIBLE_PERSONS):
             if isinstance(item, str) or not item.numbers:
@@ -213,14 +242,20 @@ class Converter:
 
 def _person(item: Item) -> Responsible:
     if not item.capacity or not item.names:
-        raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's capacity or name is missing")
+        raise EntryError(
+            EntryCode.RESPONSIBLE_PERSON, "a responsible person's capacity or name is missing"
+        )
     kind = kind_of(item.kind) if item.kind else IdentifierKind.RESIDENT_ID
     if kind is None:
-        raise EntryError(EntryCode.IDENTIFIER_KIND, "the kind of a responsible person's number is not known")
+        raise EntryError(
+            EntryCode.IDENTIFIER_KIND, "the kind of a responsible person's number is not known"
+        )
     try:
         identifiers = tuple(dict.fromkeys(_identifier(number, kind) for number in item.numbers))
     except EntryError:
-        raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong") from None
+        raise EntryError(
+            EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong"
+        ) from None
     return Responsible(item.capacity, Party(PERSON, identifiers, item.names))
 
 
@@ -237,11 +272,19 @@ def _check_shape(fields: Sequence[Cell], columns: Columns) -> None:
             if len(text) > MAX_FIELD:
                 raise RowError(EntryError(EntryCode.FIELD_TOO_LONG, "too long"), field)
             if _NO_TEXT.search(text):
-                raise RowError(EntryError(EntryCode.CONTROL_CHARACTER, "a NUL, a replacement character, or half of a pair"), field)
+                raise RowError(
+                    EntryError(
+                        EntryCode.CONTROL_CHARACTER,
+                        "a NUL, a replacement character, or half of a pair",
+                    ),
+                    field,
+                )
 
 
 def _plain(fields: Sequence[Cell]) -> bool:
-    """Whether there are short clean texts only: what nearly all rows of a CSV file are, asked at once."""
+    """Whether there are short clean texts only: what nearly all rows of a CSV file are, asked at
+    once.
+    """
     texts = cast("Sequence[str]", fields)
     try:
         return max(map(len, texts), default=0) <= MAX_FIELD and not _NO_TEXT.search("".join(texts))
@@ -253,8 +296,12 @@ def _party(cells: _Cells) -> Party:
     said = cells.value(Field.SUBJECT_TYPE)
     expected = subject_type_of(said)
     if said and expected is None:
-        raise EntryError(EntryCode.SUBJECT_TYPE, "the type of subject is neither a person nor an organisation")
-    kind = _kind(cells, Field.KIND) or (IdentifierKind.ORGANISATION_CODE if expected == ORGANISATION else None)
+        raise EntryError(
+            EntryCode.SUBJECT_TYPE, "the type of subject is neither a person nor an organisation"
+        )
+    kind = _kind(cells, Field.KIND) or (
+        IdentifierKind.ORGANISATION_CODE if expected == ORGANISATION else None
+    )
     given = [(item, hint, field) for field, hint in _NUMBERS for item in cells.all(field)]
     if not given:
         cells.last = next((field for field, _ in _NUMBERS if field in cells.columns.of), None)
@@ -263,7 +310,10 @@ def _party(cells: _Cells) -> Party:
     for item, hint, field in given:
         cells.last = field
         identifiers += _numbers(item, hint, kind)
-    types = {ORGANISATION if item.kind is IdentifierKind.ORGANISATION_CODE else PERSON for item in identifiers}
+    types = {
+        ORGANISATION if item.kind is IdentifierKind.ORGANISATION_CODE else PERSON
+        for item in identifiers
+    }
     if len(types) > 1 or (expected is not None and types != {expected}):
         raise EntryError(EntryCode.SUBJECT_TYPE, "the type of subject does not fit the number")
     names = cells.texts(Field.NAME)
@@ -274,8 +324,12 @@ def _party(cells: _Cells) -> Party:
     return party
 
 
-def _numbers(item: str | Item, hint: IdentifierKind | None, kind: IdentifierKind | None) -> list[Identifier]:
-    """The numbers of one element: of the column's kind, of the row's, or of their own where an object names it."""
+def _numbers(
+    item: str | Item, hint: IdentifierKind | None, kind: IdentifierKind | None
+) -> list[Identifier]:
+    """The numbers of one element: of the column's kind, of the row's, or of their own where an
+    object names it.
+    """
     if isinstance(item, Item):
         own = kind_of(item.kind) if item.kind else kind
         if item.kind and own is None:
@@ -297,8 +351,14 @@ def _kind(cells: _Cells, field: Field) -> IdentifierKind | None:
 
 
 def _identifier(text: str, kind: IdentifierKind | None) -> Identifier:
-    """A number of the kind named; without one a resident ID or an organisation code, whichever it is, if it is only one of them."""
-    kinds = (kind,) if kind is not None else (IdentifierKind.RESIDENT_ID, IdentifierKind.ORGANISATION_CODE)
+    """A number of the kind named; without one a resident ID or an organisation code, whichever it
+    is, if it is only one of them.
+    """
+    kinds = (
+        (kind,)
+        if kind is not None
+        else (IdentifierKind.RESIDENT_ID, IdentifierKind.ORGANISATION_CODE)
+    )
     found: list[Identifier] = []
     detail = ""
     for candidate in kinds:
@@ -307,7 +367,9 @@ def _identifier(text: str, kind: IdentifierKind | None) -> Identifier:
         except InvalidIdentifierError as error:
             detail = str(error)
     if len(found) > 1:
-        raise EntryError(EntryCode.IDENTIFIER_KIND, "the number could be of two kinds; say which in 证件类型")
+        raise EntryError(
+            EntryCode.IDENTIFIER_KIND, "the number could be of two kinds; say which in 证件类型"
+        )
     if not found:
         # Looked at last: XXX may well stand in a good organisation code.
         code = EntryCode.IDENTIFIER_MASKED if _MASKED.search(text) else EntryCode.IDENTIFIER_INVALID

@@ -1,9 +1,11 @@
 """Importing one file, from encoding to report.
 
 1. Format and encoding are found (sheets, encodings), and the header is understood (headers).
-2. Rows are read (rows, json_lines, parquet) and turned into entries (convert), a batch at a time (reading), a long file in another process.
+2. Rows are read (rows, json_lines, parquet) and turned into entries (convert), a batch at a time
+   (reading), a long file in another process.
 3. While one batch is written, the next one's new identifiers are being stretched in threads.
-4. Each batch is one transaction. A run that is cut off is simply run again: what is there already is unchanged.
+4. Each batch is one transaction. A run that is cut off is simply run again: what is there already
+   is unchanged.
 5. Refused rows go to the rejects file, with line, column and reason, and nothing personal.
 """
 
@@ -58,8 +60,8 @@ FIELD_OF = {
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """How an import went. `rejects`: the rejects file, None when every row went in; `without_number`: responsible persons given
-    by name only, whom nothing can reach."""
+    """How an import went. `rejects`: the rejects file, None when every row went in;
+    `without_number`: responsible persons given by name only, whom nothing can reach."""
 
     encoding: str
     rows: int
@@ -74,7 +76,9 @@ class ImportResult:
 class Importer:
     """Imports files for one authority into one list."""
 
-    def __init__(self, registry: Registry, *, authority: str, list_id: str, actor: Actor, batch: int = BATCH) -> None:
+    def __init__(
+        self, registry: Registry, *, authority: str, list_id: str, actor: Actor, batch: int = BATCH
+    ) -> None:
         self._registry = registry
         self._authority = authority
         self._list_id = list_id
@@ -83,19 +87,30 @@ class Importer:
         self._policies = registry.policies()
         self._policies.authority(authority)
         if list_id not in self._policies.lists:
-            raise NotFoundError(f"there is no list {list_id!r}; lists: {', '.join(sorted(self._policies.lists))}")
+            raise NotFoundError(
+                f"there is no list {list_id!r}; lists: {', '.join(sorted(self._policies.lists))}"
+            )
 
-    def run(self, path: Path, rejects: Path, progress: Callable[[int, int], None] = lambda _done, _size: None) -> ImportResult:
-        """Imports `path`; refused rows go to `rejects`. `progress(bytes done, bytes in all)` is called after each batch.
+    def run(
+        self,
+        path: Path,
+        rejects: Path,
+        progress: Callable[[int, int], None] = lambda _done, _size: None,
+    ) -> ImportResult:
+        """Imports `path`; refused rows go to `rejects`.
 
-        Raises FileEncodingError, FileHeaderError, ImportFileError, DatabaseUnavailableError (run it again).
+        `progress(bytes done, bytes in all)` is called after each batch.
+
+        Raises FileEncodingError, FileHeaderError, ImportFileError, DatabaseUnavailableError (run it
+        again).
         """
         source = inspect_sheet(path)
         run_id = self._begin(source)
         counts = dict.fromkeys(SubmitStatus, 0)
         order = Order(source, self._authority, self._list_id, self._policies, self._batch)
         batch = Batch()
-        # The database works on one batch while the next one is read: one thread commits, so batches keep their order.
+        # The database works on one batch while the next one is read: one thread commits, so batches
+        # keep their order.
         with (
             collect_rarely(),
             Rejects(rejects) as refused,
@@ -106,7 +121,9 @@ class Importer:
             for batch in batches:
                 for line, column, code in batch.refused:
                     refused.add(line, column, code)
-                prepared = self._registry.prepare(batch.entries, authority=self._authority, actor=self._actor)
+                prepared = self._registry.prepare(
+                    batch.entries, authority=self._authority, actor=self._actor
+                )
                 if waiting is not None:
                     _count(*waiting, counts, refused)
                 waiting = (batch, committing.submit(self._registry.commit, prepared))
@@ -157,7 +174,12 @@ class Importer:
             )
 
 
-def _count(batch: Batch, answers: Future[list[Submission]], counts: dict[SubmitStatus, int], refused: Rejects) -> None:
+def _count(
+    batch: Batch,
+    answers: Future[list[Submission]],
+    counts: dict[SubmitStatus, int],
+    refused: Rejects,
+) -> None:
     """Waits for the answers to a batch."""
     for (line, columns), answer in zip(batch.places, answers.result(), strict=True):
         counts[answer.status] += 1

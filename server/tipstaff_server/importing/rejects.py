@@ -1,9 +1,12 @@
-"""The rejects file: which rows did not go in, and why. It holds no personal data, so it can be sent back as it is.
+"""The rejects file: which rows did not go in, and why.
+
+It holds no personal data, so it can be sent back as it is.
 
     line,column,code,reason_zh,reason_en
     17,证件号码,IDENTIFIER_INVALID,证件号码有误（位数或校验位），请核对原件。,"The number is wrong …"
 
-UTF-8 with a byte order mark, so that spreadsheets open it; mode 0600; it appears under its name only when the import is through.
+UTF-8 with a byte order mark, so that spreadsheets open it; mode 0600; it appears under its name
+only when the import is through.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ HEADER = ("line", "column", "code", "reason_zh", "reason_en")
 
 
 class Rejects:
-    """A with block: the file is kept when the block ends well, and only when there was something to write."""
+    """A with block: the file is kept when the block ends well, and only when there was something to
+    write.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +41,10 @@ class Rejects:
         try:
             handle = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         except OSError as error:
-            raise ImportFileError(f"{self._aside} cannot be written: {error.strerror}; choose another place with --rejects") from None
+            raise ImportFileError(
+                f"{self._aside} cannot be written: {error.strerror}; choose another place with"
+                " --rejects"
+            ) from None
         self._file = os.fdopen(handle, "w", encoding="utf-8-sig", newline="")
         self._writer = csv.writer(self._file)
         self._writer.writerow(HEADER)
@@ -50,7 +58,12 @@ class Rejects:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

@@ -1,17 +1,22 @@
-"""Builds the listing of one audience: slow, deliberate, and only a proposal until a second key has signed it off.
+"""Builds the listing of one audience: slow, deliberate, and only a proposal until a second key has
+signed it off.
 
-1. Read the relief head. Lifts up to it are worked in; whatever is lifted while the build reads is behind it, and relief carries that.
-2. See whether there is a build to go on from, and whom acts and time have touched since (incremental.py). If not, everybody is read.
-3. Read those subjects, a page at a time; many of them shared by all cores (processes/spans.py). For each identifier make a token for the
-   filter, and for each name of it seal a record.
+1. Read the relief head. Lifts up to it are worked in; whatever is lifted while the build reads is
+   behind it, and relief carries that.
+2. See whether there is a build to go on from, and whom acts and time have touched since
+   (incremental.py). If not, everybody is read.
+3. Read those subjects, a page at a time; many of them shared by all cores (processes/spans.py). For
+   each identifier make a token for the filter, and for each name of it seal a record.
 4. Put them in the place of what they had in the build before, if there is one.
-5. Write parameters, filter and pack; the filter is laid out like the published one, as long as the tokens fit, and the pack as long as
-   enough people share each bucket.
-6. Make deltas from the published filter and pack (deltas.py), and propose all of it with the builder's key.
+5. Write parameters, filter and pack; the filter is laid out like the published one, as long as the
+   tokens fit, and the pack as long as enough people share each bucket.
+6. Make deltas from the published filter and pack (deltas.py), and propose all of it with the
+   builder's key.
 7. Keep what was built, for the next build (last_build.py).
 
-Memory is bounded by a page of subjects, 24 bytes an identifier and 50 a record that is sealed; sealed records wait on disk. Sealing is
-deterministic, so what did not change keeps its bytes, and it does not show in a listing which way it was built.
+Memory is bounded by a page of subjects, 24 bytes an identifier and 50 a record that is sealed;
+sealed records wait on disk. Sealing is deterministic, so what did not change keeps its bytes, and
+it does not show in a listing which way it was built.
 """
 
 from __future__ import annotations
@@ -59,12 +64,15 @@ if TYPE_CHECKING:
 __all__ = ["Built", "build"]
 
 ARTEFACTS = ("parameters", "filter", "pack")
-# The k of k-anonymity: how many listed numbers every bucket of a pack holds at least. A listing of fewer is one bucket.
+# The k of k-anonymity: how many listed numbers every bucket of a pack holds at least. A listing of
+# fewer is one bucket.
 LEAST_NUMBERS = 16
-# A published filter keeps its layout until it has this many times the room that is needed; small ones are not worth the trouble.
+# A published filter keeps its layout until it has this many times the room that is needed; small
+# ones are not worth the trouble.
 MOST_ROOM = 2
 LEAST_ROOM = 1_024
-# A proposal takes the first free version; when that is not the one in the parameters, they are written again.
+# A proposal takes the first free version; when that is not the one in the parameters, they are
+# written again.
 ATTEMPTS = 3
 
 
@@ -87,24 +95,36 @@ class Built:
     why: str = ""
 
 
-def build(runtime: Runtime, audience: str, *, from_scratch: bool = False, disk: Disk = DISK) -> Built:
-    """Builds and proposes the listing of an audience, on what the last build left. `from_scratch`: without it. `disk`: for tests.
+def build(
+    runtime: Runtime, audience: str, *, from_scratch: bool = False, disk: Disk = DISK
+) -> Built:
+    """Builds and proposes the listing of an audience, on what the last build left.
 
-    Raises PublicationError: no such audience, or another build of it is running; StorageError, SigningError: disk or key refuse.
+    `from_scratch`: without it. `disk`: for tests.
+
+    Raises PublicationError: no such audience, or another build of it is running; StorageError,
+    SigningError: disk or key refuse.
     """
     if audience not in runtime.repository.audiences():
-        raise PublicationError(f"there is no audience {audience!r}; audiences are {', '.join(runtime.repository.audiences())}")
+        raise PublicationError(
+            f"there is no audience {audience!r}; audiences are"
+            f" {', '.join(runtime.repository.audiences())}"
+        )
     with (
         private_folder(runtime.config.folder / ".build", audience, "build") as place,
         # That lock is for this machine, the database's for all of them.
         runtime.registry.database.exclusive(f"build/{audience}") as mine,
     ):
         if not mine:
-            raise PublicationError(f"another build for {audience} is running on another machine; wait for it")
+            raise PublicationError(
+                f"another build for {audience} is running on another machine; wait for it"
+            )
         return _build(runtime, audience, place, from_scratch=from_scratch, disk=disk)
 
 
-def _build(runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, disk: Disk) -> Built:
+def _build(
+    runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, disk: Disk
+) -> Built:
     relief_sequence = runtime.registry.relief_head()
     now = runtime.clock()
     epoch = runtime.epochs.current(audience)
@@ -119,7 +139,12 @@ def _build(runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, 
     _write_filter(runtime, audience, contents.rows, epoch.number, place / "filter")
     parameters.subject_count, parameters.record_count = contents.subjects, contents.records
     parameters.buckets.CopyFrom(contents.buckets)
-    proposal = _propose(runtime, audience, parameters, {f"listing/{audience}/{name}": place / name for name in ARTEFACTS})
+    proposal = _propose(
+        runtime,
+        audience,
+        parameters,
+        {f"listing/{audience}/{name}": place / name for name in ARTEFACTS},
+    )
     built = Built(
         audience,
         proposal.version,
@@ -137,12 +162,22 @@ def _build(runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, 
     )
     _remember(runtime, built)
     _keep(audience, plan, states, contents, place)
-    log_info("listing_built", audience=audience, version=built.version, touched=built.touched, why=built.why)
+    log_info(
+        "listing_built",
+        audience=audience,
+        version=built.version,
+        touched=built.touched,
+        why=built.why,
+    )
     return built
 
 
-def _contents(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path) -> tuple[Plan, Contents]:
-    """The listing's rows and pack in `place`, as planned or, where what was kept turns out not to fit, from scratch."""
+def _contents(
+    runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path
+) -> tuple[Plan, Contents]:
+    """The listing's rows and pack in `place`, as planned or, where what was kept turns out not to
+    fit, from scratch.
+    """
     if plan.touched is not None:
         try:
             return plan, _sealed(runtime, key, plan, states, place)
@@ -154,14 +189,18 @@ def _contents(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, 
     return plan, _sealed(runtime, key, plan, states, place)
 
 
-def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path) -> Contents:
+def _sealed(
+    runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path
+) -> Contents:
     everybody = plan.touched is None
     parts: Iterator[Part]
     if plan.touched is None:
         parts = of_all(runtime, sealing, key.audience, key.epoch, plan.now)
     else:
         stretch = runtime.epochs.needed(key.audience, key.epoch).stretch
-        parts = seal_subjects(runtime.registry.listing_chosen(key.audience, plan.now, plan.touched, stretch), key)
+        parts = seal_subjects(
+            runtime.registry.listing_chosen(key.audience, plan.now, plan.touched, stretch), key
+        )
     keep = _published_bits(runtime, key.audience)
     subjects = 0
     with PackBuilder(key.epoch) as pack:
@@ -177,11 +216,22 @@ def _sealed(runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, pl
         whole = sealed.whole
     with Pack.open(place / "pack") as written:
         buckets = survey(written)
-    return Contents(rows, subjects, written.record_count, buckets, incremental.change_since(plan, states, rows), whole)
+    return Contents(
+        rows,
+        subjects,
+        written.record_count,
+        buckets,
+        incremental.change_since(plan, states, rows),
+        whole,
+    )
 
 
 def _keep(audience: str, plan: Plan, states: BuildStates, contents: Contents, place: Path) -> None:
-    """Step 7. The listing is proposed already: whatever goes wrong here costs the next build its time, and nothing else."""
+    """Step 7.
+
+    The listing is proposed already: whatever goes wrong here costs the next build its time, and
+    nothing else.
+    """
     try:
         _check_whole(contents)
         kept = Kept(
@@ -189,7 +239,9 @@ def _keep(audience: str, plan: Plan, states: BuildStates, contents: Contents, pl
             audit_sequence=plan.head.sequence,
             audit_digest=plan.head.digest.hex(),
             built_at=plan.now,
-            scratch_at=plan.now if plan.touched is None or plan.kept is None else plan.kept.scratch_at,
+            scratch_at=(
+                plan.now if plan.touched is None or plan.kept is None else plan.kept.scratch_at
+            ),
             subjects=contents.subjects,
             records=contents.records,
             rows=describe(place / "rows", "rows"),
@@ -200,7 +252,9 @@ def _keep(audience: str, plan: Plan, states: BuildStates, contents: Contents, pl
         states.forget()
         log_warning("build_not_kept", audience=audience, reason=str(error))
     except OSError as error:
-        log_warning("build_not_kept", audience=audience, reason=error.strerror or type(error).__name__)
+        log_warning(
+            "build_not_kept", audience=audience, reason=error.strerror or type(error).__name__
+        )
 
 
 def _check_whole(contents: Contents) -> None:
@@ -210,7 +264,9 @@ def _check_whole(contents: Contents) -> None:
 
 
 def _published_bits(runtime: Runtime, audience: str) -> int | None:
-    found = runtime.published(audience).find(f"listing/{audience}/pack", runtime.repository.versions(audience))
+    found = runtime.published(audience).find(
+        f"listing/{audience}/pack", runtime.repository.versions(audience)
+    )
     if found is not None:
         # When it is damaged there is no layout to keep, and there will be no delta.
         with suppress(PackFormatError), Pack.open(found.file) as published:
@@ -219,9 +275,13 @@ def _published_bits(runtime: Runtime, audience: str) -> int | None:
 
 
 def _write_filter(runtime: Runtime, audience: str, rows: RowWriter, epoch: int, file: Path) -> None:
-    """The filter of these rows' tokens, in the layout of the published one where they fit into that and do not leave half of it empty."""
+    """The filter of these rows' tokens, in the layout of the published one where they fit into that
+    and do not leave half of it empty.
+    """
     rate = runtime.config.publication.false_positive_rate
-    found = runtime.published(audience).find(f"listing/{audience}/filter", runtime.repository.versions(audience))
+    found = runtime.published(audience).find(
+        f"listing/{audience}/filter", runtime.repository.versions(audience)
+    )
     with ExitStack() as opened:
         published = None
         if found is not None:
@@ -229,7 +289,11 @@ def _write_filter(runtime: Runtime, audience: str, rows: RowWriter, epoch: int, 
             with suppress(FormatError):
                 published = opened.enter_context(BloomFilter.open(found.file))
         capacity = None
-        if published is not None and published.epoch == epoch and rows.count <= published.capacity <= MOST_ROOM * (rows.count + LEAST_ROOM):
+        if (
+            published is not None
+            and published.epoch == epoch
+            and rows.count <= published.capacity <= MOST_ROOM * (rows.count + LEAST_ROOM)
+        ):
             capacity = published.capacity
         BloomFilter.build(tokens(rows.path), fpr=rate, epoch=epoch, capacity=capacity).write(file)
 
@@ -244,19 +308,31 @@ def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.L
         catalogue_version=policies.version,
     )
     parameters.built_at.FromDatetime(now)
-    parameters.expires_at.FromDatetime(now + timedelta(seconds=publication.listing_lifetime_seconds))
+    parameters.expires_at.FromDatetime(
+        now + timedelta(seconds=publication.listing_lifetime_seconds)
+    )
     return parameters
 
 
-def _propose(runtime: Runtime, audience: str, parameters: listing_pb2.ListingParameters, files: dict[str, Path]) -> Proposal:
+def _propose(
+    runtime: Runtime,
+    audience: str,
+    parameters: listing_pb2.ListingParameters,
+    files: dict[str, Path],
+) -> Proposal:
     signer = runtime.keys.signer(builder_key(audience))
     versions = runtime.repository.versions(audience)
-    offers = make_deltas(runtime.published(audience), versions, files, files[f"listing/{audience}/parameters"].parent)
+    offers = make_deltas(
+        runtime.published(audience), versions, files, files[f"listing/{audience}/parameters"].parent
+    )
     deltas = {offer.path: offer.delta for offer in offers}
     artefacts = {**files, **{offer.path: offer.file for offer in offers}}
     parameters.version = versions.listing + 1
     for _ in range(ATTEMPTS):
-        write_atomic(files[f"listing/{audience}/parameters"], parameters.SerializeToString(deterministic=True))
+        write_atomic(
+            files[f"listing/{audience}/parameters"],
+            parameters.SerializeToString(deterministic=True),
+        )
         proposal = runtime.repository.propose_listing(audience, artefacts, signer, deltas=deltas)
         if proposal.version == parameters.version:
             return proposal

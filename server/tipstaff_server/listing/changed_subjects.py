@@ -1,13 +1,17 @@
 """Whom acts and time have touched since a build: the audit log read as a feed of changes.
 
-1. The entry of the log up to which that build worked acts in is the one it was; otherwise this is another database, or a restored one.
-2. The entries after it continue its chain up to the head, and each is an act that is known here, with what it may change (`ACTS`).
-3. Acts on a restriction touch its subject, and acts on an organisation whoever answers or answered for it.
-4. Time has touched whom a restriction came within the horizon of or ran out for, whose exemption ended, whose link began or ended.
+1. The entry of the log up to which that build worked acts in is the one it was; otherwise this is
+   another database, or a restored one.
+2. The entries after it continue its chain up to the head, and each is an act that is known here,
+   with what it may change (`ACTS`).
+3. Acts on a restriction touch its subject, and acts on an organisation whoever answers or answered
+   for it.
+4. Time has touched whom a restriction came within the horizon of or ran out for, whose exemption
+   ended, whose link began or ended.
 
-Everything is read in one transaction, so it is one state of the registry. Who was touched is read again as a whole, so it does no harm to
-name somebody too many; to forget somebody would keep an old record. So whatever is not understood is a BuildStateError, and the build is
-from scratch.
+Everything is read in one transaction, so it is one state of the registry. Who was touched is read
+again as a whole, so it does no harm to name somebody too many; to forget somebody would keep an old
+record. So whatever is not understood is a BuildStateError, and the build is from scratch.
 """
 
 from __future__ import annotations
@@ -22,7 +26,14 @@ from sqlalchemy import and_, or_, select
 from tipstaff_server.audit.log import START, chain
 from tipstaff_server.domain.lifecycle import LISTED, Event
 from tipstaff_server.errors import BuildStateError
-from tipstaff_server.storage.models import AdministrationRow, AuditHeadRow, AuditRow, ExemptionRow, ResponsibleLinkRow, RestrictionRow
+from tipstaff_server.storage.models import (
+    AdministrationRow,
+    AuditHeadRow,
+    AuditRow,
+    ExemptionRow,
+    ResponsibleLinkRow,
+    RestrictionRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,7 +51,8 @@ MANY_ENTRIES: Final = 50_000
 
 
 class Touches(Enum):
-    """What an act may change in records: nothing, those of the subject that a restriction is on, or those of a subject.
+    """What an act may change in records: nothing, those of the subject that a restriction is on, or
+    those of a subject.
 
     A subject's are also those of whoever answers or answered for it.
     """
@@ -51,17 +63,42 @@ class Touches(Enum):
 
 
 _KNOWN: Final = (
-    (Touches.RESTRICTION, "restriction", ("SUBMIT", "AMEND", "EXEMPT", "MOVE", "SPLIT", "CORRECT", "ERASE", *Event)),
+    (
+        Touches.RESTRICTION,
+        "restriction",
+        ("SUBMIT", "AMEND", "EXEMPT", "MOVE", "SPLIT", "CORRECT", "ERASE", *Event),
+    ),
     (Touches.NOTHING, "restriction", ("READ_DRAFT",)),
     (Touches.SUBJECT, "subject", ("EXEMPT", "MERGE", "SPLIT", "CORRECT", "ERASE")),
     (Touches.SUBJECT, "subject", ("POST_ADD", "POST_END", "POST_AMEND", "POST_BEGUN", "POST_LEFT")),
     (Touches.NOTHING, "subject", ("SHOW", "REVEAL", "ACCESS")),
-    (Touches.NOTHING, "dispute", [f"DISPUTE_{act}" for act in ("OPEN", "REJECTED", "CORRECTED", "REVOKED", "REMIND", "OVERDUE")]),
-    (Touches.NOTHING, "remedy", [f"REMEDY_{act}" for act in ("OPEN", "REOPEN", "DELIVER", "ANSWER", "REMIND", "OVERDUE")]),
+    (
+        Touches.NOTHING,
+        "dispute",
+        [
+            f"DISPUTE_{act}"
+            for act in ("OPEN", "REJECTED", "CORRECTED", "REVOKED", "REMIND", "OVERDUE")
+        ],
+    ),
+    (
+        Touches.NOTHING,
+        "remedy",
+        [f"REMEDY_{act}" for act in ("OPEN", "REOPEN", "DELIVER", "ANSWER", "REMIND", "OVERDUE")],
+    ),
     (Touches.NOTHING, "dispute", ("ERASE",)),
     (Touches.NOTHING, "remedy", ("ERASE",)),
     (Touches.NOTHING, "registry", ("SEARCH",)),
-    (Touches.NOTHING, "provider", ("ADD_PROVIDER", "REMOVE_PROVIDER", "RESTORE_PROVIDER", "MOVE_PROVIDER", "REGISTER_WRAPPING_KEY")),
+    (
+        Touches.NOTHING,
+        "provider",
+        (
+            "ADD_PROVIDER",
+            "REMOVE_PROVIDER",
+            "RESTORE_PROVIDER",
+            "MOVE_PROVIDER",
+            "REGISTER_WRAPPING_KEY",
+        ),
+    ),
     (Touches.NOTHING, "vault", ("VAULT_REWRAP", "VAULT_ROTATE", "VAULT_RETIRE", "VAULT_REINDEX")),
     (Touches.NOTHING, "stretch", ("BEGIN_STRETCH", "STRETCH_READY", "CANCEL_STRETCH")),
 )
@@ -80,7 +117,9 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """A build, as far as the feed needs to know it: its place in the audit log, its moment, and how many subjects it listed."""
+    """A build, as far as the feed needs to know it: its place in the audit log, its moment, and how
+    many subjects it listed.
+    """
 
     sequence: int
     digest: bytes
@@ -96,13 +135,20 @@ class _Touched:
 
 def head_of(session: Session) -> Head:
     """The head, read in a transaction."""
-    head = session.execute(select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)).one()
-    version = session.scalar(select(AdministrationRow.version).order_by(AdministrationRow.version.desc()).limit(1))
+    head = session.execute(
+        select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)
+    ).one()
+    version = session.scalar(
+        select(AdministrationRow.version).order_by(AdministrationRow.version.desc()).limit(1)
+    )
     return Head(head.sequence, head.digest, version or 0)
 
 
-def touched_since(session: Session, head: Head, since: Since, now: datetime, horizon: timedelta) -> set[bytes]:
-    """Ids of all subjects whose records may differ from those of a build; `head` and everything else is of this session's one state.
+def touched_since(
+    session: Session, head: Head, since: Since, now: datetime, horizon: timedelta
+) -> set[bytes]:
+    """Ids of all subjects whose records may differ from those of a build; `head` and everything
+    else is of this session's one state.
 
     Raises BuildStateError: whom cannot be said for certain.
     """
@@ -117,31 +163,52 @@ def touched_since(session: Session, head: Head, since: Since, now: datetime, hor
 
 
 def _check_place(session: Session, since: Since) -> None:
-    digest = START if not since.sequence else session.scalar(select(AuditRow.digest).where(AuditRow.sequence == since.sequence))
+    digest = (
+        START
+        if not since.sequence
+        else session.scalar(select(AuditRow.digest).where(AuditRow.sequence == since.sequence))
+    )
     if digest != since.digest:
-        raise BuildStateError("the audit log is not the one that the last build read: the database was restored, or is another one")
+        raise BuildStateError(
+            "the audit log is not the one that the last build read: the database was restored, or"
+            " is another one"
+        )
 
 
 def _read_acts(session: Session, head: Head, since: Since, found: _Touched) -> None:
     if head.sequence - since.sequence > max(MANY_ENTRIES, since.subjects):
         raise BuildStateError("more happened since the last build than it lists", damaged=False)
     digest = since.digest
-    entries = select(AuditRow.__table__).where(AuditRow.sequence > since.sequence, AuditRow.sequence <= head.sequence)
-    for row in session.execute(entries.order_by(AuditRow.sequence).execution_options(yield_per=CHUNK)).mappings():
+    entries = select(AuditRow.__table__).where(
+        AuditRow.sequence > since.sequence, AuditRow.sequence <= head.sequence
+    )
+    for row in session.execute(
+        entries.order_by(AuditRow.sequence).execution_options(yield_per=CHUNK)
+    ).mappings():
         digest = chain(digest, {str(name): value for name, value in row.items()})
         touches = ACTS.get((row["object_kind"], row["act"]))
         if touches is None:
-            raise BuildStateError(f"{row['act']} on a {row['object_kind']} is an act that may change anything", damaged=False)
+            raise BuildStateError(
+                f"{row['act']} on a {row['object_kind']} is an act that may change anything",
+                damaged=False,
+            )
         if touches is Touches.RESTRICTION:
             found.restrictions.add(row["object_id"])
         elif touches is Touches.SUBJECT:
             found.subjects.add(row["object_id"])
     if digest != head.digest:
-        raise BuildStateError("the audit log has a gap or an altered entry since the last build; run `tipstaff-server audit verify`")
+        raise BuildStateError(
+            "the audit log has a gap or an altered entry since the last build; run `tipstaff-server"
+            " audit verify`"
+        )
 
 
-def _read_time(session: Session, since: datetime, now: datetime, horizon: timedelta, found: _Touched) -> None:
-    """What was visible at one moment and is not at the other, or the other way round, without anybody acting."""
+def _read_time(
+    session: Session, since: datetime, now: datetime, horizon: timedelta, found: _Touched
+) -> None:
+    """What was visible at one moment and is not at the other, or the other way round, without
+    anybody acting.
+    """
     row, link = RestrictionRow, ResponsibleLinkRow
     listed = row.state.in_(sorted(LISTED))
     for column, ahead in ((row.effective_at, horizon), (row.expires_at, timedelta(0))):
@@ -164,7 +231,9 @@ def _reach(session: Session, found: _Touched) -> None:
     for some in _chunks(found.restrictions):
         found.subjects.update(session.scalars(select(row.subject_id).where(row.id.in_(some))))
     for some in _chunks(found.subjects):
-        found.subjects.update(session.scalars(select(link.person_id).where(link.organisation_id.in_(some))))
+        found.subjects.update(
+            session.scalars(select(link.person_id).where(link.organisation_id.in_(some)))
+        )
 
 
 def _chunks(ids: Iterable[bytes]) -> Iterator[list[bytes]]:

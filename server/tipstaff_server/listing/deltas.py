@@ -1,12 +1,16 @@
-"""Which deltas a listing is published with, so that a provider that holds an earlier one transfers what changed.
+"""Which deltas a listing is published with, so that a provider that holds an earlier one transfers
+what changed.
 
-The chain of an artefact (filter, pack): the deltas of the published listing, which go on as they are, and one from the published artefact
-to the new one. Its beginning is cut off where there are more than `MOST_STEPS`, or where the whole chain has more than `MOST_SHARE` of
-the artefact's bytes. Where the layout changes (another epoch, more tokens than the filter's capacity, other bucket bits) or too much is
-new, there is no delta, and no chain: the whole file is the way. Why these bounds: docs/decisions/0009-chains-of-deltas.md.
+The chain of an artefact (filter, pack): the deltas of the published listing, which go on as they
+are, and one from the published artefact to the new one. Its beginning is cut off where there are
+more than `MOST_STEPS`, or where the whole chain has more than `MOST_SHARE` of the artefact's bytes.
+Where the layout changes (another epoch, more tokens than the filter's capacity, other bucket bits)
+or too much is new, there is no delta, and no chain: the whole file is the way. Why these bounds:
+docs/decisions/0009-chains-of-deltas.md.
 
-Everything is made from published files, which are signed. There is no state of the publisher's own that could be lost or wrong, and the
-sign-off (`examine_deltas`) applies each new delta to the published file before it signs.
+Everything is made from published files, which are signed. There is no state of the publisher's own
+that could be lost or wrong, and the sign-off (`examine_deltas`) applies each new delta to the
+published file before it signs.
 """
 
 from __future__ import annotations
@@ -47,8 +51,11 @@ class Offer:
     delta: Delta
 
 
-def make_deltas(published: Published, versions: Versions, artefacts: Mapping[str, Path], folder: Path) -> list[Offer]:
-    """The deltas to publish beside new artefacts (files by target path); new ones are written into `folder`.
+def make_deltas(
+    published: Published, versions: Versions, artefacts: Mapping[str, Path], folder: Path
+) -> list[Offer]:
+    """The deltas to publish beside new artefacts (files by target path); new ones are written into
+    `folder`.
 
     Raises OSError; StorageError as Published does.
     """
@@ -58,7 +65,9 @@ def make_deltas(published: Published, versions: Versions, artefacts: Mapping[str
         make = makers.get(path.rpartition("/")[2])
         old = published.find(path, versions)
         if make is not None and old is not None:
-            offers += _chain(published, versions, _Step(path, old.file, old.sha256, file, folder), make)
+            offers += _chain(
+                published, versions, _Step(path, old.file, old.sha256, file, folder), make
+            )
     return offers
 
 
@@ -73,12 +82,21 @@ class _Step:
     folder: Path
 
 
-def _chain(published: Published, versions: Versions, step: _Step, make: Callable[[_Step, Path, int], int | None]) -> list[Offer]:
+def _chain(
+    published: Published,
+    versions: Versions,
+    step: _Step,
+    make: Callable[[_Step, Path, int], int | None],
+) -> list[Offer]:
     length, sha256 = sha256_file(step.new)
     bound = int(length * MOST_SHARE)
-    chain = [Offer(found.path, found.file, found.length, found.delta) for found in published.chain(step.path, versions)]
+    chain = [
+        Offer(found.path, found.file, found.length, found.delta)
+        for found in published.chain(step.path, versions)
+    ]
     if sha256 != step.old_sha256:
-        # Named by what it starts from: a listing has one delta from there, and the name does not change with the listing's number.
+        # Named by what it starts from: a listing has one delta from there, and the name does not
+        # change with the listing's number.
         path = f"{step.path}-from-{step.old_sha256[:NAME_DIGITS]}"
         file = step.folder / path.rpartition("/")[2]
         made = make(step, file, bound)
@@ -91,7 +109,10 @@ def _chain(published: Published, versions: Versions, step: _Step, make: Callable
 
 
 def _filter_delta(step: _Step, file: Path, bound: int) -> int | None:
-    """Writes it; its length in bytes. None when there is none to publish: another layout, too much new, or a damaged published file."""
+    """Writes it; its length in bytes.
+
+    None when there is none to publish: another layout, too much new, or a damaged published file.
+    """
     try:
         with BloomFilter.open(step.old) as old, BloomFilter.open(step.new) as new:
             content = diff(old, new)
@@ -112,11 +133,14 @@ def _pack_delta(step: _Step, file: Path, bound: int) -> int | None:
 
 
 def examine_deltas(published: Published, versions: Versions, proposal: Proposal) -> Iterator[str]:
-    """What speaks against the deltas of a proposal: nothing, when each either is published already or leads from the published artefact
-    to the proposed one."""
+    """What speaks against the deltas of a proposal: nothing, when each either is published already
+    or leads from the published artefact to the proposed one."""
     for path, delta in proposal.deltas.items():
         _, sha256 = sha256_file(proposal.artefacts[path])
-        known = {found.path: (found.sha256, found.delta) for found in published.chain(delta.target, versions)}
+        known = {
+            found.path: (found.sha256, found.delta)
+            for found in published.chain(delta.target, versions)
+        }
         if known.get(path) == (sha256, delta):
             continue
         base = published.find(delta.target, versions)

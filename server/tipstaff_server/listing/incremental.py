@@ -1,12 +1,16 @@
-"""Building on what the last build left: whom acts and time have not touched keeps the record that was sealed then.
+"""Building on what the last build left: whom acts and time have not touched keeps the record that
+was sealed then.
 
-1. `plan` asks whether there is a build to go on from (last_build.py), on the same grounds, and who was touched since (changed_subjects.py).
-   Where any of that is not certain it says why, and the build is from scratch.
+1. `plan` asks whether there is a build to go on from (last_build.py), on the same grounds, and who
+   was touched since (changed_subjects.py). Where any of that is not certain it says why, and the
+   build is from scratch.
 2. The builder reads and seals the touched subjects alone.
-3. `merge` takes their rows and records out of what was kept and puts the new ones in. Sealing is deterministic and layouts follow rules,
-   so the result is, byte for byte, what a build from scratch makes (docs/decisions/0023-building-on-the-last-build.md).
+3. `merge` takes their rows and records out of what was kept and puts the new ones in. Sealing is
+   deterministic and layouts follow rules, so the result is, byte for byte, what a build from
+   scratch makes (docs/decisions/0023-building-on-the-last-build.md).
 
-The sign-off knows nothing of this: it reads the whole registry, and refuses a listing that is not what it finds there.
+The sign-off knows nothing of this: it reads the whole registry, and refuses a listing that is not
+what it finds there.
 """
 
 from __future__ import annotations
@@ -51,9 +55,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Contents", "Plan", "Sealed", "change_since", "merge", "plan"]
 
-# To be raised by one whenever a change of this program makes another record, token, filter or pack of the same registry.
+# To be raised by one whenever a change of this program makes another record, token, filter or pack
+# of the same registry.
 RULES: Final = 1
-# When more than this share of the subjects was touched, and more than so many, reading all of them in order is no slower.
+# When more than this share of the subjects was touched, and more than so many, reading all of them
+# in order is no slower.
 MOST_TOUCHED: Final = 0.25
 MANY_TOUCHED: Final = 10_000
 
@@ -62,8 +68,9 @@ MANY_TOUCHED: Final = 10_000
 class Plan:
     """How a build goes about it.
 
-    `head`, `grounds`: what will be kept with it. `kept`: the build before, if one is whole. `touched`: ids of the subjects to be read,
-    ascending; None: all are, and `why` says for what reason.
+    `head`, `grounds`: what will be kept with it. `kept`: the build before, if one is whole.
+    `touched`: ids of the subjects to be read, ascending; None: all are, and `why` says for what
+    reason.
     """
 
     now: datetime
@@ -80,7 +87,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What a build has read and sealed, everybody or touched subjects alone. `place`: a folder of its own."""
+    """What a build has read and sealed, everybody or touched subjects alone.
+
+    `place`: a folder of its own.
+    """
 
     pack: PackBuilder
     rows: RowWriter
@@ -91,12 +101,17 @@ class Sealed:
     def whole(self) -> bool:
         """Whether the rows say it all: nobody is without a number or a name."""
         rows = self.rows
-        return (rows.subjects, rows.copies, rows.nameless) == (self.subjects, self.pack.record_count, 0)
+        return (rows.subjects, rows.copies, rows.nameless) == (
+            self.subjects,
+            self.pack.record_count,
+            0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What goes into a listing, beside the files `rows` and `pack`: counts, the description of the buckets, and what changed.
+    """What goes into a listing, beside the files `rows` and `pack`: counts, the description of the
+    buckets, and what changed.
 
     `whole`: the rows say it all, so that the next build can go on from them.
     """
@@ -110,7 +125,13 @@ class Contents:
 
 
 def plan(
-    runtime: Runtime, states: BuildStates, key: EpochKey, parameters: listing_pb2.ListingParameters, now: datetime, *, from_scratch: bool
+    runtime: Runtime,
+    states: BuildStates,
+    key: EpochKey,
+    parameters: listing_pb2.ListingParameters,
+    now: datetime,
+    *,
+    from_scratch: bool,
 ) -> Plan:
     """Step 1. `key`, `parameters`: of the listing to build; `from_scratch`: somebody asks for it.
 
@@ -131,7 +152,9 @@ def plan(
         try:
             _check(runtime, session, made, kept, key.audience)
             horizon = timedelta(days=runtime.config.registry.listing_horizon_days)
-            since = Since(kept.audit_sequence, bytes.fromhex(kept.audit_digest), kept.built_at, kept.subjects)
+            since = Since(
+                kept.audit_sequence, bytes.fromhex(kept.audit_digest), kept.built_at, kept.subjects
+            )
             touched = touched_since(session, head, since, now, horizon)
         except BuildStateError as error:
             return made.scratch(_reason(key.audience, error))
@@ -140,29 +163,53 @@ def plan(
     return Plan(now, head, made.grounds, kept, sorted(touched))
 
 
-def merge(plan: Plan, states: BuildStates, sealed: Sealed, *, least: int, keep: int | None) -> Contents:
-    """Step 3: what was kept, with what `sealed` holds of the touched subjects in the place of what they had.
+def merge(
+    plan: Plan, states: BuildStates, sealed: Sealed, *, least: int, keep: int | None
+) -> Contents:
+    """Step 3: what was kept, with what `sealed` holds of the touched subjects in the place of what
+    they had.
 
-    `least`, `keep`: as for PackBuilder.spread. Raises BuildStateError: what was kept is not what it should be; OSError.
+    `least`, `keep`: as for PackBuilder.spread. Raises BuildStateError: what was kept is not what it
+    should be; OSError.
     """
     kept, place = plan.kept, sealed.place
     if kept is None or plan.touched is None:
         raise BuildStateError("there is nothing to merge with", damaged=False)
     if not sealed.whole:
-        raise BuildStateError("somebody is listed without a number, or without a name", damaged=False)
+        raise BuildStateError(
+            "somebody is listed without a number, or without a name", damaged=False
+        )
     touched = np.frombuffer(b"".join(plan.touched), "S16")
-    rows = merge_rows(states.path(kept.rows), kept.rows.sha256, touched, sealed.rows.path, place / "rows")
-    records = kept.records - int(rows.gone["copies"].sum(dtype=np.uint64)) + sealed.pack.record_count
+    rows = merge_rows(
+        states.path(kept.rows), kept.rows.sha256, touched, sealed.rows.path, place / "rows"
+    )
+    records = (
+        kept.records - int(rows.gone["copies"].sum(dtype=np.uint64)) + sealed.pack.record_count
+    )
     numbers = locators(place / "rows")
     bits = choose_bits(numbers, most_bits(records), least=least, keep=keep)
     sealed.pack.settle(bits)
     sealed.pack.write(place / "come")
-    if _merge_packs(states.path(kept.pack), kept.pack.sha256, np.sort(rows.gone["locator"].astype(np.uint64)), place) != records:
+    if (
+        _merge_packs(
+            states.path(kept.pack),
+            kept.pack.sha256,
+            np.sort(rows.gone["locator"].astype(np.uint64)),
+            place,
+        )
+        != records
+    ):
         raise BuildStateError("the kept pack holds other records than the kept rows say")
     with Pack.open(place / "pack") as written:
         buckets = describe(written, numbers_in_buckets(numbers, bits))
     subjects = kept.subjects - rows.gone_subjects + sealed.subjects
-    return Contents(rows.writer, subjects, records, buckets, count_change(rows.gone["token"], rows.come["token"]))
+    return Contents(
+        rows.writer,
+        subjects,
+        records,
+        buckets,
+        count_change(rows.gone["token"], rows.come["token"]),
+    )
 
 
 def _merge_packs(old: Path, sha256: str, gone: NDArray[np.uint64], place: Path) -> int:
@@ -177,9 +224,13 @@ def _merge_packs(old: Path, sha256: str, gone: NDArray[np.uint64], place: Path) 
 
 
 def change_since(plan: Plan, states: BuildStates, rows: RowWriter) -> Change | None:
-    """Which identifiers came and went since the build before, for one that was made from scratch; None: not to be said."""
+    """Which identifiers came and went since the build before, for one that was made from scratch;
+    None: not to be said.
+    """
     kept = plan.kept
-    if kept is None or any(kept.grounds.get(ground) != plan.grounds[ground] for ground in ("epoch", "epoch key")):
+    if kept is None or any(
+        kept.grounds.get(ground) != plan.grounds[ground] for ground in ("epoch", "epoch key")
+    ):
         return None
     try:
         before = token_array(states.path(kept.rows), kept.rows.sha256)
@@ -198,24 +249,35 @@ def _check(runtime: Runtime, session: Session, made: Plan, kept: Kept, audience:
     """Raises BuildStateError: everything has to be read, whoever was touched."""
     for ground in sorted(made.grounds.keys() | kept.grounds.keys()):
         if made.grounds.get(ground) != kept.grounds.get(ground):
-            raise BuildStateError(f"the {ground} is another one than in the last build", damaged=False)
+            raise BuildStateError(
+                f"the {ground} is another one than in the last build", damaged=False
+            )
     age = made.now - kept.scratch_at
     if age >= timedelta(seconds=runtime.config.publication.from_scratch_interval_seconds):
         raise BuildStateError("the last build from scratch is as old as configured", damaged=False)
     row = ListingBuildRow
-    last = session.scalar(select(row.state).where(row.audience_id == audience).order_by(row.version.desc()).limit(1))
+    last = session.scalar(
+        select(row.state).where(row.audience_id == audience).order_by(row.version.desc()).limit(1)
+    )
     if last is BuildState.REFUSED:
         raise BuildStateError("the sign-off refused the last listing", damaged=False)
 
 
-def _grounds(runtime: Runtime, key: EpochKey, parameters: listing_pb2.ListingParameters, head: Head) -> dict[str, str]:
-    """What every record rests on beside the registry's entries. A name goes into a sentence: "the … is another one"."""
+def _grounds(
+    runtime: Runtime, key: EpochKey, parameters: listing_pb2.ListingParameters, head: Head
+) -> dict[str, str]:
+    """What every record rests on beside the registry's entries.
+
+    A name goes into a sentence: "the … is another one".
+    """
     libraries = f"protobuf {protobuf.__version__}, unicode {unicodedata.unidata_version}"
     return {
         "program": f"tipstaff {version('tipstaff')}, rules {RULES}, {libraries}",
         "epoch": str(key.epoch),
         "epoch key": hashlib.sha256(b"tipstaff/v1/build-state\0" + key.token_key).hexdigest(),
-        "stretch": hashlib.sha256(parameters.stretch.SerializeToString(deterministic=True)).hexdigest(),
+        "stretch": hashlib.sha256(
+            parameters.stretch.SerializeToString(deterministic=True)
+        ).hexdigest(),
         "administration": str(head.administration),
         "measures": " ".join(parameters.measures),
         "horizon": f"{runtime.config.registry.listing_horizon_days} days",

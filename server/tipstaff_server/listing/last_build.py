@@ -1,12 +1,14 @@
-"""What the last build of an audience leaves for the next one: `.build/<audience>.kept/`, for this user alone.
+"""What the last build of an audience leaves for the next one:
+
+`.build/<audience>.kept/`, for this user alone.
 
     state              SHA-256 of the rest (64 hexadecimal digits), a line feed, and `Kept` as JSON
     rows-<16 digits>   which numbers are listed, and what each put in (rows.py)
     pack-<16 digits>   the sealed records
 
-`state` names the other two, with length and SHA-256, and is replaced last: a build that is killed leaves what was there. It belongs to
-what was last *built*, whether that was signed off and published or not. Nothing in it is believed that does not fit: the next build is then
-from scratch.
+`state` names the other two, with length and SHA-256, and is replaced last: a build that is killed
+leaves what was there. It belongs to what was last *built*, whether that was signed off and
+published or not. Nothing in it is believed that does not fit: the next build is then from scratch.
 """
 
 from __future__ import annotations
@@ -52,9 +54,10 @@ class KeptFile(_Part):
 class Kept(_Part):
     """The build that was made last, in facts.
 
-    `grounds`: what every record rests on beside the registry's entries, by name. `audit_sequence` and `audit_digest`: the entry of the
-    audit log up to which acts are worked in. `built_at`: the moment as of which terms were looked at; `scratch_at`: the same, of the last
-    build that read everybody.
+    `grounds`: what every record rests on beside the registry's entries, by name. `audit_sequence`
+    and `audit_digest`: the entry of the audit log up to which acts are worked in. `built_at`: the
+    moment as of which terms were looked at; `scratch_at`: the same, of the last build that read
+    everybody.
     """
 
     version: Literal[1] = 1
@@ -87,7 +90,10 @@ class BuildStates:
         return self._folder / file.name
 
     def load(self) -> Kept:
-        """What the last build left. Raises BuildStateError: there is none, or one that is not as it was written."""
+        """What the last build left.
+
+        Raises BuildStateError: there is none, or one that is not as it was written.
+        """
         try:
             content = read_capped(self._folder / STATE, MOST_BYTES)
         except FileNotFoundError:
@@ -108,7 +114,9 @@ class BuildStates:
         return kept
 
     def keep(self, kept: Kept, rows: Path, pack: Path) -> None:
-        """Moves the two files in, which are of this file system, and puts `kept`, which names them, in the place of the one before."""
+        """Moves the two files in, which are of this file system, and puts `kept`, which names them,
+        in the place of the one before.
+        """
         self._disk.mkdir(self._folder)
         for source, file in ((rows, kept.rows), (pack, kept.pack)):
             source.chmod(PRIVATE)

@@ -1,11 +1,14 @@
-"""What the builder of a listing reads: every subject that an audience may see, one after another, in bounded memory.
+"""What the builder of a listing reads: every subject that an audience may see, one after another,
+in bounded memory.
 
-Subjects come in the order of their (random) ids, a page at a time, each page in a transaction of its own: a build never holds up an
-act. So read the relief head *before* the first page. An act that comes in between is then either in the page or behind that head,
-and relief carries it; each subject is read in one state.
+Subjects come in the order of their (random) ids, a page at a time, each page in a transaction of
+its own: a build never holds up an act. So read the relief head *before* the first page. An act that
+comes in between is then either in the page or behind that head, and relief carries it; each subject
+is read in one state.
 
-A restriction is visible from NOTICED on, if it takes effect within the horizon (a listing's lifetime): the record says when it
-begins, so it begins on time without a rebuild. Suspended and ended ones are not visible.
+A restriction is visible from NOTICED on, if it takes effect within the horizon (a listing's
+lifetime): the record says when it begins, so it begins on time without a rebuild. Suspended and
+ended ones are not visible.
 """
 
 from __future__ import annotations
@@ -83,7 +86,9 @@ class ListingIdentifier:
 
 @dataclass(frozen=True, slots=True)
 class ListingSubject:
-    """One subject as one audience may see it: identifiers and canonical names sorted, restrictions sorted by id."""
+    """One subject as one audience may see it: identifiers and canonical names sorted, restrictions
+    sorted by id.
+    """
 
     id: bytes
     subject_type: int
@@ -94,7 +99,10 @@ class ListingSubject:
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """One entry of the relief log. `restriction_id`: what is lifted; the id of a post that was left, where only that one is."""
+    """One entry of the relief log.
+
+    `restriction_id`: what is lifted; the id of a post that was left, where only that one is.
+    """
 
     sequence: int
     restriction_id: bytes
@@ -103,9 +111,12 @@ class Lift:
 
 @dataclass(slots=True)
 class _Reach:
-    """A restriction that reaches a subject: its own, or through posts. `row` has the columns of _RESTRICTION.
+    """A restriction that reaches a subject: its own, or through posts.
 
-    `capacity`: of several posts in the organisation the first in the contract's order. `until`: when the last post ends, None: no end.
+    `row` has the columns of _RESTRICTION.
+
+    `capacity`: of several posts in the organisation the first in the contract's order. `until`:
+    when the last post ends, None: no end.
     """
 
     row: Any
@@ -126,7 +137,9 @@ class _Exempted:
 
 @dataclass(slots=True)
 class _Page:
-    """What one transaction reads: some subjects (`holds`: whether a column names one of them), and what reaches them."""
+    """What one transaction reads: some subjects (`holds`: whether a column names one of them), and
+    what reaches them.
+    """
 
     session: Session
     holds: _Holds
@@ -147,48 +160,93 @@ class Listing:
     def relief_head(self) -> int:
         """The last relief sequence of the deployment; 0 before the first."""
         with self._core.database.read() as session:
-            return session.execute(select(ReliefHeadRow.sequence).where(ReliefHeadRow.id == HEAD)).scalar_one()
+            return session.execute(
+                select(ReliefHeadRow.sequence).where(ReliefHeadRow.id == HEAD)
+            ).scalar_one()
 
     def relief_since(self, audience: str, sequence: int) -> list[Lift]:
-        """Lifts after `sequence` that concern the audience, in order. Raises NotFoundError: no such audience."""
+        """Lifts after `sequence` that concern the audience, in order.
+
+        Raises NotFoundError: no such audience.
+        """
         with self._core.database.read() as session:
             sets = visible_sets(session, self._core.policies.get(session).audience(audience))
             found = session.execute(
-                select(ReliefRow.sequence, func.coalesce(ReliefRow.post_id, ReliefRow.restriction_id).label("lifted"), ReliefRow.at)
+                select(
+                    ReliefRow.sequence,
+                    func.coalesce(ReliefRow.post_id, ReliefRow.restriction_id).label("lifted"),
+                    ReliefRow.at,
+                )
                 .where(ReliefRow.sequence > sequence, ReliefRow.measure_set_id.in_(list(sets)))
                 .order_by(ReliefRow.sequence)
             )
             return [Lift(row.sequence, row.lifted, row.at) for row in found]
 
-    def subjects(self, audience: str, now: datetime, stretch: int | None, span: Span) -> Iterator[ListingSubject]:
-        """Every subject of a span with a visible restriction. `stretch`: the number of the epoch's; None: the current one.
+    def subjects(
+        self, audience: str, now: datetime, stretch: int | None, span: Span
+    ) -> Iterator[ListingSubject]:
+        """Every subject of a span with a visible restriction.
+
+        `stretch`: the number of the epoch's; None: the current one.
 
         Raises NotFoundError: no such audience; VaultDataError; StretchRetiredError.
         """
         last = span.after
         while last < span.last:
             with self._core.database.read() as session:
-                ids = select(SubjectRow.id, SubjectRow.type).where(_between(last, span.last, SubjectRow.id)).order_by(SubjectRow.id)
-                types = {row.id: row.type for row in session.execute(ids.limit(self._core.page_size))}
+                ids = (
+                    select(SubjectRow.id, SubjectRow.type)
+                    .where(_between(last, span.last, SubjectRow.id))
+                    .order_by(SubjectRow.id)
+                )
+                types = {
+                    row.id: row.type for row in session.execute(ids.limit(self._core.page_size))
+                }
                 page = partial(_between, last, max(types, default=last))
-                found = self._read(session, audience, now, types, page, Stretched(session, self._core.vault, stretch))
+                found = self._read(
+                    session,
+                    audience,
+                    now,
+                    types,
+                    page,
+                    Stretched(session, self._core.vault, stretch),
+                )
             yield from found
             if not types:
                 return
             last = max(types)
 
-    def chosen(self, audience: str, now: datetime, ids: Sequence[bytes], stretch: int | None = None) -> Iterator[ListingSubject]:
-        """Those of some subjects (ids ascending) that have a visible restriction, as `subjects` gives them."""
+    def chosen(
+        self, audience: str, now: datetime, ids: Sequence[bytes], stretch: int | None = None
+    ) -> Iterator[ListingSubject]:
+        """Those of some subjects (ids ascending) that have a visible restriction, as `subjects`
+        gives them.
+        """
         for start in range(0, len(ids), self._core.page_size):
             some = ids[start : start + self._core.page_size]
             with self._core.database.read() as session:
-                rows = session.execute(select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id.in_(some)))
+                rows = session.execute(
+                    select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id.in_(some))
+                )
                 stretched = Stretched(session, self._core.vault, stretch)
-                found = self._read(session, audience, now, {row.id: row.type for row in rows}, partial(_one_of, some), stretched)
+                found = self._read(
+                    session,
+                    audience,
+                    now,
+                    {row.id: row.type for row in rows},
+                    partial(_one_of, some),
+                    stretched,
+                )
             yield from found
 
     def _read(
-        self, session: Session, audience: str, now: datetime, types: dict[bytes, int], holds: _Holds, stretched: Stretched
+        self,
+        session: Session,
+        audience: str,
+        now: datetime,
+        types: dict[bytes, int],
+        holds: _Holds,
+        stretched: Stretched,
     ) -> list[ListingSubject]:
         policies = self._core.policies.get(session)
         sets = visible_sets(session, policies.audience(audience))
@@ -205,12 +263,23 @@ class Listing:
         subjects: list[ListingSubject] = []
         for subject in sorted(page.reaches):
             restrictions = [
-                _record(page, reach, _for(subject, exemptions.get(reach.row.id, [])), organisations.get(reach.organisation, ""))
+                _record(
+                    page,
+                    reach,
+                    _for(subject, exemptions.get(reach.row.id, [])),
+                    organisations.get(reach.organisation, ""),
+                )
                 for _, reach in sorted(page.reaches[subject].items())
             ]
             canonical = sorted({canonical_name(name) for name in names[subject]})
             subjects.append(
-                ListingSubject(subject, page.types[subject], tuple(identifiers[subject]), tuple(canonical), tuple(restrictions))
+                ListingSubject(
+                    subject,
+                    page.types[subject],
+                    tuple(identifiers[subject]),
+                    tuple(canonical),
+                    tuple(restrictions),
+                )
             )
         return subjects
 
@@ -223,17 +292,28 @@ class Listing:
         )
 
     def _own(self, page: _Page) -> None:
-        query = select(*_RESTRICTION).where(page.holds(RestrictionRow.subject_id), *self._visible(page))
+        query = select(*_RESTRICTION).where(
+            page.holds(RestrictionRow.subject_id), *self._visible(page)
+        )
         for row in page.session.execute(query):
             page.reaches[row.subject_id][row.id] = _Reach(row)
 
     def _through_organisations(self, page: _Page) -> None:
         link = aliased(ResponsibleLinkRow)
         query = (
-            select(link.person_id, link.organisation_id, link.capacity, link.id.label("post"), link.valid_until, *_RESTRICTION)
+            select(
+                link.person_id,
+                link.organisation_id,
+                link.capacity,
+                link.id.label("post"),
+                link.valid_until,
+                *_RESTRICTION,
+            )
             .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
             .where(page.holds(link.person_id), _unindexed(link.state) == PostState.HELD)
-            .where((link.valid_until.is_(None)) | (link.valid_until > page.now), *self._visible(page))
+            .where(
+                (link.valid_until.is_(None)) | (link.valid_until > page.now), *self._visible(page)
+            )
             .order_by(link.capacity, link.id)
         )
         for row in page.session.execute(query):
@@ -253,7 +333,9 @@ class Listing:
             if row.subject_id in page.reaches:
                 number = vault.decrypt(NUMBER, row.blind, row.value)
                 identifier = identifier_of(number)
-                found[row.subject_id].append(ListingIdentifier(identifier, page.stretched.of(row, identifier)))
+                found[row.subject_id].append(
+                    ListingIdentifier(identifier, page.stretched.of(row, identifier))
+                )
         for items in found.values():
             items.sort(key=lambda item: (item.identifier.kind, item.identifier.number))
         return found
@@ -264,29 +346,51 @@ class Listing:
         query = select(*columns).where(page.holds(NameRow.subject_id))
         for row in page.session.execute(query):
             if row.subject_id in page.reaches:
-                found[row.subject_id].append(self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value))
+                found[row.subject_id].append(
+                    self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
+                )
         return found
 
     def _organisation_names(self, page: _Page) -> dict[bytes, str]:
-        wanted = {reach.organisation for reaches in page.reaches.values() for reach in reaches.values() if reach.organisation}
+        wanted = {
+            reach.organisation
+            for reaches in page.reaches.values()
+            for reach in reaches.values()
+            if reach.organisation
+        }
         found: dict[bytes, str] = {}
         for asked in one_of(page.session, NameRow.subject_id, wanted):
-            for row in page.session.execute(select(NameRow.subject_id, NameRow.blind, NameRow.value).where(asked, NameRow.position == 0)):
-                found[row.subject_id] = self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
+            for row in page.session.execute(
+                select(NameRow.subject_id, NameRow.blind, NameRow.value).where(
+                    asked, NameRow.position == 0
+                )
+            ):
+                found[row.subject_id] = self._core.vault.decrypt_text(
+                    NAME, row.subject_id + row.blind, row.value
+                )
         return found
 
     def _exemptions(self, page: _Page) -> dict[bytes, list[_Exempted]]:
         wanted = {restriction for reaches in page.reaches.values() for restriction in reaches}
         found: dict[bytes, list[_Exempted]] = defaultdict(list)
         for asked in one_of(page.session, ExemptionRow.restriction_id, wanted):
-            query = select(ExemptionRow).where(asked, ExemptionRow.valid_until > page.now).order_by(ExemptionRow.id)
+            query = (
+                select(ExemptionRow)
+                .where(asked, ExemptionRow.valid_until > page.now)
+                .order_by(ExemptionRow.id)
+            )
             for row in page.session.scalars(query):
-                found[row.restriction_id].append(_Exempted(row, *exempting.read(self._core.vault, row)))
+                found[row.restriction_id].append(
+                    _Exempted(row, *exempting.read(self._core.vault, row))
+                )
         return found
 
 
 def _unindexed(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
-    """The column, compared without an index: SQLite would go by that on states, which most rows share, and read everybody's each time."""
+    """The column, compared without an index:
+
+    SQLite would go by that on states, which most rows share, and read everybody's each time.
+    """
     return func.coalesce(column, column)
 
 
@@ -298,7 +402,9 @@ def _one_of(ids: Sequence[bytes], column: InstrumentedAttribute[bytes]) -> Colum
     return column.in_(ids)
 
 
-def _record(page: _Page, reach: _Reach, exemptions: Sequence[_Exempted], organisation: str) -> listing_pb2.RecordRestriction:
+def _record(
+    page: _Page, reach: _Reach, exemptions: Sequence[_Exempted], organisation: str
+) -> listing_pb2.RecordRestriction:
     row = reach.row
     shown = page.sets[row.measure_set_id]
     policy = page.policies.lists[row.list_id]
@@ -307,13 +413,23 @@ def _record(page: _Page, reach: _Reach, exemptions: Sequence[_Exempted], organis
         restriction_id=row.id,
         measures=shown,
         authority_id=row.authority_id,
-        authority_name=BilingualText(zh=row.decided_by, en=f"{title.en}: {row.decided_by}") if row.decided_by else title,
+        authority_name=BilingualText(zh=row.decided_by, en=f"{title.en}: {row.decided_by}")
+        if row.decided_by
+        else title,
         legal_basis=row.legal_basis,
         case_number=row.case_number,
-        exemptions=[_exemption(item, shown) for item in exemptions if not item.row.measures or set(item.row.measures.split()) & set(shown)],
+        exemptions=[
+            _exemption(item, shown)
+            for item in exemptions
+            if not item.row.measures or set(item.row.measures.split()) & set(shown)
+        ],
         effective_at=_timestamp(row.effective_at),
-        expires_at=_timestamp(row.expires_at if reach.until is None else min(row.expires_at, reach.until)),
-        dispute=listing_pb2.DisputeInstructions(text=policy.dispute.to_proto(), suspends=policy.dispute_effect is DisputeEffect.SUSPEND),
+        expires_at=_timestamp(
+            row.expires_at if reach.until is None else min(row.expires_at, reach.until)
+        ),
+        dispute=listing_pb2.DisputeInstructions(
+            text=policy.dispute.to_proto(), suspends=policy.dispute_effect is DisputeEffect.SUSPEND
+        ),
         capacity=identity_pb2.Capacity.ValueType(reach.capacity),
         organisation_name=organisation,
         relief_floor=row.relief_floor,
@@ -343,7 +459,9 @@ def _exemption(item: _Exempted, shown: tuple[str, ...]) -> listing_pb2.Exemption
     """An exemption with those of its measures that the audience enforces; none named means all."""
     row = item.row
     measures = [code for code in row.measures.split() if code in shown]
-    message = listing_pb2.Exemption(exemption_id=row.id, measures=measures, reason=BilingualText(zh=item.zh, en=item.en))
+    message = listing_pb2.Exemption(
+        exemption_id=row.id, measures=measures, reason=BilingualText(zh=item.zh, en=item.en)
+    )
     message.valid_from.FromDatetime(row.valid_from)
     message.valid_until.FromDatetime(row.valid_until)
     return message

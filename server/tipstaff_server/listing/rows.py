@@ -1,9 +1,11 @@
-"""Which numbers are in a listing, and what each put into it: one row an identifier, in the order of subject ids.
+"""Which numbers are in a listing, and what each put into it: one row an identifier, in the order of
+subject ids.
 
     row, 44 bytes    subject (16) | token (16) | locator (8, big-endian) | copies (4, big-endian): one for each name
 
-From these rows a filter is built, and the records of one person are found in a pack, without asking the registry about anybody else. The
-file is bare rows; its length and SHA-256 are with the state that names it (last_build.py).
+From these rows a filter is built, and the records of one person are found in a pack, without asking
+the registry about anybody else. The file is bare rows; its length and SHA-256 are with the state
+that names it (last_build.py).
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ __all__ = [
     "tokens",
 ]
 
-# "S16" compares bytewise over all 16 bytes; single ones are never taken out, because they would lose zeros at their end.
+# "S16" compares bytewise over all 16 bytes; single ones are never taken out, because they would
+# lose zeros at their end.
 ROW: Final = np.dtype([("subject", "S16"), ("token", "S16"), ("locator", ">u8"), ("copies", ">u4")])
 AT_ONCE: Final = 1 << 16
 DAMAGED: Final = "the kept rows are damaged"
@@ -50,7 +53,10 @@ Rows = np.ndarray[tuple[int], np.dtype[np.void]]
 
 
 class RowWriter:
-    """Writes a new file of rows, mode 0600, synced when the block ends without an exception. Rows come in the order of subject ids."""
+    """Writes a new file of rows, mode 0600, synced when the block ends without an exception.
+
+    Rows come in the order of subject ids.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,10 +68,17 @@ class RowWriter:
         self.nameless = 0  # rows without a copy
 
     def __enter__(self) -> Self:
-        self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        self._file = os.fdopen(
+            os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb"
+        )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         with self._file as file:
             if error is None:
                 file.flush()
@@ -97,8 +110,15 @@ class RowWriter:
         self._file.write(content)
 
 
-def rows_of(subjects: Sequence[bytes], made: NDArray[np.uint8], places: Sequence[bytes], copies: Sequence[int]) -> Rows:
-    """A row for each identifier: its subject's id, token (a row of (n, 16) uint8), locator (8 bytes), and number of names."""
+def rows_of(
+    subjects: Sequence[bytes],
+    made: NDArray[np.uint8],
+    places: Sequence[bytes],
+    copies: Sequence[int],
+) -> Rows:
+    """A row for each identifier: its subject's id, token (a row of (n, 16) uint8), locator (8
+    bytes), and number of names.
+    """
     rows = np.empty(len(subjects), ROW)
     rows["subject"] = np.frombuffer(b"".join(subjects), "S16")
     rows["token"] = np.ascontiguousarray(made).view("S16").reshape(-1)
@@ -113,7 +133,10 @@ def no_rows() -> Rows:
 
 
 def file_rows(path: Path) -> Iterator[Rows]:
-    """The rows of a file, some 65,000 at a time. Raises BuildStateError when it ends inside a row, OSError."""
+    """The rows of a file, some 65,000 at a time.
+
+    Raises BuildStateError when it ends inside a row, OSError.
+    """
     with path.open("rb") as file:
         while content := file.read(AT_ONCE * ROW.itemsize):
             if len(content) % ROW.itemsize:
@@ -128,7 +151,10 @@ def tokens(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def locators(path: Path) -> NDArray[np.uint64]:
-    """All locators of a file, ascending, shape (n,). Raises BuildStateError when two numbers share one: 2^-64 for each two."""
+    """All locators of a file, ascending, shape (n,).
+
+    Raises BuildStateError when two numbers share one: 2^-64 for each two.
+    """
     pieces = [rows["locator"].astype(np.uint64) for rows in file_rows(path)]
     found = np.sort(np.concatenate(pieces)) if pieces else np.zeros(0, np.uint64)
     if (found[1:] == found[:-1]).any():
@@ -137,7 +163,10 @@ def locators(path: Path) -> NDArray[np.uint64]:
 
 
 def token_array(path: Path, sha256: str) -> NDArray[np.bytes_]:
-    """All tokens of a file, in its order, shape (n,) "S16". Raises BuildStateError when it has another SHA-256, OSError."""
+    """All tokens of a file, in its order, shape (n,) "S16".
+
+    Raises BuildStateError when it has another SHA-256, OSError.
+    """
     digest, pieces = hashlib.sha256(), [np.empty(0, "S16")]
     for rows in file_rows(path):
         digest.update(rows.data)
@@ -171,10 +200,16 @@ class Merged:
     writer: RowWriter
 
 
-def merge_rows(old: Path, sha256: str, touched: NDArray[np.bytes_], come: Path, path: Path) -> Merged:
-    """Writes a new file: `old` without the rows of touched subjects (shape (n,) "S16", ascending), and with those of `come`.
+def merge_rows(
+    old: Path, sha256: str, touched: NDArray[np.bytes_], come: Path, path: Path
+) -> Merged:
+    """Writes a new file:
 
-    Memory is that of the rows that go and come. Raises BuildStateError when `old` has another SHA-256 than it should; OSError.
+    `old` without the rows of touched subjects (shape (n,) "S16", ascending), and with those of
+    `come`.
+
+    Memory is that of the rows that go and come. Raises BuildStateError when `old` has another
+    SHA-256 than it should; OSError.
     """
     added: Rows = np.concatenate([np.empty(0, ROW), *file_rows(come)])
     digest, gone = hashlib.sha256(), [np.empty(0, ROW)]

@@ -1,4 +1,6 @@
-"""What becomes of subjects in a listing, some at a time: rows and sealed records, which travel from the process that made them."""
+"""What becomes of subjects in a listing, some at a time: rows and sealed records, which travel from
+the process that made them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ AT_ONCE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some subjects as they will stand in a listing: a row for each identifier, and sealed records: locator, commitment, bytes."""
+    """Some subjects as they will stand in a listing: a row for each identifier, and sealed records:
+    locator, commitment, bytes.
+    """
 
     subjects: int
     rows: Rows = field(repr=False)
@@ -45,18 +49,27 @@ class Part:
 
 
 def seal_subjects(subjects: Iterable[ListingSubject], key: EpochKey) -> Iterator[Part]:
-    """A record for every name of every identifier, sealed, and a row with its token for the identifier; a thousand subjects at a time."""
+    """A record for every name of every identifier, sealed, and a row with its token for the
+    identifier; a thousand subjects at a time.
+    """
     waiting = iter(subjects)
     while some := list(islice(waiting, AT_ONCE)):
         yield _sealed(some, key)
 
 
 @contextmanager
-def sealing(runtime: Runtime, audience: str, number: int, now: datetime) -> Generator[Callable[[Span], Iterator[Part]]]:
-    """What a process that shares a build does with a span. Raises PublicationError: the epoch is gone."""
+def sealing(
+    runtime: Runtime, audience: str, number: int, now: datetime
+) -> Generator[Callable[[Span], Iterator[Part]]]:
+    """What a process that shares a build does with a span.
+
+    Raises PublicationError: the epoch is gone.
+    """
     epoch = runtime.epochs.needed(audience, number)
     key = epoch.master
-    yield lambda span: seal_subjects(runtime.registry.listing_subjects(audience, now, epoch.stretch, span), key)
+    yield lambda span: seal_subjects(
+        runtime.registry.listing_subjects(audience, now, epoch.stretch, span), key
+    )
 
 
 def _sealed(subjects: Sequence[ListingSubject], key: EpochKey) -> Part:

@@ -4,7 +4,8 @@
         helper.send(…)
         helper.receive()                                   # what was sent, or raises what was raised there
 
-Not forked: connections and threads would not survive it. When this process goes, however it goes, the pipe breaks, and they end.
+Not forked: connections and threads would not survive it. When this process goes, however it goes,
+the pipe breaks, and they end.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ RAISED = (ServerError, TipstaffError, BloomError)
 
 
 def cores() -> int:
-    """How many processes may share a work here: one in a process that is a helper itself, or one of several builds at once."""
+    """How many processes may share a work here: one in a process that is a helper itself, or one of
+    several builds at once.
+    """
     return 1 if multiprocessing.parent_process() is not None else len(os.sched_getaffinity(0))
 
 
@@ -61,14 +64,21 @@ class Helper:
         """Starts it. `work` and arguments can be pickled."""
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=_run, args=(other, work, arguments), name=name, daemon=True)
+        self._process = context.Process(
+            target=_run, args=(other, work, arguments), name=name, daemon=True
+        )
         self._process.start()
         other.close()  # ours: when the helper's is closed too, waiting ends
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._connection.close()
         self._process.join(END_SECONDS)
         self._process.kill()
@@ -83,7 +93,10 @@ class Helper:
             raise _ended() from None
 
     def receive(self) -> Any:
-        """What it sent; waits for it. Raises what was raised there, of ours; ProcessEndedError: it was killed."""
+        """What it sent; waits for it.
+
+        Raises what was raised there, of ours; ProcessEndedError: it was killed.
+        """
         try:
             item, error = self._connection.recv()
         except (EOFError, OSError):
@@ -94,7 +107,10 @@ class Helper:
 
 
 def _ended() -> ProcessEndedError:
-    return ProcessEndedError("a process that did a part of the work was ended; look whether memory is short, and try again")
+    return ProcessEndedError(
+        "a process that did a part of the work was ended; look whether memory is short, and try"
+        " again"
+    )
 
 
 def _run(connection: Connection, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:

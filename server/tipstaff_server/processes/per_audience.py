@@ -1,4 +1,7 @@
-"""The same work for several audiences, in as many processes as there are cores. Each opens the deployment for itself."""
+"""The same work for several audiences, in as many processes as there are cores.
+
+Each opens the deployment for itself.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,18 @@ class Outcome(Generic[Result]):
     refused: bool = False
 
 
-def for_each(config: Path, audiences: Sequence[str], work: Callable[[Runtime, str], Result]) -> list[Outcome[Result]]:
-    """Does `work`, a function of a module, for each audience; outcomes in the same order. One failure does not hold up the others."""
+def for_each(
+    config: Path, audiences: Sequence[str], work: Callable[[Runtime, str], Result]
+) -> list[Outcome[Result]]:
+    """Does `work`, a function of a module, for each audience; outcomes in the same order.
+
+    One failure does not hold up the others.
+    """
     workers = min(len(audiences), os.cpu_count() or 1)
     if workers <= 1:
         return [_one(config, audience, work) for audience in audiences]
-    # Forking spares each child a second of imports; it is safe while nothing is open and no thread runs, as in our commands.
+    # Forking spares each child a second of imports; it is safe while nothing is open and no thread
+    # runs, as in our commands.
     method = "fork" if threading.active_count() == 1 else "spawn"
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
         return list(pool.map(_one, [config] * len(audiences), audiences, [work] * len(audiences)))

@@ -1,4 +1,6 @@
-"""A folder that one process on this machine has to itself, for something that nobody else should see or change."""
+"""A folder that one process on this machine has to itself, for something that nobody else should
+see or change.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ LOCK_SECONDS: Final = 1.0
 
 @contextmanager
 def private_folder(place: Path, audience: str, what: str) -> Generator[Path]:
-    """`place`/`audience`, empty, for this user alone, gone when the block ends; what a killed process left there goes before.
+    """`place`/`audience`, empty, for this user alone, gone when the block ends; what a killed
+    process left there goes before.
 
-    `what`: "build", for words. Raises PublicationError: another one for the audience is running; StorageError: the disk refuses.
+    `what`: "build", for words. Raises PublicationError: another one for the audience is running;
+    StorageError: the disk refuses.
     """
     with storage_errors(f"preparing a {what} for {audience}"):
         place.mkdir(mode=PRIVATE, exist_ok=True)

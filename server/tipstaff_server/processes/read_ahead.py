@@ -1,4 +1,5 @@
-"""Reading in a process of its own, ahead of the one that works on what was read: two cores then share the work.
+"""Reading in a process of its own, ahead of the one that works on what was read: two cores then
+share the work.
 
     of(read, path)      the items of read(path), in the same order
 
@@ -22,9 +23,12 @@ Item = TypeVar("Item")
 
 
 def of(read: Callable[..., Iterator[Item]], *arguments: Any) -> Generator[Item]:
-    """What `read(*arguments)` gives. `read` is a function of a module; its items and arguments can be pickled.
+    """What `read(*arguments)` gives.
 
-    Raises what it raises, if it is one of ours; ProcessEndedError: the process that reads was killed.
+    `read` is a function of a module; its items and arguments can be pickled.
+
+    Raises what it raises, if it is one of ours; ProcessEndedError: the process that reads was
+    killed.
     """
     with Helper("ahead", _read, read, arguments) as reader:
         while found := reader.receive():

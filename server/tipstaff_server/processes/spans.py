@@ -1,12 +1,15 @@
-"""Work on all subjects, a span of their ids at a time, shared by as many processes as there are cores.
+"""Work on all subjects, a span of their ids at a time, shared by as many processes as there are
+cores.
 
     for item in of_all(runtime, sealing, "aviation", now): ...
 
-`sealing(runtime, "aviation", now)` is a context manager, a function of a module; it gives `work(span)`, which yields what becomes of the
-subjects with an id in the span. Items come in the order of ids, whoever made them.
+`sealing(runtime, "aviation", now)` is a context manager, a function of a module; it gives
+`work(span)`, which yields what becomes of the subjects with an id in the span. Items come in the
+order of ids, whoever made them.
 
-It pays from some ten thousand subjects on, and where nothing else wants the other cores: below that, on a single core, and in the pool that
-builds several audiences at once, it is `work(EVERYBODY)`, in this process. Memory is bounded by a few spans.
+It pays from some ten thousand subjects on, and where nothing else wants the other cores: below
+that, on a single core, and in the pool that builds several audiences at once, it is
+`work(EVERYBODY)`, in this process. Memory is bounded by a few spans.
 """
 
 from __future__ import annotations
@@ -43,14 +46,20 @@ _Work: TypeAlias = "Callable[..., AbstractContextManager[Callable[[Span], Iterab
 
 
 def of_all(runtime: Runtime, make: _Work[Item], *arguments: Any) -> Generator[Item]:
-    """See the module. `make`, its arguments and its items can be pickled. Raises what they raise; ProcessEndedError."""
+    """See the module.
+
+    `make`, its arguments and its items can be pickled. Raises what they raise; ProcessEndedError.
+    """
     database = runtime.registry.database
     if cores() <= 1 or not _many(database):
         with make(runtime, *arguments) as work:
             yield from work(EVERYBODY)
         return
     with ExitStack() as stack:
-        helpers = [stack.enter_context(Helper("share", _share, runtime.config, make, arguments)) for _ in range(cores())]
+        helpers = [
+            stack.enter_context(Helper("share", _share, runtime.config, make, arguments))
+            for _ in range(cores())
+        ]
         waiting: deque[Helper] = deque()
         for helper, span in zip(cycle(helpers), _spans(database)):
             if len(waiting) >= WAITING * len(helpers):
@@ -71,7 +80,13 @@ def _spans(database: Database) -> Iterator[Span]:
     after = EVERYBODY.after
     while after < EVERYBODY.last:
         with database.read() as session:
-            found = session.scalar(select(SubjectRow.id).where(SubjectRow.id > after).order_by(SubjectRow.id).offset(SUBJECTS - 1).limit(1))
+            found = session.scalar(
+                select(SubjectRow.id)
+                .where(SubjectRow.id > after)
+                .order_by(SubjectRow.id)
+                .offset(SUBJECTS - 1)
+                .limit(1)
+            )
         last = EVERYBODY.last if found is None else found
         yield Span(after, last)
         after = last

@@ -1,5 +1,6 @@
-"""Everything that the registry holds on a restriction, or on a subject, as one JSON document: for the archive, and for the person's right
-of access. These documents are full of personal data: they go to a file of mode 0600, or to whoever asked, and nowhere else."""
+"""Everything that the registry holds on a restriction, or on a subject, as one JSON document: for
+the archive, and for the person's right of access. These documents are full of personal data: they
+go to a file of mode 0600, or to whoever asked, and nowhere else."""
 
 from __future__ import annotations
 
@@ -57,10 +58,15 @@ class Holdings:
 
     @staticmethod
     def of_person(core: Core, identifier: Identifier, actor: Actor) -> Document:
-        """What is held on whom this identifier belongs to. An act: the audit log keeps that somebody looked. Raises NotFoundError."""
+        """What is held on whom this identifier belongs to.
+
+        An act: the audit log keeps that somebody looked. Raises NotFoundError.
+        """
         with core.act() as unit:
             blind = blind_of(core.vault, identifier)
-            subject = unit.session.scalar(select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind))
+            subject = unit.session.scalar(
+                select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind)
+            )
             if subject is None:
                 raise NotFoundError("nothing is held on this number")
             unit.log.add(unit.now, actor, "ACCESS", ("subject", subject))
@@ -68,7 +74,11 @@ class Holdings:
 
     def subject(self, subject: bytes) -> Document:
         """A subject with all of its restrictions, and those that reach it through organisations."""
-        own = self.session.scalars(select(RestrictionRow).where(RestrictionRow.subject_id == subject).order_by(RestrictionRow.id))
+        own = self.session.scalars(
+            select(RestrictionRow)
+            .where(RestrictionRow.subject_id == subject)
+            .order_by(RestrictionRow.id)
+        )
         return self.identity(subject) | {
             "restrictions": [self.restriction(row) for row in own],
             "responsible_for": self._organisations(subject),
@@ -78,22 +88,37 @@ class Holdings:
     def identity(self, subject: bytes) -> Document:
         """Identifiers and names."""
         row = self.session.get_one(SubjectRow, subject)
-        numbers = self.session.scalars(select(IdentifierRow).where(IdentifierRow.subject_id == subject))
-        names = self.session.scalars(select(NameRow).where(NameRow.subject_id == subject).order_by(NameRow.position))
+        numbers = self.session.scalars(
+            select(IdentifierRow).where(IdentifierRow.subject_id == subject)
+        )
+        names = self.session.scalars(
+            select(NameRow).where(NameRow.subject_id == subject).order_by(NameRow.position)
+        )
         opened = [self.vault.decrypt(NUMBER, item.blind, item.value) for item in numbers]
         return {
             "subject_id": subject.hex(),
             "type": row.type,
             "since": _time(row.created_at),
-            "identifiers": sorted([IdentifierKind(number[0]).name, number[1:].decode("ascii")] for number in opened),
-            "names": [self.vault.decrypt_text(NAME, item.subject_id + item.blind, item.value) for item in names],
+            "identifiers": sorted(
+                [IdentifierKind(number[0]).name, number[1:].decode("ascii")] for number in opened
+            ),
+            "names": [
+                self.vault.decrypt_text(NAME, item.subject_id + item.blind, item.value)
+                for item in names
+            ],
         }
 
     def restriction(self, row: RestrictionRow) -> Document:
         """A restriction with all that hangs on it, but without its subject's identity."""
-        disputes = self.session.scalars(select(DisputeRow).where(DisputeRow.restriction_id == row.id)).all()
-        remedies = self.session.scalars(select(RemedyRow).where(RemedyRow.restriction_id == row.id)).all()
-        exemptions = self.session.scalars(select(ExemptionRow).where(ExemptionRow.restriction_id == row.id)).all()
+        disputes = self.session.scalars(
+            select(DisputeRow).where(DisputeRow.restriction_id == row.id)
+        ).all()
+        remedies = self.session.scalars(
+            select(RemedyRow).where(RemedyRow.restriction_id == row.id)
+        ).all()
+        exemptions = self.session.scalars(
+            select(ExemptionRow).where(ExemptionRow.restriction_id == row.id)
+        ).all()
         return {
             "restriction_id": row.id.hex(),
             "authority": row.authority_id,
@@ -105,7 +130,15 @@ class Holdings:
             "decided_by": row.decided_by,
             "times": {
                 name: _time(getattr(row, name))
-                for name in ("case_opened_at", "published_at", "entered_at", "effective_at", "activated_at", "expires_at", "ended_at")
+                for name in (
+                    "case_opened_at",
+                    "published_at",
+                    "entered_at",
+                    "effective_at",
+                    "activated_at",
+                    "expires_at",
+                    "ended_at",
+                )
             },
             "exemptions": [self._exemption(item) for item in exemptions],
             "disputes": [self._dispute(item) for item in disputes],
@@ -115,7 +148,9 @@ class Holdings:
         }
 
     def _organisations(self, person: bytes) -> list[Document]:
-        links = self.session.scalars(select(ResponsibleLinkRow).where(ResponsibleLinkRow.person_id == person)).all()
+        links = self.session.scalars(
+            select(ResponsibleLinkRow).where(ResponsibleLinkRow.person_id == person)
+        ).all()
         return [
             self.identity(link.organisation_id)
             | {
@@ -123,8 +158,16 @@ class Holdings:
                 "from": _time(link.valid_from),
                 "until": _time(link.valid_until),
                 "restrictions": [
-                    {"restriction_id": row.id.hex(), "state": row.state, "measures": list(measures_of(self.session, row))}
-                    for row in self.session.scalars(select(RestrictionRow).where(RestrictionRow.subject_id == link.organisation_id))
+                    {
+                        "restriction_id": row.id.hex(),
+                        "state": row.state,
+                        "measures": list(measures_of(self.session, row)),
+                    }
+                    for row in self.session.scalars(
+                        select(RestrictionRow).where(
+                            RestrictionRow.subject_id == link.organisation_id
+                        )
+                    )
                 ],
             }
             for link in links
@@ -132,10 +175,17 @@ class Holdings:
 
     def _exemption(self, row: ExemptionRow) -> Document:
         span = {"from": _time(row.valid_from), "until": _time(row.valid_until)}
-        return {"measures": row.measures.split(), "reason": list(exempting.read(self.vault, row))} | span
+        return {
+            "measures": row.measures.split(),
+            "reason": list(exempting.read(self.vault, row)),
+        } | span
 
     def _dispute(self, row: DisputeRow) -> Document:
-        statement = self.vault.decrypt_text(STATEMENT, row.case_number.encode(), row.statement) if row.statement else ""
+        statement = (
+            self.vault.decrypt_text(STATEMENT, row.case_number.encode(), row.statement)
+            if row.statement
+            else ""
+        )
         times = {"opened": _time(row.opened_at), "answered": _time(row.answered_at)}
         return {
             "case_number": row.case_number,
@@ -148,23 +198,41 @@ class Holdings:
     def _remedy(self, row: RemedyRow) -> Document:
         note = self.vault.decrypt_text(NOTE, row.id, row.note) if row.note else ""
         times = {"opened": _time(row.opened_at), "answered": _time(row.answered_at)}
-        return {"provider": row.provider_id, "state": row.state, "outcome": row.outcome, "note": note} | times
+        return {
+            "provider": row.provider_id,
+            "state": row.state,
+            "outcome": row.outcome,
+            "note": note,
+        } | times
 
     def _reports(self, restriction: bytes) -> list[Document]:
-        joined = (ReportRestrictionRow.provider_id == ReportRow.provider_id) & (ReportRestrictionRow.report_id == ReportRow.report_id)
-        query = select(ReportRow).join(ReportRestrictionRow, joined).where(ReportRestrictionRow.restriction_id == restriction)
+        joined = (ReportRestrictionRow.provider_id == ReportRow.provider_id) & (
+            ReportRestrictionRow.report_id == ReportRow.report_id
+        )
+        query = (
+            select(ReportRow)
+            .join(ReportRestrictionRow, joined)
+            .where(ReportRestrictionRow.restriction_id == restriction)
+        )
         return [
             {
                 "provider": row.provider_id,
                 "measure": row.measure,
-                "outcome": enforcement_pb2.Outcome.Name(enforcement_pb2.Outcome.ValueType(row.outcome)),
+                "outcome": enforcement_pb2.Outcome.Name(
+                    enforcement_pb2.Outcome.ValueType(row.outcome)
+                ),
                 "acted_at": _time(row.acted_at),
             }
             for row in self.session.scalars(query.order_by(ReportRow.acted_at))
         ]
 
     def _history(self, objects: Sequence[tuple[str, bytes]]) -> list[Document]:
-        which = or_(*((AuditRow.object_kind == kind) & (AuditRow.object_id == item) for kind, item in objects))
+        which = or_(
+            *(
+                (AuditRow.object_kind == kind) & (AuditRow.object_id == item)
+                for kind, item in objects
+            )
+        )
         rows = self.session.scalars(select(AuditRow).where(which).order_by(AuditRow.sequence)).all()
         told = reasons.read(self.session, self.vault, rows)
         return [
@@ -180,7 +248,9 @@ class Holdings:
         ]
 
 
-def objects_of(restriction: bytes, disputes: Sequence[DisputeRow], remedies: Sequence[RemedyRow]) -> list[tuple[str, bytes]]:
+def objects_of(
+    restriction: bytes, disputes: Sequence[DisputeRow], remedies: Sequence[RemedyRow]
+) -> list[tuple[str, bytes]]:
     """What the audit log calls a restriction and what hangs on it."""
     found = [("restriction", restriction)]
     found += [("dispute", item.case_number.encode()) for item in disputes]

@@ -27,7 +27,10 @@ _ACT = "restrictions.act"
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What a caller says about an act: `version` that it has seen (0: whatever it is now), and its idempotency `key` (none: none)."""
+    """What a caller says about an act:
+
+    `version` that it has seen (0: whatever it is now), and its idempotency `key` (none: none).
+    """
 
     version: int = 0
     key: str = ""
@@ -40,30 +43,54 @@ def check_version(row: RestrictionRow, given: Precondition) -> None:
     """Raises StaleVersionError: somebody acted on the restriction since the caller looked."""
     if given.version and given.version != row.version:
         raise StaleVersionError(
-            f"the restriction has version {row.version} by now, not {given.version}: look at it again, then decide anew"
+            f"the restriction has version {row.version} by now, not {given.version}: look at it"
+            " again, then decide anew"
         )
 
 
-def first_answer(unit: Unit, vault: Vault, actor: Actor, given: Precondition, request: Sequence[object]) -> bytes | None:
-    """The id that the same request was answered with before, under the same key. Raises InvalidRequestError: another request was."""
+def first_answer(
+    unit: Unit, vault: Vault, actor: Actor, given: Precondition, request: Sequence[object]
+) -> bytes | None:
+    """The id that the same request was answered with before, under the same key.
+
+    Raises InvalidRequestError: another request was.
+    """
     if not given.key:
         return None
     if len(given.key) > MAX_KEY:
         raise InvalidRequestError(f"an idempotency key has 1 to {MAX_KEY} characters")
-    row = unit.session.scalar(select(IdempotencyRow).where(IdempotencyRow.scope == str(actor), IdempotencyRow.key == given.key))
+    row = unit.session.scalar(
+        select(IdempotencyRow).where(
+            IdempotencyRow.scope == str(actor), IdempotencyRow.key == given.key
+        )
+    )
     if row is None:
         return None
     if not vault.made(row.entry_digest, _ACT, _told(request)):
-        raise InvalidRequestError("this idempotency key was used for another request; choose a new one")
+        raise InvalidRequestError(
+            "this idempotency key was used for another request; choose a new one"
+        )
     return row.restriction_id
 
 
-def remember(unit: Unit, vault: Vault, actor: Actor, given: Precondition, request: Sequence[object], answer: bytes) -> None:
+def remember(
+    unit: Unit,
+    vault: Vault,
+    actor: Actor,
+    given: Precondition,
+    request: Sequence[object],
+    answer: bytes,
+) -> None:
     """Keeps the answer (an id of 16 bytes) under the caller's key, if it gave one."""
     if given.key:
         unit.session.add(
             IdempotencyRow(
-                scope=str(actor), key=given.key, entry_digest=_digest(vault, request), restriction_id=answer, status="DONE", at=unit.now
+                scope=str(actor),
+                key=given.key,
+                entry_digest=_digest(vault, request),
+                restriction_id=answer,
+                status="DONE",
+                at=unit.now,
             )
         )
 

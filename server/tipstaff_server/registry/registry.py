@@ -5,7 +5,8 @@
         registry.end(restriction_id, EndKind.RELEASE, "performed", actor)                                # ending: relief follows
         for subject in registry.listing_subjects("aviation", now): ...                                   # building
 
-All calls are synchronous and thread-safe; services call them in threads. Each act is one transaction with its audit entries.
+All calls are synchronous and thread-safe; services call them in threads. Each act is one
+transaction with its audit entries.
 """
 
 from __future__ import annotations
@@ -64,14 +65,22 @@ if TYPE_CHECKING:
     from tipstaff_server.registry.idempotency import Precondition
     from tipstaff_server.registry.restrictions.entry import Entry
     from tipstaff_server.registry.restrictions.submission import Prepared, Submission
-    from tipstaff_server.registry.restrictions.transitions import Due, Ended, EndKind, RestrictionSummary
+    from tipstaff_server.registry.restrictions.transitions import (
+        Due,
+        Ended,
+        EndKind,
+        RestrictionSummary,
+    )
     from tipstaff_server.vault.epochs import Epoch
 
 __all__ = ["Registry"]
 
 
 class Registry:
-    """See the module. `database` and `vault` are also the builder's, for epoch keys and the history of builds."""
+    """See the module.
+
+    `database` and `vault` are also the builder's, for epoch keys and the history of builds.
+    """
 
     def __init__(  # noqa: PLR0913  one for each bound of the deployment, all by name
         self,
@@ -86,7 +95,10 @@ class Registry:
         disputes_per_hour: int = 120,
         threads: int = 2,
     ) -> None:
-        """Opens a registry that `setup.initialise` made. Raises SchemaVersionError, WrongVaultKeyError."""
+        """Opens a registry that `setup.initialise` made.
+
+        Raises SchemaVersionError, WrongVaultKeyError.
+        """
         open_facts(database, vault)
         with database.read() as session:
             now = stretches.current(session)
@@ -94,7 +106,17 @@ class Registry:
         self.database = database
         self.vault = vault
         self.clock = clock
-        self._core = Core(database, vault, clock, stretcher, max_term, horizon, page_size, remedy_days, disputes_per_hour)
+        self._core = Core(
+            database,
+            vault,
+            clock,
+            stretcher,
+            max_term,
+            horizon,
+            page_size,
+            remedy_days,
+            disputes_per_hour,
+        )
         self._submitting = Submitting(self._core)
         self._acting = Acting(self._core)
         self._listing = Listing(self._core)
@@ -113,7 +135,10 @@ class Registry:
 
     @classmethod
     def open(cls, config: Config, *, clock: Clock = utc_now) -> Registry:
-        """The configured registry. Raises VaultError (no key, a wrong one), SchemaVersionError, DatabaseUnavailableError."""
+        """The configured registry.
+
+        Raises VaultError (no key, a wrong one), SchemaVersionError, DatabaseUnavailableError.
+        """
         return cls(
             Database.open(config),
             Vault.configured(config),
@@ -134,7 +159,12 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     # What holds for the deployment
@@ -151,29 +181,58 @@ class Registry:
             return stretches.of_number(session, epoch.stretch).stretch
 
     def policies(self) -> Policies:
-        """The current administration: `.audiences` (id → codes), `.lists`, `.authorities`, `.version`."""
+        """The current administration:
+
+        `.audiences` (id → codes), `.lists`, `.authorities`, `.version`.
+        """
         with self.database.read() as session:
             return self._core.policies.get(session)
 
     def catalogue(self) -> catalogue_pb2.Catalogue:
-        """The catalogue of measures, for the targets role; `SerializeToString(deterministic=True)` gives the bytes to sign."""
+        """The catalogue of measures, for the targets role; `SerializeToString(deterministic=True)`
+        gives the bytes to sign.
+        """
         policies = self.policies()
         return policies.administration.catalogue(version=policies.version, made_at=policies.made_at)
 
     # Entering
 
-    def submit(self, entry: Entry, *, authority: str, actor: Actor, idempotency_key: str | None = None) -> Submission:
-        """Enters one restriction. A refused entry is an answer, not an exception. Raises PermissionDeniedError."""
-        return self.submit_many([entry], authority=authority, actor=actor, keys=[idempotency_key])[0]
+    def submit(
+        self, entry: Entry, *, authority: str, actor: Actor, idempotency_key: str | None = None
+    ) -> Submission:
+        """Enters one restriction.
+
+        A refused entry is an answer, not an exception. Raises PermissionDeniedError.
+        """
+        return self.submit_many([entry], authority=authority, actor=actor, keys=[idempotency_key])[
+            0
+        ]
 
     def submit_many(
-        self, entries: Sequence[Entry], *, authority: str, actor: Actor, keys: Sequence[str | None] | None = None
+        self,
+        entries: Sequence[Entry],
+        *,
+        authority: str,
+        actor: Actor,
+        keys: Sequence[str | None] | None = None,
     ) -> list[Submission]:
-        """Enters many in one transaction; one answer each, in order. Raises PermissionDeniedError."""
+        """Enters many in one transaction; one answer each, in order.
+
+        Raises PermissionDeniedError.
+        """
         return self.commit(self.prepare(entries, authority=authority, actor=actor, keys=keys))
 
-    def prepare(self, entries: Sequence[Entry], *, authority: str, actor: Actor, keys: Sequence[str | None] | None = None) -> Prepared:
-        """The first half of `submit_many`: starts stretching in threads, so that it overlaps with the commit before."""
+    def prepare(
+        self,
+        entries: Sequence[Entry],
+        *,
+        authority: str,
+        actor: Actor,
+        keys: Sequence[str | None] | None = None,
+    ) -> Prepared:
+        """The first half of `submit_many`: starts stretching in threads, so that it overlaps with
+        the commit before.
+        """
         return self._submitting.prepare(entries, authority=authority, actor=actor, keys=keys)
 
     def commit(self, work: Prepared) -> list[Submission]:
@@ -183,10 +242,21 @@ class Registry:
     # Acting
 
     def get(self, restriction_id: bytes, *, actor: Actor) -> RestrictionSummary:
-        """One restriction without its subject. Raises NotFoundError: none that this actor may know of."""
+        """One restriction without its subject.
+
+        Raises NotFoundError: none that this actor may know of.
+        """
         return self._acting.get(restriction_id, actor)
 
-    def end(self, restriction_id: bytes, kind: EndKind, reason: str, *, actor: Actor, given: Precondition = ANY) -> Ended:
+    def end(
+        self,
+        restriction_id: bytes,
+        kind: EndKind,
+        reason: str,
+        *,
+        actor: Actor,
+        given: Precondition = ANY,
+    ) -> Ended:
         """Releases, repairs or revokes; see Acting.end."""
         return self._acting.end(restriction_id, kind, reason, actor, given)
 
@@ -202,10 +272,20 @@ class Registry:
         person: Identifier | None = None,
     ) -> bytes:
         """Permits something inside a restriction, from the next listing on; see Acting.exempt."""
-        return self._acting.exempt(restriction_id, measures=measures, valid=valid, why=why, actor=actor, given=given, person=person)
+        return self._acting.exempt(
+            restriction_id,
+            measures=measures,
+            valid=valid,
+            why=why,
+            actor=actor,
+            given=given,
+            person=person,
+        )
 
     def expire_due(self, now: datetime) -> Due:
-        """Lets restrictions enter into force and expire, and posts begin and end, whose time has come."""
+        """Lets restrictions enter into force and expire, and posts begin and end, whose time has
+        come.
+        """
         self.posts.turn(now)
         return self._acting.expire_due(now)
 
@@ -223,14 +303,21 @@ class Registry:
     ) -> OpenedDispute:
         """Opens a dispute; see Disputing.open_dispute."""
         return self.disputing.open_dispute(
-            restriction_id, statement, request_id=request_id, actor=actor, decision_id=decision_id, ground=ground
+            restriction_id,
+            statement,
+            request_id=request_id,
+            actor=actor,
+            decision_id=decision_id,
+            ground=ground,
         )
 
     def get_dispute(self, case_number: str, *, actor: Actor) -> Dispute:
         """Where a dispute stands. Raises NotFoundError."""
         return self.disputing.get_dispute(case_number, actor)
 
-    def answer_dispute(self, case_number: str, outcome: Outcome, reason: str, *, actor: Actor) -> Dispute:
+    def answer_dispute(
+        self, case_number: str, outcome: Outcome, reason: str, *, actor: Actor
+    ) -> Dispute:
         """Answers a dispute; see Answering.answer, which also corrects."""
         return self.answering.answer(case_number, outcome, reason, actor).dispute
 
@@ -243,7 +330,9 @@ class Registry:
     def listing_subjects(
         self, audience: str, now: datetime, stretch: int | None = None, span: Span = EVERYBODY
     ) -> Iterator[ListingSubject]:
-        """Every subject that the audience may see, in order of random ids, in bounded memory. Read `relief_head` before.
+        """Every subject that the audience may see, in order of random ids, in bounded memory.
+
+        Read `relief_head` before.
 
         `stretch`: the number of the epoch's, `Epoch.stretch`; by default the current one.
         """
@@ -252,7 +341,9 @@ class Registry:
     def listing_chosen(
         self, audience: str, now: datetime, subjects: Sequence[bytes], stretch: int | None = None
     ) -> Iterator[ListingSubject]:
-        """Those of some subjects (ids ascending) that the audience may see, as `listing_subjects` gives them."""
+        """Those of some subjects (ids ascending) that the audience may see, as `listing_subjects`
+        gives them.
+        """
         return self._listing.chosen(audience, now, subjects, stretch)
 
     def relief_head(self) -> int:
@@ -271,7 +362,11 @@ class Registry:
             done = session.execute(
                 update(ProviderRow)
                 .where(ProviderRow.id == provider_id)
-                .values(enforced_listing=listing_version, enforced_relief_sequence=relief_sequence, acknowledged_at=self._core.clock())
+                .values(
+                    enforced_listing=listing_version,
+                    enforced_relief_sequence=relief_sequence,
+                    acknowledged_at=self._core.clock(),
+                )
                 .returning(ProviderRow.id)
             ).first()
             if done is None:
@@ -282,15 +377,23 @@ class Registry:
         return Retention(self._core, rules)
 
     def held_on(self, identifier: Identifier, *, actor: Actor) -> dict[str, Any]:
-        """Everything that is held on one person, for their right of access; see holdings. Raises NotFoundError."""
+        """Everything that is held on one person, for their right of access; see holdings.
+
+        Raises NotFoundError.
+        """
         return Holdings.of_person(self._core, identifier, actor)
 
     def provider_audiences(self) -> dict[str, str]:
         """Every provider that is known and not removed, and its audience."""
-        query = select(ProviderRow.id, ProviderRow.audience_id).where(ProviderRow.removed_at.is_(None))
+        query = select(ProviderRow.id, ProviderRow.audience_id).where(
+            ProviderRow.removed_at.is_(None)
+        )
         with self.database.read() as session:
             return {row.id: row.audience_id for row in session.execute(query)}
 
     def verify_audit(self, checkpoints: Sequence[Checkpoint] = ()) -> int:
-        """Recomputes the audit log's chain; the number of its entries. Raises AuditError at the first wrong one, see audit.verify."""
+        """Recomputes the audit log's chain; the number of its entries.
+
+        Raises AuditError at the first wrong one, see audit.verify.
+        """
         return audit.verify(self.database, self.vault, checkpoints)

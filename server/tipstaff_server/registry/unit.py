@@ -1,4 +1,6 @@
-"""What all acts on the registry share: the database, the vault, the clock, and the transaction that an act is."""
+"""What all acts on the registry share: the database, the vault, the clock, and the transaction that
+an act is.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,12 @@ class Unit:
     policies: Policies
     remedy_days: int
 
-    def lift(self, restriction_id: bytes, measure_set_id: int, cause: str, post_id: bytes | None = None) -> int:
-        """Takes the next relief sequence. The row stays locked until the commit, so sequences commit in order.
+    def lift(
+        self, restriction_id: bytes, measure_set_id: int, cause: str, post_id: bytes | None = None
+    ) -> int:
+        """Takes the next relief sequence.
+
+        The row stays locked until the commit, so sequences commit in order.
 
         With a `post_id` only what reaches somebody through that post is lifted.
         """
@@ -53,21 +59,31 @@ class Unit:
         ).scalar_one()
         self.session.add(
             ReliefRow(
-                sequence=sequence, restriction_id=restriction_id, at=self.now, cause=cause, measure_set_id=measure_set_id, post_id=post_id
+                sequence=sequence,
+                restriction_id=restriction_id,
+                at=self.now,
+                cause=cause,
+                measure_set_id=measure_set_id,
+                post_id=post_id,
             )
         )
         return sequence
 
     def relief_head(self) -> int:
         """The last relief sequence, locked until the commit."""
-        return self.session.execute(select(ReliefHeadRow.sequence).where(ReliefHeadRow.id == HEAD).with_for_update()).scalar_one()
+        return self.session.execute(
+            select(ReliefHeadRow.sequence).where(ReliefHeadRow.id == HEAD).with_for_update()
+        ).scalar_one()
 
 
 @dataclass(slots=True)
 class Core:
-    """Shared by the parts of `Registry`. `max_term`: longest term allowed; `horizon`: how far ahead a listing looks.
+    """Shared by the parts of `Registry`.
 
-    `remedy_days`: how long a provider may take to answer a remedy. `disputes_per_hour`: how many one provider may open.
+    `max_term`: longest term allowed; `horizon`: how far ahead a listing looks.
+
+    `remedy_days`: how long a provider may take to answer a remedy. `disputes_per_hour`: how many
+    one provider may open.
     """
 
     database: Database
@@ -82,15 +98,22 @@ class Core:
     policies: PolicyCache = field(default_factory=PolicyCache)
 
     def refresh_stretch(self, session: Session) -> int:
-        """Takes over the stretch that identifiers are entered with now, should it have changed; its number."""
+        """Takes over the stretch that identifiers are entered with now, should it have changed; its
+        number.
+        """
         now = stretches.current(session)
-        # Never back, for a session that began earlier: what is computed next would be taken for what is current.
+        # Never back, for a session that began earlier: what is computed next would be taken for
+        # what is current.
         if now.number > self.stretcher.number:
             self.stretcher.stretch, self.stretcher.number = now.stretch, now.number
         return now.number
 
-    def still(self, session: Session, computed: tuple[int, dict[bytes, bytes]]) -> dict[bytes, bytes]:
-        """Values computed before an act by the stretch of that number: none of them where another is in use by now."""
+    def still(
+        self, session: Session, computed: tuple[int, dict[bytes, bytes]]
+    ) -> dict[bytes, bytes]:
+        """Values computed before an act by the stretch of that number: none of them where another
+        is in use by now.
+        """
         number, values = computed
         return values if self.refresh_stretch(session) == number else {}
 
@@ -98,7 +121,13 @@ class Core:
     def act(self) -> Generator[Unit]:
         """A transaction that commits with its audit entries, or not at all."""
         with self.database.write() as session:
-            unit = Unit(session, AuditLog(session, self.vault), self.clock(), self.policies.get(session), self.remedy_days)
+            unit = Unit(
+                session,
+                AuditLog(session, self.vault),
+                self.clock(),
+                self.policies.get(session),
+                self.remedy_days,
+            )
             yield unit
             session.flush()
             unit.log.flush()

@@ -38,14 +38,19 @@ def open_repository(config: Config) -> tuple[Repository, Lifetimes]:
 def public_of(file: Path) -> Key:
     """The public key in a file `<name>.pub`. Raises KeyFileError."""
     if file.suffix != ".pub" or not file.is_file():
-        raise KeyFileError(f"{file} is not a public key file: give NAME.pub, as `tipstaff-server keys new` makes it")
+        raise KeyFileError(
+            f"{file} is not a public key file: give NAME.pub, as `tipstaff-server keys new`"
+            " makes it"
+        )
     return KeyFolder(file.parent).public(file.stem)
 
 
 def roles_of(root: Root, targets: Targets) -> dict[str, tuple[int, list[str]]]:
     """Threshold and key ids of every role."""
     delegated = (targets.delegations.roles if targets.delegations else None) or {}
-    return {role: (item.threshold, item.keyids) for role, item in {**root.roles, **delegated}.items()}
+    return {
+        role: (item.threshold, item.keyids) for role, item in {**root.roles, **delegated}.items()
+    }
 
 
 class Ring:
@@ -81,17 +86,24 @@ class Ring:
             return self._keys.public(text).keyid
         if len(text) >= _SHORTEST and all(character in "0123456789abcdef" for character in text):
             return next((keyid for keyid in self.names() if keyid.startswith(text)), text)
-        raise KeyFileError(f"there is no key {text[:80]!r} here: `tipstaff-server keys show` lists names and key ids")
+        raise KeyFileError(
+            f"there is no key {text[:80]!r} here: `tipstaff-server keys show` lists names and"
+            " key ids"
+        )
 
     def install(self, roles: Mapping[str, tuple[int, list[str]]]) -> list[str]:
-        """Take over those new keys that the roles name, and put the old ones aside. Returns their names.
+        """Take over those new keys that the roles name, and put the old ones aside.
+
+        Returns their names.
 
         Private halves of root and targets keys stay with their holders; others come along.
         """
         if self._new is None:
             return []
         wanted = {keyid for _, keyids in roles.values() for keyid in keyids}
-        fresh = [name for name in self._new.public_names() if self._new.public(name).keyid in wanted]
+        fresh = [
+            name for name in self._new.public_names() if self._new.public(name).keyid in wanted
+        ]
         with storage_errors(f"installing keys in {self._keys.folder}"):
             for name in fresh:
                 self._take(name, self._new)
@@ -104,12 +116,20 @@ class Ring:
             if old == new.public(name).keyid and not self._is_torn(name, new):
                 return
             self._retire(name, old)
-        held_here = not name.startswith(_HELD_ELSEWHERE) or (self._keys.folder / f"{name}.pem").exists()
+        held_here = (
+            not name.startswith(_HELD_ELSEWHERE) or (self._keys.folder / f"{name}.pem").exists()
+        )
         if held_here and (new.folder / f"{name}.pem").is_file():
-            write_atomic(self._keys.folder / f"{name}.pem", (new.folder / f"{name}.pem").read_bytes(), mode=0o600)
+            write_atomic(
+                self._keys.folder / f"{name}.pem",
+                (new.folder / f"{name}.pem").read_bytes(),
+                mode=0o600,
+            )
         # The public half last: while it is the old one, a repeated import does this again.
         if (new.folder / f"{name}.pub").is_file():
-            write_atomic(self._keys.folder / f"{name}.pub", (new.folder / f"{name}.pub").read_bytes())
+            write_atomic(
+                self._keys.folder / f"{name}.pub", (new.folder / f"{name}.pub").read_bytes()
+            )
 
     def _is_torn(self, name: str, new: KeyFolder) -> bool:
         here, there = self._keys.folder / f"{name}.pem", new.folder / f"{name}.pem"
@@ -119,7 +139,10 @@ class Ring:
         folder = self._keys.folder / "retired"
         folder.mkdir(mode=0o700, exist_ok=True)
         for suffix in (".pem", ".pub"):
-            file, kept = self._keys.folder / f"{name}{suffix}", folder / f"{name}-{keyid[:8]}{suffix}"
+            file, kept = (
+                self._keys.folder / f"{name}{suffix}",
+                folder / f"{name}-{keyid[:8]}{suffix}",
+            )
             if file.is_file() and not kept.exists():
                 shutil.copy2(file, kept)
         fsync_dir(folder)

@@ -1,7 +1,8 @@
-"""What is published for one audience, read back from the repository: the listing's parameters and the relief segments.
+"""What is published for one audience, read back from the repository: the listing's parameters and
+the relief segments.
 
-The publishers work from what is signed and on disk rather than from memory of their own, so that a restart, another process or another
-replica changes nothing.
+The publishers work from what is signed and on disk rather than from memory of their own, so that a
+restart, another process or another replica changes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _SEGMENT = re.compile(r"relief/[a-z0-9-]{1,40}/(?P<first>[1-9][0-9]*)-(?P<last>[
 
 @dataclass(frozen=True, slots=True, order=True)
 class Segment:
-    """A published relief segment: the sequences that it covers, and where its bytes lie (with hash prefix)."""
+    """A published relief segment: the sequences that it covers, and where its bytes lie (with hash
+    prefix).
+    """
 
     first: int
     last: int
@@ -81,7 +84,10 @@ class Published:
         return self.read(_stored("catalogue", target))
 
     def path(self, target: str, versions: Versions) -> Path:
-        """The file of a target of the published listing. Raises KeyError when the listing has none of that path."""
+        """The file of a target of the published listing.
+
+        Raises KeyError when the listing has none of that path.
+        """
         targets = self._targets(f"{versions.listing}.listing-{self._audience}.json")
         return self._repository.artefact_path(self._audience, _stored(target, targets[target]))
 
@@ -94,7 +100,8 @@ class Published:
             return None
 
     def chain(self, target: str, versions: Versions) -> list[PublishedDelta]:
-        """The published deltas that lead to the published version of `target`, in the order in which they are applied.
+        """The published deltas that lead to the published version of `target`, in the order in
+        which they are applied.
 
         The chain begins after a delta whose file is gone.
         """
@@ -104,7 +111,9 @@ class Published:
             fields = found.get("custom", {}).get("delta")
             if fields and fields["target"] == target:
                 with suppress(NotFoundError):
-                    leading[fields["result"]] = PublishedDelta(path, *self._file(path, found), Delta(**fields))
+                    leading[fields["result"]] = PublishedDelta(
+                        path, *self._file(path, found), Delta(**fields)
+                    )
         chain: list[PublishedDelta] = []
         at = targets[target]["hashes"]["sha256"] if target in targets else ""
         # Each is taken once, so that a circle comes to an end.
@@ -116,16 +125,24 @@ class Published:
     def segments(self, versions: Versions) -> list[Segment]:
         """The published relief segments, ascending."""
         found: list[Segment] = []
-        for path, target in self._targets(f"{versions.relief}.relief-{self._audience}.json").items():
+        for path, target in self._targets(
+            f"{versions.relief}.relief-{self._audience}.json"
+        ).items():
             if match := _SEGMENT.fullmatch(path):
-                found.append(Segment(int(match["first"]), int(match["last"]), _stored(path, target)))
+                found.append(
+                    Segment(int(match["first"]), int(match["last"]), _stored(path, target))
+                )
         return sorted(found)
 
     def relief_head(self, versions: Versions) -> int:
-        """The last sequence that is worked into the listing or covered by a segment; 0 before the first listing."""
+        """The last sequence that is worked into the listing or covered by a segment; 0 before the
+        first listing.
+        """
         segments = self.segments(versions)
         parameters = self.parameters(versions)
-        return max(segments[-1].last if segments else 0, parameters.relief_sequence if parameters else 0)
+        return max(
+            segments[-1].last if segments else 0, parameters.relief_sequence if parameters else 0
+        )
 
     def relief_signed_at(self, versions: Versions) -> datetime:
         """When relief was signed last, as its metadata say."""
@@ -137,7 +154,11 @@ class Published:
         return self._repository.artefact_path(self._audience, stored).read_bytes()
 
     def _file(self, path: str, target: dict[str, Any]) -> tuple[Path, int, str]:
-        return self._repository.artefact_path(self._audience, _stored(path, target)), target["length"], target["hashes"]["sha256"]
+        return (
+            self._repository.artefact_path(self._audience, _stored(path, target)),
+            target["length"],
+            target["hashes"]["sha256"],
+        )
 
     def _targets(self, name: str) -> dict[str, Any]:
         targets: dict[str, Any] = self._signed(name)["targets"]

@@ -1,15 +1,20 @@
-"""Relief to providers: notices lifts in the registry, signs them with the one online key, publishes.
+"""Relief to providers: notices lifts in the registry, signs them with the one online key,
+publishes.
 
 For each audience, under a lock of its own:
 
-1. read the head of the relief log, and only then the lifts up to it: one committed in between is behind the head, and its turn comes;
-2. the lifts that concern the audience become a segment that covers everything since the last published sequence;
-3. small segments at the end are merged with it, as a binary counter carries: segments stay few, and what is sent again stays small;
+1. read the head of the relief log, and only then the lifts up to it: one committed in between is
+   behind the head, and its turn comes;
+2. the lifts that concern the audience become a segment that covers everything since the last
+   published sequence;
+3. small segments at the end are merged with it, as a binary counter carries: segments stay few, and
+   what is sent again stays small;
 4. segments that are wholly worked into the published listing go;
 5. publish the whole set.
 
-An audience that no lift concerns publishes nothing, so it does not learn that there was one. What was published before is read back from
-the repository each time: restarted, or beside another publisher, the next segment always follows the last one.
+An audience that no lift concerns publishes nothing, so it does not learn that there was one. What
+was published before is read back from the repository each time: restarted, or beside another
+publisher, the next segment always follows the last one.
 """
 
 from __future__ import annotations
@@ -61,7 +66,9 @@ class Covered:
 
 def split(first: int, last: int, entries: Sequence[tuple[int, bytes]], limit: int) -> list[Covered]:
     """Segments of at most `limit` lifts that together cover first..last without a gap."""
-    pieces = [tuple(entries[start : start + limit]) for start in range(0, len(entries), limit)] or [()]
+    pieces = [tuple(entries[start : start + limit]) for start in range(0, len(entries), limit)] or [
+        ()
+    ]
     covered: list[Covered] = []
     for number, piece in enumerate(pieces):
         end = last if number == len(pieces) - 1 else piece[-1][0]
@@ -71,7 +78,9 @@ def split(first: int, last: int, entries: Sequence[tuple[int, bytes]], limit: in
 
 
 def extend(segments: Sequence[Covered], new: Covered, *, limit: int) -> list[Covered]:
-    """Appends a segment that follows the last one, merging backwards while the one before is no larger and at most `limit` lifts result."""
+    """Appends a segment that follows the last one, merging backwards while the one before is no
+    larger and at most `limit` lifts result.
+    """
     kept = list(segments)
     while kept and len(kept[-1].entries) <= len(new.entries) <= limit - len(kept[-1].entries):
         before = kept.pop()
@@ -80,10 +89,19 @@ def extend(segments: Sequence[Covered], new: Covered, *, limit: int) -> list[Cov
 
 
 class ReliefPublisher:
-    """Publishes relief for all audiences. Blocking; safe beside other publishers in other threads and processes."""
+    """Publishes relief for all audiences.
+
+    Blocking; safe beside other publishers in other threads and processes.
+    """
 
     def __init__(
-        self, source: ReliefSource, repository: Repository, keys: KeyFolder, *, segment_size: int = 1_000, clock: Clock = utc_now
+        self,
+        source: ReliefSource,
+        repository: Repository,
+        keys: KeyFolder,
+        *,
+        segment_size: int = 1_000,
+        clock: Clock = utc_now,
     ) -> None:
         self._source = source
         self._repository = repository
@@ -95,7 +113,9 @@ class ReliefPublisher:
         self._looked: dict[str, int] = {}
 
     def publish(self, audience: str) -> int:
-        """Publishes what is new for an audience; how many lifts that were (0: nothing was published)."""
+        """Publishes what is new for an audience; how many lifts that were (0: nothing was
+        published).
+        """
         head = self._source.relief_head()
         if head <= self._looked.get(audience, -1):
             return 0
@@ -104,7 +124,9 @@ class ReliefPublisher:
             versions = self._repository.versions(audience)
             done = published.relief_head(versions)
             lifts = self._source.relief_since(audience, done)
-            entries = [(lift.sequence, lift.restriction_id) for lift in lifts if lift.sequence <= head]
+            entries = [
+                (lift.sequence, lift.restriction_id) for lift in lifts if lift.sequence <= head
+            ]
             if entries:
                 segments = self._current(published, versions)
                 for piece in split(done + 1, head, entries, self._segment_size):
@@ -114,7 +136,9 @@ class ReliefPublisher:
         return len(entries)
 
     def refresh(self, audience: str, older_than: timedelta) -> bool:
-        """Signs an audience's relief again when its last signature is older, and drops what the listing has worked in meanwhile."""
+        """Signs an audience's relief again when its last signature is older, and drops what the
+        listing has worked in meanwhile.
+        """
         with self._lock(audience):
             published = Published(self._repository, audience)
             versions = self._repository.versions(audience)
@@ -129,17 +153,25 @@ class ReliefPublisher:
 
     def signed_at(self, audience: str) -> datetime:
         """When an audience's relief was signed last."""
-        return Published(self._repository, audience).relief_signed_at(self._repository.versions(audience))
+        return Published(self._repository, audience).relief_signed_at(
+            self._repository.versions(audience)
+        )
 
     def _current(self, published: Published, versions: Versions) -> list[Covered]:
         """The published segments that the published listing still needs."""
         parameters = published.parameters(versions)
         worked_in = parameters.relief_sequence if parameters else 0
-        return [_covered(published.read(segment.stored)) for segment in published.segments(versions) if segment.last > worked_in]
+        return [
+            _covered(published.read(segment.stored))
+            for segment in published.segments(versions)
+            if segment.last > worked_in
+        ]
 
     def _write(self, audience: str, segments: Sequence[Covered]) -> None:
         encoded: Mapping[str, bytes] = {
-            segment_path(audience, segment.first, segment.last): encode_segment(segment.first, segment.last, segment.entries)
+            segment_path(audience, segment.first, segment.last): encode_segment(
+                segment.first, segment.last, segment.entries
+            )
             for segment in segments
         }
         self._repository.publish_relief(audience, encoded, self._signer(audience), *self._online)

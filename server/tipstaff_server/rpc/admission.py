@@ -1,7 +1,8 @@
 """Who gets in, on every call:
 
 1. the connection is TLS 1.3, with a certificate that names one caller (peers, tls_identity);
-2. the certificate is neither revoked nor past its end: the handshake saw it once, the connection may be older (revocation);
+2. the certificate is neither revoked nor past its end: the handshake saw it once, the connection
+   may be older (revocation);
 3. the table lets the caller's role use the method (tls_identity);
 4. a provider is one that the registry knows, in the audience that its certificate names;
 5. the caller has not asked too often (limits).
@@ -16,7 +17,12 @@ from typing import TYPE_CHECKING
 from tipstaff_server.certificates.caller import Role, may_call
 from tipstaff_server.certificates.peer import peer_of
 from tipstaff_server.clock import utc_now
-from tipstaff_server.errors import CertificateRefusedError, PermissionDeniedError, StorageError, StreamEnd
+from tipstaff_server.errors import (
+    CertificateRefusedError,
+    PermissionDeniedError,
+    StorageError,
+    StreamEnd,
+)
 from tipstaff_server.logs import log_warning
 
 if TYPE_CHECKING:
@@ -32,7 +38,8 @@ __all__ = ["Admission", "Providers"]
 
 
 class Providers:
-    """Which providers the registry knows, and in which audience; read again at most every few seconds.
+    """Which providers the registry knows, and in which audience; read again at most every few
+    seconds.
 
     While the registry cannot be read, what was read last holds: calls that need no registry go on.
     """
@@ -54,8 +61,13 @@ class Providers:
         self._reading = asyncio.Lock()
 
     async def audience(self, provider: str) -> str | None:
-        """A provider's audience; None when the registry does not know it. Raises StorageError when it was never read."""
-        if self._known is None or self._older_than(self._fresh_seconds if provider in self._known else self._again_seconds):
+        """A provider's audience; None when the registry does not know it.
+
+        Raises StorageError when it was never read.
+        """
+        if self._known is None or self._older_than(
+            self._fresh_seconds if provider in self._known else self._again_seconds
+        ):
             async with self._reading:
                 # Whoever waited for somebody else's reading has its result.
                 if self._known is None or self._older_than(self._again_seconds):
@@ -63,15 +75,24 @@ class Providers:
         return (self._known or {}).get(provider)
 
     async def refresh(self) -> None:
-        """Reads again what is older than a few seconds. Raises StorageError when it was never read."""
+        """Reads again what is older than a few seconds.
+
+        Raises StorageError when it was never read.
+        """
         if self._older_than(self._fresh_seconds):
             async with self._reading:
                 if self._older_than(self._fresh_seconds):
                     await self._read()
 
     def lost(self, caller: Caller) -> bool:
-        """Whether a provider was removed, or moved to another audience than its certificate names, as of the last reading."""
-        return self._known is not None and caller.role is Role.PROVIDER and self._known.get(caller.name) != caller.audience
+        """Whether a provider was removed, or moved to another audience than its certificate names,
+        as of the last reading.
+        """
+        return (
+            self._known is not None
+            and caller.role is Role.PROVIDER
+            and self._known.get(caller.name) != caller.audience
+        )
 
     async def _read(self) -> None:
         try:
@@ -110,7 +131,8 @@ class Admission:
     async def admit(self, auth_context: Mapping[str, Iterable[bytes]], method: str) -> Peer:
         """Lets a call in.
 
-        Raises NotIdentifiedError, CertificateRefusedError, PermissionDeniedError, CallLimitError, StorageError.
+        Raises NotIdentifiedError, CertificateRefusedError, PermissionDeniedError, CallLimitError,
+        StorageError.
         """
         peer = peer_of(auth_context)
         if (reason := self.turned(peer)) is not None:
@@ -121,7 +143,10 @@ class Admission:
             )
         caller = peer.caller
         if not may_call(caller, method):
-            raise PermissionDeniedError(f"{caller.role.value}s may not use {method.rpartition('/')[2]}; use a certificate of another role")
+            raise PermissionDeniedError(
+                f"{caller.role.value}s may not use {method.rpartition('/')[2]}; use a certificate"
+                " of another role"
+            )
         if caller.role is Role.PROVIDER and self._providers is not None:
             await _same_audience(self._providers, caller)
         if self._limits is not None:
@@ -129,7 +154,10 @@ class Admission:
         return peer
 
     async def refresh(self) -> None:
-        """Brings up to date what is known of providers. Raises StorageError when it was never read."""
+        """Brings up to date what is known of providers.
+
+        Raises StorageError when it was never read.
+        """
         if self._providers is not None:
             await self._providers.refresh()
 
@@ -148,9 +176,13 @@ class Admission:
 async def _same_audience(providers: Providers, caller: Caller) -> None:
     audience = await providers.audience(caller.name)
     if audience is None:
-        raise PermissionDeniedError(f"the registry does not know provider {caller.name!r}; the operator adds it with `provider add`")
+        raise PermissionDeniedError(
+            f"the registry does not know provider {caller.name!r}; the operator adds it with"
+            " `provider add`"
+        )
     if audience != caller.audience:
         # Which audience the registry has is not for somebody whose certificate says otherwise.
         raise PermissionDeniedError(
-            f"the certificate names audience {caller.audience!r}, the registry has provider {caller.name!r} in another; have it reissued"
+            f"the certificate names audience {caller.audience!r}, the registry has provider"
+            f" {caller.name!r} in another; have it reissued"
         )

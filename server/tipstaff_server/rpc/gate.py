@@ -1,10 +1,12 @@
 """What every call passes through: who is it, may they, and what an error becomes.
 
 1. Admission decides on the certificate, the role, the registry and the limits (admission).
-2. The service answers: a single answer within a time, a stream for as long as it is read and its certificate is good.
+2. The service answers: a single answer within a time, a stream for as long as it is read and its
+   certificate is good.
 3. Whatever it raises becomes a status (rpc_errors).
 
-As an interceptor it holds for every method of every service, also for one that is added later: not in the table, nobody's.
+As an interceptor it holds for every method of every service, also for one that is added later: not
+in the table, nobody's.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RETRY_KEY", "Context", "Gate", "actor_of", "caller_of"]
 
-# Requests and responses differ by method; the generated stubs check them where services are written.
+# Requests and responses differ by method; the generated stubs check them where services are
+# written.
 Context = grpc.aio.ServicerContext[Any, Any]
 
 RETRY_KEY = "grpc-retry-pushback-ms"
@@ -54,11 +57,16 @@ def actor_of(caller: Caller) -> Actor:
 class Gate(grpc.aio.ServerInterceptor):
     """Guards every method. `open_calls` are the streams that passed and have not ended.
 
-    `call_seconds`: a call with a single answer ends after that. `stall_seconds`: a stream whose reader takes nothing for so long ends.
+    `call_seconds`: a call with a single answer ends after that. `stall_seconds`: a stream whose
+    reader takes nothing for so long ends.
     """
 
     def __init__(
-        self, admission: Admission | None = None, *, call_seconds: float = CALL_SECONDS, stall_seconds: float = STALL_SECONDS
+        self,
+        admission: Admission | None = None,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._admission = admission or Admission()
         self._call_seconds = call_seconds
@@ -66,23 +74,46 @@ class Gate(grpc.aio.ServerInterceptor):
         self.open_calls = OpenCalls()
 
     async def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """The guarded handler; None for a method that does not exist, which gRPC answers with UNIMPLEMENTED."""
+        """The guarded handler; None for a method that does not exist, which gRPC answers with
+        UNIMPLEMENTED.
+        """
         handler = await continuation(handler_call_details)
         return None if handler is None else self._guard(handler, handler_call_details.method)
 
     def turn_away(self) -> int:
-        """Ends the streams whose certificate is no longer good, or whose provider was removed; how many."""
+        """Ends the streams whose certificate is no longer good, or whose provider was removed; how
+        many.
+        """
         return self.open_calls.end_where(lambda call: self._admission.over(call.peer))
 
     def _guard(self, handler: Any, method: str) -> Any:
-        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        behaviour = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
         if handler.response_streaming:
-            make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-            return make(self._guarded_stream(behaviour, method), handler.request_deserializer, serialise)
-        make_one = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        return make_one(self._guarded_answer(behaviour, method), handler.request_deserializer, serialise)
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(
+                self._guarded_stream(behaviour, method), handler.request_deserializer, serialise
+            )
+        make_one = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return make_one(
+            self._guarded_answer(behaviour, method), handler.request_deserializer, serialise
+        )
 
     def _guarded_answer(self, behaviour: Any, method: str) -> Any:
         async def answer(request: Any, context: Context) -> Any:
@@ -103,7 +134,9 @@ class Gate(grpc.aio.ServerInterceptor):
                 return await answer
         except TimeoutError as error:
             if limit.expired():
-                raise CallTimeoutError(f"the call took longer than {self._call_seconds:g} s; ask for less at a time") from error
+                raise CallTimeoutError(
+                    f"the call took longer than {self._call_seconds:g} s; ask for less at a time"
+                ) from error
             raise
 
     def _guarded_stream(self, behaviour: Any, method: str) -> Any:
@@ -133,7 +166,8 @@ class Gate(grpc.aio.ServerInterceptor):
             opened = False
             async for response in responses:
                 if not opened:
-                    # By itself: a status cannot follow a first message that nobody reads, unless the headers went before.
+                    # By itself: a status cannot follow a first message that nobody reads, unless
+                    # the headers went before.
                     await context.send_initial_metadata(())
                     opened = True
                 limit = asyncio.timeout(self._stall_seconds)
@@ -151,7 +185,10 @@ async def _let_write(behaviour: Any, request: Any, context: Context) -> None:
 
 
 def serialise(message: Any) -> bytes:
-    """A message's bytes. Watch hands out bytes that were serialised once for everybody; they go through as they are."""
+    """A message's bytes.
+
+    Watch hands out bytes that were serialised once for everybody; they go through as they are.
+    """
     serialised: bytes = message if isinstance(message, bytes) else message.SerializeToString()
     return serialised
 
@@ -159,5 +196,9 @@ def serialise(message: Any) -> bytes:
 async def _refuse(error: Exception, context: Context, method: str) -> None:
     status, message = status_of(error, method)
     log_info("refused", method=method, status=status.name)
-    advice = ((RETRY_KEY, str(math.ceil(error.wait * 1_000))),) if isinstance(error, CallLimitError) else ()
+    advice = (
+        ((RETRY_KEY, str(math.ceil(error.wait * 1_000))),)
+        if isinstance(error, CallLimitError)
+        else ()
+    )
     await context.abort(status, message, advice)

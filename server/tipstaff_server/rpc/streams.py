@@ -1,7 +1,8 @@
-"""Streams that are open, so that they can be ended from this side: a certificate revoked or run out, a server that stops.
+"""Streams that are open, so that they can be ended from this side: a certificate revoked or run
+out, a server that stops.
 
-A stream is a task. To end it the task is cancelled, and the gate, which sees the cancellation, answers with the reason.
-Everything here runs on the event loop.
+A stream is a task. To end it the task is cancelled, and the gate, which sees the cancellation,
+answers with the reason. Everything here runs on the event loop.
 """
 
 from __future__ import annotations
@@ -53,13 +54,19 @@ class OpenCalls:
 
     @contextmanager
     def opened(self, peer: Peer, method: str, most: int) -> Generator[OpenCall]:
-        """The current task as a stream, until the block ends. Raises CallLimitError when the caller has `most` of them open already."""
+        """The current task as a stream, until the block ends.
+
+        Raises CallLimitError when the caller has `most` of them open already.
+        """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  coroutines run in tasks
         key = (peer.caller.uri, method)
         count = self._counts.get(key, 0)
         if count >= most:
-            raise CallLimitError(f"{count} streams of this kind are open already, and {most} are allowed; close one", WATCH_WAIT_SECONDS)
+            raise CallLimitError(
+                f"{count} streams of this kind are open already, and {most} are allowed; close one",
+                WATCH_WAIT_SECONDS,
+            )
         call = OpenCall(peer, method, task)
         self._counts[key] = count + 1
         self._open.add(call)

@@ -30,7 +30,10 @@ __all__ = ["DisputeService"]
 
 _GROUNDS = {
     dispute_pb2.DISPUTE_GROUND_UNSPECIFIED: DisputeGround.OTHER,
-    **{dispute_pb2.DisputeGround.Value(f"DISPUTE_GROUND_{ground.value}"): ground for ground in DisputeGround},
+    **{
+        dispute_pb2.DisputeGround.Value(f"DISPUTE_GROUND_{ground.value}"): ground
+        for ground in DisputeGround
+    },
 }
 _OUTCOMES: dict[int, Outcome] = {
     dispute_pb2.DISPUTE_OUTCOME_UPHELD: DisputeState.REJECTED,
@@ -40,9 +43,14 @@ _OUTCOMES: dict[int, Outcome] = {
 
 
 class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
-    """See dispute.proto. `lifted` is called after an act that relief has to carry, so that it goes out at once."""
+    """See dispute.proto.
 
-    def __init__(self, registry: Registry, lifted: Callable[[], None], limits: CallerLimits) -> None:
+    `lifted` is called after an act that relief has to carry, so that it goes out at once.
+    """
+
+    def __init__(
+        self, registry: Registry, lifted: Callable[[], None], limits: CallerLimits
+    ) -> None:
         self._registry = registry
         self._lifted = lifted
         self._limits = limits
@@ -53,7 +61,9 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
         """Opens one; a provider knows of its audience's restrictions only."""
         ground = _GROUNDS.get(request.ground)
         if ground is None:
-            raise InvalidRequestError("there is no such ground; leave it out, or give one of the contract's")
+            raise InvalidRequestError(
+                "there is no such ground; leave it out, or give one of the contract's"
+            )
         opened = await asyncio.to_thread(
             self._registry.open_dispute,
             request.restriction_id,
@@ -65,23 +75,36 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
         )
         if opened.relief_sequence:
             self._lifted()
-        return dispute_pb2.OpenDisputeResponse(dispute=_dispute(opened.dispute), relief_sequence=opened.relief_sequence)
+        return dispute_pb2.OpenDisputeResponse(
+            dispute=_dispute(opened.dispute), relief_sequence=opened.relief_sequence
+        )
 
     async def GetDispute(  # noqa: N802  the contract's name
         self, request: dispute_pb2.GetDisputeRequest, context: Context
     ) -> dispute_pb2.GetDisputeResponse:
         """Where one stands, and for whoever answers it the whole case."""
         actor = actor_of(caller_of(context))
-        found = await asyncio.to_thread(self._registry.get_dispute, request.case_number, actor=actor)
+        found = await asyncio.to_thread(
+            self._registry.get_dispute, request.case_number, actor=actor
+        )
         response = dispute_pb2.GetDisputeResponse(dispute=_dispute(found))
         if actor.kind in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            response.case.CopyFrom(_case(await asyncio.to_thread(self._registry.following.case, request.case_number, actor)))
+            response.case.CopyFrom(
+                _case(
+                    await asyncio.to_thread(
+                        self._registry.following.case, request.case_number, actor
+                    )
+                )
+            )
         return response
 
     async def FollowDispute(  # noqa: N802  the contract's name
         self, request: dispute_pb2.FollowDisputeRequest, context: Context
     ) -> dispute_pb2.FollowDisputeResponse:
-        """For whoever holds the number. Numbers that do not exist are counted, so that nobody guesses them."""
+        """For whoever holds the number.
+
+        Numbers that do not exist are counted, so that nobody guesses them.
+        """
         caller = caller_of(context)
         self._limits.case_number(caller)
         found = await asyncio.to_thread(self._registry.following.follow, request.case_number)
@@ -98,8 +121,12 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
             after=request.page_token,
             limit=min(request.page_size or DEFAULT_PAGE, MAX_PAGE),
         )
-        found, token = await asyncio.to_thread(self._registry.following.page, wanted, actor_of(caller_of(context)))
-        return dispute_pb2.ListDisputesResponse(disputes=[_case(item) for item in found], next_page_token=token)
+        found, token = await asyncio.to_thread(
+            self._registry.following.page, wanted, actor_of(caller_of(context))
+        )
+        return dispute_pb2.ListDisputesResponse(
+            disputes=[_case(item) for item in found], next_page_token=token
+        )
 
     async def AnswerDispute(  # noqa: N802  the contract's name
         self, request: dispute_pb2.AnswerDisputeRequest, context: Context
@@ -120,12 +147,16 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
         if done.relief_sequence:
             self._lifted()
         return dispute_pb2.AnswerDisputeResponse(
-            dispute=_dispute(done.dispute), restriction=summary_message(done.restriction), relief_sequence=done.relief_sequence
+            dispute=_dispute(done.dispute),
+            restriction=summary_message(done.restriction),
+            relief_sequence=done.relief_sequence,
         )
 
 
 def _correction(message: dispute_pb2.DisputeCorrection) -> Amendment:
-    expires_at = moment_of(message.expires_at, "expires_at") if message.HasField("expires_at") else None
+    expires_at = (
+        moment_of(message.expires_at, "expires_at") if message.HasField("expires_at") else None
+    )
     return Amendment(tuple(message.measures), message.legal_basis, expires_at)
 
 
@@ -133,7 +164,9 @@ def _state(value: dispute_pb2.DisputeState.ValueType) -> DisputeState | None:
     if not value:
         return None
     if value not in dispute_pb2.DisputeState.values():
-        raise InvalidRequestError("there is no such state; leave it out, or give one of the contract's")
+        raise InvalidRequestError(
+            "there is no such state; leave it out, or give one of the contract's"
+        )
     return DisputeState(dispute_pb2.DisputeState.Name(value).removeprefix("DISPUTE_STATE_"))
 
 

@@ -1,4 +1,7 @@
-"""Listings, relief and keys to providers. Every file is a file of the caller's own audience; its certificate says which that is."""
+"""Listings, relief and keys to providers.
+
+Every file is a file of the caller's own audience; its certificate says which that is.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ HEARTBEAT_SECONDS = 15.0
 class DistributionService(RemedyCalls):
     """See distribution.proto.
 
-    `acknowledge` keeps which versions a caller says it enforces; it refuses a provider that the registry does not know.
+    `acknowledge` keeps which versions a caller says it enforces; it refuses a provider that the
+    registry does not know.
     """
 
     def __init__(
@@ -56,32 +60,45 @@ class DistributionService(RemedyCalls):
         self._epochs = epochs
         self._acknowledgements = Acknowledgements(acknowledge)
         self._limits = limits
-        self._buckets = {audience: PublishedBuckets(Published(repository, audience), audience) for audience in feeds}
+        self._buckets = {
+            audience: PublishedBuckets(Published(repository, audience), audience)
+            for audience in feeds
+        }
         self._heartbeat_seconds = heartbeat_seconds
 
-    async def GetMetadata(self, request: distribution_pb2.GetMetadataRequest, context: Context) -> distribution_pb2.GetMetadataResponse:  # noqa: N802  the contract's name
+    async def GetMetadata(  # noqa: N802  the contract's name
+        self, request: distribution_pb2.GetMetadataRequest, context: Context
+    ) -> distribution_pb2.GetMetadataResponse:
         """One metadata file."""
         audience = self._audience(context)
         path = self._repository.metadata_path(audience, request.name)
         try:
             content = await asyncio.to_thread(path.read_bytes)
         except FileNotFoundError:
-            raise NotFoundError("there is no such metadata file; start again at timestamp.json") from None
+            raise NotFoundError(
+                "there is no such metadata file; start again at timestamp.json"
+            ) from None
         return distribution_pb2.GetMetadataResponse(content=content)
 
     async def GetArtefact(  # noqa: N802  the contract's name
         self, request: distribution_pb2.GetArtefactRequest, context: Context
     ) -> AsyncIterator[distribution_pb2.GetArtefactResponse]:
-        """One artefact in chunks; the file is read in threads, a chunk ahead of nothing, so a slow reader holds one chunk."""
+        """One artefact in chunks; the file is read in threads, a chunk ahead of nothing, so a slow
+        reader holds one chunk.
+        """
         audience = self._audience(context)
         path = self._repository.artefact_path(audience, request.path)
         try:
             file, left = await asyncio.to_thread(_open_at, path, request.offset)
         except (FileNotFoundError, IsADirectoryError):
-            raise NotFoundError("there is no such artefact any more; refresh the metadata and ask for what they name") from None
+            raise NotFoundError(
+                "there is no such artefact any more; refresh the metadata and ask for what they"
+                " name"
+            ) from None
         caller = caller_of(context)
         with file:
-            # All of it is counted before it is sent: a crowd of downloads begun at once is seen as what it is.
+            # All of it is counted before it is sent: a crowd of downloads begun at once is seen as
+            # what it is.
             self._limits.artefact(caller, left)
             try:
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
@@ -90,16 +107,27 @@ class DistributionService(RemedyCalls):
             finally:
                 self._limits.not_sent(caller, left)
 
-    async def Watch(self, request: distribution_pb2.WatchRequest, context: Context) -> AsyncIterator[distribution_pb2.WatchResponse]:  # noqa: N802  the contract's name
-        """First what differs from the versions enforced, then each change; a heartbeat whenever nothing else was sent for a while."""
+    async def Watch(  # noqa: N802  the contract's name
+        self, request: distribution_pb2.WatchRequest, context: Context
+    ) -> AsyncIterator[distribution_pb2.WatchResponse]:
+        """First what differs from the versions enforced, then each change; a heartbeat whenever
+        nothing else was sent for a while.
+        """
         caller = caller_of(context)
         feed = self._feed(caller.audience)
-        # Subscribed before the opening is made: whatever happens in between is queued, and skipped if the opening has it.
+        # Subscribed before the opening is made: whatever happens in between is queued, and skipped
+        # if the opening has it.
         with feed.broadcaster.subscribe() as subscription:
             opening = await asyncio.to_thread(feed.opening, request.enforced)
-            log_debug("watch_opened", audience=caller.audience, provider=caller.name, watching=len(feed.broadcaster))
+            log_debug(
+                "watch_opened",
+                audience=caller.audience,
+                provider=caller.name,
+                watching=len(feed.broadcaster),
+            )
             sent = opening.timestamp
-            yield opening.payload  # type: ignore[misc]  # serialised once for everybody; the gate lets bytes through
+            # Serialised once for everybody; the gate lets bytes through
+            yield opening.payload  # type: ignore[misc]
             kept = self._acknowledgements.beside(caller, request.enforced)
             try:
                 while True:
@@ -114,20 +142,35 @@ class DistributionService(RemedyCalls):
             finally:
                 kept.cancel()
 
-    async def Acknowledge(self, request: distribution_pb2.AcknowledgeRequest, context: Context) -> distribution_pb2.AcknowledgeResponse:  # noqa: N802  the contract's name
+    async def Acknowledge(  # noqa: N802  the contract's name
+        self, request: distribution_pb2.AcknowledgeRequest, context: Context
+    ) -> distribution_pb2.AcknowledgeResponse:
         """Keeps what the caller says it enforces."""
         await self._acknowledgements.now(caller_of(context), request.enforced)
         return distribution_pb2.AcknowledgeResponse()
 
-    async def GetEpochKeys(self, request: distribution_pb2.GetEpochKeysRequest, context: Context) -> distribution_pb2.GetEpochKeysResponse:  # noqa: N802  the contract's name
-        """The keys that listings in use need, sealed to the caller's registered key, or to the one that it sent where none is."""
+    async def GetEpochKeys(  # noqa: N802  the contract's name
+        self, request: distribution_pb2.GetEpochKeysRequest, context: Context
+    ) -> distribution_pb2.GetEpochKeysResponse:
+        """The keys that listings in use need, sealed to the caller's registered key, or to the one
+        that it sent where none is.
+        """
         audience = self._audience(context)
         if len(request.recipient_public_key) != PUBLIC_KEY_BYTES:
-            raise InvalidRequestError(f"recipient_public_key has to be an X25519 public key of {PUBLIC_KEY_BYTES} bytes")
-        keys = await asyncio.to_thread(self._epochs.sealed, audience, request.recipient_public_key, provider=caller_of(context).name)
+            raise InvalidRequestError(
+                f"recipient_public_key has to be an X25519 public key of {PUBLIC_KEY_BYTES} bytes"
+            )
+        keys = await asyncio.to_thread(
+            self._epochs.sealed,
+            audience,
+            request.recipient_public_key,
+            provider=caller_of(context).name,
+        )
         return distribution_pb2.GetEpochKeysResponse(keys=keys)
 
-    async def FetchBucket(self, request: distribution_pb2.FetchBucketRequest, context: Context) -> distribution_pb2.FetchBucketResponse:  # noqa: N802  the contract's name
+    async def FetchBucket(  # noqa: N802  the contract's name
+        self, request: distribution_pb2.FetchBucketRequest, context: Context
+    ) -> distribution_pb2.FetchBucketResponse:
         """One bucket of sealed records. Which one, is forgotten."""
         caller = caller_of(context)
         feed = self._feed(caller.audience)
@@ -145,7 +188,8 @@ class DistributionService(RemedyCalls):
             return self._feeds[audience]
         except KeyError:
             raise NotFoundError(
-                f"this server has no audience {audience!r}; ask the operator which one your certificate should name"
+                f"this server has no audience {audience!r}; ask the operator which one your"
+                " certificate should name"
             ) from None
 
 
@@ -154,6 +198,9 @@ def _open_at(path: Path, offset: int) -> tuple[BinaryIO, int]:
     size = file.seek(0, 2)
     if offset > size:
         file.close()
-        raise OffsetError(f"the artefact has {size} bytes; ask from an offset of at most that, or start again at 0")
+        raise OffsetError(
+            f"the artefact has {size} bytes; ask from an offset of at most that, or start again"
+            " at 0"
+        )
     file.seek(offset)
     return file, size - offset

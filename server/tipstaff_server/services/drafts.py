@@ -23,11 +23,17 @@ class DraftCalls(registry_pb2_grpc.RegistryServiceServicer):
     def __init__(self, drafting: Drafting) -> None:
         self._drafting = drafting
 
-    async def GetDraft(self, request: registry_pb2.GetDraftRequest, context: Context) -> registry_pb2.GetDraftResponse:  # noqa: N802  the contract's name
+    async def GetDraft(  # noqa: N802  the contract's name
+        self, request: registry_pb2.GetDraftRequest, context: Context
+    ) -> registry_pb2.GetDraftResponse:
         """What a draft holds, for the second person to check."""
-        found = await asyncio.to_thread(self._drafting.read, request.restriction_id, actor_of(caller_of(context)))
+        found = await asyncio.to_thread(
+            self._drafting.read, request.restriction_id, actor_of(caller_of(context))
+        )
         response = registry_pb2.GetDraftResponse(
-            restriction=summary_message(found.restriction), entry=found.entry, entered_by=found.entered_by
+            restriction=summary_message(found.restriction),
+            entry=found.entry,
+            entered_by=found.entered_by,
         )
         response.entered_at.FromDatetime(found.entered_at)
         return response
@@ -36,7 +42,9 @@ class DraftCalls(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.ApproveRestrictionRequest, context: Context
     ) -> registry_pb2.ApproveRestrictionResponse:
         """Puts one in force, after its list's notice."""
-        done = await asyncio.to_thread(self._drafting.approve, _approval(request), actor_of(caller_of(context)))
+        done = await asyncio.to_thread(
+            self._drafting.approve, _approval(request), actor_of(caller_of(context))
+        )
         return registry_pb2.ApproveRestrictionResponse(restriction=summary_message(done))
 
     async def ApproveRestrictions(  # noqa: N802  the contract's name
@@ -44,18 +52,26 @@ class DraftCalls(registry_pb2_grpc.RegistryServiceServicer):
     ) -> registry_pb2.ApproveRestrictionsResponse:
         """Each for itself."""
         approvals = [_approval(item) for item in request.approvals]
-        done = await asyncio.to_thread(self._drafting.approve_many, approvals, actor_of(caller_of(context)))
+        done = await asyncio.to_thread(
+            self._drafting.approve_many, approvals, actor_of(caller_of(context))
+        )
         return registry_pb2.ApproveRestrictionsResponse(results=[_result(item) for item in done])
 
 
 def _approval(request: registry_pb2.ApproveRestrictionRequest) -> Approval:
-    return Approval(request.restriction_id, request.reason, Precondition(request.expected_version, request.idempotency_key))
+    return Approval(
+        request.restriction_id,
+        request.reason,
+        Precondition(request.expected_version, request.idempotency_key),
+    )
 
 
 def _result(item: Approved) -> registry_pb2.ApproveResult:
     if item.restriction is None:
         return registry_pb2.ApproveResult(
-            restriction_id=item.restriction_id, status=registry_pb2.APPROVE_STATUS_REFUSED, detail=item.detail
+            restriction_id=item.restriction_id,
+            status=registry_pb2.APPROVE_STATUS_REFUSED,
+            detail=item.detail,
         )
     return registry_pb2.ApproveResult(
         restriction_id=item.restriction_id,

@@ -24,12 +24,16 @@ class EnforcementService(enforcement_pb2_grpc.EnforcementServiceServicer):
         self, request: enforcement_pb2.SubmitReportsRequest, context: Context
     ) -> enforcement_pb2.SubmitReportsResponse:
         """Answered once they are stored: an answer means that nothing will be lost."""
-        results = await asyncio.to_thread(self._feedback.submit_reports, caller_of(context).name, request.reports)
+        results = await asyncio.to_thread(
+            self._feedback.submit_reports, caller_of(context).name, request.reports
+        )
         return enforcement_pb2.SubmitReportsResponse(results=results)
 
     async def SubmitCoverage(  # noqa: N802  the contract's name
         self, request: enforcement_pb2.SubmitCoverageRequest, context: Context
     ) -> enforcement_pb2.SubmitCoverageResponse:
         """As reports."""
-        results = await asyncio.to_thread(self._feedback.submit_coverage, caller_of(context).name, request.counts)
+        results = await asyncio.to_thread(
+            self._feedback.submit_coverage, caller_of(context).name, request.counts
+        )
         return enforcement_pb2.SubmitCoverageResponse(results=results)

@@ -47,9 +47,13 @@ class RegistryService(SubjectCalls, DraftCalls):
         self._lifted = lifted
 
     async def SubmitRestrictions(  # noqa: N802  the contract's name
-        self, request_iterator: AsyncIterator[registry_pb2.SubmitRestrictionsRequest], context: Context
+        self,
+        request_iterator: AsyncIterator[registry_pb2.SubmitRestrictionsRequest],
+        context: Context,
     ) -> AsyncIterator[registry_pb2.SubmitRestrictionsResponse]:
-        """Each entry is answered before the next is read: a stream of any length needs the memory of one entry."""
+        """Each entry is answered before the next is read: a stream of any length needs the memory
+        of one entry.
+        """
         caller = caller_of(context)
         authority = _authority(caller)
         async for request in request_iterator:
@@ -59,7 +63,9 @@ class RegistryService(SubjectCalls, DraftCalls):
         self, request: registry_pb2.GetRestrictionRequest, context: Context
     ) -> registry_pb2.GetRestrictionResponse:
         """One restriction of the caller's."""
-        found = await asyncio.to_thread(self._registry.get, request.restriction_id, actor=actor_of(caller_of(context)))
+        found = await asyncio.to_thread(
+            self._registry.get, request.restriction_id, actor=actor_of(caller_of(context))
+        )
         return registry_pb2.GetRestrictionResponse(restriction=summary_message(found))
 
     async def EndRestriction(  # noqa: N802  the contract's name
@@ -71,23 +77,43 @@ class RegistryService(SubjectCalls, DraftCalls):
             raise InvalidRequestError("say how it ends: release, repair or revoke")
         actor = actor_of(caller_of(context))
         given = Precondition(request.expected_version, request.idempotency_key)
-        ended = await asyncio.to_thread(self._registry.end, request.restriction_id, kind, request.reason, actor=actor, given=given)
+        ended = await asyncio.to_thread(
+            self._registry.end,
+            request.restriction_id,
+            kind,
+            request.reason,
+            actor=actor,
+            given=given,
+        )
         if ended.relief_sequence:
             self._lifted()
-        return registry_pb2.EndRestrictionResponse(restriction=summary_message(ended.restriction), relief_sequence=ended.relief_sequence)
+        return registry_pb2.EndRestrictionResponse(
+            restriction=summary_message(ended.restriction), relief_sequence=ended.relief_sequence
+        )
 
     async def AmendRestriction(  # noqa: N802  the contract's name
         self, request: registry_pb2.AmendRestrictionRequest, context: Context
     ) -> registry_pb2.AmendRestrictionResponse:
         """Corrects one; what becomes less is relief at once."""
-        expires_at = moment_of(request.expires_at, "expires_at") if request.HasField("expires_at") else None
+        expires_at = (
+            moment_of(request.expires_at, "expires_at") if request.HasField("expires_at") else None
+        )
         amendment = Amendment(tuple(request.measures), request.legal_basis, expires_at)
         given = Precondition(request.expected_version, request.idempotency_key)
         actor = actor_of(caller_of(context))
-        done = await asyncio.to_thread(self._registry.amending.amend, request.restriction_id, amendment, request.reason, actor, given)
+        done = await asyncio.to_thread(
+            self._registry.amending.amend,
+            request.restriction_id,
+            amendment,
+            request.reason,
+            actor,
+            given,
+        )
         if done.relief_sequence:
             self._lifted()
-        return registry_pb2.AmendRestrictionResponse(restriction=summary_message(done.restriction), relief_sequence=done.relief_sequence)
+        return registry_pb2.AmendRestrictionResponse(
+            restriction=summary_message(done.restriction), relief_sequence=done.relief_sequence
+        )
 
     async def ExemptRestriction(  # noqa: N802  the contract's name
         self, request: registry_pb2.ExemptRestrictionRequest, context: Context
@@ -97,7 +123,10 @@ class RegistryService(SubjectCalls, DraftCalls):
             self._registry.exempt,
             request.restriction_id,
             measures=list(request.measures),
-            valid=(moment_of(request.valid_from, "valid_from"), moment_of(request.valid_until, "valid_until")),
+            valid=(
+                moment_of(request.valid_from, "valid_from"),
+                moment_of(request.valid_until, "valid_until"),
+            ),
             why=(request.reason.zh, request.reason.en),
             actor=actor_of(caller_of(context)),
             given=Precondition(request.expected_version, request.idempotency_key),
@@ -110,36 +139,60 @@ class RegistryService(SubjectCalls, DraftCalls):
     ) -> registry_pb2.SearchRestrictionsResponse:
         """A page of the caller's restrictions."""
         wanted = Wanted(
-            identifier=Identifier.from_proto(request.identifier) if request.HasField("identifier") else None,
+            identifier=(
+                Identifier.from_proto(request.identifier)
+                if request.HasField("identifier")
+                else None
+            ),
             case_number=request.case_number,
             state=_state(request.state),
             after=request.page_token,
             limit=min(request.page_size or DEFAULT_PAGE, MAX_PAGE),
         )
-        found = await asyncio.to_thread(self._registry.looking.search, wanted, actor_of(caller_of(context)))
+        found = await asyncio.to_thread(
+            self._registry.looking.search, wanted, actor_of(caller_of(context))
+        )
         token = found[-1].restriction_id if len(found) == wanted.limit else b""
-        return registry_pb2.SearchRestrictionsResponse(restrictions=[summary_message(item) for item in found], next_page_token=token)
+        return registry_pb2.SearchRestrictionsResponse(
+            restrictions=[summary_message(item) for item in found], next_page_token=token
+        )
 
-    async def GetHistory(self, request: registry_pb2.GetHistoryRequest, context: Context) -> registry_pb2.GetHistoryResponse:  # noqa: N802  the contract's name
+    async def GetHistory(  # noqa: N802  the contract's name
+        self, request: registry_pb2.GetHistoryRequest, context: Context
+    ) -> registry_pb2.GetHistoryResponse:
         """What was done with one."""
-        found = await asyncio.to_thread(self._registry.looking.history, request.restriction_id, actor_of(caller_of(context)))
+        found = await asyncio.to_thread(
+            self._registry.looking.history, request.restriction_id, actor_of(caller_of(context))
+        )
         response = registry_pb2.GetHistoryResponse()
         for item in found:
-            entry = response.entries.add(sequence=item.sequence, actor=item.actor, act=item.act, detail=item.detail, reason=item.reason)
+            entry = response.entries.add(
+                sequence=item.sequence,
+                actor=item.actor,
+                act=item.act,
+                detail=item.detail,
+                reason=item.reason,
+            )
             entry.at.FromDatetime(item.at)
         return response
 
     def _submit(
         self, request: registry_pb2.SubmitRestrictionsRequest, authority: str, actor: Actor
     ) -> registry_pb2.SubmitRestrictionsResponse:
-        response = registry_pb2.SubmitRestrictionsResponse(idempotency_key=request.idempotency_key[:MAX_KEY])
+        response = registry_pb2.SubmitRestrictionsResponse(
+            idempotency_key=request.idempotency_key[:MAX_KEY]
+        )
         try:
             entry = Entry.from_proto(request.entry)
         except EntryError as error:
             response.status, response.detail = registry_pb2.SUBMIT_STATUS_REJECTED, str(error)
             return response
-        submission = self._registry.submit(entry, authority=authority, actor=actor, idempotency_key=request.idempotency_key or None)
-        response.status = registry_pb2.SubmitStatus.Value(f"SUBMIT_STATUS_{submission.status.value}")
+        submission = self._registry.submit(
+            entry, authority=authority, actor=actor, idempotency_key=request.idempotency_key or None
+        )
+        response.status = registry_pb2.SubmitStatus.Value(
+            f"SUBMIT_STATUS_{submission.status.value}"
+        )
         response.restriction_id = submission.restriction_id
         if submission.status is SubmitStatus.REJECTED:
             response.detail = submission.detail
@@ -150,7 +203,8 @@ def _authority(caller: Caller) -> str:
     """For whom a caller enters: an entry does not name its authority, the certificate does."""
     if caller.role is not Role.AUTHORITY:
         raise PermissionDeniedError(
-            "an entry belongs to the authority in the certificate; enter with the authority's own, or import a list"
+            "an entry belongs to the authority in the certificate; enter with the authority's own,"
+            " or import a list"
         )
     return caller.name
 
@@ -159,5 +213,7 @@ def _state(value: registry_pb2.RestrictionState.ValueType) -> State | None:
     if not value:
         return None
     if value not in registry_pb2.RestrictionState.values():
-        raise InvalidRequestError("there is no such state; leave it out, or give one of the contract's")
+        raise InvalidRequestError(
+            "there is no such state; leave it out, or give one of the contract's"
+        )
     return State(registry_pb2.RestrictionState.Name(value).removeprefix("RESTRICTION_STATE_"))

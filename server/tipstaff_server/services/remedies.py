@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RemedyCalls", "remedy_message"]
 
-_OUTCOMES = {distribution_pb2.RemedyOutcome.Value(f"REMEDY_OUTCOME_{outcome.value}"): outcome for outcome in RemedyOutcome}
+_OUTCOMES = {
+    distribution_pb2.RemedyOutcome.Value(f"REMEDY_OUTCOME_{outcome.value}"): outcome
+    for outcome in RemedyOutcome
+}
 MAX_PAGE = 100
 
 
@@ -25,7 +28,9 @@ class RemedyCalls(distribution_pb2_grpc.DistributionServiceServicer):
     def __init__(self, remedies: Remedies) -> None:
         self._remedies = remedies
 
-    async def ListRemedies(self, request: distribution_pb2.ListRemediesRequest, context: Context) -> distribution_pb2.ListRemediesResponse:  # noqa: N802  the contract's name
+    async def ListRemedies(  # noqa: N802  the contract's name
+        self, request: distribution_pb2.ListRemediesRequest, context: Context
+    ) -> distribution_pb2.ListRemediesResponse:
         """What the caller has to make good. From here on it counts as delivered."""
         size = min(request.page_size or MAX_PAGE, MAX_PAGE)
         found = await asyncio.to_thread(
@@ -36,15 +41,23 @@ class RemedyCalls(distribution_pb2_grpc.DistributionServiceServicer):
             limit=size,
         )
         token = found[-1].remedy_id if len(found) == size else b""
-        return distribution_pb2.ListRemediesResponse(remedies=[remedy_message(item) for item in found], next_page_token=token)
+        return distribution_pb2.ListRemediesResponse(
+            remedies=[remedy_message(item) for item in found], next_page_token=token
+        )
 
-    async def AnswerRemedy(self, request: distribution_pb2.AnswerRemedyRequest, context: Context) -> distribution_pb2.AnswerRemedyResponse:  # noqa: N802  the contract's name
+    async def AnswerRemedy(  # noqa: N802  the contract's name
+        self, request: distribution_pb2.AnswerRemedyRequest, context: Context
+    ) -> distribution_pb2.AnswerRemedyResponse:
         """The caller says what it did."""
         outcome = _OUTCOMES.get(request.outcome)
         if outcome is None:
-            raise InvalidRequestError("say what was done: restored, compensated, declined, not found, or nothing done")
+            raise InvalidRequestError(
+                "say what was done: restored, compensated, declined, not found, or nothing done"
+            )
         actor = actor_of(caller_of(context))
-        found = await asyncio.to_thread(self._remedies.answer, request.remedy_id, outcome, request.note, actor)
+        found = await asyncio.to_thread(
+            self._remedies.answer, request.remedy_id, outcome, request.note, actor
+        )
         return distribution_pb2.AnswerRemedyResponse(remedy=remedy_message(found))
 
 
@@ -59,7 +72,9 @@ def remedy_message(found: Remedy) -> distribution_pb2.Remedy:
     message.opened_at.FromDatetime(found.opened_at)
     message.due_at.FromDatetime(found.due_at)
     if found.outcome is not None:
-        message.outcome = distribution_pb2.RemedyOutcome.Value(f"REMEDY_OUTCOME_{found.outcome.value}")
+        message.outcome = distribution_pb2.RemedyOutcome.Value(
+            f"REMEDY_OUTCOME_{found.outcome.value}"
+        )
     for item in found.affected:
         report = message.affected.add(
             report_id=item.report_id,

@@ -31,9 +31,13 @@ class StatisticsService(statistics_pb2_grpc.StatisticsServiceServicer):
     ) -> statistics_pb2.GetStatisticsResponse:
         """Counts of the hours asked for, and how things stand now."""
         del context  # the gate let only the operator through
-        return await asyncio.to_thread(self._statistics, _hour(request, "from"), _hour(request, "until"))
+        return await asyncio.to_thread(
+            self._statistics, _hour(request, "from"), _hour(request, "until")
+        )
 
-    def _statistics(self, since: datetime | None, until: datetime | None) -> statistics_pb2.GetStatisticsResponse:
+    def _statistics(
+        self, since: datetime | None, until: datetime | None
+    ) -> statistics_pb2.GetStatisticsResponse:
         response = statistics(self._registry.database, since=since, until=until)
         supervise(response, self._registry, self._allowed)
         return response
@@ -45,5 +49,7 @@ def _hour(request: statistics_pb2.GetStatisticsRequest, name: str) -> datetime |
     try:
         moment: datetime = getattr(request, name).ToDatetime(UTC)
     except (ValueError, OverflowError):
-        raise InvalidRequestError(f"{name} is not a moment between the years 1 and 9999; leave it out for no bound") from None
+        raise InvalidRequestError(
+            f"{name} is not a moment between the years 1 and 9999; leave it out for no bound"
+        ) from None
     return moment

@@ -1,4 +1,6 @@
-"""Subjects and posts: the part of RegistryService that is about people and organisations themselves."""
+"""Subjects and posts: the part of RegistryService that is about people and organisations
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +33,25 @@ class SubjectCalls:
     _registry: Registry
     _lifted: Callable[[], None]
 
-    async def GetSubject(self, request: registry_pb2.GetSubjectRequest, context: Context) -> registry_pb2.GetSubjectResponse:  # noqa: N802  the contract's name
+    async def GetSubject(  # noqa: N802  the contract's name
+        self, request: registry_pb2.GetSubjectRequest, context: Context
+    ) -> registry_pb2.GetSubjectResponse:
         """A subject in figures, or with numbers and names."""
         actor, reference = actor_of(caller_of(context)), _reference(request.subject)
         if not request.reveal:
             view = await asyncio.to_thread(self._registry.showing.show, reference, actor)
             return registry_pb2.GetSubjectResponse(subject=_summary(view))
-        told = await asyncio.to_thread(self._registry.showing.reveal, reference, request.reason, actor)
+        told = await asyncio.to_thread(
+            self._registry.showing.reveal, reference, request.reason, actor
+        )
         numbers = [identifier.to_proto() for identifier in told.identifiers]
-        return registry_pb2.GetSubjectResponse(subject=_summary(told.view), identifiers=numbers, names=told.names)
+        return registry_pb2.GetSubjectResponse(
+            subject=_summary(told.view), identifiers=numbers, names=told.names
+        )
 
-    async def AddPost(self, request: registry_pb2.AddPostRequest, context: Context) -> registry_pb2.AddPostResponse:  # noqa: N802  the contract's name
+    async def AddPost(  # noqa: N802  the contract's name
+        self, request: registry_pb2.AddPostRequest, context: Context
+    ) -> registry_pb2.AddPostResponse:
         """Somebody takes a post."""
         party = Party(PERSON, _identifiers(request.person.identifiers), tuple(request.person.names))
         post = await asyncio.to_thread(
@@ -55,31 +65,49 @@ class SubjectCalls:
         )
         return registry_pb2.AddPostResponse(post=_post(post))
 
-    async def EndPost(self, request: registry_pb2.EndPostRequest, context: Context) -> registry_pb2.EndPostResponse:  # noqa: N802  the contract's name
+    async def EndPost(  # noqa: N802  the contract's name
+        self, request: registry_pb2.EndPostRequest, context: Context
+    ) -> registry_pb2.EndPostResponse:
         """Somebody leaves a post; relief goes out at once."""
-        until = moment_of(request.valid_until, "valid_until") if request.HasField("valid_until") else None
+        until = (
+            moment_of(request.valid_until, "valid_until")
+            if request.HasField("valid_until")
+            else None
+        )
         actor, given = actor_of(caller_of(context)), Precondition(key=request.idempotency_key)
-        post, sequence = await asyncio.to_thread(self._registry.posts.end, request.post_id, until, request.reason, actor, given)
+        post, sequence = await asyncio.to_thread(
+            self._registry.posts.end, request.post_id, until, request.reason, actor, given
+        )
         self._push(sequence)
         return registry_pb2.EndPostResponse(post=_post(post), relief_sequence=sequence)
 
-    async def AmendPost(self, request: registry_pb2.AmendPostRequest, context: Context) -> registry_pb2.AmendPostResponse:  # noqa: N802  the contract's name
+    async def AmendPost(  # noqa: N802  the contract's name
+        self, request: registry_pb2.AmendPostRequest, context: Context
+    ) -> registry_pb2.AmendPostResponse:
         """Corrects the dates of a post."""
         actor, given = actor_of(caller_of(context)), Precondition(key=request.idempotency_key)
         dates = _dates(request, without_end=request.without_end)
-        post, sequence = await asyncio.to_thread(self._registry.posts.amend, request.post_id, dates, request.reason, actor, given)
+        post, sequence = await asyncio.to_thread(
+            self._registry.posts.amend, request.post_id, dates, request.reason, actor, given
+        )
         self._push(sequence)
         return registry_pb2.AmendPostResponse(post=_post(post), relief_sequence=sequence)
 
-    async def MergeSubjects(self, request: registry_pb2.MergeSubjectsRequest, context: Context) -> registry_pb2.MergeSubjectsResponse:  # noqa: N802  the contract's name
+    async def MergeSubjects(  # noqa: N802  the contract's name
+        self, request: registry_pb2.MergeSubjectsRequest, context: Context
+    ) -> registry_pb2.MergeSubjectsResponse:
         """Two subjects are one."""
         actor, given = actor_of(caller_of(context)), Precondition(key=request.idempotency_key)
         both = _reference(request.surviving), _reference(request.absorbed)
-        view, sequence = await asyncio.to_thread(self._registry.merging.merge, *both, request.reason, actor, given)
+        view, sequence = await asyncio.to_thread(
+            self._registry.merging.merge, *both, request.reason, actor, given
+        )
         self._push(sequence)
         return registry_pb2.MergeSubjectsResponse(subject=_summary(view))
 
-    async def SplitSubject(self, request: registry_pb2.SplitSubjectRequest, context: Context) -> registry_pb2.SplitSubjectResponse:  # noqa: N802  the contract's name
+    async def SplitSubject(  # noqa: N802  the contract's name
+        self, request: registry_pb2.SplitSubjectRequest, context: Context
+    ) -> registry_pb2.SplitSubjectResponse:
         """One subject is two; relief goes out at once."""
         parts = Parts(
             identifiers=_identifiers(request.identifiers),
@@ -89,10 +117,19 @@ class SubjectCalls:
             post_ids=tuple(request.post_ids),
         )
         actor, given = actor_of(caller_of(context)), Precondition(key=request.idempotency_key)
-        done = await asyncio.to_thread(self._registry.splitting.split, _reference(request.subject), parts, request.reason, actor, given)
+        done = await asyncio.to_thread(
+            self._registry.splitting.split,
+            _reference(request.subject),
+            parts,
+            request.reason,
+            actor,
+            given,
+        )
         self._push(done.relief_sequence)
         return registry_pb2.SplitSubjectResponse(
-            subject=_summary(done.subject), split_off=_summary(done.split_off), relief_sequence=done.relief_sequence
+            subject=_summary(done.subject),
+            split_off=_summary(done.split_off),
+            relief_sequence=done.relief_sequence,
         )
 
     async def CorrectSubject(  # noqa: N802  the contract's name
@@ -107,7 +144,9 @@ class SubjectCalls:
         )
         actor, given = actor_of(caller_of(context)), Precondition(key=request.idempotency_key)
         reference = _reference(request.subject)
-        view, sequence = await asyncio.to_thread(self._registry.splitting.correct, reference, correction, request.reason, actor, given)
+        view, sequence = await asyncio.to_thread(
+            self._registry.splitting.correct, reference, correction, request.reason, actor, given
+        )
         self._push(sequence)
         return registry_pb2.CorrectSubjectResponse(subject=_summary(view), relief_sequence=sequence)
 
@@ -117,7 +156,9 @@ class SubjectCalls:
 
 
 def _reference(message: registry_pb2.SubjectReference) -> Reference:
-    identifier = Identifier.from_proto(message.identifier) if message.HasField("identifier") else None
+    identifier = (
+        Identifier.from_proto(message.identifier) if message.HasField("identifier") else None
+    )
     return Reference(message.subject_id, identifier, message.restriction_id)
 
 
@@ -126,10 +167,18 @@ def _identifiers(messages: Iterable[identity_pb2.Identifier]) -> tuple[Identifie
     return tuple(Identifier.from_proto(message) for message in messages)
 
 
-def _dates(request: registry_pb2.AddPostRequest | registry_pb2.AmendPostRequest, *, without_end: bool = False) -> Dates:
+def _dates(
+    request: registry_pb2.AddPostRequest | registry_pb2.AmendPostRequest,
+    *,
+    without_end: bool = False,
+) -> Dates:
     return Dates(
-        valid_from=moment_of(request.valid_from, "valid_from") if request.HasField("valid_from") else None,
-        valid_until=moment_of(request.valid_until, "valid_until") if request.HasField("valid_until") else None,
+        valid_from=moment_of(request.valid_from, "valid_from")
+        if request.HasField("valid_from")
+        else None,
+        valid_until=moment_of(request.valid_until, "valid_until")
+        if request.HasField("valid_until")
+        else None,
         without_end=without_end,
     )
 

@@ -16,7 +16,10 @@ __all__ = ["additions"]
 
 
 def additions(old: Pack, new: Pack) -> int:
-    """Records of `new` whose locator and commitment are not in `old`; both of one epoch. Raises PackFormatError."""
+    """Records of `new` whose locator and commitment are not in `old`; both of one epoch.
+
+    Raises PackFormatError.
+    """
     count = 0
     before = chain(_keys(old), [b"\xff" * 25])
     passing = next(before)

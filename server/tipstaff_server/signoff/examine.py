@@ -1,14 +1,20 @@
-"""The independent sign-off of a listing: a second process with a second key, which looks at everything again before it signs.
+"""The independent sign-off of a listing: a second process with a second key, which looks at
+everything again before it signs.
 
 1. The parameters are this deployment's, and newer than what is published.
-2. Everybody whom the registry restricts is found in the filter and in the pack, and the sealed record opens.
-3. Whatever a record says stands in the registry, with a legal basis and a running term, and is neither disputed nor ended.
-4. Nothing is in the pack, nor counted in the filter, that is not in the registry; its buckets are those that the parameters describe.
+2. Everybody whom the registry restricts is found in the filter and in the pack, and the sealed
+   record opens.
+3. Whatever a record says stands in the registry, with a legal basis and a running term, and is
+   neither disputed nor ended.
+4. Nothing is in the pack, nor counted in the filter, that is not in the registry; its buckets are
+   those that the parameters describe.
 5. The additions stay below the churn guard's bound; a first listing is exempt.
-6. Each delta is published already, or gives the new filter or pack when applied to the published one (listing/deltas.py).
+6. Each delta is published already, or gives the new filter or pack when applied to the published
+   one (listing/deltas.py).
 
-The registry goes on while a listing is built, so each comparison is as of the build: what was lifted since then is covered by relief, which
-counts from the listing's own sequence, and what was entered since then is not missed. Reasons name restrictions by id, never a person.
+The registry goes on while a listing is built, so each comparison is as of the build: what was
+lifted since then is covered by relief, which counts from the listing's own sequence, and what was
+entered since then is not missed. Reasons name restrictions by id, never a person.
 """
 
 from __future__ import annotations
@@ -79,18 +85,28 @@ class Findings:
 
     def reasons(self) -> list[str]:
         """One sentence for each kind of finding."""
-        return [_sentence(what, count, self._examples[what]) for what, count in self._counts.items()]
+        return [
+            _sentence(what, count, self._examples[what]) for what, count in self._counts.items()
+        ]
 
 
 def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False) -> None:
-    """Looks at everything. Raises SignOffRefusedError with all reasons; returns when there is none."""
+    """Looks at everything.
+
+    Raises SignOffRefusedError with all reasons; returns when there is none.
+    """
     findings = Findings()
     audience = proposal.audience
     expected = {f"listing/{audience}/{name}" for name in ("parameters", "filter", "pack")}
     if proposal.artefacts.keys() - proposal.deltas.keys() != expected:
-        raise SignOffRefusedError([f"the proposal holds other files than {', '.join(sorted(expected))}"])
+        raise SignOffRefusedError(
+            [f"the proposal holds other files than {', '.join(sorted(expected))}"]
+        )
     try:
-        files = {name: proposal.artefacts[f"listing/{audience}/{name}"] for name in ("parameters", "filter", "pack")}
+        files = {
+            name: proposal.artefacts[f"listing/{audience}/{name}"]
+            for name in ("parameters", "filter", "pack")
+        }
         parameters = listing_pb2.ListingParameters.FromString(files["parameters"].read_bytes())
         with (
             BloomFilter.open(files["filter"]) as filter_,
@@ -100,7 +116,9 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
             _compare(runtime, parameters, files, (filter_, pack), findings)
             if not accept_growth:
                 _check_growth(runtime, audience, parameters, pack, findings)
-        for reason in examine_deltas(runtime.published(audience), runtime.repository.versions(audience), proposal):
+        for reason in examine_deltas(
+            runtime.published(audience), runtime.repository.versions(audience), proposal
+        ):
             findings.add(reason)
     except (DecodeError, FormatError, BloomError) as error:
         # Damaged, or not what a listing consists of: there is nothing to compare.
@@ -109,7 +127,12 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
         raise SignOffRefusedError(reasons)
 
 
-def _check_parameters(runtime: Runtime, proposal: Proposal, parameters: listing_pb2.ListingParameters, findings: Findings) -> None:
+def _check_parameters(
+    runtime: Runtime,
+    proposal: Proposal,
+    parameters: listing_pb2.ListingParameters,
+    findings: Findings,
+) -> None:
     publication = runtime.config.publication
     policies = runtime.registry.policies()
     versions = runtime.repository.versions(proposal.audience)
@@ -123,36 +146,62 @@ def _check_parameters(runtime: Runtime, proposal: Proposal, parameters: listing_
         "the version is not the proposal's": parameters.version != proposal.version,
         "the version is not newer than the published one": parameters.version <= versions.listing,
         "the epoch is not in use": epoch is None,
-        "it was built too long ago, or in the future": not now - OLDEST_BUILD <= built_at <= now + CLOCK_TOLERANCE,
-        "it is valid for longer than configured": not timedelta(0) < lifetime <= timedelta(seconds=publication.listing_lifetime_seconds),
-        "the cost or salt of stretching is not the registry's": epoch is not None
-        and parameters.stretch != runtime.registry.stretch_of(epoch).to_proto(),
-        "the measures are not the audience's": list(parameters.measures) != sorted(policies.audience(proposal.audience)),
+        "it was built too long ago, or in the future": (
+            not now - OLDEST_BUILD <= built_at <= now + CLOCK_TOLERANCE
+        ),
+        "it is valid for longer than configured": (
+            not timedelta(0) < lifetime <= timedelta(seconds=publication.listing_lifetime_seconds)
+        ),
+        "the cost or salt of stretching is not the registry's": (
+            epoch is not None
+            and parameters.stretch != runtime.registry.stretch_of(epoch).to_proto()
+        ),
+        "the measures are not the audience's": (
+            list(parameters.measures) != sorted(policies.audience(proposal.audience))
+        ),
         "the catalogue is not the current one": parameters.catalogue_version != policies.version,
-        "the relief sequence has not been given out yet": parameters.relief_sequence > runtime.registry.relief_head(),
-        "the relief sequence goes backwards": published is not None and parameters.relief_sequence < published.relief_sequence,
-        "the age allowed to relief is not the configured one": parameters.relief_max_age_seconds != publication.relief_max_age_seconds,
+        "the relief sequence has not been given out yet": (
+            parameters.relief_sequence > runtime.registry.relief_head()
+        ),
+        "the relief sequence goes backwards": (
+            published is not None and parameters.relief_sequence < published.relief_sequence
+        ),
+        "the age allowed to relief is not the configured one": (
+            parameters.relief_max_age_seconds != publication.relief_max_age_seconds
+        ),
     }
     for what, broken in rules.items():
         if broken:
             findings.add(what)
 
 
-def _check_growth(runtime: Runtime, audience: str, parameters: listing_pb2.ListingParameters, pack: Pack, findings: Findings) -> None:
+def _check_growth(
+    runtime: Runtime,
+    audience: str,
+    parameters: listing_pb2.ListingParameters,
+    pack: Pack,
+    findings: Findings,
+) -> None:
     versions = runtime.repository.versions(audience)
     published = runtime.published(audience)
     before = published.parameters(versions)
     if before is None or not before.record_count:
         return
     with Pack.open(published.path(f"listing/{audience}/pack", versions)) as old:
-        # Another epoch is another key: no record looks like before, so only the numbers can be compared.
-        added = additions(old, pack) if before.epoch == parameters.epoch else pack.record_count - old.record_count
+        # Another epoch is another key: no record looks like before, so only the numbers can be
+        # compared.
+        added = (
+            additions(old, pack)
+            if before.epoch == parameters.epoch
+            else pack.record_count - old.record_count
+        )
     publication = runtime.config.publication
     bound = max(publication.churn_floor, int(before.record_count * publication.churn_max_growth))
     if added > bound:
         findings.add(
-            f"{added} records are new beside {before.record_count} published ones, and the churn guard's bound is {bound}: look at what "
-            "was entered, and if it is right, sign off with --accept-growth"
+            f"{added} records are new beside {before.record_count} published ones, and the churn"
+            f" guard's bound is {bound}: look at what was entered, and if it is right, sign off"
+            " with --accept-growth"
         )
 
 
@@ -163,7 +212,9 @@ def _compare(
     opened: tuple[BloomFilter, Pack],
     findings: Findings,
 ) -> None:
-    """Registry, filter and pack, everybody in turn, shared by all cores; then what only the whole shows."""
+    """Registry, filter and pack, everybody in turn, shared by all cores; then what only the whole
+    shows.
+    """
     filter_, pack = opened
     epoch = runtime.epochs.get(parameters.audience, parameters.epoch)
     if epoch is None:
@@ -175,11 +226,21 @@ def _compare(
         findings.absorb(found.findings)
         seen += found.seen
     counts = {
-        "the pack holds sealed records that belong to nobody in the registry": pack.record_count != seen["records"],
-        "the filter counts other identifiers than the pack has records for": filter_.count != seen["identifiers"],
-        "the parameters count other records than the pack holds": parameters.record_count != pack.record_count,
-        "the parameters count other subjects than the pack holds": parameters.subject_count != seen["subjects"],
-        "the parameters describe other buckets than the pack has": parameters.buckets != survey(pack),
+        "the pack holds sealed records that belong to nobody in the registry": (
+            pack.record_count != seen["records"]
+        ),
+        "the filter counts other identifiers than the pack has records for": (
+            filter_.count != seen["identifiers"]
+        ),
+        "the parameters count other records than the pack holds": (
+            parameters.record_count != pack.record_count
+        ),
+        "the parameters count other subjects than the pack holds": (
+            parameters.subject_count != seen["subjects"]
+        ),
+        "the parameters describe other buckets than the pack has": (
+            parameters.buckets != survey(pack)
+        ),
     }
     for what, broken in counts.items():
         if broken:
@@ -187,8 +248,13 @@ def _compare(
 
 
 @contextmanager
-def _examining(runtime: Runtime, parameters: Path, filter_: Path, pack: Path) -> Generator[Callable[[Span], Iterator[_Examined]]]:
-    """What a process that shares a sign-off does with a span. Raises PublicationError: the epoch is gone."""
+def _examining(
+    runtime: Runtime, parameters: Path, filter_: Path, pack: Path
+) -> Generator[Callable[[Span], Iterator[_Examined]]]:
+    """What a process that shares a sign-off does with a span.
+
+    Raises PublicationError: the epoch is gone.
+    """
     said = listing_pb2.ListingParameters.FromString(parameters.read_bytes())
     epoch = runtime.epochs.needed(said.audience, said.epoch)
     key = epoch.master
@@ -207,7 +273,9 @@ def _examining(runtime: Runtime, parameters: Path, filter_: Path, pack: Path) ->
 
 @dataclass(slots=True)
 class _Examined:
-    """What was found, and how many records, subjects and identifiers of the registry are in the listing."""
+    """What was found, and how many records, subjects and identifiers of the registry are in the
+    listing.
+    """
 
     findings: Findings = field(default_factory=Findings)
     seen: Counter[str] = field(default_factory=Counter[str])
@@ -217,7 +285,12 @@ class _Examination:
     """Registry, filter and pack held against each other, subject by subject."""
 
     def __init__(
-        self, parameters: listing_pb2.ListingParameters, key: EpochKey, members: BloomFilter, lookup: PackLookup, horizon: timedelta
+        self,
+        parameters: listing_pb2.ListingParameters,
+        key: EpochKey,
+        members: BloomFilter,
+        lookup: PackLookup,
+        horizon: timedelta,
     ) -> None:
         self._parameters = parameters
         self._key = key
@@ -275,28 +348,53 @@ class _Examination:
 
     def _restriction(self, said: listing_pb2.RecordRestriction, known: Standing | None) -> None:
         if known is None:
-            self._findings.add("a record names a restriction that the registry does not have for this subject", said.restriction_id)
+            self._findings.add(
+                "a record names a restriction that the registry does not have for this subject",
+                said.restriction_id,
+            )
             return
         rules = {
-            "a restriction has ended or is disputed, and no relief after this listing says so": not self._covered(known),
+            "a restriction has ended or is disputed, and no relief after this listing says so": (
+                not self._covered(known)
+            ),
             "a restriction has no legal basis": not known.legal_basis.strip(),
-            "a restriction's term is not running": not (known.effective_at < known.expires_at and known.expires_at > self._built_at),
-            "a restriction begins beyond the horizon": known.effective_at > self._built_at + self._horizon,
-            "a record says something else than the registry": not _same(said, known, self._built_at),
-            "a record names a post that is not held, and no relief after this listing says so": not self._posts_covered(said, known),
-            "a record would ignore lifts that it must not ignore": said.relief_floor > known.relief_floor,
-            "an exemption is missing in a record": bool(self._exempted(known) - {item.exemption_id for item in said.exemptions}),
+            "a restriction's term is not running": not (
+                known.effective_at < known.expires_at and known.expires_at > self._built_at
+            ),
+            "a restriction begins beyond the horizon": (
+                known.effective_at > self._built_at + self._horizon
+            ),
+            "a record says something else than the registry": not _same(
+                said, known, self._built_at
+            ),
+            "a record names a post that is not held, and no relief after this listing says so": (
+                not self._posts_covered(said, known)
+            ),
+            "a record would ignore lifts that it must not ignore": (
+                said.relief_floor > known.relief_floor
+            ),
+            "an exemption is missing in a record": bool(
+                self._exempted(known) - {item.exemption_id for item in said.exemptions}
+            ),
         }
         for what, broken in rules.items():
             if broken:
                 self._findings.add(what, known.id)
 
     def _covered(self, known: Standing) -> bool:
-        """In force, or ended by its term (the record says when), or lifted so late that relief carries it."""
-        return known.state in LISTED or known.state is State.EXPIRED or known.relief_sequence > self._parameters.relief_sequence
+        """In force, or ended by its term (the record says when), or lifted so late that relief
+        carries it.
+        """
+        return (
+            known.state in LISTED
+            or known.state is State.EXPIRED
+            or known.relief_sequence > self._parameters.relief_sequence
+        )
 
     def _must(self, known: Standing) -> bool:
-        """Whether the build has to have seen it as in force: nothing that may have happened since put it in force."""
+        """Whether the build has to have seen it as in force: nothing that may have happened since
+        put it in force.
+        """
         in_force = known.state in LISTED and known.entered_at < self._built_at < known.expires_at
         if known.posts and not any(post.was_held(self._built_at) for post in known.posts.values()):
             return False
@@ -304,15 +402,25 @@ class _Examination:
         return in_force and unchanged and known.effective_at <= self._built_at + self._horizon
 
     def _posts_covered(self, said: listing_pb2.RecordRestriction, known: Standing) -> bool:
-        """All are known, and held or left so late that relief carries it; what reaches through posts names at least one."""
+        """All are known, and held or left so late that relief carries it; what reaches through
+        posts names at least one.
+        """
         posts = [known.posts.get(post) for post in said.post_ids]
-        covered = all(post is not None and post.is_covered(self._parameters.relief_sequence) for post in posts)
+        covered = all(
+            post is not None and post.is_covered(self._parameters.relief_sequence) for post in posts
+        )
         return covered and bool(posts) == bool(known.posts)
 
     def _exempted(self, known: Standing) -> set[bytes]:
         shown = set(known.measures)
-        concerning = [item for item in known.exemptions if not item.measures or shown & set(item.measures.split())]
-        return {item.id for item in concerning if item.created_at < self._built_at < item.valid_until}
+        concerning = [
+            item
+            for item in known.exemptions
+            if not item.measures or shown & set(item.measures.split())
+        ]
+        return {
+            item.id for item in concerning if item.created_at < self._built_at < item.valid_until
+        }
 
 
 def _same(said: listing_pb2.RecordRestriction, known: Standing, built_at: datetime) -> bool:
@@ -329,7 +437,9 @@ def _same(said: listing_pb2.RecordRestriction, known: Standing, built_at: dateti
 
 
 def _same_end(said: datetime, expires_at: datetime, posts: list[Held], built_at: datetime) -> bool:
-    """Through posts it ends with the last of them; what was said of their ends since the build, the build could not know."""
+    """Through posts it ends with the last of them; what was said of their ends since the build, the
+    build could not know.
+    """
     if any(post.changed_at >= built_at for post in posts):
         return said <= expires_at
     ends = [post.valid_until for post in posts if post.valid_until is not None]

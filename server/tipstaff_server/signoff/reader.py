@@ -1,7 +1,9 @@
-"""How things stand in the registry, read by the sign-off with its own queries: what the builder reads wrongly is not read wrongly twice.
+"""How things stand in the registry, read by the sign-off with its own queries: what the builder
+reads wrongly is not read wrongly twice.
 
-Unlike the builder's reader this one gives every restriction that reaches a subject, whatever its state, with the marks from which the
-sign-off can tell what changed before the build and what after it. A page of subjects at a time, each in a transaction of its own.
+Unlike the builder's reader this one gives every restriction that reaches a subject, whatever its
+state, with the marks from which the sign-off can tell what changed before the build and what after
+it. A page of subjects at a time, each in a transaction of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.registry.subjects.resolver import NAME, NUMBER, identifier_of
 from tipstaff_server.span import EVERYBODY, Span
 from tipstaff_server.storage.bulk import one_of
-from tipstaff_server.storage.models import ExemptionRow, IdentifierRow, NameRow, PostState, ResponsibleLinkRow, RestrictionRow, SubjectRow
+from tipstaff_server.storage.models import (
+    ExemptionRow,
+    IdentifierRow,
+    NameRow,
+    PostState,
+    ResponsibleLinkRow,
+    RestrictionRow,
+    SubjectRow,
+)
 from tipstaff_server.vault.stretch import IDENTIFIER, Stretched
 
 if TYPE_CHECKING:
@@ -54,7 +64,10 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Exempted:
-    """An exemption inside a restriction. `measures` as stored: sorted, separated by spaces, none for all."""
+    """An exemption inside a restriction.
+
+    `measures` as stored: sorted, separated by spaces, none for all.
+    """
 
     id: bytes
     measures: str
@@ -85,7 +98,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One restriction as it stands now. `measures`: those that the audience enforces, sorted; `posts`: by id, none for its own."""
+    """One restriction as it stands now.
+
+    `measures`: those that the audience enforces, sorted; `posts`: by id, none for its own.
+    """
 
     id: bytes
     state: State
@@ -104,16 +120,23 @@ class Standing:
 
 @dataclass(slots=True)
 class Reached:
-    """A subject with the restrictions that reach it: identifiers with their stretched form, canonical names, restrictions by id."""
+    """A subject with the restrictions that reach it: identifiers with their stretched form,
+    canonical names, restrictions by id.
+    """
 
     subject_type: int
-    identifiers: list[tuple[Identifier, bytes]] = field(default_factory=list[tuple[Identifier, bytes]], repr=False)
+    identifiers: list[tuple[Identifier, bytes]] = field(
+        default_factory=list[tuple[Identifier, bytes]], repr=False
+    )
     names: set[str] = field(default_factory=set[str], repr=False)
     restrictions: dict[bytes, Standing] = field(default_factory=dict[bytes, Standing], repr=False)
 
 
-def read(registry: Registry, audience: str, stretch: int | None = None, span: Span = EVERYBODY) -> Iterator[Reached]:
-    """Every subject of a span that a restriction with a measure of the audience reaches, also through posts that were left or are to come.
+def read(
+    registry: Registry, audience: str, stretch: int | None = None, span: Span = EVERYBODY
+) -> Iterator[Reached]:
+    """Every subject of a span that a restriction with a measure of the audience reaches, also
+    through posts that were left or are to come.
 
     `stretch`: the number of the epoch's; by default the current one. Raises StretchRetiredError.
     """
@@ -121,18 +144,33 @@ def read(registry: Registry, audience: str, stretch: int | None = None, span: Sp
     last = span.after
     while last < span.last:
         with registry.database.read() as session:
-            ids = select(SubjectRow.id, SubjectRow.type).where(_within(SubjectRow.id, (last, span.last)))
-            types = {row.id: row.type for row in session.execute(ids.order_by(SubjectRow.id).limit(PAGE))}
+            ids = select(SubjectRow.id, SubjectRow.type).where(
+                _within(SubjectRow.id, (last, span.last))
+            )
+            types = {
+                row.id: row.type for row in session.execute(ids.order_by(SubjectRow.id).limit(PAGE))
+            }
             if not types:
                 return
             low, last = last, max(types)
             sets = visible_sets(session, measures)
             found = _page(session, sets, types, (low, last))
-            _identify(session, registry.vault, Stretched(session, registry.vault, stretch), found, (low, last))
+            _identify(
+                session,
+                registry.vault,
+                Stretched(session, registry.vault, stretch),
+                found,
+                (low, last),
+            )
         yield from found.values()
 
 
-def _page(session: Session, sets: dict[int, tuple[str, ...]], types: dict[bytes, int], span: tuple[bytes, bytes]) -> dict[bytes, Reached]:
+def _page(
+    session: Session,
+    sets: dict[int, tuple[str, ...]],
+    types: dict[bytes, int],
+    span: tuple[bytes, bytes],
+) -> dict[bytes, Reached]:
     reached: dict[bytes, Reached] = {}
     reaching = _reaching(session, sets, span)
     exemptions = _exemptions(session, {row.id for row, _ in reaching.values()})
@@ -150,7 +188,9 @@ def _page(session: Session, sets: dict[int, tuple[str, ...]], types: dict[bytes,
             entered_at=row.approved_at or row.entered_at,
             relief_floor=row.relief_floor,
             relief_sequence=row.relief_sequence,
-            exemptions=tuple(item for item in exemptions.get(row.id, ()) if item.subject_id in {None, subject}),
+            exemptions=tuple(
+                item for item in exemptions.get(row.id, ()) if item.subject_id in {None, subject}
+            ),
             posts=posts,
         )
         reached.setdefault(subject, Reached(types[subject])).restrictions[row.id] = standing
@@ -160,12 +200,24 @@ def _page(session: Session, sets: dict[int, tuple[str, ...]], types: dict[bytes,
 def _reaching(
     session: Session, sets: dict[int, tuple[str, ...]], span: tuple[bytes, bytes]
 ) -> dict[tuple[bytes, bytes], tuple[Any, dict[bytes, Held]]]:
-    """By subject of the page and restriction: the restriction's columns, and the posts through which it reaches (none: their own)."""
-    seen = RestrictionRow.measure_set_id.in_(sets), RestrictionRow.state != State.DRAFT, RestrictionRow.erased_at.is_(None)
+    """By subject of the page and restriction: the restriction's columns, and the posts through
+    which it reaches (none: their own).
+    """
+    seen = (
+        RestrictionRow.measure_set_id.in_(sets),
+        RestrictionRow.state != State.DRAFT,
+        RestrictionRow.erased_at.is_(None),
+    )
     link = ResponsibleLinkRow
     held: tuple[Any, ...] = tuple(
         column.label(f"post_{column.key}")
-        for column in (link.capacity, link.state, link.valid_until, link.changed_at, link.relief_sequence)
+        for column in (
+            link.capacity,
+            link.state,
+            link.valid_until,
+            link.changed_at,
+            link.relief_sequence,
+        )
     )
     through = (
         select(link.person_id, link.id.label("post"), *held, *_COLUMNS)
@@ -174,33 +226,61 @@ def _reaching(
     )
     found: dict[tuple[bytes, bytes], tuple[Any, dict[bytes, Held]]] = {}
     for row in session.execute(through):
-        post = Held(row.post_capacity, row.post_state, row.post_valid_until, row.post_changed_at, row.post_relief_sequence)
+        post = Held(
+            row.post_capacity,
+            row.post_state,
+            row.post_valid_until,
+            row.post_changed_at,
+            row.post_relief_sequence,
+        )
         found.setdefault((row.person_id, row.id), (row, {}))[1][row.post] = post
-    for row in session.execute(select(*_COLUMNS).where(_within(RestrictionRow.subject_id, span), *seen)):
+    for row in session.execute(
+        select(*_COLUMNS).where(_within(RestrictionRow.subject_id, span), *seen)
+    ):
         found[row.subject_id, row.id] = (row, {})
     return found
 
 
 def _exemptions(session: Session, restrictions: set[bytes]) -> dict[bytes, tuple[Exempted, ...]]:
     found: dict[bytes, list[Exempted]] = defaultdict(list)
-    query = select(ExemptionRow.id, ExemptionRow.restriction_id, ExemptionRow.measures, ExemptionRow.valid_until, ExemptionRow.created_at)
+    query = select(
+        ExemptionRow.id,
+        ExemptionRow.restriction_id,
+        ExemptionRow.measures,
+        ExemptionRow.valid_until,
+        ExemptionRow.created_at,
+    )
     query = query.add_columns(ExemptionRow.subject_id)
     for asked in one_of(session, ExemptionRow.restriction_id, restrictions):
         for row in session.execute(query.where(asked)):
-            found[row.restriction_id].append(Exempted(row.id, row.measures, row.valid_until, row.created_at, row.subject_id))
+            found[row.restriction_id].append(
+                Exempted(row.id, row.measures, row.valid_until, row.created_at, row.subject_id)
+            )
     return {restriction: tuple(items) for restriction, items in found.items()}
 
 
-def _identify(session: Session, vault: Vault, stretched: Stretched, reached: dict[bytes, Reached], span: tuple[bytes, bytes]) -> None:
+def _identify(
+    session: Session,
+    vault: Vault,
+    stretched: Stretched,
+    reached: dict[bytes, Reached],
+    span: tuple[bytes, bytes],
+) -> None:
     for row in session.execute(select(*IDENTIFIER).where(_within(IdentifierRow.subject_id, span))):
         if subject := reached.get(row.subject_id):
             number = vault.decrypt(NUMBER, row.blind, row.value)
             identifier = identifier_of(number)
             subject.identifiers.append((identifier, stretched.of(row, identifier)))
-    names = select(NameRow.subject_id, NameRow.blind, NameRow.value).where(_within(NameRow.subject_id, span))
+    names = select(NameRow.subject_id, NameRow.blind, NameRow.value).where(
+        _within(NameRow.subject_id, span)
+    )
     for named in session.execute(names):
         if subject := reached.get(named.subject_id):
-            subject.names.add(canonical_name(vault.decrypt_text(NAME, named.subject_id + named.blind, named.value)))
+            subject.names.add(
+                canonical_name(
+                    vault.decrypt_text(NAME, named.subject_id + named.blind, named.value)
+                )
+            )
 
 
 def _within(column: InstrumentedAttribute[bytes], span: tuple[bytes, bytes]) -> ColumnElement[bool]:

@@ -1,6 +1,9 @@
-"""Many rows at once: `COPY` on PostgreSQL, several times as fast as statements; statements where there is no such thing.
+"""Many rows at once:
 
-Both are part of the session's transaction, and fail with the same errors. `Behind` writes parts of a batch while the next ones are made.
+`COPY` on PostgreSQL, several times as fast as statements; statements where there is no such thing.
+
+Both are part of the session's transaction, and fail with the same errors. `Behind` writes parts of
+a batch while the next ones are made.
 """
 
 from __future__ import annotations
@@ -10,7 +13,16 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, SmallInteger, bindparam, insert, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    bindparam,
+    insert,
+    text,
+)
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from tipstaff_server.storage.models.base import Moment
@@ -42,9 +54,15 @@ _TYPES: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
 )
 
 
-# One value that the server cuts up: to make an array of so many takes the driver longer than all else that it does with a batch.
-_CUT = text("ANY(ARRAY(SELECT substring(:joined FROM :size * i + 1 FOR :size) FROM generate_series(0, :last) AS i))").bindparams(
-    bindparam("joined", type_=LargeBinary), bindparam("size", type_=Integer), bindparam("last", type_=Integer)
+# One value that the server cuts up: to make an array of so many takes the driver longer than all
+# else that it does with a batch.
+_CUT = text(
+    "ANY(ARRAY(SELECT substring(:joined FROM :size * i + 1 FOR :size) FROM generate_series(0,"
+    " :last) AS i))"
+).bindparams(
+    bindparam("joined", type_=LargeBinary),
+    bindparam("size", type_=Integer),
+    bindparam("last", type_=Integer),
 )
 
 
@@ -57,20 +75,31 @@ def bulk_insert(session: Session, table: type[Base], rows: Sequence[dict[str, An
         session.execute(insert(table), rows)
 
 
-def insert_all(session: Session, tables: Sequence[type[Base]], rows: Mapping[type[Base], Sequence[dict[str, Any]]]) -> None:
+def insert_all(
+    session: Session,
+    tables: Sequence[type[Base]],
+    rows: Mapping[type[Base], Sequence[dict[str, Any]]],
+) -> None:
     """Inserts the rows of several tables, each after those that it refers to."""
     for table in tables:
         bulk_insert(session, table, rows.get(table, ()))
 
 
 class Behind:
-    """A with block: what is put is inserted by the time it ends well; of many rows on PostgreSQL by a thread, while the caller goes on.
+    """A with block: what is put is inserted by the time it ends well; of many rows on PostgreSQL by
+    a thread, while the caller goes on.
 
-    The session is the thread's from each `put` to the next `wait`, so whoever uses it in between waits first.
+    The session is the thread's from each `put` to the next `wait`, so whoever uses it in between
+    waits first.
     """
 
-    def __init__(self, session: Session, tables: Sequence[type[Base]], *, many: bool = True) -> None:
-        """`tables`: in which order; each after those that it refers to. `many`: whether there will be several parts."""
+    def __init__(
+        self, session: Session, tables: Sequence[type[Base]], *, many: bool = True
+    ) -> None:
+        """`tables`: in which order; each after those that it refers to.
+
+        `many`: whether there will be several parts.
+        """
         self._session = session
         self._tables = tables
         self._many = many
@@ -82,7 +111,12 @@ class Behind:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="insert")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._thread is not None:
             self._thread.shutdown()
         if kind is None:
@@ -106,15 +140,21 @@ class Behind:
         insert_all(self._session, self._tables, rows)
 
 
-def one_of(session: Session, column: InstrumentedAttribute[bytes], values: Collection[bytes]) -> Iterator[ColumnElement[bool]]:
-    """Conditions that together ask for the rows whose column is one of `values`; each is for a query of its own.
+def one_of(
+    session: Session, column: InstrumentedAttribute[bytes], values: Collection[bytes]
+) -> Iterator[ColumnElement[bool]]:
+    """Conditions that together ask for the rows whose column is one of `values`; each is for a
+    query of its own.
 
-    On PostgreSQL it is one query, whatever their number; elsewhere one for some thousands. All values have the same length.
+    On PostgreSQL it is one query, whatever their number; elsewhere one for some thousands. All
+    values have the same length.
     """
     items = list(values)
     if _is_postgresql(session):
         if items:
-            yield column.bool_op("=")(_CUT.bindparams(joined=b"".join(items), size=len(items[0]), last=len(items) - 1))
+            yield column.bool_op("=")(
+                _CUT.bindparams(joined=b"".join(items), size=len(items[0]), last=len(items) - 1)
+            )
         return
     for start in range(0, len(items), CHUNK):
         yield column.in_(items[start : start + CHUNK])
@@ -131,11 +171,13 @@ def _copy(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -
 
     columns = tuple(rows[0])
     statement, types = _statement(table, columns)
-    values = itemgetter(*columns)  # pyright: ignore[reportUnknownVariableType]  # of as many columns as the table has
+    # Of as many columns as the table has
+    values = itemgetter(*columns)  # pyright: ignore[reportUnknownVariableType]
     connection: Any = session.connection().connection.driver_connection
     try:
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            # The one that is kept for the type itself wraps each value in Python; this one does not.
+            # The one that is kept for the type itself wraps each value in Python; this one does
+            # not.
             cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
             copy.set_types(types)
             write = copy.write_row
@@ -154,7 +196,9 @@ def _statement(table: type[Base], columns: tuple[str, ...]) -> tuple[str, list[s
     """The COPY statement, and PostgreSQL's type of each column."""
     described = table.__table__.c
     names = ", ".join(described[name].name for name in columns)
-    return f"COPY {table.__tablename__} ({names}) FROM STDIN (FORMAT BINARY)", [_type(described[name].type) for name in columns]
+    return f"COPY {table.__tablename__} ({names}) FROM STDIN (FORMAT BINARY)", [
+        _type(described[name].type) for name in columns
+    ]
 
 
 def _type(kind: TypeEngine[Any]) -> str:

@@ -5,8 +5,9 @@ Reading and writing are told apart, because SQLite must be told before the first
     with database.write() as session: ...    # BEGIN IMMEDIATE; commits at the end, rolls back on an exception
     with database.read() as session: ...     # BEGIN; sees one state
 
-Keep both short: under SQLite's rollback journal a reader holds back the commit of a writer. WAL is used only where the
-library is free of the corruption that connections could cause there before 3.51.3.
+Keep both short: under SQLite's rollback journal a reader holds back the commit of a writer. WAL is
+used only where the library is free of the corruption that connections could cause there before
+3.51.3.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ _UNLOCK = text("SELECT pg_advisory_unlock(:key)")
 
 
 class Database:
-    """An engine with the two kinds of transaction. Thread-safe; open one per process, after forking."""
+    """An engine with the two kinds of transaction.
+
+    Thread-safe; open one per process, after forking.
+    """
 
     def __init__(self, url: str, *, busy_timeout_seconds: float = 30.0, pool_size: int = 8) -> None:
         parsed = make_url(url)
@@ -48,10 +52,16 @@ class Database:
         in_memory = self.is_sqlite and parsed.database in {None, "", ":memory:"}
         options: dict[str, Any] = {"pool_pre_ping": not self.is_sqlite}
         if not self.is_sqlite:
-            # A wait for another writer ends here as it does on SQLite, and one for a lost server ends at all.
+            # A wait for another writer ends here as it does on SQLite, and one for a lost server
+            # ends at all.
             waiting = f"-c lock_timeout={int(busy_timeout_seconds * 1000)}"
-            # Nothing is prepared: a plan that was kept from when a table was small would read all of it when it is large.
-            options["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "options": waiting, "prepare_threshold": None}
+            # Nothing is prepared: a plan that was kept from when a table was small would read all
+            # of it when it is large.
+            options["connect_args"] = {
+                "connect_timeout": CONNECT_SECONDS,
+                "options": waiting,
+                "prepare_threshold": None,
+            }
         if in_memory:
             options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
         else:
@@ -61,27 +71,44 @@ class Database:
             _prepare_sqlite(self.engine, busy_timeout_seconds)
         self._writer = self.engine.execution_options(**{_WRITE: True})
         # Several statements of one reader see one state. SQLite's transactions do so anyway.
-        self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        self._reader = (
+            self.engine
+            if self.is_sqlite
+            else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        )
 
     @classmethod
     def open(cls, config: Config) -> Database:
         """The configured database; connects at the first use."""
-        return cls(config.database_url, busy_timeout_seconds=config.database.busy_timeout_seconds, pool_size=config.database.pool_size)
+        return cls(
+            config.database_url,
+            busy_timeout_seconds=config.database.busy_timeout_seconds,
+            pool_size=config.database.pool_size,
+        )
 
     @contextmanager
     def read(self) -> Generator[Session]:
         """A session that sees one state and writes nothing. Raises DatabaseUnavailableError."""
-        with _translated(), Session(self._reader, autoflush=False, expire_on_commit=False) as session:
+        with (
+            _translated(),
+            Session(self._reader, autoflush=False, expire_on_commit=False) as session,
+        ):
             yield session
 
     @contextmanager
     def write(self) -> Generator[Session]:
         """A session that commits when the block ends and undoes everything when it raises.
 
-        Raises DatabaseUnavailableError: no answer, or another writer held the database for longer than the time-out.
+        Raises DatabaseUnavailableError: no answer, or another writer held the database for longer
+        than the time-out.
         """
-        with _translated(), Session(self._writer, expire_on_commit=False) as session, session.begin():
-            session.connection()  # begins now, and waits for another writer here rather than in the middle
+        with (
+            _translated(),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            # Begins now, and waits for another writer here rather than in the middle
+            session.connection()
             yield session
 
     @contextmanager
@@ -92,16 +119,23 @@ class Database:
 
     @contextmanager
     def exclusive(self, name: str) -> Generator[bool]:
-        """Holds a name that nobody else on this database can hold meanwhile, however many machines; False: somebody else holds it.
+        """Holds a name that nobody else on this database can hold meanwhile, however many machines;
+        False: somebody else holds it.
 
-        A holder that dies lets go of it. Leaving the block raises DatabaseUnavailableError when the lock was lost on the way: what was
-        done under it must then not count. On SQLite every holder is on this machine, and True is the answer: lock a file there.
+        A holder that dies lets go of it. Leaving the block raises DatabaseUnavailableError when the
+        lock was lost on the way: what was done under it must then not count. On SQLite every holder
+        is on this machine, and True is the answer: lock a file there.
         """
         if self.is_sqlite:
             yield True
             return
-        key = int.from_bytes(hashlib.sha256(b"tipstaff/lock/" + name.encode()).digest()[:8], "big", signed=True)
-        with _translated(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        key = int.from_bytes(
+            hashlib.sha256(b"tipstaff/lock/" + name.encode()).digest()[:8], "big", signed=True
+        )
+        with (
+            _translated(),
+            self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        ):
             if not connection.execute(_LOCK, {"key": key}).scalar_one():
                 yield False
                 return
@@ -110,7 +144,8 @@ class Database:
             except BaseException:
                 with suppress(SQLAlchemyError):
                     connection.execute(_UNLOCK, {"key": key})
-                connection.invalidate()  # a connection that went back into the pool might keep the lock
+                # A connection that went back into the pool might keep the lock
+                connection.invalidate()
                 raise
             # On a connection that broke this fails: the lock was lost on the way.
             connection.execute(_UNLOCK, {"key": key})
@@ -127,7 +162,9 @@ def _translated() -> Generator[None]:
     except IntegrityError:
         raise
     except (OperationalError, TimeoutError) as error:
-        raise DatabaseUnavailableError(f"the database does not answer ({_cause(error)}); try again, then look at its state") from None
+        raise DatabaseUnavailableError(
+            f"the database does not answer ({_cause(error)}); try again, then look at its state"
+        ) from None
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
@@ -144,7 +181,9 @@ def _prepare_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
     journal = "WAL" if sqlite3.sqlite_version_info >= WAL_SAFE_SINCE else "DELETE"
 
     def connect(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver would begin late, and deferred: we begin ourselves
+        connection.isolation_level = (
+            None  # the driver would begin late, and deferred: we begin ourselves
+        )
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(busy_timeout_seconds * 1000)}")
         cursor.execute(f"PRAGMA journal_mode = {journal}")
@@ -155,8 +194,11 @@ def _prepare_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
         cursor.close()
 
     def begin(connection: Connection) -> None:
-        # A deferred transaction that turns into a writing one fails at once when another writes; an immediate one waits.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN")
+        # A deferred transaction that turns into a writing one fails at once when another writes; an
+        # immediate one waits.
+        connection.exec_driver_sql(
+            "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN"
+        )
 
     event.listen(engine, "connect", connect)
     event.listen(engine, "begin", begin)

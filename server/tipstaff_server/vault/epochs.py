@@ -1,8 +1,10 @@
-"""Epoch keys: one 32-byte master key per audience and epoch, which tokens, locators and record keys come from.
+"""Epoch keys: one 32-byte master key per audience and epoch, which tokens, locators and record keys
+come from.
 
-Kept encrypted by the vault, made when first asked for, epoch 1 first. A rotation makes the next epoch and gives its key to providers at
-once; listings use it after a lead, by when they have it. The epoch before retires an overlap later; until then listings of both are in use.
-An epoch keeps the stretch that it began with (stretches.py).
+Kept encrypted by the vault, made when first asked for, epoch 1 first. A rotation makes the next
+epoch and gives its key to providers at once; listings use it after a lead, by when they have it.
+The epoch before retires an overlap later; until then listings of both are in use. An epoch keeps
+the stretch that it began with (stretches.py).
 """
 
 from __future__ import annotations
@@ -39,13 +41,17 @@ __all__ = ["Epoch", "EpochKeys"]
 KEY_BYTES = 32
 NO_TIME = timedelta(0)
 KEY = "epoch_keys.key"
-# RFC 9180 base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-128-GCM, as distribution.proto says.
+# RFC 9180 base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-128-GCM, as distribution.proto
+# says.
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of an audience. `valid_until` is None while it is the current one. The key does not show in its repr."""
+    """One epoch of an audience.
+
+    `valid_until` is None while it is the current one. The key does not show in its repr.
+    """
 
     audience: str
     number: int
@@ -61,7 +67,10 @@ class Epoch:
 
 
 class EpochKeys:
-    """The epoch keys of all audiences. Thread-safe. Raises DatabaseUnavailableError and VaultError as the database and vault do."""
+    """The epoch keys of all audiences.
+
+    Thread-safe. Raises DatabaseUnavailableError and VaultError as the database and vault do.
+    """
 
     def __init__(self, database: Database, vault: Vault, *, clock: Clock = utc_now) -> None:
         self._database = database
@@ -75,14 +84,18 @@ class EpochKeys:
         if not rows:
             with self._database.write() as session:
                 # Somebody else may have been first.
-                rows = self._rows(session, audience) or [self._make(session, audience, 1, self._clock())]
+                rows = self._rows(session, audience) or [
+                    self._make(session, audience, 1, self._clock())
+                ]
         now = self._clock()
         begun = [row for row in rows if row.created_at <= now]
         # Before the very first begins only where clocks of machines differ.
         return self._open(begun[-1] if begun else rows[0])
 
     def in_use(self, audience: str) -> list[Epoch]:
-        """Epochs whose keys providers need, ascending: those of the overlap, the current one, and the one that comes next."""
+        """Epochs whose keys providers need, ascending: those of the overlap, the current one, and
+        the one that comes next.
+        """
         self.current(audience)
         now = self._clock()
         with self._database.read() as session:
@@ -107,7 +120,8 @@ class EpochKeys:
         return epoch
 
     def rotate(self, audience: str, overlap: timedelta, lead: timedelta = NO_TIME) -> Epoch:
-        """Makes the next epoch, which listings use after `lead`; the one before stays in use for `overlap` more, a listing's lifetime.
+        """Makes the next epoch, which listings use after `lead`; the one before stays in use for
+        `overlap` more, a listing's lifetime.
 
         `lead` should be longer than providers wait between asking for keys (their `keys_interval`).
         """
@@ -116,13 +130,21 @@ class EpochKeys:
             rows = self._rows(session, audience)
             for row in rows:
                 row.retired_at = row.retired_at or begins + overlap
-            made = self._make(session, audience, rows[-1].epoch + 1 if rows else 1, begins if rows else self._clock())
+            made = self._make(
+                session,
+                audience,
+                rows[-1].epoch + 1 if rows else 1,
+                begins if rows else self._clock(),
+            )
             return self._open(made)
 
-    def sealed(self, audience: str, recipient: bytes, *, provider: str | None = None) -> list[distribution_pb2.SealedEpochKey]:
+    def sealed(
+        self, audience: str, recipient: bytes, *, provider: str | None = None
+    ) -> list[distribution_pb2.SealedEpochKey]:
         """All keys in use, sealed to an X25519 public key (32 bytes).
 
-        A provider that registered a key gets them sealed to that one only, so that a stolen certificate alone yields none.
+        A provider that registered a key gets them sealed to that one only, so that a stolen
+        certificate alone yields none.
 
         Raises:
             PermissionDeniedError: another key than the registered one. InvalidRequestError: a key that cannot be sealed to.
@@ -130,23 +152,39 @@ class EpochKeys:
         registered = None if provider is None else self._registered(provider)
         if registered is not None and registered != recipient:
             raise PermissionDeniedError(
-                "this provider's epoch keys are sealed to its registered key only; set wrapping_key_file to that key's file"
+                "this provider's epoch keys are sealed to its registered key only; set"
+                " wrapping_key_file to that key's file"
             )
         public = X25519PublicKey.from_public_bytes(recipient)
         return [_seal(epoch, public) for epoch in self.in_use(audience)]
 
     def _registered(self, provider: str) -> bytes | None:
         with self._database.read() as session:
-            return session.scalar(select(ProviderRow.wrapping_key).where(ProviderRow.id == provider))
+            return session.scalar(
+                select(ProviderRow.wrapping_key).where(ProviderRow.id == provider)
+            )
 
     def _rows(self, session: Session, audience: str) -> list[EpochKeyRow]:
-        return list(session.scalars(select(EpochKeyRow).where(EpochKeyRow.audience_id == audience).order_by(EpochKeyRow.epoch)))
+        return list(
+            session.scalars(
+                select(EpochKeyRow)
+                .where(EpochKeyRow.audience_id == audience)
+                .order_by(EpochKeyRow.epoch)
+            )
+        )
 
     def _make(self, session: Session, audience: str, number: int, begins: datetime) -> EpochKeyRow:
         lock_head(session, self._vault)
         key = self._vault.encrypt(KEY, row_of(audience, number), secrets.token_bytes(KEY_BYTES))
         stretch = stretches.newest(session).number
-        row = EpochKeyRow(audience_id=audience, epoch=number, key=key, created_at=begins, retired_at=None, stretch=stretch)
+        row = EpochKeyRow(
+            audience_id=audience,
+            epoch=number,
+            key=key,
+            created_at=begins,
+            retired_at=None,
+            stretch=stretch,
+        )
         session.add(row)
         session.flush()
         return row
@@ -167,8 +205,12 @@ def _seal(epoch: Epoch, recipient: X25519PublicKey) -> distribution_pb2.SealedEp
         sealed = _SUITE.encrypt(epoch.key, recipient, info=info)
     except ValueError:
         # A low-order point: the shared secret would be all zeros (RFC 7748, 6.1).
-        raise InvalidRequestError("recipient_public_key is not a usable X25519 key; make a new one") from None
-    message = distribution_pb2.SealedEpochKey(epoch=epoch.number, sealed=sealed, valid_from=_timestamp(epoch.valid_from))
+        raise InvalidRequestError(
+            "recipient_public_key is not a usable X25519 key; make a new one"
+        ) from None
+    message = distribution_pb2.SealedEpochKey(
+        epoch=epoch.number, sealed=sealed, valid_from=_timestamp(epoch.valid_from)
+    )
     if epoch.valid_until is not None:
         message.valid_until.CopyFrom(_timestamp(epoch.valid_until))
     return message

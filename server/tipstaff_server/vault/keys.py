@@ -1,10 +1,12 @@
-"""The registry's own keys in its database: each wrapped by the key of the configuration, each with a version.
+"""The registry's own keys in its database: each wrapped by the key of the configuration, each with
+a version.
 
     COLUMN n   AES-256-SIV key, 64 bytes; n is the first byte of every value that it encrypted (1 to 255)
     INDEX n    HMAC key of the blind index, 32 bytes
 
-What is wrapped says itself what it is, so no row can take another's place, here or in another registry. A registry made before there was
-this table has both keys from its root key, as version 1; they are wrapped at the first `vault rewrap` or `vault rotate`.
+What is wrapped says itself what it is, so no row can take another's place, here or in another
+registry. A registry made before there was this table has both keys from its root key, as version 1;
+they are wrapped at the first `vault rewrap` or `vault rotate`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,18 @@ if TYPE_CHECKING:
 
     from tipstaff_server.vault.wrapping import KeyWrapper
 
-__all__ = ["Keys", "adopt", "bump", "check_value", "create", "generation_of", "load", "make", "registry_id_of", "rewrap"]
+__all__ = [
+    "Keys",
+    "adopt",
+    "bump",
+    "check_value",
+    "create",
+    "generation_of",
+    "load",
+    "make",
+    "registry_id_of",
+    "rewrap",
+]
 
 COLUMN_BYTES, INDEX_BYTES = 64, 32
 LAST_VERSION = 255
@@ -43,7 +56,10 @@ _BACKUP = "restore the table vault_keys from a backup of the database"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys as they were at one generation. `columns` and `indices` by version; the highest version writes. Shows nothing."""
+    """The keys as they were at one generation.
+
+    `columns` and `indices` by version; the highest version writes. Shows nothing.
+    """
 
     generation: int
     columns: dict[int, AESSIV] = field(repr=False)
@@ -52,14 +68,22 @@ class Keys:
     _begun: dict[int, HMAC] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # A copy of one that has taken its key in costs a third of hmac.digest, which also gives up the interpreter lock each time: beside
-        # a busy thread it then waits its turn, and an import asks for five a row.
-        object.__setattr__(self, "_begun", {version: HMAC(key, SHA256()) for version, key in self.indices.items()})
+        # A copy of one that has taken its key in costs a third of hmac.digest, which also gives up
+        # the interpreter lock each time: beside a busy thread it then waits its turn, and an import
+        # asks for five a row.
+        object.__setattr__(
+            self, "_begun", {version: HMAC(key, SHA256()) for version, key in self.indices.items()}
+        )
 
     @classmethod
     def of_root(cls, root: bytes, generation: int = 0) -> Keys:
         """Those of a registry without wrapped keys."""
-        return cls(generation, {1: AESSIV(expand(root, b"column", COLUMN_BYTES))}, {1: expand(root, b"index", INDEX_BYTES)}, bare=True)
+        return cls(
+            generation,
+            {1: AESSIV(expand(root, b"column", COLUMN_BYTES))},
+            {1: expand(root, b"index", INDEX_BYTES)},
+            bare=True,
+        )
 
     @property
     def column(self) -> int:
@@ -84,13 +108,28 @@ def generation_of(session: Session) -> int:
 
 
 def bump(session: Session) -> None:
-    """Tells every program on this database, at its next act, that the keys have changed. The head is to be locked already."""
-    session.execute(update(AuditHeadRow).where(AuditHeadRow.id == HEAD).values(vault_generation=AuditHeadRow.vault_generation + 1))
+    """Tells every program on this database, at its next act, that the keys have changed.
+
+    The head is to be locked already.
+    """
+    session.execute(
+        update(AuditHeadRow)
+        .where(AuditHeadRow.id == HEAD)
+        .values(vault_generation=AuditHeadRow.vault_generation + 1)
+    )
 
 
 def load(session: Session, wrappers: Sequence[KeyWrapper]) -> Keys:
-    """The keys, unwrapped and checked. Raises WrongVaultKeyError, VaultDataKeyError, KeyWrapperError."""
-    facts = {row.name: row.value for row in session.scalars(select(Meta).where(Meta.name.in_(["registry.id", "vault.check"])))}
+    """The keys, unwrapped and checked.
+
+    Raises WrongVaultKeyError, VaultDataKeyError, KeyWrapperError.
+    """
+    facts = {
+        row.name: row.value
+        for row in session.scalars(
+            select(Meta).where(Meta.name.in_(["registry.id", "vault.check"]))
+        )
+    }
     registry_id, check = facts["registry.id"], facts["vault.check"]
     generation = generation_of(session)
     rows = session.scalars(select(VaultKeyRow).order_by(VaultKeyRow.version)).all()
@@ -109,15 +148,18 @@ def load(session: Session, wrappers: Sequence[KeyWrapper]) -> Keys:
     return keys
 
 
-def _bare(wrappers: Sequence[KeyWrapper], registry_id: bytes, check: bytes, generation: int) -> Keys:
+def _bare(
+    wrappers: Sequence[KeyWrapper], registry_id: bytes, check: bytes, generation: int
+) -> Keys:
     for wrapper in wrappers:
         if isinstance(wrapper, LocalKey):
             keys = Keys.of_root(wrapper.root, generation)
             if hmac.compare_digest(check, keys.digest(1, "vault.check", registry_id)):
                 return keys
     raise WrongVaultKeyError(
-        "this registry key does not belong to this database; configure the key that was made with it ([registry] key). If it is the right "
-        f"one, the database has lost its wrapped keys: {_BACKUP}"
+        "this registry key does not belong to this database; configure the key that was made with"
+        " it ([registry] key). If it is the right one, the database has lost its wrapped keys:"
+        f" {_BACKUP}"
     )
 
 
@@ -126,13 +168,16 @@ def _unwrap(row: VaultKeyRow, wrappers: Sequence[KeyWrapper], registry_id: bytes
     if wrapper is None:
         known = ", ".join(item.id for item in wrappers)
         raise WrongVaultKeyError(
-            f"this registry key does not belong to this database: {row.wrapper} wraps its keys, and {known} is configured; configure the "
-            "key that was made with it as [registry] key, or among other_keys"
+            f"this registry key does not belong to this database: {row.wrapper} wraps its keys, and"
+            f" {known} is configured; configure the key that was made with it as [registry] key, or"
+            " among other_keys"
         )
     payload = wrapper.unwrap(row.wrapped)
     header, length = _header(row.purpose, row.version, registry_id), _LENGTHS[row.purpose]
     if not hmac.compare_digest(payload[:-length], header):
-        raise VaultDataKeyError(f"{row.purpose} key {row.version} is not what was wrapped for this place; {_BACKUP}")
+        raise VaultDataKeyError(
+            f"{row.purpose} key {row.version} is not what was wrapped for this place; {_BACKUP}"
+        )
     return payload[-length:]
 
 
@@ -157,9 +202,19 @@ def check_value(index_key: bytes, registry_id: bytes) -> bytes:
     return Keys(0, {}, {1: index_key}, bare=False).digest(1, "vault.check", registry_id)
 
 
-def make(session: Session, wrapper: KeyWrapper, registry_id: bytes, purpose: KeyPurpose, now: datetime) -> tuple[int, bytes]:
-    """Adds a new random key, which from here on writes; its version, and the key. Raises VaultError: there were 255 already."""
-    newest = session.scalar(select(VaultKeyRow.version).where(VaultKeyRow.purpose == purpose).order_by(VaultKeyRow.version.desc()).limit(1))
+def make(
+    session: Session, wrapper: KeyWrapper, registry_id: bytes, purpose: KeyPurpose, now: datetime
+) -> tuple[int, bytes]:
+    """Adds a new random key, which from here on writes; its version, and the key.
+
+    Raises VaultError: there were 255 already.
+    """
+    newest = session.scalar(
+        select(VaultKeyRow.version)
+        .where(VaultKeyRow.purpose == purpose)
+        .order_by(VaultKeyRow.version.desc())
+        .limit(1)
+    )
     version = (newest or 0) + 1
     if version > LAST_VERSION:
         raise VaultError(f"there have been {LAST_VERSION} {purpose} keys; move to a new registry")
@@ -170,27 +225,57 @@ def make(session: Session, wrapper: KeyWrapper, registry_id: bytes, purpose: Key
     return version, key
 
 
-def _put(session: Session, wrapper: KeyWrapper, registry_id: bytes, purpose: KeyPurpose, version: int, key: bytes, now: datetime) -> None:
+def _put(
+    session: Session,
+    wrapper: KeyWrapper,
+    registry_id: bytes,
+    purpose: KeyPurpose,
+    version: int,
+    key: bytes,
+    now: datetime,
+) -> None:
     wrapped = wrapper.wrap(_header(purpose, version, registry_id) + key)
-    session.add(VaultKeyRow(purpose=purpose, version=version, wrapper=wrapper.id, wrapped=wrapped, created_at=now))
+    session.add(
+        VaultKeyRow(
+            purpose=purpose, version=version, wrapper=wrapper.id, wrapped=wrapped, created_at=now
+        )
+    )
     session.flush()
 
 
 def adopt(session: Session, wrappers: Sequence[KeyWrapper], now: datetime) -> bool:
-    """Wraps the keys of a registry that has none wrapped yet; False: they are. The head is to be locked already."""
+    """Wraps the keys of a registry that has none wrapped yet; False: they are.
+
+    The head is to be locked already.
+    """
     if session.scalar(select(VaultKeyRow.version).limit(1)) is not None:
         return False
     keys = load(session, wrappers)
-    root = next(item.root for item in wrappers if isinstance(item, LocalKey) and Keys.of_root(item.root).indices == keys.indices)
+    root = next(
+        item.root
+        for item in wrappers
+        if isinstance(item, LocalKey) and Keys.of_root(item.root).indices == keys.indices
+    )
     registry_id = registry_id_of(session)
-    _put(session, wrappers[0], registry_id, KeyPurpose.COLUMN, 1, expand(root, b"column", COLUMN_BYTES), now)
+    _put(
+        session,
+        wrappers[0],
+        registry_id,
+        KeyPurpose.COLUMN,
+        1,
+        expand(root, b"column", COLUMN_BYTES),
+        now,
+    )
     _put(session, wrappers[0], registry_id, KeyPurpose.INDEX, 1, keys.indices[1], now)
     bump(session)
     return True
 
 
 def rewrap(session: Session, wrappers: Sequence[KeyWrapper]) -> int:
-    """Wraps all keys by the first of `wrappers`; how many were wrapped by another. Nothing else changes."""
+    """Wraps all keys by the first of `wrappers`; how many were wrapped by another.
+
+    Nothing else changes.
+    """
     registry_id, done = registry_id_of(session), 0
     for row in session.scalars(select(VaultKeyRow).with_for_update()):
         if row.wrapper != wrappers[0].id:

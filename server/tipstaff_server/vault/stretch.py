@@ -3,8 +3,9 @@
     current     how identifiers are stretched as they are entered: `identifiers.stretched`
     newest      what a new epoch uses: the current one, or the next, once it is ready
 
-An epoch keeps the stretch that it began with, and a listing says it in its signed parameters. `Stretched` gives S under one of them
-whatever a change is doing meanwhile (registry/keys/stretch_change.py): every value is found by the state that the same transaction sees.
+An epoch keeps the stretch that it began with, and a listing says it in its signed parameters.
+`Stretched` gives S under one of them whatever a change is doing meanwhile
+(registry/keys/stretch_change.py): every value is found by the state that the same transaction sees.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["IDENTIFIER", "Numbered", "Stretched", "current", "newest", "of_number"]
 
-IDENTIFIER = (IdentifierRow.subject_id, IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched, IdentifierRow.next_stretched)
+IDENTIFIER = (
+    IdentifierRow.subject_id,
+    IdentifierRow.blind,
+    IdentifierRow.value,
+    IdentifierRow.stretched,
+    IdentifierRow.next_stretched,
+)
 """Columns to select for `Stretched.of`."""
 ENTERED_BY = (StretchState.CURRENT, StretchState.TAKING_OVER)
 FOR_EPOCHS = (*ENTERED_BY, StretchState.READY)
@@ -48,7 +55,10 @@ class Numbered:
 
 
 def current(session: Session) -> Numbered:
-    """The one that identifiers are entered with. Raises NotFoundError in a database without a registry."""
+    """The one that identifiers are entered with.
+
+    Raises NotFoundError in a database without a registry.
+    """
     return _one(session, ENTERED_BY)
 
 
@@ -59,14 +69,23 @@ def newest(session: Session) -> Numbered:
 
 def of_number(session: Session, number: int) -> Numbered:
     """Any of them. Raises NotFoundError."""
-    row = session.scalar(select(StretchRow).where(StretchRow.number == number).execution_options(populate_existing=True))
+    row = session.scalar(
+        select(StretchRow)
+        .where(StretchRow.number == number)
+        .execution_options(populate_existing=True)
+    )
     if row is None:
         raise NotFoundError(f"there is no stretch {number} in this registry")
     return Numbered.of(row)
 
 
 def _one(session: Session, states: tuple[StretchState, ...]) -> Numbered:
-    query = select(StretchRow).where(StretchRow.state.in_(states)).order_by(StretchRow.number.desc()).limit(1)
+    query = (
+        select(StretchRow)
+        .where(StretchRow.state.in_(states))
+        .order_by(StretchRow.number.desc())
+        .limit(1)
+    )
     row = session.scalar(query.execution_options(populate_existing=True))
     if row is None:
         raise NotFoundError("the database holds no registry yet; run `tipstaff-server init`")
@@ -76,20 +95,25 @@ def _one(session: Session, states: tuple[StretchState, ...]) -> Numbered:
 class Stretched:
     """S of identifiers under the stretch `number`, for rows read in the same transaction as this.
 
-    Raises StretchRetiredError: its values are no longer kept, or not yet; NotFoundError: there is none of that number.
+    Raises StretchRetiredError: its values are no longer kept, or not yet; NotFoundError: there is
+    none of that number.
     """
 
     def __init__(self, session: Session, vault: Vault, number: int | None = None) -> None:
         self._vault = vault
         found = current(session) if number is None else of_number(session, number)
         if found.state not in FOR_EPOCHS:
-            raise StretchRetiredError(f"stretch {found.number} is {found.state.lower()}: build again, with the epoch that is in use now")
+            raise StretchRetiredError(
+                f"stretch {found.number} is {found.state.lower()}: build again, with the epoch that"
+                " is in use now"
+            )
         self._stretch, self._state = found.stretch, found.state
 
     def of(self, row: Any, identifier: Identifier) -> bytes:
         """32 bytes. `row` has the columns of IDENTIFIER.
 
-        Of what was entered since the next stretch was ready it may have to be computed, which takes its time.
+        Of what was entered since the next stretch was ready it may have to be computed, which takes
+        its time.
         """
         if self._state is not StretchState.CURRENT and row.next_stretched is not None:
             return self._vault.decrypt(NEXT_STRETCHED, row.blind, row.next_stretched)

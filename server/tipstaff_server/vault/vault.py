@@ -3,9 +3,10 @@
     ciphertext = key version (1 byte) || AES-256-SIV(column key, plaintext, [column, row])     RFC 5297
     index      = HMAC-SHA256(index key, column || 0x00 || canonical value)                     32 bytes
 
-The column and the row are associated data, so a value neither opens in another column or row, nor shows that two rows hold
-the same. The keys lie in the database, wrapped (keys.py) by one that does not (wrapping.py). Without that one a dump of the
-database names nobody; with it, everything opens: keep the two apart, backups too.
+The column and the row are associated data, so a value neither opens in another column or row, nor
+shows that two rows hold the same. The keys lie in the database, wrapped (keys.py) by one that does
+not (wrapping.py). Without that one a dump of the database names nobody; with it, everything opens:
+keep the two apart, backups too.
 """
 
 from __future__ import annotations
@@ -34,16 +35,22 @@ __all__ = ["KEY_BYTES", "Vault", "create_key_file"]
 
 
 class Vault:
-    """The keys of one registry. Its repr shows nothing; thread-safe. Follows changes of keys by itself, once it is attached."""
+    """The keys of one registry.
+
+    Its repr shows nothing; thread-safe. Follows changes of keys by itself, once it is attached.
+    """
 
     __slots__ = ("_database", "_keys", "wrappers")
 
     def __init__(self, key: bytes | Sequence[KeyWrapper]) -> None:
-        """Whose keys the first of the wrappers wraps, or is to wrap; the others may have wrapped them before. To be attached.
+        """Whose keys the first of the wrappers wraps, or is to wrap; the others may have wrapped
+        them before. To be attached.
 
         Of bytes: with a bare root key and without a database, as registries began.
         """
-        self.wrappers: tuple[KeyWrapper, ...] = (LocalKey(key),) if isinstance(key, bytes) else tuple(key)
+        self.wrappers: tuple[KeyWrapper, ...] = (
+            (LocalKey(key),) if isinstance(key, bytes) else tuple(key)
+        )
         self._keys: Keys | None = Keys.of_root(key) if isinstance(key, bytes) else None
         self._database: Database | None = None
 
@@ -52,24 +59,35 @@ class Vault:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """From a key file, to be attached. Raises VaultKeyFileError: missing, readable by others, or not a registry key."""
+        """From a key file, to be attached.
+
+        Raises VaultKeyFileError: missing, readable by others, or not a registry key.
+        """
         return cls([LocalKey.from_file(path)])
 
     @classmethod
     def configured(cls, config: Config) -> Self:
-        """The configured one, to be attached. Raises VaultKeyFileError, KeyWrapperError, ConfigurationError."""
+        """The configured one, to be attached.
+
+        Raises VaultKeyFileError, KeyWrapperError, ConfigurationError.
+        """
         registry = config.registry
         sources = [registry.key or f"file:{registry.key_file}", *registry.other_keys]
         return cls([wrapper_of(source, config.folder) for source in sources])
 
     def attach(self, database: Database) -> None:
-        """Reads the keys, and looks there when they change. Raises WrongVaultKeyError, VaultDataKeyError, KeyWrapperError."""
+        """Reads the keys, and looks there when they change.
+
+        Raises WrongVaultKeyError, VaultDataKeyError, KeyWrapperError.
+        """
         with database.read() as session:
             self._keys = vault_keys.load(session, self.wrappers)
         self._database = database
 
     def refresh(self, session: Session, generation: int) -> None:
-        """Makes sure that these are the keys of `generation`: to be called under the head's lock, before an act encrypts anything."""
+        """Makes sure that these are the keys of `generation`: to be called under the head's lock,
+        before an act encrypts anything.
+        """
         if self._keys is None or self._keys.generation != generation:
             self._keys = vault_keys.load(session, self.wrappers)
 
@@ -77,13 +95,18 @@ class Vault:
     def keys(self) -> Keys:
         """The keys in use. Raises VaultError: not attached yet."""
         if self._keys is None:
-            raise VaultError("the registry's keys have not been read from its database yet; attach the vault to it")
+            raise VaultError(
+                "the registry's keys have not been read from its database yet; attach the vault"
+                " to it"
+            )
         return self._keys
 
     def encrypt(self, column: str, row: bytes, plaintext: bytes) -> bytes:
         """A stored value, 17 bytes longer than `plaintext` (which must not be empty)."""
         keys = self.keys
-        return bytes([keys.column]) + keys.columns[keys.column].encrypt(plaintext, [column.encode(), row])
+        return bytes([keys.column]) + keys.columns[keys.column].encrypt(
+            plaintext, [column.encode(), row]
+        )
 
     def decrypt(self, column: str, row: bytes, stored: bytes) -> bytes:
         """The plaintext. Raises VaultDataError when the value was altered or belongs elsewhere."""
@@ -93,11 +116,17 @@ class Vault:
             self.attach(self._database)
         siv = self.keys.columns.get(version)
         if siv is None:
-            raise VaultDataError(f"a value of {column} was written under key {version}, which this database does not have: altered?")
+            raise VaultDataError(
+                f"a value of {column} was written under key {version}, which this database does not"
+                " have: altered?"
+            )
         try:
             return siv.decrypt(stored[1:], [column.encode(), row])
         except (InvalidTag, ValueError):
-            raise VaultDataError(f"a value of {column} does not decrypt: altered, moved to another row, or of another key") from None
+            raise VaultDataError(
+                f"a value of {column} does not decrypt: altered, moved to another row, or of"
+                " another key"
+            ) from None
 
     def encrypt_text(self, column: str, row: bytes, text: str) -> bytes:
         """As `encrypt`, for a text."""
@@ -108,14 +137,21 @@ class Vault:
         return self.decrypt(column, row, stored).decode()
 
     def index(self, column: str, value: bytes) -> bytes:
-        """The blind index of a canonical value, 32 bytes: equal for equal values, and nothing without the key."""
+        """The blind index of a canonical value, 32 bytes: equal for equal values, and nothing
+        without the key.
+        """
         keys = self.keys
         return keys.digest(keys.index, column, value)
 
     def made(self, digest: bytes, column: str, value: bytes) -> bool:
-        """Whether `digest` is the blind index of a value, under the index key in use or one before it."""
+        """Whether `digest` is the blind index of a value, under the index key in use or one before
+        it.
+        """
         keys = self.keys
-        return any(hmac.compare_digest(digest, keys.digest(version, column, value)) for version in keys.indices)
+        return any(
+            hmac.compare_digest(digest, keys.digest(version, column, value))
+            for version in keys.indices
+        )
 
     def check_value(self, registry_id: bytes) -> bytes:
         """What a database keeps to recognise its key, 32 bytes."""
@@ -124,9 +160,15 @@ class Vault:
     def verify(self, registry_id: bytes, check_value: bytes) -> None:
         """Raises WrongVaultKeyError when `check_value` was made with another key."""
         if not hmac.compare_digest(self.check_value(registry_id), check_value):
-            raise WrongVaultKeyError("this registry key does not belong to this database; configure the key that was made with it")
+            raise WrongVaultKeyError(
+                "this registry key does not belong to this database; configure the key that was"
+                " made with it"
+            )
 
 
 def create_key_file(path: Path) -> Vault:
-    """Makes a new random registry key, mode 0600, never over an existing file. Raises VaultKeyFileError."""
+    """Makes a new random registry key, mode 0600, never over an existing file.
+
+    Raises VaultKeyFileError.
+    """
     return Vault([create_key(path)])

@@ -1,10 +1,12 @@
-"""Keys that wrap the registry's keys (KEKs): from a file, from the environment, or through a command that reaches a KMS or an HSM.
+"""Keys that wrap the registry's keys (KEKs): from a file, from the environment, or through a
+command that reaches a KMS or an HSM.
 
     file:registry.key             32 random bytes in a file of mode 0600, as `tipstaff-server vault new-key` makes it
     env:TIPSTAFF_REGISTRY_KEY     the same 32 bytes as base64 in a variable, as secret stores hand them over
     command:/opt/wrap --key k1    run as `… id`, `… wrap`, `… unwrap`: the key's name, or base64 in and base64 out, one line each
 
-A cloud KMS or a PKCS#11 module needs a script of some lines and none of our code. Keys go through pipes, never into arguments.
+A cloud KMS or a PKCS#11 module needs a script of some lines and none of our code. Keys go through
+pipes, never into arguments.
 """
 
 from __future__ import annotations
@@ -24,13 +26,26 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from tipstaff_server.errors import ConfigurationError, KeyWrapperError, VaultDataKeyError, VaultKeyFileError
+from tipstaff_server.errors import (
+    ConfigurationError,
+    KeyWrapperError,
+    VaultDataKeyError,
+    VaultKeyFileError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["KEY_BYTES", "CommandKey", "KeyWrapper", "LocalKey", "create_key", "expand", "wrapper_of"]
+__all__ = [
+    "KEY_BYTES",
+    "CommandKey",
+    "KeyWrapper",
+    "LocalKey",
+    "create_key",
+    "expand",
+    "wrapper_of",
+]
 
 KEY_BYTES = 32
 COMMAND_SECONDS = 30
@@ -46,7 +61,10 @@ class KeyWrapper(Protocol):
 
     @property
     def id(self) -> str:
-        """Which key it is, at most 200 characters, kept beside what it wrapped; no secret. Raises KeyWrapperError."""
+        """Which key it is, at most 200 characters, kept beside what it wrapped; no secret.
+
+        Raises KeyWrapperError.
+        """
         ...
 
     def wrap(self, key: bytes) -> bytes:
@@ -54,12 +72,18 @@ class KeyWrapper(Protocol):
         ...
 
     def unwrap(self, wrapped: bytes) -> bytes:
-        """What was wrapped. Raises KeyWrapperError; VaultDataKeyError: altered, or wrapped by another key."""
+        """What was wrapped.
+
+        Raises KeyWrapperError; VaultDataKeyError: altered, or wrapped by another key.
+        """
         ...
 
 
 class LocalKey:
-    """32 bytes that this process holds. `root`: what registries made before there were data keys derive theirs from."""
+    """32 bytes that this process holds.
+
+    `root`: what registries made before there were data keys derive theirs from.
+    """
 
     def __init__(self, root: bytes) -> None:
         if len(root) != KEY_BYTES:
@@ -78,15 +102,23 @@ class LocalKey:
             mode = path.stat().st_mode
             text = path.read_text("ascii")
         except FileNotFoundError:
-            raise VaultKeyFileError(f"{path} does not exist; restore the registry key from its backup: nothing opens without it") from None
+            raise VaultKeyFileError(
+                f"{path} does not exist; restore the registry key from its backup: nothing opens"
+                " without it"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise VaultKeyFileError(f"{path} cannot be read ({type(error).__name__})") from None
         if mode & 0o077:
-            raise VaultKeyFileError(f"{path} can be read by others; run chmod 600 on it, and think about who may have read it")
+            raise VaultKeyFileError(
+                f"{path} can be read by others; run chmod 600 on it, and think about who may have"
+                " read it"
+            )
         header, _, body = text.strip().partition("\n")
         root = _base64(body)
         if header != _HEADER or root is None or len(root) != KEY_BYTES:
-            raise VaultKeyFileError(f"{path} is not a registry key file; restore it from its backup")
+            raise VaultKeyFileError(
+                f"{path} is not a registry key file; restore it from its backup"
+            )
         return cls(root)
 
     @classmethod
@@ -95,7 +127,10 @@ class LocalKey:
         root = _base64(os.environ.get(name, ""))
         if root is None or len(root) != KEY_BYTES:
             what = "does not hold a registry key" if name in os.environ else "is not set"
-            raise KeyWrapperError(f"the variable {name} {what}; set it to {KEY_BYTES} bytes in base64, from where the key is kept")
+            raise KeyWrapperError(
+                f"the variable {name} {what}; set it to {KEY_BYTES} bytes in base64, from where the"
+                " key is kept"
+            )
         return cls(root)
 
     def wrap(self, key: bytes) -> bytes:
@@ -107,11 +142,17 @@ class LocalKey:
         try:
             return self._siv.decrypt(wrapped, _AAD)
         except (InvalidTag, ValueError):
-            raise VaultDataKeyError("a wrapped key of the registry was altered; restore the table vault_keys from a backup") from None
+            raise VaultDataKeyError(
+                "a wrapped key of the registry was altered; restore the table vault_keys from a"
+                " backup"
+            ) from None
 
 
 class CommandKey:
-    """A key that only a command reaches: a KMS, an HSM. The command gets one of the words id, wrap, unwrap as its last argument."""
+    """A key that only a command reaches: a KMS, an HSM.
+
+    The command gets one of the words id, wrap, unwrap as its last argument.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = tuple(command)
@@ -128,7 +169,10 @@ class CommandKey:
     def _id(self) -> str:
         found = self._run("id", b"").decode("utf-8", "replace").strip()
         if not 1 <= len(found) <= MAX_ID or not found.isprintable():
-            raise KeyWrapperError(f"{self._command[0]} id has to print the name of its key, 1 to {MAX_ID} characters on one line")
+            raise KeyWrapperError(
+                f"{self._command[0]} id has to print the name of its key, 1 to {MAX_ID} characters"
+                " on one line"
+            )
         return f"command:{found}"
 
     def wrap(self, key: bytes) -> bytes:
@@ -136,7 +180,10 @@ class CommandKey:
         return self._coded("wrap", key)
 
     def unwrap(self, wrapped: bytes) -> bytes:
-        """What was wrapped. Raises KeyWrapperError: it failed, which is also how it says that it did not wrap this."""
+        """What was wrapped.
+
+        Raises KeyWrapperError: it failed, which is also how it says that it did not wrap this.
+        """
         return self._coded("unwrap", wrapped)
 
     def _coded(self, word: str, data: bytes) -> bytes:
@@ -148,19 +195,36 @@ class CommandKey:
     def _run(self, word: str, data: bytes) -> bytes:
         name = self._command[0]
         try:
-            done = subprocess.run([*self._command, word], input=data, capture_output=True, timeout=COMMAND_SECONDS, check=False)
+            done = subprocess.run(
+                [*self._command, word],
+                input=data,
+                capture_output=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
-            raise KeyWrapperError(f"{name} {word} did not answer within {COMMAND_SECONDS} s; look at it, then try again") from None
+            raise KeyWrapperError(
+                f"{name} {word} did not answer within {COMMAND_SECONDS} s; look at it, then try"
+                " again"
+            ) from None
         except OSError as error:
-            raise KeyWrapperError(f"{name} cannot be run: {error.strerror}; see [registry] key") from None
+            raise KeyWrapperError(
+                f"{name} cannot be run: {error.strerror}; see [registry] key"
+            ) from None
         # Its own words are left out: what a program prints about a key may hold the key.
         if done.returncode or len(done.stdout) > MAX_ANSWER:
-            raise KeyWrapperError(f"{name} {word} failed (exit status {done.returncode}); run it by hand to see why, then try again")
+            raise KeyWrapperError(
+                f"{name} {word} failed (exit status {done.returncode}); run it by hand to see why,"
+                " then try again"
+            )
         return done.stdout
 
 
 def wrapper_of(source: str, folder: Path) -> KeyWrapper:
-    """From `file:…` (meant from `folder`), `env:…` or `command:…`. Raises ConfigurationError, VaultKeyFileError, KeyWrapperError."""
+    """From `file:…` (meant from `folder`), `env:…` or `command:…`.
+
+    Raises ConfigurationError, VaultKeyFileError, KeyWrapperError.
+    """
     kind, _, rest = source.partition(":")
     rest = rest.strip()
     if kind == "file" and rest:
@@ -174,16 +238,23 @@ def wrapper_of(source: str, folder: Path) -> KeyWrapper:
             words = []
         if words:
             return CommandKey(words)
-    raise ConfigurationError("registry.key: write file:PATH, env:VARIABLE or command:PROGRAM ARGUMENTS")
+    raise ConfigurationError(
+        "registry.key: write file:PATH, env:VARIABLE or command:PROGRAM ARGUMENTS"
+    )
 
 
 def create_key(path: Path) -> LocalKey:
-    """Makes a new random key file, mode 0600, never over an existing file. Raises VaultKeyFileError."""
+    """Makes a new random key file, mode 0600, never over an existing file.
+
+    Raises VaultKeyFileError.
+    """
     root = secrets.token_bytes(KEY_BYTES)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise VaultKeyFileError(f"{path} exists already; a registry key is never overwritten") from None
+        raise VaultKeyFileError(
+            f"{path} exists already; a registry key is never overwritten"
+        ) from None
     except OSError as error:
         raise VaultKeyFileError(f"{path} cannot be written: {error.strerror}") from None
     with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,5 @@
-"""The operator's working directory: made by `tipstaff-server init`, so that `tipstaff-server serve` runs at once.
+"""The operator's working directory: made by `tipstaff-server init`, so that `tipstaff-server serve`
+runs at once.
 
     tipstaff-server.toml      configuration
     tls/                      development CA (ca.pem, ca.key, ca.crl), the server's certificate (server.pem, server.key)
@@ -9,8 +10,8 @@
     authorities/<id>/         a certificate for each authority, and in officers/<id>/ for those of its officers who have one
     operator/                 the operator's own certificate
 
-Everything is made in `.init/` first and moved up when it is whole, the configuration last. Killed at any point, `init` can be run again: a
-half-made `.init/` is thrown away, a whole one is moved on.
+Everything is made in `.init/` first and moved up when it is whole, the configuration last. Killed
+at any point, `init` can be run again: a half-made `.init/` is thrown away, a whole one is moved on.
 """
 
 from __future__ import annotations
@@ -43,7 +44,14 @@ from tipstaff_signing.repository.repository import Repository
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["DEFAULT_AUDIENCES", "Plan", "Provider", "add_provider", "development_authority", "initialise"]
+__all__ = [
+    "DEFAULT_AUDIENCES",
+    "Plan",
+    "Provider",
+    "add_provider",
+    "development_authority",
+    "initialise",
+]
 
 DEFAULT_AUDIENCES = ("aviation", "rail", "hospitality", "banking")
 _STAGING, _WHOLE, _LOCK = ".init", "whole", ".init.lock"
@@ -66,7 +74,8 @@ class Provider:
         audience, _, name = text.partition("/")
         if not (_WORD.fullmatch(audience) and _WORD.fullmatch(name)):
             raise WorkDirError(
-                f"{text[:100]!r} is not audience/id: write for example aviation/skyline-air (a-z, 0-9 and -, at most 40 each)"
+                f"{text[:100]!r} is not audience/id: write for example aviation/skyline-air (a-z,"
+                " 0-9 and -, at most 40 each)"
             )
         return cls(audience, name)
 
@@ -81,19 +90,32 @@ class Plan:
     stretch_n: int = 1 << 12
 
     @classmethod
-    def of(cls, audiences: Sequence[str], providers: Sequence[Provider], listen: str, stretch_n: int) -> Plan:
-        """Fills in what was left out: the usual four audiences and those of the providers, and one provider for each audience without.
+    def of(
+        cls, audiences: Sequence[str], providers: Sequence[Provider], listen: str, stretch_n: int
+    ) -> Plan:
+        """Fills in what was left out: the usual four audiences and those of the providers, and one
+        provider for each audience without.
 
-        Raises WorkDirError: an unknown audience, the same provider twice, an address without a port.
+        Raises WorkDirError: an unknown audience, the same provider twice, an address without a
+        port.
         """
         known = [audience.id for audience in Administration.load().audiences]
-        named = dict.fromkeys([*(audiences or DEFAULT_AUDIENCES), *(provider.audience for provider in providers)])
+        named = dict.fromkeys(
+            [*(audiences or DEFAULT_AUDIENCES), *(provider.audience for provider in providers)]
+        )
         if unknown := sorted(set(named) - set(known)):
-            raise WorkDirError(f"there is no audience {', '.join(unknown)}; audiences are {', '.join(known)}")
+            raise WorkDirError(
+                f"there is no audience {', '.join(unknown)}; audiences are {', '.join(known)}"
+            )
         served = {provider.audience for provider in providers}
-        everybody = [*providers, *(Provider(audience, f"{audience}-1") for audience in named if audience not in served)]
+        everybody = [
+            *providers,
+            *(Provider(audience, f"{audience}-1") for audience in named if audience not in served),
+        ]
         if len({provider.id for provider in everybody}) < len(everybody):
-            raise WorkDirError("two providers have the same id; ids are unique in a deployment, choose another one")
+            raise WorkDirError(
+                "two providers have the same id; ids are unique in a deployment, choose another one"
+            )
         _split(listen)
         return cls(tuple(named), tuple(everybody), listen, stretch_n)
 
@@ -101,12 +123,15 @@ class Plan:
 def initialise(folder: Path, plan: Plan) -> Config:
     """Makes a working directory in `folder`, which is new or empty, and returns its configuration.
 
-    Raises WorkDirError: the folder holds something already. Other errors leave nothing but what the next run clears away.
+    Raises WorkDirError: the folder holds something already. Other errors leave nothing but what the
+    next run clears away.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise WorkDirError(f"{folder} cannot be made: {error.strerror}; choose another place") from error
+        raise WorkDirError(
+            f"{folder} cannot be made: {error.strerror}; choose another place"
+        ) from error
     with FileLock(folder / _LOCK, timeout=0):
         _make(folder, plan)
     (folder / _LOCK).unlink(missing_ok=True)
@@ -116,17 +141,27 @@ def initialise(folder: Path, plan: Plan) -> Config:
 def _make(folder: Path, plan: Plan) -> None:
     staging = folder / _STAGING
     if not (staging / _WHOLE).exists():
-        found = sorted(entry.name for entry in folder.iterdir() if entry.name not in {_STAGING, _LOCK})
+        found = sorted(
+            entry.name for entry in folder.iterdir() if entry.name not in {_STAGING, _LOCK}
+        )
         if CONFIG_NAME in found:
-            raise WorkDirError(f"{folder} is a working directory already; use it, or give another folder")
+            raise WorkDirError(
+                f"{folder} is a working directory already; use it, or give another folder"
+            )
         if found:
-            raise WorkDirError(f"{folder} is not empty (it holds {', '.join(found[:5])}); give a new or an empty folder")
+            raise WorkDirError(
+                f"{folder} is not empty (it holds {', '.join(found[:5])}); give a new or an empty"
+                " folder"
+            )
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(mode=0o700)
         _fill(staging, plan)
         write_atomic(staging / _WHOLE, b"")
-    # The configuration comes last: while it is missing, nothing takes the folder for a working directory.
-    for entry in sorted(staging.iterdir(), key=lambda entry: (entry.name == CONFIG_NAME, entry.name)):
+    # The configuration comes last: while it is missing, nothing takes the folder for a working
+    # directory.
+    for entry in sorted(
+        staging.iterdir(), key=lambda entry: (entry.name == CONFIG_NAME, entry.name)
+    ):
         if entry.name != _WHOLE:
             entry.rename(folder / entry.name)
     fsync_dir(folder)
@@ -150,7 +185,11 @@ def _fill(folder: Path, plan: Plan) -> None:
     keys = create_key_files(config.path(config.repository.keys), audiences=plan.audiences)
     create_key(config.path(config.repository.keys), AUDIT_KEY)
     repository = Repository.create(
-        config.path(config.repository.path), keys, audiences=plan.audiences, catalogue=catalogue, lifetimes=lifetimes(config)
+        config.path(config.repository.path),
+        keys,
+        audiences=plan.audiences,
+        catalogue=catalogue,
+        lifetimes=lifetimes(config),
     )
     _private_folder(folder / "authorities")
     for item in Administration.load().authorities:
@@ -158,15 +197,29 @@ def _fill(folder: Path, plan: Plan) -> None:
     _certificate(folder / "operator", authority, Caller(Role.OPERATOR, "operator"))
     _private_folder(folder / "providers")
     for provider in plan.providers:
-        _kit(folder / "providers" / provider.id, provider, authority, repository.root_bytes(), plan.listen)
-    _register(config, {provider.id: folder / "providers" / provider.id for provider in plan.providers})
+        _kit(
+            folder / "providers" / provider.id,
+            provider,
+            authority,
+            repository.root_bytes(),
+            plan.listen,
+        )
+    _register(
+        config, {provider.id: folder / "providers" / provider.id for provider in plan.providers}
+    )
 
 
 def _registry(config: Config, plan: Plan) -> bytes:
-    """The registry's key and database, with administration and providers; gives the catalogue to be signed."""
+    """The registry's key and database, with administration and providers; gives the catalogue to be
+    signed.
+    """
     # Where the environment names another key, that one is used; it has to be there.
     # Where the environment names another key, that one is used; it has to be there.
-    vault = Vault.configured(config) if config.registry.key else create_key_file(config.path(config.registry.key_file))
+    vault = (
+        Vault.configured(config)
+        if config.registry.key
+        else create_key_file(config.path(config.registry.key_file))
+    )
     database = Database.open(config)
     actor, now = Actor.operator("init"), utc_now()
     administration = Administration.load()
@@ -176,10 +229,14 @@ def _registry(config: Config, plan: Plan) -> bytes:
             Path(file).chmod(0o600)
         version = setup.set_administration(database, vault, administration, actor=actor, now=now)
         for provider in plan.providers:
-            setup.add_provider(database, vault, provider.id, provider.audience, actor=actor, now=now)
+            setup.add_provider(
+                database, vault, provider.id, provider.audience, actor=actor, now=now
+            )
     finally:
         database.close()
-    return administration.catalogue(version=version, made_at=now).SerializeToString(deterministic=True)
+    return administration.catalogue(version=version, made_at=now).SerializeToString(
+        deterministic=True
+    )
 
 
 def add_provider(config: Config, provider: Provider) -> Path:
@@ -189,10 +246,16 @@ def add_provider(config: Config, provider: Provider) -> Path:
     """
     repository = Repository(config.path(config.repository.path))
     if provider.audience not in repository.audiences():
-        raise WorkDirError(f"there is no audience {provider.audience!r} here; audiences are {', '.join(repository.audiences())}")
+        raise WorkDirError(
+            f"there is no audience {provider.audience!r} here; audiences are"
+            f" {', '.join(repository.audiences())}"
+        )
     kit = config.folder / "providers" / provider.id
     if kit.exists():
-        raise WorkDirError(f"{kit} exists already; choose another id, or move the old kit away to have it made anew")
+        raise WorkDirError(
+            f"{kit} exists already; choose another id, or move the old kit away to have it made"
+            " anew"
+        )
     authority = development_authority(config)
     kit.parent.mkdir(mode=0o700, exist_ok=True)
     staging = kit.with_name(f".{provider.id}.new")
@@ -202,7 +265,14 @@ def add_provider(config: Config, provider: Provider) -> Path:
     try:
         vault = Vault.configured(config)
         setup.open_facts(database, vault)
-        setup.add_provider(database, vault, provider.id, provider.audience, actor=Actor.operator("command"), now=utc_now())
+        setup.add_provider(
+            database,
+            vault,
+            provider.id,
+            provider.audience,
+            actor=Actor.operator("command"),
+            now=utc_now(),
+        )
     finally:
         database.close()
     _register(config, {provider.id: staging})
@@ -218,12 +288,15 @@ def development_authority(config: Config) -> CertificateAuthority:
         return CertificateAuthority.load(tls / "ca.pem", tls / "ca.key")
     except (OSError, ValueError) as error:
         raise WorkDirError(
-            f"the development CA in {tls} cannot be used ({error}); issue and revoke certificates with your own authority"
+            f"the development CA in {tls} cannot be used ({error}); issue and revoke certificates"
+            " with your own authority"
         ) from error
 
 
 def _register(config: Config, kits: Mapping[str, Path]) -> None:
-    """The public halves of the kits' wrapping keys, from now on the only ones that these providers' epoch keys are sealed to."""
+    """The public halves of the kits' wrapping keys, from now on the only ones that these providers'
+    epoch keys are sealed to.
+    """
     database = Database.open(config)
     try:
         vault, actor, now = Vault.configured(config), Actor.operator("kit"), utc_now()
@@ -234,7 +307,9 @@ def _register(config: Config, kits: Mapping[str, Path]) -> None:
         database.close()
 
 
-def _kit(folder: Path, provider: Provider, authority: CertificateAuthority, root: bytes, listen: str) -> None:
+def _kit(
+    folder: Path, provider: Provider, authority: CertificateAuthority, root: bytes, listen: str
+) -> None:
     host, port = _split(listen)
     server = f"{'localhost' if host in _EVERY_ADDRESS else host}:{port}"
     _certificate(folder, authority, Caller(Role.PROVIDER, provider.id, provider.audience))

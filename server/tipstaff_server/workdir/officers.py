@@ -1,7 +1,9 @@
-"""Certificates for the officers of an authority, from the development CA: lists that ask for two persons need to know who acts.
+"""Certificates for the officers of an authority, from the development CA: lists that ask for two
+persons need to know who acts.
 
-A deployment with an authority of its own issues them itself, for `tipstaff://authority/<authority>/officer/<officer>`. One person, one
-certificate: that is what makes two of them two persons, and nobody here can check it.
+A deployment with an authority of its own issues them itself, for
+`tipstaff://authority/<authority>/officer/<officer>`. One person, one certificate: that is what
+makes two of them two persons, and nobody here can check it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 def officer_folder(config: Config, authority: str, officer: str) -> Path:
     """Where an officer's certificate lies. Raises WorkDirError: not an id."""
     if not (_WORD.fullmatch(authority) and _WORD.fullmatch(officer)):
-        raise WorkDirError("authority and officer are ids: a-z, 0-9 and -, at most 40 each; a staff number rather than a name")
+        raise WorkDirError(
+            "authority and officer are ids: a-z, 0-9 and -, at most 40 each; a staff number rather"
+            " than a name"
+        )
     return config.folder / "authorities" / authority / "officers" / officer
 
 
@@ -43,7 +48,9 @@ def add_officer(config: Config, authority: str, officer: str) -> Path:
     with Registry.open(config) as registry:
         known = registry.policies().authorities
     if authority not in known:
-        raise WorkDirError(f"there is no authority {authority!r}; authorities are {', '.join(sorted(known))}")
+        raise WorkDirError(
+            f"there is no authority {authority!r}; authorities are {', '.join(sorted(known))}"
+        )
     issuer = development_authority(config)
     folder.mkdir(mode=0o700, parents=True)
     (folder / "ca.pem").write_bytes(issuer.certificate)

@@ -1,8 +1,12 @@
-"""Changes of keys, signed offline by carrying files. No network; the signers need nothing but their key and the draft.
+"""Changes of keys, signed offline by carrying files.
 
-1. `draft` says what changes, and makes every metadata file that must be signed for it: root, targets, listings whose keys change.
-2. The draft, one file, is carried to each signer. `describe` says what it does, from what it holds itself; `sign_parts` signs what
-   this key may sign. The signatures, one small file, are carried back.
+No network; the signers need nothing but their key and the draft.
+
+1. `draft` says what changes, and makes every metadata file that must be signed for it: root,
+   targets, listings whose keys change.
+2. The draft, one file, is carried to each signer. `describe` says what it does, from what it holds
+   itself; `sign_parts` signs what this key may sign. The signatures, one small file, are carried
+   back.
 3. `complete` puts them in; `rotation.py` publishes.
 
     {"format": 1, "current": {"root": {...}, "targets": {...}}, "parts": {"root": {...}, "targets": {...}, "listing-aviation": {...}}}
@@ -36,7 +40,9 @@ SignedT = TypeVar("SignedT", Root, Targets)
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is in force, and the metadata files that would take its place, by role, with the signatures that they have so far."""
+    """What is in force, and the metadata files that would take its place, by role, with the
+    signatures that they have so far.
+    """
 
     root: Metadata[Root]
     targets: Metadata[Targets]
@@ -64,21 +70,30 @@ class Draft:
         """How many more signatures each part needs; parts that have enough are left out."""
         counts: dict[str, int] = {}
         for role, part in self.parts.items():
-            results = [item.get_verification_result(role, part.signed_bytes, part.signatures) for item in self.delegators(role)]
+            results = [
+                item.get_verification_result(role, part.signed_bytes, part.signatures)
+                for item in self.delegators(role)
+            ]
             lacking = max(result.threshold - len(result.signed) for result in results)
             if lacking > 0:
                 counts[role] = lacking
         return counts
 
     def describe(self) -> list[str]:
-        """What would change, a line each, worked out from the metadata: a signer need not believe whoever made the draft."""
+        """What would change, a line each, worked out from the metadata: a signer need not believe
+        whoever made the draft.
+        """
         lines: list[str] = []
         for role, part in sorted(self.parts.items()):
-            lines.append(f"{role} {part.signed.version}, valid until {part.signed.expires:%Y-%m-%d %H:%M} UTC, digest {_digest(part)}")
+            lines.append(
+                f"{role} {part.signed.version}, valid until {part.signed.expires:%Y-%m-%d %H:%M}"
+                f" UTC, digest {_digest(part)}"
+            )
         lines += _changes(_root_roles(self.root.signed), _root_roles(self.new_root))
         lines += _changes(_delegated(self.targets.signed), _delegated(self.new_targets))
         if set(self.new_targets.targets) != set(self.targets.signed.targets) or any(
-            target.hashes != self.targets.signed.targets[path].hashes for path, target in self.new_targets.targets.items()
+            target.hashes != self.targets.signed.targets[path].hashes
+            for path, target in self.new_targets.targets.items()
         ):
             lines.append("the catalogue changes")
         return lines
@@ -106,9 +121,20 @@ class Draft:
                 for role, part in cast("dict[str, Any]", content["parts"]).items()
             }
             current = content["current"]
-            return cls(_metadata(Root, current["root"]), _metadata(Targets, current["targets"]), parts)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, TufRepositoryError) as error:
-            raise ProposalError("this is not a draft of key changes: make one with `tipstaff-server keys export`") from error
+            return cls(
+                _metadata(Root, current["root"]), _metadata(Targets, current["targets"]), parts
+            )
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            TufRepositoryError,
+        ) as error:
+            raise ProposalError(
+                "this is not a draft of key changes: make one with `tipstaff-server keys export`"
+            ) from error
 
 
 def sign_parts(draft: Draft, signer: Signer) -> list[dict[str, object]]:
@@ -124,9 +150,19 @@ def sign_parts(draft: Draft, signer: Signer) -> list[dict[str, object]]:
         if any(keyid in _keyids(delegator, role) for delegator in draft.delegators(role)):
             add_signature(part, signer)
             sig = part.signatures[keyid].signature
-            made.append({"role": role, "version": part.signed.version, "digest": _digest(part), "keyid": keyid, "sig": sig})
+            made.append(
+                {
+                    "role": role,
+                    "version": part.signed.version,
+                    "digest": _digest(part),
+                    "keyid": keyid,
+                    "sig": sig,
+                }
+            )
     if not made:
-        raise ProposalError("nothing in this draft is for this key to sign: take another key, or another draft")
+        raise ProposalError(
+            "nothing in this draft is for this key to sign: take another key, or another draft"
+        )
     return made
 
 
@@ -145,9 +181,16 @@ def complete(draft: Draft, files: Iterable[bytes]) -> None:
     for data in files:
         try:
             for item in _content(data)["signatures"]:
-                _put(draft, str(item["role"]), str(item["digest"]), Signature(str(item["keyid"]), str(item["sig"])))
+                _put(
+                    draft,
+                    str(item["role"]),
+                    str(item["digest"]),
+                    Signature(str(item["keyid"]), str(item["sig"])),
+                )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ProposalError("this is not a file of signatures: make one with `tipstaff-server keys sign`") from error
+            raise ProposalError(
+                "this is not a file of signatures: make one with `tipstaff-server keys sign`"
+            ) from error
 
 
 def _put(draft: Draft, role: str, digest: str, signature: Signature) -> None:
@@ -161,7 +204,10 @@ def _put(draft: Draft, role: str, digest: str, signature: Signature) -> None:
         if signature.keyid in _keyids(delegator, role):
             result = delegator.get_verification_result(role, part.signed_bytes, part.signatures)
             if signature.keyid not in result.signed:
-                raise SignatureError(f"a signature of {role} is not valid: sign the draft again, and carry both files whole")
+                raise SignatureError(
+                    f"a signature of {role} is not valid: sign the draft again, and carry both"
+                    " files whole"
+                )
 
 
 def _content(data: bytes) -> dict[str, Any]:
@@ -197,7 +243,9 @@ def _delegated(targets: Targets) -> dict[str, tuple[frozenset[str], int]]:
     return {role: (frozenset(item.keyids), item.threshold) for role, item in roles.items()}
 
 
-def _changes(old: Mapping[str, tuple[frozenset[str], int]], new: Mapping[str, tuple[frozenset[str], int]]) -> list[str]:
+def _changes(
+    old: Mapping[str, tuple[frozenset[str], int]], new: Mapping[str, tuple[frozenset[str], int]]
+) -> list[str]:
     lines: list[str] = []
     for role in sorted(old.keys() | new.keys()):
         before, after = old.get(role, (frozenset[str](), 0)), new.get(role, (frozenset[str](), 0))

@@ -1,4 +1,6 @@
-"""Makes and publishes changes of keys: rotation, revocation, renewal, another audience. See draft.py for what is carried between.
+"""Makes and publishes changes of keys: rotation, revocation, renewal, another audience.
+
+See draft.py for what is carried between.
 
 A publication, audience by audience, each in the order of repository/view.py:
 
@@ -45,12 +47,16 @@ _TOP = ("root", "timestamp", "snapshot", "targets")
 class Changes:
     """What is to change. Keys are named by their keyid."""
 
-    replace: Mapping[str, Key] = field(default_factory=dict[str, "Key"])  # keyid that goes, key that comes, wherever the old one stood
+    replace: Mapping[str, Key] = field(
+        default_factory=dict[str, "Key"]
+    )  # keyid that goes, key that comes, wherever the old one stood
     remove: Sequence[str] = ()
     add: Sequence[tuple[str, Key]] = ()  # role, key
     thresholds: Mapping[str, int] = field(default_factory=dict[str, int])
     renew: Sequence[str] = ()  # "root", "targets": sign again with a new expiry
-    audiences: Mapping[str, tuple[Key, Key, Key]] = field(default_factory=dict[str, "tuple[Key, Key, Key]"])  # builder, sign-off, relief
+    audiences: Mapping[str, tuple[Key, Key, Key]] = field(
+        default_factory=dict[str, "tuple[Key, Key, Key]"]
+    )  # builder, sign-off, relief
 
 
 class Rotation:
@@ -96,15 +102,22 @@ class Rotation:
             if new_root != root.signed or "root" in changes.renew:
                 new_root.version += 1
                 parts["root"] = self._part(new_root, self._lifetimes.root)
-            signed = new_root.get_verification_result("targets", targets.signed_bytes, targets.signatures)
+            signed = new_root.get_verification_result(
+                "targets", targets.signed_bytes, targets.signatures
+            )
             if new_targets != targets.signed or "targets" in changes.renew or not signed:
-                new_targets.version = max(item.free_version("targets", version + 1) for item in self._views())
+                new_targets.version = max(
+                    item.free_version("targets", version + 1) for item in self._views()
+                )
                 parts["targets"] = self._part(new_targets, self._lifetimes.targets)
             for each in self._views():
                 if (part := self._listing(each, new_targets)) is not None:
                     parts[listing_role(each.audience)] = part
             if not parts:
-                raise RepositoryError("nothing would change: say which key to replace, remove or add, or what to renew")
+                raise RepositoryError(
+                    "nothing would change: say which key to replace, remove or add, or what to"
+                    " renew"
+                )
             return Draft(root, targets, parts)
 
     def publish(self, draft: Draft, keys: Callable[[str], Signer]) -> list[str]:
@@ -121,7 +134,9 @@ class Rotation:
         """
         if missing := draft.missing():
             wanted = ", ".join(f"{role} needs {count} more" for role, count in missing.items())
-            raise ProposalError(f"signatures are missing: {wanted}; carry the draft to the holders of those keys")
+            raise ProposalError(
+                f"signatures are missing: {wanted}; carry the draft to the holders of those keys"
+            )
         with self._writing():
             views = self._views()
             for view in views:
@@ -135,7 +150,9 @@ class Rotation:
                 self._add(audience, views[0], draft, keys)
             return [*(view.audience for view in views), *added]
 
-    def _publish(self, view: View, draft: Draft, keys: Callable[[str], Signer], signers: Mapping[str, Signer]) -> None:
+    def _publish(
+        self, view: View, draft: Draft, keys: Callable[[str], Signer], signers: Mapping[str, Signer]
+    ) -> None:
         roles: dict[str, tuple[int, bytes]] = {}
         current = view.snapshot()
         for role in ("targets", listing_role(view.audience)):
@@ -148,15 +165,25 @@ class Rotation:
         if "root" in draft.parts:
             view.put_metadata(f"{draft.new_root.version}.root.json", draft.parts["root"].to_bytes())
             fsync_dir(view.metadata, self._disk)
-        view.publish(roles, signers["snapshot"], signers["timestamp"], now=self._clock(), lifetimes=self._lifetimes)
+        view.publish(
+            roles,
+            signers["snapshot"],
+            signers["timestamp"],
+            now=self._clock(),
+            lifetimes=self._lifetimes,
+        )
 
-    def _relief(self, view: View, targets: Targets, keys: Callable[[str], Signer]) -> tuple[int, bytes] | None:
+    def _relief(
+        self, view: View, targets: Targets, keys: Callable[[str], Signer]
+    ) -> tuple[int, bytes] | None:
         role = relief_role(view.audience)
         current = view.snapshot().meta[f"{role}.json"].version
         metadata = self._current(view, f"{current}.{role}.json", Targets)
         if targets.get_verification_result(role, metadata.signed_bytes, metadata.signatures):
             return None
-        fresh = Targets(targets=metadata.signed.targets, version=view.free_version(role, current + 1))
+        fresh = Targets(
+            targets=metadata.signed.targets, version=view.free_version(role, current + 1)
+        )
         stamp(fresh, self._clock(), self._lifetimes.relief)
         data = sign(fresh, [keys(role)])
         check_signed(data, targets, role)
@@ -169,17 +196,27 @@ class Rotation:
         metadata = self._current(view, f"{version}.{role}.json", Targets)
         if targets.get_verification_result(role, metadata.signed_bytes, metadata.signatures):
             return None
-        fresh = Targets(targets=metadata.signed.targets, version=view.free_version(role, version + 1))
+        fresh = Targets(
+            targets=metadata.signed.targets, version=view.free_version(role, version + 1)
+        )
         return self._part(fresh, self._lifetimes.listing)
 
     def _add(self, audience: str, like: View, draft: Draft, keys: Callable[[str], Signer]) -> None:
         """Found another audience's view beside the others: aside, then in place by one rename."""
-        aside = self._path / "proposals" / f".{audience}.new"  # nothing takes a folder in there for an audience
+        aside = (
+            self._path / "proposals" / f".{audience}.new"
+        )  # nothing takes a folder in there for an audience
         self._disk.mkdir(aside.parent)
         self._disk.remove(aside)
         catalogue = draft.new_targets.targets
-        artefacts = {path: (like.targets / f"{target.hashes['sha256']}.{path}").read_bytes() for path, target in catalogue.items()}
-        roots = {f"{version}.root.json": like.read(f"{version}.root.json") for version in range(1, like.root().version + 1)}
+        artefacts = {
+            path: (like.targets / f"{target.hashes['sha256']}.{path}").read_bytes()
+            for path, target in catalogue.items()
+        }
+        roots = {
+            f"{version}.root.json": like.read(f"{version}.root.json")
+            for version in range(1, like.root().version + 1)
+        }
         version = draft.new_targets.version
         files = {**roots, f"{version}.targets.json": like.read(f"{version}.targets.json")}
         found_view(
@@ -209,7 +246,10 @@ class Rotation:
         if role in draft.parts:
             stale |= snapshot.meta[f"{role}.json"].version > draft.parts[role].signed.version
         if stale:
-            raise ProposalError("something else was published since this draft was made: export a new one and have it signed")
+            raise ProposalError(
+                "something else was published since this draft was made: export a new one and have"
+                " it signed"
+            )
 
     def _part(self, signed: Any, lifetime: Any) -> Metadata[Any]:
         stamp(signed, self._clock(), lifetime)
@@ -221,11 +261,17 @@ class Rotation:
         return Metadata[Any].from_bytes(view.read(name))
 
     def _views(self) -> list[View]:
-        return [View(self._path / audience, audience, disk=self._disk) for audience in self._repository.audiences()]
+        return [
+            View(self._path / audience, audience, disk=self._disk)
+            for audience in self._repository.audiences()
+        ]
 
     @contextmanager
     def _writing(self) -> Generator[None]:
-        with storage_errors("publishing new keys"), FileLock(self._path / "lock", timeout=self._lock_seconds):
+        with (
+            storage_errors("publishing new keys"),
+            FileLock(self._path / "lock", timeout=self._lock_seconds),
+        ):
             yield
 
 
@@ -248,27 +294,42 @@ def _apply(root: Root, targets: Targets, changes: Changes) -> None:
 
 def _delegate(targets: Targets, audience: str, builder: Key, signoff: Key, relief: Key) -> None:
     delegations = targets.delegations
-    if delegations is None or delegations.roles is None or listing_role(audience) in delegations.roles:
+    if (
+        delegations is None
+        or delegations.roles is None
+        or listing_role(audience) in delegations.roles
+    ):
         raise RepositoryError(f"there is an audience {audience} already")
-    for role, holders in ((listing_role(audience), [builder, signoff]), (relief_role(audience), [relief])):
-        delegations.roles[role] = DelegatedRole(role, [], len(holders), terminating=True, paths=[role_pattern(role)])
+    for role, holders in (
+        (listing_role(audience), [builder, signoff]),
+        (relief_role(audience), [relief]),
+    ):
+        delegations.roles[role] = DelegatedRole(
+            role, [], len(holders), terminating=True, paths=[role_pattern(role)]
+        )
         for key in holders:
             targets.add_key(key, role)
 
 
 def _places(root: Root, targets: Targets, keyid: str) -> list[tuple[Root | Targets, str]]:
-    found: list[tuple[Root | Targets, str]] = [(root, role) for role, item in root.roles.items() if keyid in item.keyids]
+    found: list[tuple[Root | Targets, str]] = [
+        (root, role) for role, item in root.roles.items() if keyid in item.keyids
+    ]
     delegated = (targets.delegations.roles if targets.delegations else None) or {}
     found += [(targets, role) for role, item in delegated.items() if keyid in item.keyids]
     if not found:
-        raise RepositoryError(f"no role has the key {keyid}: `tipstaff-server keys show` lists them")
+        raise RepositoryError(
+            f"no role has the key {keyid}: `tipstaff-server keys show` lists them"
+        )
     return found
 
 
 def _owner(root: Root, targets: Targets, role: str) -> Root | Targets:
     delegated = (targets.delegations.roles if targets.delegations else None) or {}
     if role not in _TOP and role not in delegated:
-        raise RepositoryError(f"there is no role {role}: roles are {', '.join([*_TOP, *delegated])}")
+        raise RepositoryError(
+            f"there is no role {role}: roles are {', '.join([*_TOP, *delegated])}"
+        )
     return root if role in _TOP else targets
 
 
@@ -277,11 +338,13 @@ def _check(root: Root, targets: Targets) -> None:
     for role, item in {**root.roles, **delegated}.items():
         if not 0 < item.threshold <= len(set(item.keyids)):
             raise RepositoryError(
-                f"{role} would have {len(item.keyids)} keys and a threshold of {item.threshold}, which nobody could reach: replace the "
-                "key instead, or set another threshold"
+                f"{role} would have {len(item.keyids)} keys and a threshold of {item.threshold},"
+                " which nobody could reach: replace the key instead, or set another threshold"
             )
         if role.startswith("listing-") and item.threshold < 2:  # noqa: PLR2004  builder and sign-off, DESIGN 8
-            raise RepositoryError(f"{role} needs two keys: a build must never be signed off by itself")
+            raise RepositoryError(
+                f"{role} needs two keys: a build must never be signed off by itself"
+            )
 
 
 def _check_online(root: Root, signers: Mapping[str, Signer]) -> None:
@@ -291,7 +354,10 @@ def _check_online(root: Root, signers: Mapping[str, Signer]) -> None:
         except (ValueError, TufRepositoryError) as error:
             raise SignatureError(f"the root names no {role} key: it cannot be published") from error
         if not known:
-            raise KeyFileError(f"the {role} key here is not the one that the root will name: give the folder that holds the new one")
+            raise KeyFileError(
+                f"the {role} key here is not the one that the root will name: give the folder that"
+                " holds the new one"
+            )
 
 
 def _audiences(targets: Targets) -> set[str]:

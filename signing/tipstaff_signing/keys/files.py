@@ -1,6 +1,10 @@
-"""Private keys in files: Ed25519 or ML-DSA-65, PEM PKCS#8 (RFC 5208, RFC 8410, RFC 9881), mode 0600, with or without a passphrase.
+"""Private keys in files:
 
-Signers are handed on as securesystemslib `Signer`s, so that a hardware module or a cloud KMS takes the same place: `keys.toml` names it.
+Ed25519 or ML-DSA-65, PEM PKCS#8 (RFC 5208, RFC 8410, RFC 9881), mode 0600, with or without a
+passphrase.
+
+Signers are handed on as securesystemslib `Signer`s, so that a hardware module or a cloud KMS takes
+the same place: `keys.toml` names it.
 
     <folder>/<name>.pem    private key, 0600        root-1 root-2 root-3 targets-1 targets-2 snapshot timestamp
     <folder>/<name>.pub    public key, 0644         listing-<audience>-builder listing-<audience>-signoff relief-<audience>
@@ -70,7 +74,13 @@ def key_names(audiences: Sequence[str]) -> list[str]:
     return names
 
 
-def create_key_files(folder: Path, *, audiences: Sequence[str], passphrase: bytes | None = None, ml_dsa: Sequence[str] = ()) -> KeyFolder:
+def create_key_files(
+    folder: Path,
+    *,
+    audiences: Sequence[str],
+    passphrase: bytes | None = None,
+    ml_dsa: Sequence[str] = (),
+) -> KeyFolder:
     """Make every key that is not there yet; existing key files are never touched.
 
     Args:
@@ -87,7 +97,9 @@ def create_key_files(folder: Path, *, audiences: Sequence[str], passphrase: byte
     for audience in audiences:
         check_audience(audience)
     if unknown := sorted(set(ml_dsa) - set(key_names(audiences))):
-        raise KeyFileError(f"there is no key {', '.join(unknown)}: keys are {', '.join(key_names(audiences))}")
+        raise KeyFileError(
+            f"there is no key {', '.join(unknown)}: keys are {', '.join(key_names(audiences))}"
+        )
     with storage_errors(f"making key files in {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in key_names(audiences):
@@ -97,7 +109,9 @@ def create_key_files(folder: Path, *, audiences: Sequence[str], passphrase: byte
     return KeyFolder(folder, passphrase=passphrase)
 
 
-def create_key(folder: Path, name: str, *, scheme: str = "ed25519", passphrase: bytes | None = None) -> KeyFolder:
+def create_key(
+    folder: Path, name: str, *, scheme: str = "ed25519", passphrase: bytes | None = None
+) -> KeyFolder:
     """Make one key, a replacement for example.
 
     Raises:
@@ -108,7 +122,10 @@ def create_key(folder: Path, name: str, *, scheme: str = "ed25519", passphrase: 
     if scheme not in SCHEMES:
         raise KeyFileError(f"{scheme!r} is not a scheme here: use {' or '.join(SCHEMES)}")
     if keys.has_files(name):
-        raise KeyFileError(f"{folder} holds a key {name} already: keys are never overwritten; make the new one in another folder")
+        raise KeyFileError(
+            f"{folder} holds a key {name} already: keys are never overwritten; make the new one in"
+            " another folder"
+        )
     with storage_errors(f"making a key in {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _create(folder, name, passphrase, scheme)
@@ -135,7 +152,10 @@ def _create(folder: Path, name: str, passphrase: bytes | None, scheme: str) -> N
 
 
 class KeyFolder:
-    """The keys in one folder, read when asked for. A folder may hold only some: the sign-off's machine has only its own."""
+    """The keys in one folder, read when asked for.
+
+    A folder may hold only some: the sign-off's machine has only its own.
+    """
 
     def __init__(self, folder: Path, *, passphrase: bytes | None = None) -> None:
         self._folder = folder
@@ -149,7 +169,10 @@ class KeyFolder:
             KeyFileError: there is no such folder.
         """
         if not folder.is_dir():
-            raise KeyFileError(f"there is no key folder {folder}: make one with `tipstaff-server keys init`, or correct the path")
+            raise KeyFileError(
+                f"there is no key folder {folder}: make one with `tipstaff-server keys init`, or"
+                " correct the path"
+            )
         return cls(folder, passphrase=passphrase)
 
     def __repr__(self) -> str:
@@ -167,7 +190,10 @@ class KeyFolder:
 
     def public_names(self) -> list[str]:
         """Names of the public keys here, sorted; a lost key's public half stays."""
-        return sorted({path.stem for path in self._folder.glob("*.pub") if _NAME.fullmatch(path.stem)} | set(self.names()))
+        return sorted(
+            {path.stem for path in self._folder.glob("*.pub") if _NAME.fullmatch(path.stem)}
+            | set(self.names())
+        )
 
     def has_files(self, name: str) -> bool:
         """Whether a file of this key is here."""
@@ -193,8 +219,14 @@ class KeyFolder:
             )
             raise KeyFileError(f"the key file {path} {what}") from error
         except (ValueError, UnsupportedAlgorithm) as error:
-            wrong = "the passphrase is wrong or the file is damaged" if self._passphrase else "it is not a PEM PKCS#8 key that can sign"
-            raise KeyFileError(f"the key file {path} cannot be used: {wrong}; restore it from its backup") from error
+            wrong = (
+                "the passphrase is wrong or the file is damaged"
+                if self._passphrase
+                else "it is not a PEM PKCS#8 key that can sign"
+            )
+            raise KeyFileError(
+                f"the key file {path} cannot be used: {wrong}; restore it from its backup"
+            ) from error
 
     def public(self, name: str) -> Key:
         """The public half, from its own file, or from the private one when that is all there is.
@@ -208,11 +240,15 @@ class KeyFolder:
         except FileNotFoundError:
             return self.signer(name).public_key
         except OSError as error:
-            raise KeyFileError(f"the public key file {path} cannot be read: {error.strerror}") from error
+            raise KeyFileError(
+                f"the public key file {path} cannot be read: {error.strerror}"
+            ) from error
         try:
             return SSlibKey.from_crypto(load_pem_public_key(data))
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise KeyFileError(f"{path} is not a PEM public key: copy it again from where the key was made") from error
+            raise KeyFileError(
+                f"{path} is not a PEM public key: copy it again from where the key was made"
+            ) from error
 
     def _path(self, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -225,17 +261,22 @@ def _read_private(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise KeyFileError(
-            f"there is no key file {path}: make it with `tipstaff-server keys init`, or point to the right folder"
+            f"there is no key file {path}: make it with `tipstaff-server keys init`, or point to"
+            " the right folder"
         ) from error
     except OSError as error:
-        raise KeyFileError(f"the key file {path} cannot be read: {error.strerror}; let this user, and only this user, read it") from error
+        raise KeyFileError(
+            f"the key file {path} cannot be read: {error.strerror}; let this user, and only this"
+            " user, read it"
+        ) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"{path} is not a file: point to the right folder")
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise KeyFileError(
-                f"others may read or write the key file {path}: `chmod 600 {path}`, and replace the key if they had a chance to"
+                f"others may read or write the key file {path}: `chmod 600 {path}`, and replace the"
+                " key if they had a chance to"
             )
         return os.read(descriptor, _MAX_KEY_BYTES)
     finally:

@@ -5,7 +5,8 @@
     timestamp = "awskms:arn:aws:kms:eu-central-1:111122223333:key/…"   # also gcpkms:, azurekms:, hv: (HashiCorp Vault)
     targets-1 = "file2:/media/stick/targets-1.pem"                     # a PEM file elsewhere
 
-The public half, `<name>.pub`, lies beside it. Each kind needs its own library (`securesystemslib[PKCS11]`, `[awskms]`, `[gcpkms]` …).
+The public half, `<name>.pub`, lies beside it. Each kind needs its own library
+(`securesystemslib[PKCS11]`, `[awskms]`, `[gcpkms]` …).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def read_uris(folder: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise KeyFileError(f'{path} cannot be read: write one line for each key, timestamp = "file2:/path/key.pem"') from error
+        raise KeyFileError(
+            f'{path} cannot be read: write one line for each key, timestamp = "file2:/path/key.pem"'
+        ) from error
     uris = {name: uri for name, uri in content.items() if isinstance(uri, str) and ":" in uri}
     if wrong := sorted(content.keys() - uris.keys()):
         raise KeyFileError(f"{path}: {wrong[0]} is not a signer URI such as file2:/path/key.pem")
@@ -54,6 +57,7 @@ def signer_at(uri: str, public: Key, name: str) -> Signer:
         return Signer.from_priv_key_uri(uri, public)
     except Exception as error:  # each kind of module raises errors of its own
         raise KeyFileError(
-            f"the key {name} cannot be used through {kind}: ({type(error).__name__}): check {KEYS_FILE}, that it is plugged in or "
-            f"reachable, that its library is installed, and that {name}.pub is its public half"
+            f"the key {name} cannot be used through {kind}: ({type(error).__name__}): check"
+            f" {KEYS_FILE}, that it is plugged in or reachable, that its library is installed, and"
+            f" that {name}.pub is its public half"
         ) from error

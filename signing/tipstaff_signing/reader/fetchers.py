@@ -1,11 +1,19 @@
-"""Where a reader gets metadata and artefacts from: the interface, a folder, a bundle in memory. Network transports live elsewhere."""
+"""Where a reader gets metadata and artefacts from: the interface, a folder, a bundle in memory.
+
+Network transports live elsewhere.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Protocol, cast
 
-from tipstaff_signing.errors import MetadataFormatError, NotFoundError, TooLargeError, UnavailableError
+from tipstaff_signing.errors import (
+    MetadataFormatError,
+    NotFoundError,
+    TooLargeError,
+    UnavailableError,
+)
 from tipstaff_signing.files import CHUNK_BYTES, is_metadata_name, is_target_path, read_capped
 
 if TYPE_CHECKING:
@@ -32,7 +40,8 @@ class Fetcher(Protocol):
         ...
 
     def artefact(self, path: str, offset: int) -> Iterator[bytes]:
-        """The bytes of one artefact from `offset` on, in pieces; `path` has its hash prefix and is relative to the targets folder.
+        """The bytes of one artefact from `offset` on, in pieces; `path` has its hash prefix and is
+        relative to the targets folder.
 
         Raises, at the call or while iterating:
             NotFoundError: no such file.
@@ -42,7 +51,9 @@ class Fetcher(Protocol):
 
 
 class DirectoryFetcher:
-    """Fetches from a folder with `metadata/` and `targets/` in it: a mounted mirror, or a stick carried to an air-gapped site."""
+    """Fetches from a folder with `metadata/` and `targets/` in it: a mounted mirror, or a stick
+    carried to an air-gapped site.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -56,7 +67,9 @@ class DirectoryFetcher:
         except FileNotFoundError as error:
             raise NotFoundError(f"there is no {name} in {self._path / 'metadata'}") from error
         except OSError as error:
-            raise UnavailableError(f"{name} cannot be read from {self._path}: {error.strerror}; check the mount") from error
+            raise UnavailableError(
+                f"{name} cannot be read from {self._path}: {error.strerror}; check the mount"
+            ) from error
 
     def artefact(self, path: str, offset: int) -> Iterator[bytes]:
         """See Fetcher."""
@@ -70,7 +83,9 @@ class DirectoryFetcher:
         except FileNotFoundError as error:
             raise NotFoundError(f"there is no {path} in {self._path / 'targets'}") from error
         except OSError as error:
-            raise UnavailableError(f"{path} cannot be read from {self._path}: {error.strerror}; check the mount") from error
+            raise UnavailableError(
+                f"{path} cannot be read from {self._path}: {error.strerror}; check the mount"
+            ) from error
 
 
 class BundleFetcher:
@@ -92,7 +107,8 @@ class BundleFetcher:
             version = cast("object", json.loads(data)["signed"]["version"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MetadataFormatError(
-                "timestamp.json in the bundle is not well-formed metadata: the sender is not a Tipstaff server"
+                "timestamp.json in the bundle is not well-formed metadata: the sender is not a"
+                " Tipstaff server"
             ) from error
         return version if isinstance(version, int) else 0
 
@@ -102,7 +118,10 @@ class BundleFetcher:
         if data is None:
             raise NotFoundError(f"it lacks {name}")
         if len(data) > max_bytes:
-            raise TooLargeError(f"{name} in the bundle is larger than {max_bytes} bytes: it is not what it should be, ask the operator")
+            raise TooLargeError(
+                f"{name} in the bundle is larger than {max_bytes} bytes: it is not what it should"
+                " be, ask the operator"
+            )
         return data
 
     def artefact(self, path: str, offset: int) -> Iterator[bytes]:

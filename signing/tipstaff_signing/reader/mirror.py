@@ -1,12 +1,16 @@
-"""Copies of one audience's view: kept in step as a folder for a static file server, or packed into one file for an air-gapped site.
+"""Copies of one audience's view: kept in step as a folder for a static file server, or packed into
+one file for an air-gapped site.
 
-What is copied is verified from the root down first, artefacts as they come, so that a damaged source is noticed here and not by a provider.
+What is copied is verified from the root down first, artefacts as they come, so that a damaged
+source is noticed here and not by a provider.
 
-A mirror is brought up to date in the order in which a view is published: artefacts, numbered metadata, the timestamp last, by rename. What
-the new version does not name stays for a day, for clients in the middle of an update, then goes.
+A mirror is brought up to date in the order in which a view is published: artefacts, numbered
+metadata, the timestamp last, by rename. What the new version does not name stays for a day, for
+clients in the middle of an update, then goes.
 
-A bundle is a tar file (POSIX.1-1988, uncompressed) of `metadata/…` and `targets/…`, and of nothing else. Unpacking believes none of it:
-names and sizes are checked, and the reader verifies the folder like any other source.
+A bundle is a tar file (POSIX.1-1988, uncompressed) of `metadata/…` and `targets/…`, and of nothing
+else. Unpacking believes none of it: names and sizes are checked, and the reader verifies the folder
+like any other source.
 """
 
 from __future__ import annotations
@@ -20,7 +24,13 @@ from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from tipstaff_signing.chain import verify_chain
-from tipstaff_signing.errors import MetadataFormatError, MismatchError, NotFoundError, RollbackError, TooLargeError
+from tipstaff_signing.errors import (
+    MetadataFormatError,
+    MismatchError,
+    NotFoundError,
+    RollbackError,
+    TooLargeError,
+)
 from tipstaff_signing.files import (
     CHUNK_BYTES,
     DISK,
@@ -58,7 +68,9 @@ class ViewCopy:
     artefacts: Mapping[str, TargetFile]  # by path with hash prefix
 
 
-def survey(fetcher: Fetcher, trusted_root: bytes, audience: str, *, limits: Limits = _DEFAULT_LIMITS) -> ViewCopy:
+def survey(
+    fetcher: Fetcher, trusted_root: bytes, audience: str, *, limits: Limits = _DEFAULT_LIMITS
+) -> ViewCopy:
     """Read and verify the metadata of the version that a source has now, every root included.
 
     Raises:
@@ -84,10 +96,16 @@ def survey(fetcher: Fetcher, trusted_root: bytes, audience: str, *, limits: Limi
     metadata["timestamp.json"] = timestamp
     targets = [item for role in chain.roles.values() for item in role.targets.values()]
     version = chain.signed()["timestamp"].version
-    return ViewCopy(version, metadata, {prefixed_path(item.path, item.hashes["sha256"]): item for item in targets})
+    return ViewCopy(
+        version,
+        metadata,
+        {prefixed_path(item.path, item.hashes["sha256"]): item for item in targets},
+    )
 
 
-def mirror(copy: ViewCopy, fetcher: Fetcher, folder: Path, *, now: datetime, disk: Disk = DISK) -> int:
+def mirror(
+    copy: ViewCopy, fetcher: Fetcher, folder: Path, *, now: datetime, disk: Disk = DISK
+) -> int:
     """Bring a mirror up to date. Returns how many files were new.
 
     Raises:
@@ -100,16 +118,32 @@ def mirror(copy: ViewCopy, fetcher: Fetcher, folder: Path, *, now: datetime, dis
         with FileLock(folder / ".mirror.lock", timeout=60.0):
             held = folder / "metadata" / "timestamp.json"
             if held.exists() and (have := _signed_version(held.read_bytes())) > copy.version:
-                raise RollbackError(f"{folder} has version {have} already, the source only {copy.version}: the source is behind")
-            fresh = [path for path, target in copy.artefacts.items() if not _is_whole(folder / "targets" / path, target)]
+                raise RollbackError(
+                    f"{folder} has version {have} already, the source only {copy.version}: the"
+                    " source is behind"
+                )
+            fresh = [
+                path
+                for path, target in copy.artefacts.items()
+                if not _is_whole(folder / "targets" / path, target)
+            ]
             for path in fresh:
                 _fetch(copy.artefacts[path], path, fetcher, folder / "targets" / path, disk)
-            changed = [name for name, data in copy.metadata.items() if not _holds(folder / "metadata" / name, data)]
+            changed = [
+                name
+                for name, data in copy.metadata.items()
+                if not _holds(folder / "metadata" / name, data)
+            ]
             disk.mkdir(folder / "metadata")
             for name in changed:
                 if name == "timestamp.json":
                     fsync_dir(folder / "metadata", disk)
-                write_atomic(folder / "metadata" / name, copy.metadata[name], disk=disk, sync_dir=name == "timestamp.json")
+                write_atomic(
+                    folder / "metadata" / name,
+                    copy.metadata[name],
+                    disk=disk,
+                    sync_dir=name == "timestamp.json",
+                )
             _sweep(folder, copy, now, disk)
             return len(fresh) + len(changed)
 
@@ -123,7 +157,10 @@ def pack(copy: ViewCopy, fetcher: Fetcher, stream: IO[bytes]) -> None:
         for name, data in copy.metadata.items():
             bundle.addfile(_member(f"metadata/{name}", len(data)), io.BytesIO(data))
         for path, target in copy.artefacts.items():
-            bundle.addfile(_member(f"targets/{path}", target.length), _Checked(target, fetcher.artefact(path, 0)))
+            bundle.addfile(
+                _member(f"targets/{path}", target.length),
+                _Checked(target, fetcher.artefact(path, 0)),
+            )
 
 
 def unpack(stream: IO[bytes], folder: Path, *, limits: Limits = _DEFAULT_LIMITS) -> None:
@@ -139,18 +176,29 @@ def unpack(stream: IO[bytes], folder: Path, *, limits: Limits = _DEFAULT_LIMITS)
                 for member in bundle:
                     _unpack(bundle, member, folder, limits)
         except tarfile.TarError as error:
-            raise MetadataFormatError("this is not a bundle, or it broke off: carry the file again") from error
+            raise MetadataFormatError(
+                "this is not a bundle, or it broke off: carry the file again"
+            ) from error
 
 
 def _unpack(bundle: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, limits: Limits) -> None:
     kind, _, name = member.name.partition("/")
-    known = (kind == "metadata" and is_metadata_name(name)) or (kind == "targets" and is_target_path(name))
+    known = (kind == "metadata" and is_metadata_name(name)) or (
+        kind == "targets" and is_target_path(name)
+    )
     place = folder / kind / name
-    content = bundle.extractfile(member) if known and member.isreg() and not place.exists() else None
+    content = (
+        bundle.extractfile(member) if known and member.isreg() and not place.exists() else None
+    )
     if content is None:
-        raise MetadataFormatError(f"{member.name[:100]!r} does not belong into a bundle: do not use this file, and ask where it came from")
+        raise MetadataFormatError(
+            f"{member.name[:100]!r} does not belong into a bundle: do not use this file, and ask"
+            " where it came from"
+        )
     if member.size > (limits.targets_bytes if kind == "metadata" else limits.artefact_bytes):
-        raise TooLargeError(f"{member.name} in the bundle is larger than any such file may be: do not use it")
+        raise TooLargeError(
+            f"{member.name} in the bundle is larger than any such file may be: do not use it"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     left = member.size
     with place.open("xb") as writer:
@@ -177,11 +225,19 @@ class _Checked(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         while not self._rest and (chunk := next(self._chunks, None)) is not None:
             self._rest = chunk
-        given, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        given, self._rest = (
+            (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        )
         self._digest.update(given)
         self._left -= len(given)
-        if self._left < 0 or (not given and self._left) or (self._left == 0 and not self._is_right()):
-            raise MismatchError(f"{self._target.path} is not what was signed: the source is damaged")
+        if (
+            self._left < 0
+            or (not given and self._left)
+            or (self._left == 0 and not self._is_right())
+        ):
+            raise MismatchError(
+                f"{self._target.path} is not what was signed: the source is damaged"
+            )
         return given
 
     def _is_right(self) -> bool:
@@ -213,17 +269,30 @@ def _sweep(folder: Path, copy: ViewCopy, now: datetime, disk: Disk) -> None:
         since = {str(path): datetime.fromisoformat(time) for path, time in known.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         since = {}
-    used = {f"metadata/{name}" for name in copy.metadata} | {f"targets/{path}" for path in copy.artefacts}
-    there = [str(path.relative_to(folder)) for kind in ("metadata", "targets") for path in (folder / kind).rglob("*") if path.is_file()]
+    used = {f"metadata/{name}" for name in copy.metadata} | {
+        f"targets/{path}" for path in copy.artefacts
+    }
+    there = [
+        str(path.relative_to(folder))
+        for kind in ("metadata", "targets")
+        for path in (folder / kind).rglob("*")
+        if path.is_file()
+    ]
     unused = {path: since.get(path, now) for path in there if path not in used}
     for path in [path for path, time in unused.items() if now - time >= _RETENTION]:
         disk.remove(folder / path)
         del unused[path]
-    write_atomic(record, json.dumps({path: time.isoformat() for path, time in unused.items()}).encode(), disk=disk)
+    write_atomic(
+        record,
+        json.dumps({path: time.isoformat() for path, time in unused.items()}).encode(),
+        disk=disk,
+    )
 
 
 def _is_whole(path: Path, target: TargetFile) -> bool:
-    """Numbered and hashed files never change; only what a disk did to one is looked for, by its length."""
+    """Numbered and hashed files never change; only what a disk did to one is looked for, by its
+    length.
+    """
     return path.is_file() and path.stat().st_size == target.length
 
 
@@ -242,9 +311,13 @@ def _version(data: bytes, name: str, source: str) -> int:
     try:
         version = cast("dict[str, Any]", json.loads(data))["signed"]["meta"][name]["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MetadataFormatError(f"{source}.json names no {name}: this is not the audience's view") from error
+        raise MetadataFormatError(
+            f"{source}.json names no {name}: this is not the audience's view"
+        ) from error
     if type(version) is not int or version < 1:
-        raise MetadataFormatError(f"{source}.json names no version of {name}: this is not the audience's view")
+        raise MetadataFormatError(
+            f"{source}.json names no version of {name}: this is not the audience's view"
+        )
     return version
 
 

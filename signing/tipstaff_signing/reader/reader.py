@@ -1,16 +1,18 @@
-"""Keeps one audience's verified state in a folder: opens it offline, refreshes it from a fetcher, applies pushed bundles.
+"""Keeps one audience's verified state in a folder: opens it offline, refreshes it from a fetcher,
+applies pushed bundles.
 
 An update, step by step:
 
 1. Take the lock; read what is in force and the floor (state_folder.py); judge the clock.
 2. Run the TUF client workflow in a private copy of the metadata (tuf_client.py).
-3. Verify the outcome from the trusted root down, its view included (chain.py), and hold it against the floor (floor.py).
-4. Bring in the artefacts that are not there yet (store.py), by way of deltas where that is shorter (supply.py). Let those who know what is
-   in them look at a new version.
+3. Verify the outcome from the trusted root down, its view included (chain.py), and hold it against
+   the floor (floor.py).
+4. Bring in the artefacts that are not there yet (store.py), by way of deltas where that is shorter
+   (supply.py). Let those who know what is in them look at a new version.
 5. Put the new version in force by one rename; raise the floor; remove what retired long ago.
 
-A failure, a full disk or a kill before the rename leaves the old version in force, after it the new one. What a failed update proved
-(a new root, a newer timestamp) still raises the floor.
+A failure, a full disk or a kill before the rename leaves the old version in force, after it the new
+one. What a failed update proved (a new root, a newer timestamp) still raises the floor.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from typing import TYPE_CHECKING, cast
 
 from tipstaff_signing.chain import Chain, verify_prefix
 from tipstaff_signing.deltas import whole
-from tipstaff_signing.errors import ContentError, FetchError, IncompleteBundleError, NotFoundError, TrustError
+from tipstaff_signing.errors import (
+    ContentError,
+    FetchError,
+    IncompleteBundleError,
+    NotFoundError,
+    TrustError,
+)
 from tipstaff_signing.files import DISK, Disk, storage_errors
 from tipstaff_signing.model import Limits, RoleState, Target, VerifiedState, utc_now
 from tipstaff_signing.reader.fetchers import BundleFetcher
@@ -50,7 +58,10 @@ _DEFAULT_LIMITS = Limits()
 
 
 class Reader:
-    """See the module. Threads may share one; processes and other readers may use the same folder at the same time."""
+    """See the module.
+
+    Threads may share one; processes and other readers may use the same folder at the same time.
+    """
 
     def __init__(  # noqa: PLR0913  all but the first by name, most of them for tests
         self,
@@ -86,8 +97,12 @@ class Reader:
             TrustError: `trusted_root` is not a root that is signed by its own keys.
         """
         verify_prefix(trusted_root, {}, view=view).newest_signing()
-        self._folder = StateFolder(state_dir, view=view, trusted_root=trusted_root, roles=roles, limits=limits, disk=disk)
-        self._store = ArtefactStore(self._folder.cache, limits=limits, monotonic=monotonic, disk=disk)
+        self._folder = StateFolder(
+            state_dir, view=view, trusted_root=trusted_root, roles=roles, limits=limits, disk=disk
+        )
+        self._store = ArtefactStore(
+            self._folder.cache, limits=limits, monotonic=monotonic, disk=disk
+        )
         self._supply = Supply(self._store, assemble, limits)
         self._view = view
         self._trusted_root = trusted_root
@@ -99,7 +114,9 @@ class Reader:
         self._disk = disk
 
     def load(self) -> VerifiedState | None:
-        """The version in force, without network. Signatures and artefacts are verified again; expiry is reported, not judged.
+        """The version in force, without network.
+
+        Signatures and artefacts are verified again; expiry is reported, not judged.
 
         Returns:
             None when there is none, when it is damaged (it is put aside, and the next refresh repairs it), or when it is below the floor.
@@ -126,7 +143,8 @@ class Reader:
             FetchError: something could not be had.
             StateError: the folder is busy, damaged, another audience's, or the disk refused.
 
-        Whatever is raised, a whole verified version stays in force: the one before, or, after a StorageError, perhaps the new one.
+        Whatever is raised, a whole verified version stays in force: the one before, or, after a
+        StorageError, perhaps the new one.
         """
         with storage_errors(f"updating the state in {self._folder.path}"):
             self._disk.mkdir(self._folder.path)
@@ -137,7 +155,8 @@ class Reader:
     def apply(self, metadata: Mapping[str, bytes], artefacts: Mapping[str, bytes]) -> VerifiedState:
         """Take over a pushed bundle, verified from memory in the same way as a refresh.
 
-        A bundle behind the version in force is passed over: another process on this folder was faster.
+        A bundle behind the version in force is passed over: another process on this folder was
+        faster.
 
         Args:
             metadata: files by name, "timestamp.json", "3.snapshot.json", "4.relief-aviation.json".
@@ -150,7 +169,9 @@ class Reader:
         try:
             return self.refresh(BundleFetcher(metadata, artefacts))
         except NotFoundError as error:
-            raise IncompleteBundleError(f"the bundle is not complete ({error}): refresh instead") from error
+            raise IncompleteBundleError(
+                f"the bundle is not complete ({error}): refresh instead"
+            ) from error
 
     def _open(self, data: bytes) -> VerifiedState | None:
         chain, floor = self._folder.open(data)
@@ -159,7 +180,10 @@ class Reader:
         floor.check_clock(self._clock(), self._limits.clock_tolerance, chain.newest_signing())
         damaged = [target for target in self._artefacts(chain) if not self._store.is_sound(target)]
         if damaged:
-            _LOG.error("%d artefacts on disk are damaged or missing: refresh to fetch them again", len(damaged))
+            _LOG.error(
+                "%d artefacts on disk are damaged or missing: refresh to fetch them again",
+                len(damaged),
+            )
             with contextlib.suppress(OSError), self._folder.if_unchanged(data) as unchanged:
                 for target in damaged if unchanged else ():
                     self._store.set_aside(target)
@@ -170,7 +194,11 @@ class Reader:
         now = self._clock()
         saved, chain, floor = self._folder.open_for_update()
         floor.check_clock(now, self._limits.clock_tolerance)
-        if isinstance(fetcher, BundleFetcher) and chain is not None and self._is_overtaken(fetcher, chain):
+        if (
+            isinstance(fetcher, BundleFetcher)
+            and chain is not None
+            and self._is_overtaken(fetcher, chain)
+        ):
             return self._state(chain)
         try:
             return self._advance(fetcher, saved, floor, now)
@@ -181,20 +209,41 @@ class Reader:
     def _is_overtaken(self, bundle: BundleFetcher, chain: Chain) -> bool:
         """Whether a bundle's timestamp, not verified, claims less than what is in force and whole."""
         version = chain.signed()["timestamp"].version
-        return bundle.claimed_version() < version and all(self._store.is_sound(target) for target in self._artefacts(chain))
+        return bundle.claimed_version() < version and all(
+            self._store.is_sound(target) for target in self._artefacts(chain)
+        )
 
-    def _advance(self, fetcher: Fetcher, saved: Saved, floor: Floor, now: datetime) -> VerifiedState:
-        from tipstaff_signing.reader.tuf_client import collect, lay_out, run_workflow  # noqa: PLC0415  brings an HTTP library: not for opening
+    def _advance(
+        self, fetcher: Fetcher, saved: Saved, floor: Floor, now: datetime
+    ) -> VerifiedState:
+        # Brings an HTTP library: not for opening
+        from tipstaff_signing.reader.tuf_client import (  # noqa: PLC0415
+            collect,
+            lay_out,
+            run_workflow,
+        )
 
         work = self._folder.work
         lay_out(work, saved.metadata)
         try:
-            run_workflow(work, self._trusted_root, fetcher, view=self._view, roles=self._roles, now=now, limits=self._limits)
+            run_workflow(
+                work,
+                self._trusted_root,
+                fetcher,
+                view=self._view,
+                roles=self._roles,
+                now=now,
+                limits=self._limits,
+            )
             files = collect(work, self._folder.names)
             chain = self._folder.verify(files)
             floor.check_update(chain)
             floor.check_clock(now, self._limits.clock_tolerance, chain.newest_signing())
-            wanted = [(target, role.targets) for role in chain.roles.values() for target in self._kept(role)]
+            wanted = [
+                (target, role.targets)
+                for role in chain.roles.values()
+                for target in self._kept(role)
+            ]
             # The small ones first: what cannot be had or believed shows before gigabytes have come.
             for target, targets in sorted(wanted, key=lambda item: item[0].length):
                 self._supply.obtain(target, targets, fetcher)
@@ -215,26 +264,46 @@ class Reader:
         except OSError:
             raise
         except Exception as error:
-            raise ContentError(f"what was signed cannot be used ({error}): the version in force stays; tell the operator") from error
+            raise ContentError(
+                f"what was signed cannot be used ({error}): the version in force stays; tell the"
+                " operator"
+            ) from error
 
-    def _commit(self, chain: Chain, files: Mapping[str, bytes], saved: Saved, floor: Floor, now: datetime) -> None:
+    def _commit(
+        self, chain: Chain, files: Mapping[str, bytes], saved: Saved, floor: Floor, now: datetime
+    ) -> None:
         used = {target.hashes["sha256"] for target in self._artefacts(chain)}
         expendable, retired = self._store.unused(used, saved.retired, now)
         fresh = Saved(self._view, chain.root.version, files, retired)
         if fresh != saved:
             self._folder.save(fresh)
         self._folder.save_floor(floor.raised(chain))
-        with contextlib.suppress(OSError):  # the new version is in force; what stays is removed next time
+        with contextlib.suppress(
+            OSError
+        ):  # the new version is in force; what stays is removed next time
             self._store.sweep(expendable)
 
-    def _remember(self, files: Mapping[str, bytes], saved: Saved, floor: Floor, now: datetime) -> None:
-        """Keep what a failed update proved: newer roots, and the versions of a newer timestamp and snapshot."""
+    def _remember(
+        self, files: Mapping[str, bytes], saved: Saved, floor: Floor, now: datetime
+    ) -> None:
+        """Keep what a failed update proved: newer roots, and the versions of a newer timestamp and
+        snapshot.
+        """
         prefix = verify_prefix(self._trusted_root, files, view=self._view)
-        if prefix.newest_signing() > now + self._limits.clock_tolerance or prefix.root.version < floor.accepted.get("root", 0):
+        if (
+            prefix.newest_signing() > now + self._limits.clock_tolerance
+            or prefix.root.version < floor.accepted.get("root", 0)
+        ):
             return
-        roots = {name: data for name, data in files.items() if (number := root_number(name)) and number <= prefix.root.version}
+        roots = {
+            name: data
+            for name, data in files.items()
+            if (number := root_number(name)) and number <= prefix.root.version
+        }
         if not roots.keys() <= saved.metadata.keys():
-            self._folder.save(Saved(self._view, saved.root, {**saved.metadata, **roots}, saved.retired))
+            self._folder.save(
+                Saved(self._view, saved.root, {**saved.metadata, **roots}, saved.retired)
+            )
         self._folder.save_floor(floor.warned(prefix))
 
     def _state(self, chain: Chain) -> VerifiedState:
@@ -244,23 +313,33 @@ class Reader:
             timestamp_version=signed["timestamp"].version,
             snapshot_version=signed["snapshot"].version,
             root_version=chain.root.version,
-            roles=MappingProxyType({name: self._role_state(name, role) for name, role in chain.roles.items()}),
+            roles=MappingProxyType(
+                {name: self._role_state(name, role) for name, role in chain.roles.items()}
+            ),
             expiries=MappingProxyType({name: item.expires for name, item in signed.items()}),
         )
 
     def _role_state(self, name: str, role: Targets) -> RoleState:
         targets = {target.path: self._target(target) for target in self._kept(role)}
-        return RoleState(name, role.version, signed_at(role), role.expires, MappingProxyType(targets))
+        return RoleState(
+            name, role.version, signed_at(role), role.expires, MappingProxyType(targets)
+        )
 
     def _target(self, target: TargetFile) -> Target:
         custom = cast("object", target.custom)
         fields = cast("dict[str, object]", custom) if isinstance(custom, dict) else {}
         sha256 = target.hashes["sha256"]
-        return Target(target.path, target.length, sha256, MappingProxyType(fields), self._store.path(sha256))
+        return Target(
+            target.path, target.length, sha256, MappingProxyType(fields), self._store.path(sha256)
+        )
 
     def _artefacts(self, chain: Chain) -> Iterator[TargetFile]:
         for role in chain.roles.values():
             yield from self._kept(role)
 
     def _kept(self, role: Targets) -> Iterator[TargetFile]:
-        return (target for target in whole(role.targets) if self._wanted is None or self._wanted(target.path))
+        return (
+            target
+            for target in whole(role.targets)
+            if self._wanted is None or self._wanted(target.path)
+        )

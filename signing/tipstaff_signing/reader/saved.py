@@ -5,8 +5,9 @@
      "metadata": {"1.root.json": "{...}", "timestamp.json": "{...}", "snapshot.json": "{...}", "targets.json": "{...}", ...},
      "retired": {"<sha256>": "2026-07-01T08:00:00+00:00"}}
 
-`metadata` holds the signed files as they were received. `root` is the root under which this version came into force; a later root may
-have been learned since from an update that then failed. `retired` says since when artefacts are unused, so that they are removed later.
+`metadata` holds the signed files as they were received. `root` is the root under which this version
+came into force; a later root may have been learned since from an update that then failed. `retired`
+says since when artefacts are unused, so that they are removed later.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ class Saved:
 
     def in_force(self) -> dict[str, bytes]:
         """The metadata without roots learned later."""
-        return {name: data for name, data in self.metadata.items() if (number := root_number(name)) is None or number <= self.root}
+        return {
+            name: data
+            for name, data in self.metadata.items()
+            if (number := root_number(name)) is None or number <= self.root
+        }
 
     def to_bytes(self) -> bytes:
         """The file."""
@@ -59,11 +64,19 @@ class Saved:
             return cls(
                 view=str(view),
                 root=int(cast("int", content["root"])),
-                metadata={name: text.encode() for name, text in cast("dict[str, str]", content["metadata"]).items()},
-                retired={name: _time(text) for name, text in cast("dict[str, str]", content["retired"]).items()},
+                metadata={
+                    name: text.encode()
+                    for name, text in cast("dict[str, str]", content["metadata"]).items()
+                },
+                retired={
+                    name: _time(text)
+                    for name, text in cast("dict[str, str]", content["retired"]).items()
+                },
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StateCorruptError("current.json is damaged: it is put aside, refresh to fetch everything again") from error
+            raise StateCorruptError(
+                "current.json is damaged: it is put aside, refresh to fetch everything again"
+            ) from error
 
 
 def root_number(name: str) -> int | None:

@@ -1,4 +1,6 @@
-"""The state folder of a reader: what is in force, and the floor. Damage found here is put aside, never used and never lost.
+"""The state folder of a reader: what is in force, and the floor.
+
+Damage found here is put aside, never used and never lost.
 
 <state>/lock                 held while updating; opening needs no lock
 <state>/floor.json           versions and times seen, see floor.py
@@ -35,7 +37,16 @@ _UNUSABLE = "the state on disk cannot be used and is put aside: %s"
 class StateFolder:
     """Reads and writes one folder for one audience. OSErrors pass through."""
 
-    def __init__(self, path: Path, *, view: str, trusted_root: bytes, roles: Sequence[str], limits: Limits, disk: Disk) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        view: str,
+        trusted_root: bytes,
+        roles: Sequence[str],
+        limits: Limits,
+        disk: Disk,
+    ) -> None:
         self.path = path
         self.cache = path / "cache"
         self.work = self.cache / "work"
@@ -50,11 +61,15 @@ class StateFolder:
 
     def lock(self, *, timeout: float | None = None) -> FileLock:
         """The lock that updates hold."""
-        return FileLock(self.path / "lock", timeout=self._limits.lock_seconds if timeout is None else timeout)
+        return FileLock(
+            self.path / "lock", timeout=self._limits.lock_seconds if timeout is None else timeout
+        )
 
     def verify(self, files: Mapping[str, bytes]) -> Chain:
         """chain.py's rules, for this audience and these roles, and those of deltas.py."""
-        chain = verify_chain(self._trusted_root, files, view=self._view, roles=self._roles, limits=self._limits)
+        chain = verify_chain(
+            self._trusted_root, files, view=self._view, roles=self._roles, limits=self._limits
+        )
         for role, signed in chain.roles.items():
             check_deltas(role, signed.targets)
         return chain
@@ -64,7 +79,10 @@ class StateFolder:
         return _read(self._current)
 
     def open(self, data: bytes) -> tuple[Chain | None, Floor]:
-        """What is in force, for use without network. None: nothing for these roles, or damaged, which is then put aside."""
+        """What is in force, for use without network.
+
+        None: nothing for these roles, or damaged, which is then put aside.
+        """
         try:
             floor = self._read_floor()
         except StateCorruptError:
@@ -77,12 +95,18 @@ class StateFolder:
             return None, floor
 
     def open_for_update(self) -> tuple[Saved, Chain | None, Floor]:
-        """What an update starts from; the caller holds the lock. A damaged floor is made anew from a sound version in force.
+        """What an update starts from; the caller holds the lock.
+
+        A damaged floor is made anew from a sound version in force.
 
         Raises:
             StateCorruptError: the floor is damaged and nothing sound is in force.
         """
-        for left in (self.work, *self.path.glob(".*.new"), *self.cache.glob(".*.new")):  # by a killed process
+        for left in (
+            self.work,
+            *self.path.glob(".*.new"),
+            *self.cache.glob(".*.new"),
+        ):  # by a killed process
             self._disk.remove(left)
         floor, damage = Floor(), None
         try:
@@ -102,7 +126,8 @@ class StateFolder:
             if chain is None:
                 raise damage
             self._put_aside(self._floor)
-        # A kill between the rename and the raising of the floor leaves the floor behind the version in force.
+        # A kill between the rename and the raising of the floor leaves the floor behind the version
+        # in force.
         return saved, chain, floor.raised(chain) if chain else floor
 
     def save(self, saved: Saved) -> None:
@@ -117,7 +142,9 @@ class StateFolder:
 
     @contextlib.contextmanager
     def if_unchanged(self, data: bytes) -> Generator[bool]:
-        """Whether `data` is still what is in force and nobody is updating; they are kept out inside."""
+        """Whether `data` is still what is in force and nobody is updating; they are kept out
+        inside.
+        """
         lock = self.lock(timeout=0)
         if not lock.acquire():
             yield False
@@ -142,7 +169,9 @@ class StateFolder:
         return saved
 
     def _believe(self, saved: Saved, floor: Floor) -> Chain | None:
-        """The version in force, verified and not below the floor; None when there is none for these roles."""
+        """The version in force, verified and not below the floor; None when there is none for these
+        roles.
+        """
         if saved.root < 1 or any(f"{name}.json" not in saved.metadata for name in self.names):
             return None
         chain = self.verify(saved.in_force())
@@ -158,7 +187,10 @@ class StateFolder:
 
     def _check_view(self, view: str) -> None:
         if view != self._view:
-            raise StateError(f"{self.path} holds the state of audience {view!r}, not {self._view!r}: give each audience its own folder")
+            raise StateError(
+                f"{self.path} holds the state of audience {view!r}, not {self._view!r}: give each"
+                " audience its own folder"
+            )
 
 
 def _read(path: Path) -> bytes | None:

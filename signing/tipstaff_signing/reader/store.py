@@ -1,11 +1,13 @@
-"""Artefacts by their SHA-256: downloaded aside, resumed, checked, renamed; never changed afterwards.
+"""Artefacts by their SHA-256: downloaded aside, resumed, checked, renamed; never changed
+afterwards.
 
     cache/artefacts/<sha256>     whole and checked
     cache/partial/<sha256>       the beginning of one, kept so that a broken download is resumed; deltas stay here until they were used
     cache/partial/<sha256>.made  one that is being made from another one and deltas
     cache/quarantine/<sha256>    found damaged on disk; removed once a sound copy is in force
 
-What was hashed once by this object is not hashed again while the file's identity, size and time stay the same.
+What was hashed once by this object is not hashed again while the file's identity, size and time
+stay the same.
 """
 
 from __future__ import annotations
@@ -48,9 +50,15 @@ class _Digest(Protocol):
 
 
 class ArtefactStore:
-    """See the module. Callers hold the state's lock, except for `path` and `is_sound`. OSErrors of the disk pass through."""
+    """See the module.
 
-    def __init__(self, cache: Path, *, limits: Limits, monotonic: Callable[[], float], disk: Disk) -> None:
+    Callers hold the state's lock, except for `path` and `is_sound`. OSErrors of the disk pass
+    through.
+    """
+
+    def __init__(
+        self, cache: Path, *, limits: Limits, monotonic: Callable[[], float], disk: Disk
+    ) -> None:
         self._artefacts = cache / "artefacts"
         self._partial = cache / "partial"
         self._quarantine = cache / "quarantine"
@@ -102,7 +110,11 @@ class ArtefactStore:
         self._checked.pop(path.name, None)
         with contextlib.suppress(FileNotFoundError):
             self._disk.replace(path, self._quarantine / path.name)
-            _LOG.error("artefact %s was damaged on disk and is in quarantine; the next refresh fetches it again", target.path)
+            _LOG.error(
+                "artefact %s was damaged on disk and is in quarantine; the next refresh fetches it"
+                " again",
+                target.path,
+            )
 
     def lacks(self, target: TargetFile) -> bool:
         """Whether the artefact has to be brought in. A damaged one is set aside first."""
@@ -123,13 +135,16 @@ class ArtefactStore:
             self._keep(target, self.fetch_part(target, fetcher))
 
     def fetch_part(self, target: TargetFile, fetcher: Fetcher) -> Path:
-        """Fetch and check an artefact that is needed for a moment only; it goes with the next sweep. Raises as fetch."""
+        """Fetch and check an artefact that is needed for a moment only; it goes with the next
+        sweep. Raises as fetch.
+        """
         partial = self._partial / target.hashes["sha256"]
         resumed, right = self._download(target, fetcher, partial)
         # The beginning kept from last time may have been the bad part: once more from the start.
         if not right and not (resumed and self._download(target, fetcher, partial)[1]):
             raise MismatchError(
-                f"{target.path} is not what was signed: the source or the way to it alters data; try another, and tell the operator"
+                f"{target.path} is not what was signed: the source or the way to it alters data;"
+                " try another, and tell the operator"
             )
         return partial
 
@@ -141,7 +156,9 @@ class ArtefactStore:
         """
         made = self._partial / f"{target.hashes['sha256']}.made"
         self._disk.remove(made)
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(
+            made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         digest = hashlib.sha256()
         try:
             self._append(descriptor, target, pieces, 0, digest)
@@ -156,15 +173,23 @@ class ArtefactStore:
             raise MismatchError(f"{target.path} did not become what was signed")
         self._keep(target, made)
 
-    def unused(self, used: Collection[str], retired: Mapping[str, datetime], now: datetime) -> tuple[list[Path], dict[str, datetime]]:
+    def unused(
+        self, used: Collection[str], retired: Mapping[str, datetime], now: datetime
+    ) -> tuple[list[Path], dict[str, datetime]]:
         """What lies here unused.
 
         Returns:
             What may go, and what stays for those who may still be opening it, with the time since when it is unused.
         """
-        since = {path: retired.get(path.name, now) for path in sorted(self._artefacts.iterdir()) if path.name not in used}
+        since = {
+            path: retired.get(path.name, now)
+            for path in sorted(self._artefacts.iterdir())
+            if path.name not in used
+        }
         expendable = [path for path, time in since.items() if now - time >= self._limits.retention]
-        return expendable, {path.name: time for path, time in since.items() if now - time < self._limits.retention}
+        return expendable, {
+            path.name: time for path, time in since.items() if now - time < self._limits.retention
+        }
 
     def sweep(self, expendable: Iterable[Path]) -> None:
         """Remove these artefacts, and what is left of downloads and damage."""
@@ -179,19 +204,24 @@ class ArtefactStore:
         self._checked[path.name] = _identity(path)
 
     def _download(self, target: TargetFile, fetcher: Fetcher, partial: Path) -> tuple[bool, bool]:
-        """Bring `partial` to its full length, hashing what is written on the way; a wrong one is removed.
+        """Bring `partial` to its full length, hashing what is written on the way; a wrong one is
+        removed.
 
         Returns:
             Whether it began with bytes kept from an earlier attempt, and whether it is what was signed.
         """
         if partial.exists() and partial.stat().st_size > target.length:
             self._disk.remove(partial)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(
+            partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         try:
             start = os.fstat(descriptor).st_size
             digest = _begun(partial) if start else hashlib.sha256()
             if start < target.length:
-                self._append(descriptor, target, self._chunks(target, fetcher, start), start, digest)
+                self._append(
+                    descriptor, target, self._chunks(target, fetcher, start), start, digest
+                )
             self._disk.fsync(descriptor)
         except (TooLargeError, OSError):
             # Too much came, or the disk is full or failing: give the space back.
@@ -204,21 +234,36 @@ class ArtefactStore:
             self._disk.remove(partial)
         return start > 0, right
 
-    def _append(self, descriptor: int, target: TargetFile, chunks: Iterable[bytes], have: int, digest: _Digest) -> None:
+    def _append(
+        self,
+        descriptor: int,
+        target: TargetFile,
+        chunks: Iterable[bytes],
+        have: int,
+        digest: _Digest,
+    ) -> None:
         for chunk in chunks:
             have += len(chunk)
             if have > target.length:
-                raise TooLargeError(f"{target.path} goes on beyond its signed {target.length} bytes: do not use this source")
+                raise TooLargeError(
+                    f"{target.path} goes on beyond its signed {target.length} bytes: do not use"
+                    " this source"
+                )
             self._disk.write(descriptor, chunk)
             digest.update(chunk)
         if have < target.length:
-            raise UnavailableError(f"{target.path} broke off at {have} of {target.length} bytes: refresh again, it is resumed there")
+            raise UnavailableError(
+                f"{target.path} broke off at {have} of {target.length} bytes: refresh again, it is"
+                " resumed there"
+            )
 
     def _chunks(self, target: TargetFile, fetcher: Fetcher, offset: int) -> Iterator[bytes]:
         deadline = self._monotonic() + self._limits.fetch_seconds
         empty = 0
         with _fetching(target.path):
-            chunks = iter(fetcher.artefact(prefixed_path(target.path, target.hashes["sha256"]), offset))
+            chunks = iter(
+                fetcher.artefact(prefixed_path(target.path, target.hashes["sha256"]), offset)
+            )
         while True:
             with _fetching(target.path):
                 chunk = next(chunks, None)
@@ -226,7 +271,10 @@ class ArtefactStore:
                 return
             empty = 0 if chunk else empty + 1
             if self._monotonic() > deadline or empty > _MAX_EMPTY:
-                raise UnavailableError(f"{target.path} took over {self._limits.fetch_seconds:g} s: refresh again, it is resumed")
+                raise UnavailableError(
+                    f"{target.path} took over {self._limits.fetch_seconds:g} s: refresh again, it"
+                    " is resumed"
+                )
             yield chunk
 
 
@@ -238,7 +286,10 @@ def _fetching(path: str) -> Generator[None]:
     except FetchError:
         raise
     except Exception as error:
-        raise UnavailableError(f"{path} could not be fetched ({type(error).__name__}): check the connection and refresh again") from error
+        raise UnavailableError(
+            f"{path} could not be fetched ({type(error).__name__}): check the connection and"
+            " refresh again"
+        ) from error
 
 
 def _begun(partial: Path) -> _Digest:

@@ -1,7 +1,9 @@
-"""Brings artefacts into the store: made from deltas where that takes fewer bytes, fetched whole otherwise.
+"""Brings artefacts into the store: made from deltas where that takes fewer bytes, fetched whole
+otherwise.
 
-Whatever goes wrong on the way over deltas (one is missing, damaged, endless, for another base; what comes of them is not what was signed),
-the whole artefact is fetched instead, and until then nothing has changed.
+Whatever goes wrong on the way over deltas (one is missing, damaged, endless, for another base; what
+comes of them is not what was signed), the whole artefact is fetched instead, and until then nothing
+has changed.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ _LOG = logging.getLogger("tipstaff_signing")
 
 
 class Assemble(Protocol):
-    """Applies deltas: the one thing about artefacts that this package leaves to those who know their formats."""
+    """Applies deltas: the one thing about artefacts that this package leaves to those who know
+    their formats.
+    """
 
     def __call__(self, path: str, base: Path, deltas: Sequence[Path], /) -> Iterable[bytes]:
         """The artefact, in pieces.
@@ -50,8 +54,13 @@ class Supply:
         self._assemble = assemble
         self._limits = limits
 
-    def obtain(self, wanted: TargetFile, targets: Mapping[str, TargetFile], fetcher: Fetcher) -> None:
-        """Make sure that an artefact is in the store and sound; `targets` are its role's. Raises as ArtefactStore.fetch."""
+    def obtain(
+        self, wanted: TargetFile, targets: Mapping[str, TargetFile], fetcher: Fetcher
+    ) -> None:
+        """Make sure that an artefact is in the store and sound; `targets` are its role's.
+
+        Raises as ArtefactStore.fetch.
+        """
         if not self._store.lacks(wanted):
             return
         if self._assemble is not None:
@@ -60,13 +69,18 @@ class Supply:
                 return
         self._store.fetch(wanted, fetcher)
 
-    def _make(self, assemble: Assemble, wanted: TargetFile, chain: DeltaChain, fetcher: Fetcher) -> bool:
+    def _make(
+        self, assemble: Assemble, wanted: TargetFile, chain: DeltaChain, fetcher: Fetcher
+    ) -> bool:
         try:
             deltas = [self._store.fetch_part(delta, fetcher) for delta in chain.deltas]
             self._store.make(wanted, assemble(wanted.path, self._store.path(chain.base), deltas))
         except Exception as error:  # noqa: BLE001  whatever it is, there is another way
             _LOG.warning(
-                "%s could not be made from %d deltas (%s): fetching it whole", wanted.path, len(chain.deltas), type(error).__name__
+                "%s could not be made from %d deltas (%s): fetching it whole",
+                wanted.path,
+                len(chain.deltas),
+                type(error).__name__,
             )
             return False
         return True

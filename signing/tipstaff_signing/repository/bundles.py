@@ -1,4 +1,6 @@
-"""What one push must carry, so that it costs the receiver no round trip: of a changed artefact its deltas, or all of it if it is small."""
+"""What one push must carry, so that it costs the receiver no round trip: of a changed artefact its
+deltas, or all of it if it is small.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,13 @@ _NOTHING = Versions(0, 0, 0, 0)
 _MOST_DELTAS = Limits().delta_chain  # what a reader applies one after another
 
 
-def bundle_files(view: View, since: Versions | None, max_artefact_bytes: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """See Repository.bundle_files. Takes no lock: numbered files never change, and the timestamp is read once."""
+def bundle_files(
+    view: View, since: Versions | None, max_artefact_bytes: int
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """See Repository.bundle_files.
+
+    Takes no lock: numbered files never change, and the timestamp is read once.
+    """
     since = since or _NOTHING
     metadata = {"timestamp.json": view.read("timestamp.json")}
     snapshot = view.snapshot(view.timestamp_of(metadata["timestamp.json"]))
@@ -27,9 +34,15 @@ def bundle_files(view: View, since: Versions | None, max_artefact_bytes: int) ->
     for version in range(since.root + 1, newest_root + 1):
         metadata[f"{version}.root.json"] = view.read(f"{version}.root.json")
     if snapshot.version > since.snapshot:
-        metadata[f"{snapshot.version}.snapshot.json"] = view.read(f"{snapshot.version}.snapshot.json")
+        metadata[f"{snapshot.version}.snapshot.json"] = view.read(
+            f"{snapshot.version}.snapshot.json"
+        )
     artefacts: dict[str, bytes] = {}
-    held = {"targets": since.targets, listing_role(view.audience): since.listing, relief_role(view.audience): since.relief}
+    held = {
+        "targets": since.targets,
+        listing_role(view.audience): since.listing,
+        relief_role(view.audience): since.relief,
+    }
     for role, version in held.items():
         current = snapshot.meta[f"{role}.json"].version
         if current > version:
@@ -38,7 +51,9 @@ def bundle_files(view: View, since: Versions | None, max_artefact_bytes: int) ->
     return metadata, artefacts
 
 
-def _changed_artefacts(view: View, role: str, snapshot: Snapshot, since: int, max_bytes: int) -> dict[str, bytes]:
+def _changed_artefacts(
+    view: View, role: str, snapshot: Snapshot, since: int, max_bytes: int
+) -> dict[str, bytes]:
     held = view.role_version(role, since)
     old = {target.hashes["sha256"] for target in whole(held.targets)} if held else set[str]()
     targets = view.role(role, snapshot).targets

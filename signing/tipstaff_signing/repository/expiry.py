@@ -1,7 +1,8 @@
 """When signed metadata ends, and whether somebody has to see to it.
 
-Root and targets are renewed by people, so they are due some days before. The others are renewed by programs well before their end: with
-less than a quarter of their life left, the program that should have done so has stopped.
+Root and targets are renewed by people, so they are due some days before. The others are renewed by
+programs well before their end: with less than a quarter of their life left, the program that should
+have done so has stopped.
 """
 
 from __future__ import annotations
@@ -45,16 +46,26 @@ def expiries(repository: Repository, now: datetime, within: timedelta) -> list[E
         within: how long before their end root and targets are due.
     """
     with storage_errors(f"reading {repository.path}"):
-        found = [item for audience in repository.audiences() for item in _of(repository, audience, now, within)]
+        found = [
+            item
+            for audience in repository.audiences()
+            for item in _of(repository, audience, now, within)
+        ]
     return sorted(found, key=lambda item: (item.expires, item.audience, item.role))
 
 
-def _of(repository: Repository, audience: str, now: datetime, within: timedelta) -> Iterator[Expiry]:
+def _of(
+    repository: Repository, audience: str, now: datetime, within: timedelta
+) -> Iterator[Expiry]:
     view = View(repository.path / audience, audience)
     timestamp = view.timestamp()
     snapshot = view.snapshot(timestamp)
     roles: dict[str, Signed] = {"root": view.root(), "timestamp": timestamp, "snapshot": snapshot}
-    roles |= {(role := name.removesuffix(".json")): view.role(role, snapshot) for name in snapshot.meta}
+    roles |= {
+        (role := name.removesuffix(".json")): view.role(role, snapshot) for name in snapshot.meta
+    }
     for role, signed in roles.items():
         ahead = within if role in _BY_PEOPLE else (signed.expires - signed_at(signed)) / 4
-        yield Expiry(audience, role, signed.version, signed.expires, due=signed.expires - now < ahead)
+        yield Expiry(
+            audience, role, signed.version, signed.expires, due=signed.expires - now < ahead
+        )

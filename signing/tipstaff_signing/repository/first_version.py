@@ -5,11 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tipstaff_signing.files import Disk, fsync_dir, write_atomic
-from tipstaff_signing.keys.files import ROOT_KEYS, ROOT_THRESHOLD, TARGETS_KEYS, builder_key, signoff_key
+from tipstaff_signing.keys.files import (
+    ROOT_KEYS,
+    ROOT_THRESHOLD,
+    TARGETS_KEYS,
+    builder_key,
+    signoff_key,
+)
 from tipstaff_signing.names import CATALOGUE, listing_role, relief_role, role_pattern
 from tipstaff_signing.repository.view import View
 from tipstaff_signing.signed import VIEW, describe, sign, stamp
-from tipstaff_signing.tuf_names import DelegatedRole, Delegations, Role, Root, Snapshot, TargetFile, Targets, Timestamp
+from tipstaff_signing.tuf_names import (
+    DelegatedRole,
+    Delegations,
+    Role,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +39,26 @@ __all__ = ["found", "found_view", "next_targets"]
 
 
 def found(
-    path: Path, keys: KeyFolder, *, audiences: Sequence[str], catalogue: bytes, now: datetime, lifetimes: Lifetimes, disk: Disk
+    path: Path,
+    keys: KeyFolder,
+    *,
+    audiences: Sequence[str],
+    catalogue: bytes,
+    now: datetime,
+    lifetimes: Lifetimes,
+    disk: Disk,
 ) -> None:
-    """Write a whole new repository into a folder that does not exist yet. Nothing reads it until it is renamed."""
+    """Write a whole new repository into a folder that does not exist yet.
+
+    Nothing reads it until it is renamed.
+    """
     root = _root(keys)
     stamp(root, now, lifetimes.root)
     root_data = sign(root, [keys.signer(name) for name in ROOT_KEYS])
-    targets = Targets(targets={CATALOGUE: TargetFile.from_data(CATALOGUE, catalogue)}, delegations=_delegations(keys, audiences))
+    targets = Targets(
+        targets={CATALOGUE: TargetFile.from_data(CATALOGUE, catalogue)},
+        delegations=_delegations(keys, audiences),
+    )
     stamp(targets, now, lifetimes.targets)
     targets_data = sign(targets, [keys.signer(name) for name in TARGETS_KEYS])
     for audience in audiences:
@@ -45,7 +73,10 @@ def found(
             disk=disk,
         )
     write_atomic(path / "lock", b"", mode=0o600, disk=disk)
-    for folder in [path, *(found_folder for found_folder in path.rglob("*") if found_folder.is_dir())]:
+    for folder in [
+        path,
+        *(found_folder for found_folder in path.rglob("*") if found_folder.is_dir()),
+    ]:
         fsync_dir(folder, disk)
 
 
@@ -73,14 +104,20 @@ def found_view(
         disk: for tests.
     """
     audience = view.audience
-    for folder in (view.metadata, view.targets / "listing" / audience, view.targets / "relief" / audience):
+    for folder in (
+        view.metadata,
+        view.targets / "listing" / audience,
+        view.targets / "relief" / audience,
+    ):
         folder.mkdir(parents=True)
     view.put_artefacts(artefacts)
     listing, relief = Targets(), Targets()
     stamp(listing, now, lifetimes.listing)
     stamp(relief, now, lifetimes.relief)
     roles = {
-        listing_role(audience): sign(listing, [signer(builder_key(audience)), signer(signoff_key(audience))]),
+        listing_role(audience): sign(
+            listing, [signer(builder_key(audience)), signer(signoff_key(audience))]
+        ),
         relief_role(audience): sign(relief, [signer(relief_role(audience))]),
     }
     meta = {f"{role}.json": describe(1, data) for role, data in roles.items()}
@@ -88,19 +125,36 @@ def found_view(
     snapshot = Snapshot(meta=meta, unrecognized_fields={VIEW: audience})
     stamp(snapshot, now, lifetimes.snapshot)
     snapshot_data = sign(snapshot, [signer("snapshot")])
-    timestamp = Timestamp(snapshot_meta=describe(1, snapshot_data), unrecognized_fields={VIEW: audience})
+    timestamp = Timestamp(
+        snapshot_meta=describe(1, snapshot_data), unrecognized_fields={VIEW: audience}
+    )
     stamp(timestamp, now, lifetimes.timestamp)
-    numbered = {f"1.{role}.json": data for role, data in {**roles, "snapshot": snapshot_data}.items()}
+    numbered = {
+        f"1.{role}.json": data for role, data in {**roles, "snapshot": snapshot_data}.items()
+    }
     for name, data in {**offline, **numbered}.items():
         view.put_metadata(name, data)
-    write_atomic(view.metadata / "timestamp.json", sign(timestamp, [signer("timestamp")]), sync_dir=False, disk=disk)
+    write_atomic(
+        view.metadata / "timestamp.json",
+        sign(timestamp, [signer("timestamp")]),
+        sync_dir=False,
+        disk=disk,
+    )
 
 
 def next_targets(
-    views: Sequence[View], keys: KeyFolder, *, now: datetime, lifetimes: Lifetimes, catalogue: bytes | None = None
+    views: Sequence[View],
+    keys: KeyFolder,
+    *,
+    now: datetime,
+    lifetimes: Lifetimes,
+    catalogue: bytes | None = None,
 ) -> tuple[int, bytes]:
     """The next targets metadata, one for all views: its version, above any on disk, and its file."""
-    newest = max((view.role("targets", view.snapshot()) for view in views), key=lambda targets: targets.version)
+    newest = max(
+        (view.role("targets", view.snapshot()) for view in views),
+        key=lambda targets: targets.version,
+    )
     newest.version = max(view.free_version("targets", newest.version + 1) for view in views)
     if catalogue is not None:
         newest.targets[CATALOGUE] = TargetFile.from_data(CATALOGUE, catalogue)
@@ -109,24 +163,37 @@ def next_targets(
 
 
 def _root(keys: KeyFolder) -> Root:
-    public = {name: keys.public(name) for name in (*ROOT_KEYS, *TARGETS_KEYS, "snapshot", "timestamp")}
+    public = {
+        name: keys.public(name) for name in (*ROOT_KEYS, *TARGETS_KEYS, "snapshot", "timestamp")
+    }
     roles = {
         "root": Role([public[name].keyid for name in ROOT_KEYS], ROOT_THRESHOLD),
         "targets": Role([public[name].keyid for name in TARGETS_KEYS], len(TARGETS_KEYS)),
         "snapshot": Role([public["snapshot"].keyid], 1),
         "timestamp": Role([public["timestamp"].keyid], 1),
     }
-    return Root(keys={key.keyid: key for key in public.values()}, roles=roles, consistent_snapshot=True)
+    return Root(
+        keys={key.keyid: key for key in public.values()}, roles=roles, consistent_snapshot=True
+    )
 
 
 def _delegations(keys: KeyFolder, audiences: Sequence[str]) -> Delegations:
     delegations = Delegations(keys={}, roles={})
     roles: dict[str, DelegatedRole] = {}
     for audience in audiences:
-        signers = {listing_role(audience): [builder_key(audience), signoff_key(audience)], relief_role(audience): [relief_role(audience)]}
+        signers = {
+            listing_role(audience): [builder_key(audience), signoff_key(audience)],
+            relief_role(audience): [relief_role(audience)],
+        }
         for role, names in signers.items():
             public = [keys.public(name) for name in names]
             delegations.keys.update({key.keyid: key for key in public})
-            roles[role] = DelegatedRole(role, [key.keyid for key in public], len(public), terminating=True, paths=[role_pattern(role)])
+            roles[role] = DelegatedRole(
+                role,
+                [key.keyid for key in public],
+                len(public),
+                terminating=True,
+                paths=[role_pattern(role)],
+            )
     delegations.roles = roles
     return delegations

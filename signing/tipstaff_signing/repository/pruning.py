@@ -1,10 +1,12 @@
-"""Moves what no client can want any more out of the repository, into a history that is kept for audits. Nothing is deleted.
+"""Moves what no client can want any more out of the repository, into a history that is kept for
+audits. Nothing is deleted.
 
     <history>/<audience>/metadata/7.listing-aviation.json
     <history>/<audience>/targets/listing/aviation/<sha256>.filter
 
-Kept in the repository: every root; what is in force; every snapshot, listing and relief signed within the window, with all that they name
-(for a client in the middle of an update, or one that is to get a delta); and whatever has a higher number than what is in force.
+Kept in the repository: every root; what is in force; every snapshot, listing and relief signed
+within the window, with all that they name (for a client in the middle of an update, or one that is
+to get a delta); and whatever has a higher number than what is in force.
 """
 
 from __future__ import annotations
@@ -66,11 +68,20 @@ def prune(
     """
     repository.versions(audience)  # raises when there is no such audience
     view = View(repository.path / audience, audience, disk=disk)
-    with storage_errors(f"pruning {audience}"), FileLock(repository.path / "lock", timeout=lock_seconds):
+    with (
+        storage_errors(f"pruning {audience}"),
+        FileLock(repository.path / "lock", timeout=lock_seconds),
+    ):
         kept = _kept(view, now - window)
-        metadata = [path for path in view.metadata.iterdir() if path.is_file() and path.name not in kept.metadata]
+        metadata = [
+            path
+            for path in view.metadata.iterdir()
+            if path.is_file() and path.name not in kept.metadata
+        ]
         artefacts = [
-            path for path in view.targets.rglob("*") if path.is_file() and str(path.relative_to(view.targets)) not in kept.artefacts
+            path
+            for path in view.targets.rglob("*")
+            if path.is_file() and str(path.relative_to(view.targets)) not in kept.artefacts
         ]
         # Snapshots first: what names others must not outlive them, wherever this is broken off.
         metadata.sort(key=lambda path: (not path.name.endswith(".snapshot.json"), path.name))
@@ -82,18 +93,29 @@ def prune(
 
 def _kept(view: View, since: datetime) -> _Kept:
     current = view.snapshot()
-    in_force = {"snapshot": current.version, **{name.removesuffix(".json"): item.version for name, item in current.meta.items()}}
+    in_force = {
+        "snapshot": current.version,
+        **{name.removesuffix(".json"): item.version for name, item in current.meta.items()},
+    }
     kept = _Kept({"timestamp.json"})
     for path in view.metadata.iterdir():
         if _stays(view, path.name, in_force, since):
             kept.metadata.add(path.name)
     for name in [name for name in kept.metadata if name.endswith(".snapshot.json")]:
-        kept.metadata |= {f"{item.version}.{role}" for role, item in view.load(name, Snapshot).meta.items()}
+        kept.metadata |= {
+            f"{item.version}.{role}" for role, item in view.load(name, Snapshot).meta.items()
+        }
     for name in kept.metadata:
         match = _NUMBERED.fullmatch(name)
-        if match is not None and match[2] not in {"root", "snapshot"} and (view.metadata / name).exists():
+        if (
+            match is not None
+            and match[2] not in {"root", "snapshot"}
+            and (view.metadata / name).exists()
+        ):
             targets = view.load(name, Targets).targets.values()
-            kept.artefacts |= {prefixed_path(target.path, target.hashes["sha256"]) for target in targets}
+            kept.artefacts |= {
+                prefixed_path(target.path, target.hashes["sha256"]) for target in targets
+            }
     return kept
 
 

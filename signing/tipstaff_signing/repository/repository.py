@@ -1,8 +1,10 @@
-"""Writes the signed repository. Standard TUF (specification 1.0.34) in one folder per audience, so that a push is small and no audience
-learns of another's changes; `docs/formats/repository.md` shows the bytes.
+"""Writes the signed repository. Standard TUF (specification 1.0.34) in one folder per audience, so
+that a push is small and no audience learns of another's changes; `docs/formats/repository.md` shows
+the bytes.
 
-Listings go proposal, sign-off, publication, with two keys; relief goes out at once, with one. Killed anywhere, the last published version
-stays whole, and the next writer goes on above every number on disk.
+Listings go proposal, sign-off, publication, with two keys; relief goes out at once, with one.
+Killed anywhere, the last published version stays whole, and the next writer goes on above every
+number on disk.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from typing import TYPE_CHECKING
 from tuf.api.exceptions import RepositoryError as TufRepositoryError
 
 from tipstaff_signing.errors import NotFoundError, ProposalError, RepositoryError
-from tipstaff_signing.files import DISK, Disk, FileLock, fsync_dir, is_metadata_name, is_target_path, storage_errors
+from tipstaff_signing.files import (
+    DISK,
+    Disk,
+    FileLock,
+    fsync_dir,
+    is_metadata_name,
+    is_target_path,
+    storage_errors,
+)
 from tipstaff_signing.model import Lifetimes, Proposal, Versions, utc_now
 from tipstaff_signing.names import CATALOGUE, RESERVED, check_audience, listing_role, relief_role
 from tipstaff_signing.repository.bundles import bundle_files
@@ -38,7 +48,11 @@ _DEFAULT_LIFETIMES = Lifetimes()
 
 
 class Repository:
-    """The writer. Safe among threads and processes; one object may serve several threads, it keeps nothing in memory."""
+    """The writer.
+
+    Safe among threads and processes; one object may serve several threads, it keeps nothing in
+    memory.
+    """
 
     def __init__(
         self,
@@ -55,7 +69,10 @@ class Repository:
             RepositoryError: there is none at `path`.
         """
         if not (path / "lock").is_file():
-            raise RepositoryError(f"there is no repository at {path}: make one with `tipstaff-server init`, or correct the path")
+            raise RepositoryError(
+                f"there is no repository at {path}: make one with `tipstaff-server init`, or"
+                " correct the path"
+            )
         self._path = path
         self._clock = clock
         self._lifetimes = lifetimes
@@ -74,7 +91,8 @@ class Repository:
         lifetimes: Lifetimes = _DEFAULT_LIFETIMES,
         disk: Disk = DISK,
     ) -> Repository:
-        """Found a repository: version 1 of every role, with the catalogue and without listings or relief. It appears whole or not at all.
+        """Found a repository: version 1 of every role, with the catalogue and without listings or
+        relief. It appears whole or not at all.
 
         Raises:
             RepositoryError: something is at `path` already, or an audience id is not valid.
@@ -82,7 +100,10 @@ class Repository:
             StorageError: the disk refused.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RepositoryError(f"{path} is in use already: choose a new folder, or open the repository that is there")
+            raise RepositoryError(
+                f"{path} is in use already: choose a new folder, or open the repository that is"
+                " there"
+            )
         if not audiences or len(set(audiences)) != len(audiences):
             raise RepositoryError("give at least one audience, and each once")
         for audience in audiences:
@@ -91,7 +112,15 @@ class Repository:
         with storage_errors(f"making the repository {path}"):
             disk.remove(aside)
             try:
-                found(aside, keys, audiences=audiences, catalogue=catalogue, now=clock(), lifetimes=lifetimes, disk=disk)
+                found(
+                    aside,
+                    keys,
+                    audiences=audiences,
+                    catalogue=catalogue,
+                    now=clock(),
+                    lifetimes=lifetimes,
+                    disk=disk,
+                )
                 disk.replace(aside, path)
             except BaseException:
                 with suppress(OSError):
@@ -108,25 +137,39 @@ class Repository:
     def audiences(self) -> list[str]:
         """Ids of the audiences, sorted."""
         with storage_errors(f"reading {self._path}"):
-            return sorted(p.name for p in self._path.iterdir() if p.name not in RESERVED and (p / "metadata").is_dir())
+            return sorted(
+                p.name
+                for p in self._path.iterdir()
+                if p.name not in RESERVED and (p / "metadata").is_dir()
+            )
 
     def set_catalogue(self, catalogue: bytes, keys: KeyFolder) -> int:
-        """Publish a new catalogue to every audience, signed by the targets keys. Returns the version of the targets metadata.
+        """Publish a new catalogue to every audience, signed by the targets keys.
+
+        Returns the version of the targets metadata.
 
         Killed between two audiences, some have the new one: call again.
         """
         with self._writing("publishing the catalogue"):
             views = [self._view(audience) for audience in self.audiences()]
             now = self._clock()
-            version, data = next_targets(views, keys, now=now, lifetimes=self._lifetimes, catalogue=catalogue)
+            version, data = next_targets(
+                views, keys, now=now, lifetimes=self._lifetimes, catalogue=catalogue
+            )
             for view in views:
                 check_signed(data, view.root(), "targets")
                 view.put_artefacts({CATALOGUE: catalogue})
-                self._publish(view, {"targets": (version, data)}, keys.signer("snapshot"), keys.signer("timestamp"))
+                self._publish(
+                    view,
+                    {"targets": (version, data)},
+                    keys.signer("snapshot"),
+                    keys.signer("timestamp"),
+                )
             return version
 
     def publish_root(self, root: bytes, keys: KeyFolder) -> int:
-        """Publish the next root, signed elsewhere by enough keys of the old and the new one, and re-sign what its new keys must sign.
+        """Publish the next root, signed elsewhere by enough keys of the old and the new one, and
+        re-sign what its new keys must sign.
 
         Args:
             root: the signed metadata file, as it came back from the ceremony.
@@ -139,10 +182,16 @@ class Repository:
             views = [self._view(audience) for audience in self.audiences()]
             new = _checked_root(root, views[0].root())
             extra: dict[str, tuple[int, bytes]] = {}
-            current = views[0].read(f"{views[0].snapshot().meta['targets.json'].version}.targets.json")
+            current = views[0].read(
+                f"{views[0].snapshot().meta['targets.json'].version}.targets.json"
+            )
             metadata = Metadata[Targets].from_bytes(current)
-            if not new.get_verification_result("targets", metadata.signed_bytes, metadata.signatures):
-                extra["targets"] = next_targets(views, keys, now=self._clock(), lifetimes=self._lifetimes)
+            if not new.get_verification_result(
+                "targets", metadata.signed_bytes, metadata.signatures
+            ):
+                extra["targets"] = next_targets(
+                    views, keys, now=self._clock(), lifetimes=self._lifetimes
+                )
                 check_signed(extra["targets"][1], new, "targets")
             for view in views:
                 view.put_metadata(f"{new.version}.root.json", root)
@@ -151,7 +200,12 @@ class Repository:
             return new.version
 
     def propose_listing(
-        self, audience: str, artefacts: Mapping[str, Path], builder: Signer, *, deltas: Mapping[str, Delta] | None = None
+        self,
+        audience: str,
+        artefacts: Mapping[str, Path],
+        builder: Signer,
+        *,
+        deltas: Mapping[str, Delta] | None = None,
     ) -> Proposal:
         """Write a proposal with the builder's signature. Replaces an earlier one of the audience.
 
@@ -170,12 +224,29 @@ class Repository:
         with storage_errors(f"proposing a listing for {audience}"), proposals.lock():
             snapshot = view.snapshot()
             targets = view.role("targets", snapshot)
-            if builder.public_key.keyid not in targets.get_delegated_role(listing_role(audience)).keyids:
+            if (
+                builder.public_key.keyid
+                not in targets.get_delegated_role(listing_role(audience)).keyids
+            ):
                 raise ProposalError(
-                    f"this key is not one of {listing_role(audience)}'s: build with the key that the repository names for it"
+                    f"this key is not one of {listing_role(audience)}'s: build with the key that"
+                    " the repository names for it"
                 )
-            above = view.free_version(listing_role(audience), snapshot.meta[f"{listing_role(audience)}.json"].version + 1) - 1
-            proposals.propose(artefacts, builder, deltas=deltas or {}, above=above, now=self._clock(), lifetime=self._lifetimes.listing)
+            above = (
+                view.free_version(
+                    listing_role(audience),
+                    snapshot.meta[f"{listing_role(audience)}.json"].version + 1,
+                )
+                - 1
+            )
+            proposals.propose(
+                artefacts,
+                builder,
+                deltas=deltas or {},
+                above=above,
+                now=self._clock(),
+                lifetime=self._lifetimes.listing,
+            )
             proposal = proposals.newest(targets)
         if proposal is None:
             raise ProposalError("the proposal vanished: look at the folder's permissions")
@@ -188,15 +259,20 @@ class Repository:
             return self._proposals(audience).newest(view.role("targets", view.snapshot()))
 
     def copied(self, proposal: Proposal, folder: Path) -> Proposal:
-        """The proposal with its artefacts copied into `folder`, a private one: for whoever looks before signing off.
+        """The proposal with its artefacts copied into `folder`, a private one: for whoever looks
+        before signing off.
 
-        Raises ProposalError when it is no longer the one that was read, or an artefact is not what it says; StorageError.
+        Raises ProposalError when it is no longer the one that was read, or an artefact is not what
+        it says; StorageError.
         """
         with storage_errors(f"copying the proposed listing for {proposal.audience}"):
             return self._proposals(proposal.audience).copied(proposal, folder)
 
     def sign_off(self, proposal: Proposal, signoff: Signer) -> Proposal:
-        """Add the second signature. Raises ProposalError when the proposal is no longer the one that was looked at."""
+        """Add the second signature.
+
+        Raises ProposalError when the proposal is no longer the one that was looked at.
+        """
         view, proposals = self._view(proposal.audience), self._proposals(proposal.audience)
         with storage_errors(f"signing off a listing for {proposal.audience}"), proposals.lock():
             return proposals.add_signature(proposal, signoff, view.role("targets", view.snapshot()))
@@ -220,22 +296,42 @@ class Repository:
         with storage_errors(f"publishing the listing for {audience}"), proposals.lock():
             metadata = proposals.checked(proposal)
             if metadata.signed.is_expired(self._clock()):
-                raise ProposalError(f"version {proposal.version} of {role} expired while it waited: build again")
+                raise ProposalError(
+                    f"version {proposal.version} of {role} expired while it waited: build again"
+                )
             view.link_artefacts(proposal.artefacts, metadata.signed.targets)
             with self._lock():
                 current = view.snapshot()
-                result = view.role("targets", current).get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+                result = view.role("targets", current).get_verification_result(
+                    role, metadata.signed_bytes, metadata.signatures
+                )
                 if not result:
                     raise ProposalError(
-                        f"{role} has {len(result.signed)} of {result.threshold} signatures: let the sign-off look at it first"
+                        f"{role} has {len(result.signed)} of {result.threshold} signatures: let the"
+                        " sign-off look at it first"
                     )
                 if metadata.signed.version <= current.meta[f"{role}.json"].version:
-                    raise ProposalError(f"version {proposal.version} of {role} is not newer than what is published: build again")
-                self._publish(view, {role: (metadata.signed.version, metadata.to_bytes())}, snapshot, timestamp)
+                    raise ProposalError(
+                        f"version {proposal.version} of {role} is not newer than what is published:"
+                        " build again"
+                    )
+                self._publish(
+                    view,
+                    {role: (metadata.signed.version, metadata.to_bytes())},
+                    snapshot,
+                    timestamp,
+                )
             proposals.remove(proposal)
         return self.versions(audience)
 
-    def publish_relief(self, audience: str, segments: Mapping[str, bytes], relief: Signer, snapshot: Signer, timestamp: Signer) -> Versions:
+    def publish_relief(
+        self,
+        audience: str,
+        segments: Mapping[str, bytes],
+        relief: Signer,
+        snapshot: Signer,
+        timestamp: Signer,
+    ) -> Versions:
         """Publish the audience's relief. Waits for no proposal.
 
         Args:
@@ -255,12 +351,16 @@ class Repository:
             described = view.put_artefacts(segments)
             return self._sign_relief(view, Targets(targets=described), relief, snapshot, timestamp)
 
-    def refresh(self, audience: str, relief: Signer, snapshot: Signer, timestamp: Signer) -> Versions:
+    def refresh(
+        self, audience: str, relief: Signer, snapshot: Signer, timestamp: Signer
+    ) -> Versions:
         """Sign relief, snapshot and timestamp again without a change, so that relief stays fresh."""
         view = self._view(audience)
         with self._writing(f"refreshing relief for {audience}"):
             current = view.role(relief_role(audience), view.snapshot())
-            return self._sign_relief(view, Targets(targets=current.targets), relief, snapshot, timestamp)
+            return self._sign_relief(
+                view, Targets(targets=current.targets), relief, snapshot, timestamp
+            )
 
     def versions(self, audience: str) -> Versions:
         """What is published for an audience."""
@@ -269,14 +369,20 @@ class Repository:
             return view.versions()
 
     def metadata_path(self, audience: str, name: str) -> Path:
-        """The file of one metadata name. Raises NotFoundError when there is none, or the name is none."""
+        """The file of one metadata name.
+
+        Raises NotFoundError when there is none, or the name is none.
+        """
         path = self._view(audience).metadata / name
         if not is_metadata_name(name) or not path.is_file():
             raise NotFoundError(f"there is no metadata file of that name for {audience}")
         return path
 
     def artefact_path(self, audience: str, path: str) -> Path:
-        """The file of one artefact, by its path with hash prefix. Raises NotFoundError when there is none, or the path is none."""
+        """The file of one artefact, by its path with hash prefix.
+
+        Raises NotFoundError when there is none, or the path is none.
+        """
         file = self._view(audience).targets / path
         if not is_target_path(path) or not file.is_file():
             raise NotFoundError(f"there is no artefact of that path for {audience}")
@@ -288,10 +394,14 @@ class Repository:
         with storage_errors(f"reading {self._path}"):
             return view.read(f"{view.root().version}.root.json")
 
-    def bundle_files(self, audience: str, since: Versions | None, max_artefact_bytes: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """One consistent set of what changed: metadata by name, and artefacts by path with hash prefix.
+    def bundle_files(
+        self, audience: str, since: Versions | None, max_artefact_bytes: int
+    ) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """One consistent set of what changed: metadata by name, and artefacts by path with hash
+        prefix.
 
-        For a changed artefact that is its deltas from what the other side holds, or all of it, if they have `max_artefact_bytes` at most.
+        For a changed artefact that is its deltas from what the other side holds, or all of it, if
+        they have `max_artefact_bytes` at most.
 
         Args:
             audience: whose.
@@ -302,7 +412,9 @@ class Repository:
         with storage_errors(f"reading the repository of {audience}"):
             return bundle_files(view, since, max_artefact_bytes)
 
-    def _sign_relief(self, view: View, signed: Targets, relief: Signer, snapshot: Signer, timestamp: Signer) -> Versions:
+    def _sign_relief(
+        self, view: View, signed: Targets, relief: Signer, snapshot: Signer, timestamp: Signer
+    ) -> Versions:
         role = relief_role(view.audience)
         current = view.snapshot()
         signed.version = view.free_version(role, current.meta[f"{role}.json"].version + 1)
@@ -312,7 +424,13 @@ class Repository:
         self._publish(view, {role: (signed.version, data)}, snapshot, timestamp)
         return view.versions()
 
-    def _publish(self, view: View, roles: Mapping[str, tuple[int, bytes]], snapshot: Signer, timestamp: Signer) -> None:
+    def _publish(
+        self,
+        view: View,
+        roles: Mapping[str, tuple[int, bytes]],
+        snapshot: Signer,
+        timestamp: Signer,
+    ) -> None:
         view.publish(roles, snapshot, timestamp, now=self._clock(), lifetimes=self._lifetimes)
 
     @contextmanager
@@ -329,16 +447,27 @@ class Repository:
     def _view(self, audience: str) -> View:
         check_audience(audience)
         if not (self._path / audience / "metadata").is_dir():
-            raise RepositoryError(f"there is no audience {audience!r} in this repository: it has {', '.join(self.audiences())}")
+            raise RepositoryError(
+                f"there is no audience {audience!r} in this repository: it has"
+                f" {', '.join(self.audiences())}"
+            )
         return View(self._path / audience, audience, disk=self._disk)
 
 
 def _checked_root(data: bytes, current: Root) -> Root:
     try:
         metadata = Metadata[Root].from_bytes(data)
-        result = metadata.signed.get_root_verification_result(current, metadata.signed_bytes, metadata.signatures)
+        result = metadata.signed.get_root_verification_result(
+            current, metadata.signed_bytes, metadata.signatures
+        )
     except (TufRepositoryError, ValueError, AttributeError) as error:
-        raise RepositoryError(f"this is not a root of version {current.version + 1}: make the next root from the current one") from error
+        raise RepositoryError(
+            f"this is not a root of version {current.version + 1}: make the next root from the"
+            " current one"
+        ) from error
     if not result:
-        raise RepositoryError("too few root keys signed this root: enough of the old and of the new root's keys must sign it")
+        raise RepositoryError(
+            "too few root keys signed this root: enough of the old and of the new root's keys must"
+            " sign it"
+        )
     return metadata.signed

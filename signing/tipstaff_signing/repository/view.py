@@ -1,4 +1,5 @@
-"""One audience's folder in the repository: a complete standard TUF repository, written in an order that a kill cannot break.
+"""One audience's folder in the repository: a complete standard TUF repository, written in an order
+that a kill cannot break.
 
     <audience>/metadata/   1.root.json  1.targets.json  7.listing-aviation.json  92.relief-aviation.json  95.snapshot.json  timestamp.json
     <audience>/targets/    <sha256>.catalogue  listing/aviation/<sha256>.filter  relief/aviation/<sha256>.1-40
@@ -6,7 +7,8 @@
 The order of a publication:
 
 1. artefacts, synced;
-2. the metadata of the roles that changed, then the snapshot, each under a number not on disk yet, synced;
+2. the metadata of the roles that changed, then the snapshot, each under a number not on disk yet,
+   synced;
 3. the timestamp, by rename. Only this makes the rest visible.
 """
 
@@ -36,7 +38,10 @@ SignedT = TypeVar("SignedT", Root, Timestamp, Snapshot, Targets)
 
 
 class View:
-    """Reads and writes one audience's folder. Callers hold the repository's lock when they write; OSErrors pass through."""
+    """Reads and writes one audience's folder.
+
+    Callers hold the repository's lock when they write; OSErrors pass through.
+    """
 
     def __init__(self, folder: Path, audience: str, *, disk: Disk = DISK) -> None:
         self.audience = audience
@@ -53,7 +58,9 @@ class View:
         try:
             return (self.metadata / name).read_bytes()
         except FileNotFoundError as error:
-            raise StateCorruptError(f"{name} is missing in {self.metadata}: restore it from a backup or mirror") from error
+            raise StateCorruptError(
+                f"{name} is missing in {self.metadata}: restore it from a backup or mirror"
+            ) from error
 
     def timestamp(self) -> Timestamp:
         """The current timestamp."""
@@ -66,7 +73,9 @@ class View:
 
     def snapshot(self, timestamp: Timestamp | None = None) -> Snapshot:
         """The snapshot that a timestamp (default: the current one) names."""
-        return self.load(f"{(timestamp or self.timestamp()).snapshot_meta.version}.snapshot.json", Snapshot)
+        return self.load(
+            f"{(timestamp or self.timestamp()).snapshot_meta.version}.snapshot.json", Snapshot
+        )
 
     def role(self, role: str, snapshot: Snapshot) -> Targets:
         """The targets-like role that a snapshot names."""
@@ -96,13 +105,18 @@ class View:
         return self.load(f"{self.free_version('root', 1) - 1}.root.json", Root)
 
     def free_version(self, role: str, above: int) -> int:
-        """The first version from `above` on that is not on disk. Killed writers leave numbers used, never a gap."""
+        """The first version from `above` on that is not on disk.
+
+        Killed writers leave numbers used, never a gap.
+        """
         while (self.metadata / f"{above}.{role}.json").exists():
             above += 1
         return above
 
     def put_artefacts(self, artefacts: Mapping[str, bytes]) -> dict[str, TargetFile]:
-        """Step 1 for artefacts in memory, by target path: write those that are not there yet, and describe all."""
+        """Step 1 for artefacts in memory, by target path: write those that are not there yet, and
+        describe all.
+        """
         described: dict[str, TargetFile] = {}
         touched: set[Path] = set()
         for path, data in artefacts.items():
@@ -116,8 +130,12 @@ class View:
             fsync_dir(folder, self._disk)
         return described
 
-    def link_artefacts(self, files: Mapping[str, Path], described: Mapping[str, TargetFile]) -> None:
-        """Step 1 for artefacts that lie in files on the same file system, already checked: give them their place, without a copy."""
+    def link_artefacts(
+        self, files: Mapping[str, Path], described: Mapping[str, TargetFile]
+    ) -> None:
+        """Step 1 for artefacts that lie in files on the same file system, already checked: give
+        them their place, without a copy.
+        """
         touched: set[Path] = set()
         for path, file in files.items():
             place = self.targets / prefixed_path(path, described[path].hashes["sha256"])
@@ -136,7 +154,8 @@ class View:
         now: datetime,
         lifetimes: Lifetimes,
     ) -> None:
-        """Steps 2 and 3: make new metadata of some roles (name to version and file) visible, all at once.
+        """Steps 2 and 3: make new metadata of some roles (name to version and file) visible, all at
+        once.
 
         Raises:
             SignatureError: a signer is not the one that the root names; nothing was published.
@@ -144,10 +163,15 @@ class View:
         root = self.root()
         old_timestamp = self.timestamp()
         snapshot = self.snapshot(old_timestamp)
-        snapshot.meta.update({f"{role}.json": describe(version, data) for role, (version, data) in roles.items()})
+        snapshot.meta.update(
+            {f"{role}.json": describe(version, data) for role, (version, data) in roles.items()}
+        )
         snapshot.version = self.free_version("snapshot", snapshot.version + 1)
         snapshot_data = self._seal(snapshot, snapshot_signer, root, now, lifetimes.snapshot)
-        timestamp = Timestamp(version=old_timestamp.version + 1, snapshot_meta=describe(snapshot.version, snapshot_data))
+        timestamp = Timestamp(
+            version=old_timestamp.version + 1,
+            snapshot_meta=describe(snapshot.version, snapshot_data),
+        )
         timestamp_data = self._seal(timestamp, timestamp_signer, root, now, lifetimes.timestamp)
         for role, (version, data) in roles.items():
             self.put_metadata(f"{version}.{role}.json", data)
@@ -156,15 +180,27 @@ class View:
         write_atomic(self.metadata / "timestamp.json", timestamp_data, disk=self._disk)
 
     def put_metadata(self, name: str, data: bytes) -> None:
-        """One numbered metadata file, whole and synced; its folder is not. Numbered files never change."""
+        """One numbered metadata file, whole and synced; its folder is not.
+
+        Numbered files never change.
+        """
         path = self.metadata / name
         if path.exists():
             if path.read_bytes() == data:
                 return
-            raise StateCorruptError(f"{path} is there already with other content: move it away, then publish again")
+            raise StateCorruptError(
+                f"{path} is there already with other content: move it away, then publish again"
+            )
         write_atomic(path, data, sync_dir=False, disk=self._disk)
 
-    def _seal(self, signed: Snapshot | Timestamp, signer: Signer, root: Root, now: datetime, lifetime: timedelta) -> bytes:
+    def _seal(
+        self,
+        signed: Snapshot | Timestamp,
+        signer: Signer,
+        root: Root,
+        now: datetime,
+        lifetime: timedelta,
+    ) -> bytes:
         stamp(signed, now, lifetime)
         signed.unrecognized_fields[VIEW] = self.audience
         data = sign(signed, [signer])

@@ -1,4 +1,7 @@
-"""The benchmarks run, whatever is installed, and give the keys that others read. No figure is looked at but for being one."""
+"""The benchmarks run, whatever is installed, and give the keys that others read.
+
+No figure is looked at but for being one.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,11 @@ FLAT = {
     "relief_clear_p99_ms",
     "watch_server_rss_mb",
     "sync_delta_vs_full",
-} | {f"sync_{kind}_{unit}" for kind in ("first", "unchanged", "delta", "relief", "full") for unit in ("bytes", "ms")}
+} | {
+    f"sync_{kind}_{unit}"
+    for kind in ("first", "unchanged", "delta", "relief", "full")
+    for unit in ("bytes", "ms")
+}
 TINY = Plan(
     sizes=(5_000, 10_000),
     repeats=1,
@@ -56,7 +63,9 @@ TINY = Plan(
 )
 
 
-def test_a_tiny_run_gives_every_key_and_a_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiny_run_gives_every_key_and_a_chart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(filter_suite, "_ASKED", 20_000)
     monkeypatch.setattr(filter_suite, "_ASKED_SINGLY", 1_000)
     monkeypatch.setattr(main, "Plan", lambda: TINY)
@@ -64,7 +73,12 @@ def test_a_tiny_run_gives_every_key_and_a_chart(tmp_path: Path, monkeypatch: pyt
     assert main.main(["--output", str(output), "--chart", str(chart)]) == 0
     found: dict[str, Any] = json.loads(output.read_text("utf-8"))
     assert {key for key, value in found.items() if not isinstance(value, dict)} == FLAT
-    may_lack = {"redis_lookup_ns", "batch_vs_best_peer", "scalar_vs_best_peer", "scalar_vs_bloom_filter2"}
+    may_lack = {
+        "redis_lookup_ns",
+        "batch_vs_best_peer",
+        "scalar_vs_best_peer",
+        "scalar_vs_bloom_filter2",
+    }
     assert all((found[key] is None and key in may_lack) or found[key] >= 0 for key in FLAT)
     assert set(found["suites"]) == set(SUITES)
     assert {"processor", "cores", "python", "load_before", "when"} <= set(found["machine"])
@@ -77,7 +91,11 @@ def test_a_tiny_run_gives_every_key_and_a_chart(tmp_path: Path, monkeypatch: pyt
 def test_some_suites_are_printed_and_write_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "SUITES", {"mine": lambda plan: Figures({"mine_ns": float(plan.repeats)}, {"more": [1]})})
+    monkeypatch.setattr(
+        main,
+        "SUITES",
+        {"mine": lambda plan: Figures({"mine_ns": float(plan.repeats)}, {"more": [1]})},
+    )
     monkeypatch.setattr(main, "RESULT", tmp_path / "bench.json")
     assert main.main(["mine", "--quick"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -85,8 +103,13 @@ def test_some_suites_are_printed_and_write_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_suite_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suites = {"broken": lambda plan: Figures({"x": 1 / 0}), "mine": lambda plan: Figures({"mine_ns": 2.0})}
+def test_a_suite_that_fails_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suites = {
+        "broken": lambda plan: Figures({"x": 1 / 0}),
+        "mine": lambda plan: Figures({"mine_ns": 2.0}),
+    }
     monkeypatch.setattr(main, "SUITES", suites)
     output, chart = tmp_path / "bench.json", tmp_path / "chart.svg"
     assert main.main(["--quick", "--output", str(output), "--chart", str(chart)]) == 1
@@ -115,7 +138,13 @@ def test_peers_do_the_work_that_they_are_timed_for(peer: peers.Peer) -> None:
     pytest.importorskip(peer.module)
     numbers = resident_ids(3_000, seed=2).tolist()
     members = peer.build(
-        1_000, iter([[peers.keyed(number) for number in numbers[:600]], [peers.keyed(number) for number in numbers[600:1_000]]])
+        1_000,
+        iter(
+            [
+                [peers.keyed(number) for number in numbers[:600]],
+                [peers.keyed(number) for number in numbers[600:1_000]],
+            ]
+        ),
     )
     one, many = peer.one(members), peer.many(members)
     assert all(one(number) for number in numbers[:1_000])
@@ -126,7 +155,13 @@ def test_peers_do_the_work_that_they_are_timed_for(peer: peers.Peer) -> None:
 
 def test_a_chart_is_well_formed_and_escapes() -> None:
     drawn = svg(
-        [Panel("a < b & c", [Bar("x", 12.5, ours=True), Bar("y", 3.2e6), Bar("z", 1500.0)]), Panel("one", [Bar("x", 7)])], "note & note"
+        [
+            Panel("a < b & c", [Bar("x", 12.5, ours=True), Bar("y", 3.2e6), Bar("z", 1500.0)]),
+            Panel("one", [Bar("x", 7)]),
+        ],
+        "note & note",
     )
-    texts = [element.text for element in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]
+    texts = [
+        element.text for element in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")
+    ]
     assert {"a < b & c", "12.5 ns", "3.2 ms", "1.5 µs", "note & note"} <= set(texts)

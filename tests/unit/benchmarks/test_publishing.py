@@ -1,4 +1,7 @@
-"""The measurement of builds measures the two kinds of build. No figure is looked at but for being one."""
+"""The measurement of builds measures the two kinds of build.
+
+No figure is looked at but for being one.
+"""
 
 from __future__ import annotations
 

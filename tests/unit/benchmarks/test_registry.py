@@ -1,4 +1,6 @@
-"""The registry's benchmark runs at a tiny size, from the list to the last look-up, and leaves what others measured where it was."""
+"""The registry's benchmark runs at a tiny size, from the list to the last look-up, and leaves what
+others measured where it was.
+"""
 
 from __future__ import annotations
 
@@ -42,16 +44,29 @@ FLAT = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_tiny_run_gives_every_key_beside_those_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiny_run_gives_every_key_beside_those_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(main, "Plan", lambda: Plan(registry_subjects=300, registry_acts=5))
     output = tmp_path / "bench.json"
-    output.write_text(json.dumps({"batch_check_ns": 40.0, "machine": {"quick": False}, "suites": {"filter": {"k": 8}}}), "utf-8")
+    output.write_text(
+        json.dumps(
+            {"batch_check_ns": 40.0, "machine": {"quick": False}, "suites": {"filter": {"k": 8}}}
+        ),
+        "utf-8",
+    )
     before = dict(os.environ)
     assert main.main(["registry", "--output", str(output)]) == 0
     found: dict[str, Any] = json.loads(output.read_text("utf-8"))
-    assert {key for key, value in found.items() if not isinstance(value, dict)} == FLAT | {"batch_check_ns"}
+    assert {key for key, value in found.items() if not isinstance(value, dict)} == FLAT | {
+        "batch_check_ns"
+    }
     assert all(found[key] > 0 for key in FLAT)
-    assert (found["batch_check_ns"], found["suites"]["filter"], found["machine"]) == (40.0, {"k": 8}, {"quick": False})
+    assert (found["batch_check_ns"], found["suites"]["filter"], found["machine"]) == (
+        40.0,
+        {"k": 8},
+        {"quick": False},
+    )
     assert found["suites"]["registry"]["import"]["created"] == 300
     assert {"processor", "cores", "when"} <= set(found["suites"]["registry"]["machine"])
     assert dict(os.environ) == before
@@ -64,13 +79,29 @@ def test_it_is_kept_in_no_folder_that_holds_other_things(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["operator"]
 
 
-def test_a_whole_run_of_the_others_keeps_the_registry_s_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_run_of_the_others_keeps_the_registry_s_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(main, "SUITES", {"mine": lambda plan: Figures({"mine_ns": 2.0})})
     output = tmp_path / "bench.json"
-    output.write_text(json.dumps({"registry_subjects": 7, "mine_ns": 1.0, "machine": {}, "suites": {"registry": {"x": 1}}}), "utf-8")
+    output.write_text(
+        json.dumps(
+            {
+                "registry_subjects": 7,
+                "mine_ns": 1.0,
+                "machine": {},
+                "suites": {"registry": {"x": 1}},
+            }
+        ),
+        "utf-8",
+    )
     assert main.main(["--quick", "--output", str(output)]) == 0
     found = json.loads(output.read_text("utf-8"))
-    assert (found["registry_subjects"], found["mine_ns"], found["suites"]["registry"]) == (7, 2.0, {"x": 1})
+    assert (found["registry_subjects"], found["mine_ns"], found["suites"]["registry"]) == (
+        7,
+        2.0,
+        {"x": 1},
+    )
     assert "cores" in found["machine"]
 
 

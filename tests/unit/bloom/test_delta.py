@@ -18,7 +18,12 @@ from tipstaff_bloom import (
     GeometryMismatchError,
     diff,
 )
-from tipstaff_bloom.delta import DELTA_HEADER_BYTES, decode_increasing, encode_increasing, encoded_bytes
+from tipstaff_bloom.delta import (
+    DELTA_HEADER_BYTES,
+    decode_increasing,
+    encode_increasing,
+    encoded_bytes,
+)
 
 OLD = BloomFilter.build(tokens(0, 1_000), epoch=3, capacity=6_000)
 NEW = BloomFilter.build(tokens(20, 1_030), epoch=3, capacity=6_000)
@@ -37,7 +42,10 @@ def with_payload(blocks: list[int], bits: list[int]) -> bytes:
     """A delta with the same header and digests, but other changes."""
     header = bytearray(DELTA[:DELTA_HEADER_BYTES])
     struct.pack_into("<II", header, 20, len(blocks), len(bits))
-    codes = encode_increasing(np.array(blocks, np.intp), OLD.block_count), encode_increasing(np.array(bits, np.intp), len(blocks) * 512)
+    codes = (
+        encode_increasing(np.array(blocks, np.intp), OLD.block_count),
+        encode_increasing(np.array(bits, np.intp), len(blocks) * 512),
+    )
     return bytes(header) + b"".join(codes)
 
 
@@ -123,7 +131,9 @@ FORMAT_ATTACKS: dict[str, bytes] = {
     "result count over the cap": put(44, "<Q", 2**40),
     "payload of zeros": DELTA[:DELTA_HEADER_BYTES] + bytes(len(DELTA) - DELTA_HEADER_BYTES),
     "payload of ones": DELTA[:DELTA_HEADER_BYTES] + b"\xff" * (len(DELTA) - DELTA_HEADER_BYTES),
-    "padding of the blocks set": DELTA[: SPLIT - 1] + bytes([DELTA[SPLIT - 1] | 0x80]) + DELTA[SPLIT:],
+    "padding of the blocks set": DELTA[: SPLIT - 1]
+    + bytes([DELTA[SPLIT - 1] | 0x80])
+    + DELTA[SPLIT:],
     "padding of the bits set": DELTA[:-1] + bytes([DELTA[-1] | 0x80]),
     "a block without a change": with_payload([1, 2], [3, 5]),
     "a block beyond the end": with_payload([OLD.block_count], [3]),
@@ -181,7 +191,11 @@ def test_no_flipped_bit_gets_through() -> None:
             OLD.apply(bytes(changed))
 
 
-@pytest.mark.parametrize("delta", [None, "tipdelta", 5, memoryview(DELTA)[::2]], ids=["none", "text", "number", "strided"])
+@pytest.mark.parametrize(
+    "delta",
+    [None, "tipdelta", 5, memoryview(DELTA)[::2]],
+    ids=["none", "text", "number", "strided"],
+)
 def test_things_that_are_not_bytes_are_refused(delta: object) -> None:
     with pytest.raises(DeltaFormatError, match="bytes"):
         OLD.apply(delta)  # type: ignore[arg-type]  # the point of the test
@@ -189,7 +203,15 @@ def test_things_that_are_not_bytes_are_refused(delta: object) -> None:
 
 @pytest.mark.parametrize(
     ("values", "universe"),
-    [([], 10), ([0], 1), ([9], 10), ([0, 1, 2, 3], 4), ([0, 2**33], 2**33 + 1), (list(range(0, 5_000, 7)), 5_000), ([511], 512)],
+    [
+        ([], 10),
+        ([0], 1),
+        ([9], 10),
+        ([0, 1, 2, 3], 4),
+        ([0, 2**33], 2**33 + 1),
+        (list(range(0, 5_000, 7)), 5_000),
+        ([511], 512),
+    ],
 )
 def test_increasing_numbers_survive_their_code(values: list[int], universe: int) -> None:
     code = encode_increasing(np.array(values, np.intp), universe)

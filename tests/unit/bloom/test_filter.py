@@ -72,7 +72,9 @@ def test_asking_refuses_what_is_no_token_and_a_closed_filter(tmp_path: Path) -> 
 
 def test_one_and_many_agree_with_nine_free_bits() -> None:
     listed, asked = random_tokens(3_000), random_tokens(30_000, seed=2)
-    geometry = Geometry(block_count=24, free_bits=9, capacity=3_000)  # crowded on purpose: many probes go deep
+    geometry = Geometry(
+        block_count=24, free_bits=9, capacity=3_000
+    )  # crowded on purpose: many probes go deep
     built = BloomFilter._filled(geometry, 0, 0, None, iter([check_tokens(listed)]), 1)
     many = built.contains_many(asked)
     assert 0.01 < many.mean() < 0.99
@@ -88,7 +90,10 @@ def test_the_formula_bit_by_bit() -> None:
     blocks, free_bits = built.block_count, built.header.geometry.free_bits
     bits: set[int] = set()
     for row in listed:
-        x, y = int.from_bytes(row[:8].tobytes(), "little"), int.from_bytes(row[8:].tobytes(), "little")
+        x, y = (
+            int.from_bytes(row[:8].tobytes(), "little"),
+            int.from_bytes(row[8:].tobytes(), "little"),
+        )
         word = (x % 2**32) * (8 * blocks) >> 32
         start, step = (x >> 52) % 64, (x >> 52) // 64
         second = start + 1 + step % 21
@@ -97,7 +102,9 @@ def test_the_formula_bit_by_bit() -> None:
         z = y % 2**63 + ((x >> 32) % 2**18 << 63)
         bits |= {word // 8 * 512 + (z >> 9 * i) % 512 for i in range(free_bits)}
     assert free_bits > 7
-    assert np.flatnonzero(np.unpackbits(built.words.view(np.uint8), bitorder="little")).tolist() == sorted(bits)
+    assert np.flatnonzero(
+        np.unpackbits(built.words.view(np.uint8), bitorder="little")
+    ).tolist() == sorted(bits)
 
 
 def test_an_empty_filter_holds_nothing() -> None:
@@ -114,7 +121,10 @@ def test_a_stream_of_uneven_chunks_gives_the_same_bytes() -> None:
     cuts = [0, 0, 1, 17, 5_000, 5_000, 9_999, 10_000]
     chunks = [listed[a:b] for a, b in pairwise(cuts)]
     assert BloomFilter.build(iter(chunks), epoch=3).to_bytes() == whole.to_bytes()
-    assert BloomFilter.build(iter(chunks), epoch=3, capacity=whole.capacity).to_bytes() == whole.to_bytes()
+    assert (
+        BloomFilter.build(iter(chunks), epoch=3, capacity=whole.capacity).to_bytes()
+        == whole.to_bytes()
+    )
 
 
 def test_a_stream_may_refill_one_array_and_come_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +144,17 @@ def test_a_stream_may_refill_one_array_and_come_row_by_row(monkeypatch: pytest.M
         assert len(TokenLedger(refilled(size))) == 1_234
 
 
-@pytest.mark.parametrize("tokens", [None, 5, bytes(32), "0123456789abcdef"], ids=["none", "number", "bytes", "text"])
+@pytest.mark.parametrize(
+    "tokens", [None, 5, bytes(32), "0123456789abcdef"], ids=["none", "number", "bytes", "text"]
+)
 def test_what_is_no_array_and_no_stream_of_arrays_is_refused(tokens: object) -> None:
     with pytest.raises(TokenError, match="uint8"):
         BloomFilter.build(tokens)  # type: ignore[arg-type]  # the point of the test
 
 
-def test_threads_small_batches_and_the_sparse_path_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_small_batches_and_the_sparse_path_give_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     listed = random_tokens(30_000)
     whole = BloomFilter.build(listed).to_bytes()
     monkeypatch.setattr(construct, "_SMALLEST_REGION", 3)
@@ -222,7 +236,8 @@ def test_arrays_of_another_kind_are_refused(array: object) -> None:
     with pytest.raises(TokenError, match="uint8"):
         built.contains_many(array)  # type: ignore[arg-type]  # the point of the test
     with pytest.raises(TokenError, match="uint8"):
-        BloomFilter.build([random_tokens(3), array])  # type: ignore[list-item]  # the point of the test
+        # The point of the test
+        BloomFilter.build([random_tokens(3), array])  # type: ignore[list-item]
 
 
 def test_no_rows_are_fine() -> None:
@@ -238,7 +253,11 @@ def test_strided_read_only_and_unaligned_rows_answer_like_plain_ones() -> None:
     raw = np.frombuffer(b"x" + listed.tobytes(), np.uint8)[1:].reshape(-1, 16)
     for view in (listed[::3], listed[::-1], wide[:, 3:19], np.asfortranarray(listed), raw):
         assert built.contains_many(view).all()
-    assert BloomFilter.build(wide[:, 3:19]).to_bytes() == BloomFilter.build(raw).to_bytes() == built.to_bytes()
+    assert (
+        BloomFilter.build(wide[:, 3:19]).to_bytes()
+        == BloomFilter.build(raw).to_bytes()
+        == built.to_bytes()
+    )
 
 
 def test_more_tokens_than_the_capacity_are_refused() -> None:
@@ -258,7 +277,9 @@ def test_adding_is_building_with_all() -> None:
     first, more = random_tokens(5_000), random_tokens(3, seed=2)
     capacity = 6_000
     grown = BloomFilter.build(first, capacity=capacity, epoch=2).add(more)
-    assert grown.to_bytes() == BloomFilter.build([first, more], capacity=capacity, epoch=2).to_bytes()
+    assert (
+        grown.to_bytes() == BloomFilter.build([first, more], capacity=capacity, epoch=2).to_bytes()
+    )
 
 
 def test_a_union_holds_both_and_counts_both() -> None:
@@ -330,7 +351,11 @@ def test_closing_while_others_ask_gives_answers_or_closed(tmp_path: Path) -> Non
         started.wait()
         try:
             while True:
-                found = opened.contains_many(listed).all() if many else opened.contains(listed[0].tobytes())
+                found = (
+                    opened.contains_many(listed).all()
+                    if many
+                    else opened.contains(listed[0].tobytes())
+                )
                 if not found:
                     return "wrong"
         except ClosedError:
@@ -375,17 +400,20 @@ def test_a_forked_child_reads_the_same_map(tmp_path: Path) -> None:
     listed = random_tokens(100)
     BloomFilter.build(listed).write(path)
     code = (
-        "import os, sys, numpy as np; from tipstaff_bloom import BloomFilter;"
-        f"f = BloomFilter.open({str(path)!r}); t = np.random.default_rng(1).integers(0, 256, (100, 16), dtype=np.uint8);"
-        "pid = os.fork();"
-        "ok = bool(f.contains_many(t).all()) and f.contains(t[5].tobytes());"
-        "os._exit(0 if ok else 1) if pid == 0 else sys.exit(0 if ok and os.waitpid(pid, 0)[1] == 0 else 1)"
+        "import os, sys, numpy as np; from tipstaff_bloom import BloomFilter;f ="
+        f" BloomFilter.open({str(path)!r}); t = np.random.default_rng(1).integers(0, 256, (100,"
+        " 16), dtype=np.uint8);pid = os.fork();ok = bool(f.contains_many(t).all()) and"
+        " f.contains(t[5].tobytes());os._exit(0 if ok else 1) if pid == 0 else sys.exit(0 if ok"
+        " and os.waitpid(pid, 0)[1] == 0 else 1)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_repr_names_no_token_and_the_rate_is_told() -> None:
     built = BloomFilter.build(random_tokens(1_000), epoch=5)
-    assert repr(built) == f"<BloomFilter epoch=5 count=1000 capacity={built.capacity} blocks={built.block_count}>"
+    assert (
+        repr(built)
+        == f"<BloomFilter epoch=5 count=1000 capacity={built.capacity} blocks={built.block_count}>"
+    )
     assert 0 < built.fpr < 1e-3
     assert built.bit_count == built.block_count * 512

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from tipstaff_bloom import CapacityError
-from tipstaff_bloom.geometry import BLOCK_BITS, MAX_BLOCK_COUNT, PATTERNS, default_capacity, expected_fpr, plan
+from tipstaff_bloom.geometry import (
+    BLOCK_BITS,
+    MAX_BLOCK_COUNT,
+    PATTERNS,
+    default_capacity,
+    expected_fpr,
+    plan,
+)
 
 
 def test_patterns_are_distinct_and_have_three_bits() -> None:
@@ -49,7 +56,17 @@ def test_default_capacity_leaves_room_and_keeps_still_while_a_listing_grows() ->
 
 @pytest.mark.parametrize(
     ("capacity", "fpr"),
-    [(0, 1e-3), (-1, 1e-3), (2**32 + 1, 1e-3), (10, 0.0), (10, 0.06), (10, 1e-6), (10, math.nan), (10, math.inf), (2**32, 1e-5)],
+    [
+        (0, 1e-3),
+        (-1, 1e-3),
+        (2**32 + 1, 1e-3),
+        (10, 0.0),
+        (10, 0.06),
+        (10, 1e-6),
+        (10, math.nan),
+        (10, math.inf),
+        (2**32, 1e-5),
+    ],
 )
 def test_sizes_out_of_range_are_refused(capacity: int, fpr: float) -> None:
     with pytest.raises(CapacityError):

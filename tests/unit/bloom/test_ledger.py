@@ -51,7 +51,10 @@ def test_tokens_that_end_in_zero_bytes_are_told_apart() -> None:
     listed[1, 0], listed[2, 0], listed[2, 15] = 1, 1, 1
     ledger = TokenLedger(listed)
     assert len(ledger) == 3
-    assert rows(ledger.update(added=NONE, removed=listed[1:2])) == {listed[0].tobytes(), listed[2].tobytes()}
+    assert rows(ledger.update(added=NONE, removed=listed[1:2])) == {
+        listed[0].tobytes(),
+        listed[2].tobytes(),
+    }
 
 
 def test_changes_that_do_not_fit_are_refused() -> None:
@@ -101,8 +104,26 @@ def ledger_bytes(tmp_path: Path, count: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("offset", "form", "value"),
-    [(0, "<B", 0), (8, "<H", 2), (10, "<H", 1), (16, "<Q", 9), (16, "<Q", 2**64 - 1), (24, "<B", 1), (32, "<B", 0), (64, "<B", 0)],
-    ids=["magic", "version", "reserved", "count", "largest count", "reserved tail", "digest", "a token"],
+    [
+        (0, "<B", 0),
+        (8, "<H", 2),
+        (10, "<H", 1),
+        (16, "<Q", 9),
+        (16, "<Q", 2**64 - 1),
+        (24, "<B", 1),
+        (32, "<B", 0),
+        (64, "<B", 0),
+    ],
+    ids=[
+        "magic",
+        "version",
+        "reserved",
+        "count",
+        "largest count",
+        "reserved tail",
+        "digest",
+        "a token",
+    ],
 )
 def test_a_changed_file_is_refused(tmp_path: Path, offset: int, form: str, value: int) -> None:
     content = bytearray(ledger_bytes(tmp_path, 10))
@@ -119,7 +140,13 @@ def test_a_changed_file_is_refused(tmp_path: Path, offset: int, form: str, value
 def test_truncated_longer_and_unsorted_files_are_refused(tmp_path: Path) -> None:
     content = ledger_bytes(tmp_path, 10)
     swapped = content[80:96] + content[64:80] + content[96:]
-    for wrong in (b"", content[:63], content[:-1], content + b"\0", content[:32] + hashlib.sha256(swapped).digest() + swapped):
+    for wrong in (
+        b"",
+        content[:63],
+        content[:-1],
+        content + b"\0",
+        content[:32] + hashlib.sha256(swapped).digest() + swapped,
+    ):
         path = tmp_path / "wrong"
         path.write_bytes(wrong)
         with pytest.raises(FormatError, match="registry"):

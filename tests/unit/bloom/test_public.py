@@ -32,7 +32,11 @@ def test_exported_names_are_exactly_these() -> None:
 
 
 def test_every_error_is_exported_and_drawn_in_the_tree() -> None:
-    classes = {name: cls for name, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, Exception)}
+    classes = {
+        name: cls
+        for name, cls in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(cls, Exception)
+    }
     assert all(issubclass(cls, tipstaff_bloom.BloomError) for cls in classes.values())
     assert set(classes) <= set(tipstaff_bloom.__all__)
     for name in classes:

@@ -1,4 +1,6 @@
-"""The formats are final: what the code makes is what bloom.json says, and what docs/formats/filter.md shows."""
+"""The formats are final: what the code makes is what bloom.json says, and what
+docs/formats/filter.md shows.
+"""
 
 import hashlib
 import json
@@ -22,10 +24,15 @@ def test_the_vectors_are_what_the_code_makes() -> None:
     assert json.loads(vectors.FILE.read_text(encoding="utf-8")) == vectors.vectors()
 
 
-def test_the_check_mode_tells_a_changed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_mode_tells_a_changed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert vectors.main(["--check"]) == 0
     changed = tmp_path / "bloom.json"
-    changed.write_text(vectors.FILE.read_text(encoding="utf-8").replace('"count": 1,', '"count": 2,', 1), encoding="utf-8")
+    changed.write_text(
+        vectors.FILE.read_text(encoding="utf-8").replace('"count": 1,', '"count": 2,', 1),
+        encoding="utf-8",
+    )
     monkeypatch.setattr(vectors, "FILE", changed)
     assert vectors.main(["--check"]) == 1
     assert vectors.main([]) == 0
@@ -35,15 +42,24 @@ def test_the_check_mode_tells_a_changed_file(tmp_path: Path, monkeypatch: pytest
 def test_vectors_of_false_positives_are_found_by_the_scalar_path_too() -> None:
     stored = json.loads(vectors.FILE.read_text(encoding="utf-8"))
     for case in stored["filters"]:
-        built = BloomFilter.build(vectors.tokens(0, case["count"]), fpr=case["fpr"], epoch=case["epoch"], capacity=case["capacity"])
+        built = BloomFilter.build(
+            vectors.tokens(0, case["count"]),
+            fpr=case["fpr"],
+            epoch=case["epoch"],
+            capacity=case["capacity"],
+        )
         asked = vectors.tokens(100_000, 102_000)
         found = [100_000 + i for i, row in enumerate(asked) if built.contains(row.tobytes())]
         assert found == case["false_positives_in_100000_to_101999"]
 
 
 def doc_bytes(name: str) -> bytes:
-    """The bytes of the example called `name` in the document: the hexadecimal column of its code block."""
-    block = re.search(rf"<!-- example: {name} -->\n```\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL)
+    """The bytes of the example called `name` in the document: the hexadecimal column of its code
+    block.
+    """
+    block = re.search(
+        rf"<!-- example: {name} -->\n```\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL
+    )
     assert block is not None, f"no example called {name}"
     lines = [line.split("  ")[0] for line in block[1].splitlines()]
     return bytes.fromhex("".join(lines))
@@ -65,26 +81,43 @@ def test_the_documents_ledger_is_the_one_written(tmp_path: Path) -> None:
 
 
 def test_the_module_docs_show_the_same_bytes() -> None:
-    """Each hexadecimal line of the worked examples that open the modules, as far as they are spelled out."""
-    filter_doc = re.findall(r"^    ((?:[0-9a-f]{2,8} ?)+) {2,}\S", wire_module.__doc__ or "", re.MULTILINE)
+    """Each hexadecimal line of the worked examples that open the modules, as far as they are
+    spelled out.
+    """
+    filter_doc = re.findall(
+        r"^    ((?:[0-9a-f]{2,8} ?)+) {2,}\S", wire_module.__doc__ or "", re.MULTILINE
+    )
     assert bytes.fromhex("".join(filter_doc)) == doc_bytes("filter")[:40]
-    ledger_doc = re.findall(r"^    ((?:[0-9a-f]{2,8} ?)+) {2,}\S", ledger_module.__doc__ or "", re.MULTILINE)
+    ledger_doc = re.findall(
+        r"^    ((?:[0-9a-f]{2,8} ?)+) {2,}\S", ledger_module.__doc__ or "", re.MULTILINE
+    )
     assert bytes.fromhex("".join(ledger_doc)) == doc_bytes("ledger")[:24]
 
 
 def test_the_delta_of_the_module_doc() -> None:
     """Bit 9 of block 2 of 4, as the docstring of delta.py codes it."""
-    lines = re.findall(r"^    ((?:[0-9a-f]{2,8} ?)+) {2,}\S", delta_module.__doc__ or "", re.MULTILINE)
-    coded = delta_module.encode_increasing(np.array([2]), 4) + delta_module.encode_increasing(np.array([9]), 512)
+    lines = re.findall(
+        r"^    ((?:[0-9a-f]{2,8} ?)+) {2,}\S", delta_module.__doc__ or "", re.MULTILINE
+    )
+    coded = delta_module.encode_increasing(np.array([2]), 4) + delta_module.encode_increasing(
+        np.array([9]), 512
+    )
     assert coded == bytes.fromhex(lines[-2] + lines[-1])
     header = bytes.fromhex("".join(lines[:-2]))
-    packed = delta_module._HEADER.pack(b"tipdelta", 1, 5, 0, 7, 4, 1, 1, 0x40, 3, 4, bytes(32), bytes(32))
+    packed = delta_module._HEADER.pack(
+        b"tipdelta", 1, 5, 0, 7, 4, 1, 1, 0x40, 3, 4, bytes(32), bytes(32)
+    )
     assert header == packed[:52]
 
 
 def test_pattern_table_digest() -> None:
     stored = json.loads(vectors.FILE.read_text(encoding="utf-8"))
     patterns = [
-        sum({1 << bit % 64 for bit in (a, a + 1 + j % 21, a + 2 + j % 21 + j % 31)}) for j in range(64) for a in range(64)
+        sum({1 << bit % 64 for bit in (a, a + 1 + j % 21, a + 2 + j % 21 + j % 31)})
+        for j in range(64)
+        for a in range(64)
     ]  # index = 64 j + a
-    assert hashlib.sha256(b"".join(p.to_bytes(8, "little") for p in patterns)).hexdigest() == stored["patterns_sha256"]
+    assert (
+        hashlib.sha256(b"".join(p.to_bytes(8, "little") for p in patterns)).hexdigest()
+        == stored["patterns_sha256"]
+    )

@@ -19,7 +19,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support import identities
-from tests.support.books import AIR, GHOST, HOTEL, HOTEL_LISTED, LISTED, NAME, PASSPORT, Desk, bookings, people, world, write_csv
+from tests.support.books import (
+    AIR,
+    GHOST,
+    HOTEL,
+    HOTEL_LISTED,
+    LISTED,
+    NAME,
+    PASSPORT,
+    Desk,
+    bookings,
+    people,
+    world,
+    write_csv,
+)
 from tests.support.sealed_world import NOW
 from tipstaff_sdk.book import Asked, Job, csv_blocks, parquet_rows, run, screen_book
 from tipstaff_sdk.book.checkpoint import Checkpoint
@@ -56,7 +69,9 @@ def job(source: Path, measure: str = AIR, **changes: Any) -> Job:
     return Job(source, source.with_name("out.csv"), measure, **changes)
 
 
-def test_every_row_gets_its_verdict_and_wrong_ones_go_to_the_rejects(desk: Desk, tmp_path: Path) -> None:
+def test_every_row_gets_its_verdict_and_wrong_ones_go_to_the_rejects(
+    desk: Desk, tmp_path: Path
+) -> None:
     source = write_csv(
         tmp_path / "b.csv",
         [
@@ -74,7 +89,9 @@ def test_every_row_gets_its_verdict_and_wrong_ones_go_to_the_rejects(desk: Desk,
     )
     asked = job(source, columns=Asked(key="booking"))
     summary = screen_book(desk, asked)
-    assert [(row["row"], row["booking"], row["verdict"], row["reason"]) for row in result(asked)] == [
+    assert [
+        (row["row"], row["booking"], row["verdict"], row["reason"]) for row in result(asked)
+    ] == [
         ("1", "B1", "CLEAR", "NOT_LISTED"),
         ("2", "B2", "RESTRICTED", "IN_FORCE"),
         ("3", "B3", "REVIEW", "NAME_MISMATCH"),
@@ -92,11 +109,18 @@ def test_every_row_gets_its_verdict_and_wrong_ones_go_to_the_rejects(desk: Desk,
     assert (summary.moment, summary.listing_version) == (NOW, 7)
     written = asked.result.read_text("utf-8") + asked.rejects_path.read_text("utf-8")
     assert all(secret not in written for secret in (LISTED, CLEAR, NAME, "wrong"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.csv", "out.csv", "out.rejects.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "b.csv",
+        "out.csv",
+        "out.rejects.csv",
+    ]
 
 
 def test_only_hits_leaves_clear_rows_out(desk: Desk, tmp_path: Path) -> None:
-    source = write_csv(tmp_path / "b.csv", [("1", CLEAR, NAME), ("2", GHOST, NAME), ("3", LISTED, NAME), ("4", LISTED, "李四")])
+    source = write_csv(
+        tmp_path / "b.csv",
+        [("1", CLEAR, NAME), ("2", GHOST, NAME), ("3", LISTED, NAME), ("4", LISTED, "李四")],
+    )
     asked = job(source, only_hits=True)
     summary = screen_book(desk, asked)
     assert [row["row"] for row in result(asked)] == ["3", "4"]
@@ -106,8 +130,15 @@ def test_only_hits_leaves_clear_rows_out(desk: Desk, tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_encodings_and_line_ends(desk: Desk, tmp_path: Path, encoding: str, end: str) -> None:
-    rows = [("订1", CLEAR, NAME), ("订2", LISTED, "张三"), ("订3", LISTED, "李四"), ("订4", CLEAR, "阿凡提·买买提")]
-    source = write_csv(tmp_path / "b.csv", rows, header="订单,证件号码,姓名", encoding=encoding, end=end)
+    rows = [
+        ("订1", CLEAR, NAME),
+        ("订2", LISTED, "张三"),
+        ("订3", LISTED, "李四"),
+        ("订4", CLEAR, "阿凡提·买买提"),
+    ]
+    source = write_csv(
+        tmp_path / "b.csv", rows, header="订单,证件号码,姓名", encoding=encoding, end=end
+    )
     asked = job(source, columns=Asked(key="订单"))
     screen_book(desk, asked)
     assert [(row["订单"], row["verdict"]) for row in result(asked)] == [
@@ -119,19 +150,32 @@ def test_encodings_and_line_ends(desk: Desk, tmp_path: Path, encoding: str, end:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
-def test_text_in_another_encoding_is_one_rows_fault(desk: Desk, tmp_path: Path, encoding: str) -> None:
+def test_text_in_another_encoding_is_one_rows_fault(
+    desk: Desk, tmp_path: Path, encoding: str
+) -> None:
     content = (
-        f"identifier,name\n{CLEAR},{NAME}\n".encode(encoding) + f"{CLEAR},".encode() + b"\xff\xff\n" + f"{LISTED},{NAME}\n".encode(encoding)
+        f"identifier,name\n{CLEAR},{NAME}\n".encode(encoding)
+        + f"{CLEAR},".encode()
+        + b"\xff\xff\n"
+        + f"{LISTED},{NAME}\n".encode(encoding)
     )
     (tmp_path / "b.csv").write_bytes(content)
     asked = job(tmp_path / "b.csv", encoding=encoding)
     screen_book(desk, asked)
-    assert [(row["row"], row["verdict"]) for row in result(asked)] == [("1", "CLEAR"), ("3", "RESTRICTED")]
+    assert [(row["row"], row["verdict"]) for row in result(asked)] == [
+        ("1", "CLEAR"),
+        ("3", "RESTRICTED"),
+    ]
     assert [row for row, _ in rejects(asked)] == [2]
 
 
 def test_quoted_values_may_hold_anything(desk: Desk, tmp_path: Path) -> None:
-    rows = [('"a,""b""\nc"', LISTED, f'"{NAME}"'), ("2", f'"{CLEAR}"', '"Zhang\nSan"'), ("", "", ""), ("4", LISTED, NAME)]
+    rows = [
+        ('"a,""b""\nc"', LISTED, f'"{NAME}"'),
+        ("2", f'"{CLEAR}"', '"Zhang\nSan"'),
+        ("", "", ""),
+        ("4", LISTED, NAME),
+    ]
     asked = job(write_csv(tmp_path / "b.csv", rows), columns=Asked(key="booking"))
     screen_book(desk, asked)
     assert [(row["row"], row["booking"], row["verdict"]) for row in result(asked)] == [
@@ -142,17 +186,30 @@ def test_quoted_values_may_hold_anything(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_a_quote_left_open_costs_its_own_row_only(desk: Desk, tmp_path: Path) -> None:
-    rows = [("1", CLEAR, NAME), ("2", CLEAR, '"Zhang'), ("3", LISTED, NAME), ('"4"', LISTED, NAME), ("5", CLEAR, NAME)]
+    rows = [
+        ("1", CLEAR, NAME),
+        ("2", CLEAR, '"Zhang'),
+        ("3", LISTED, NAME),
+        ('"4"', LISTED, NAME),
+        ("5", CLEAR, NAME),
+    ]
     asked = job(write_csv(tmp_path / "b.csv", rows))
     summary = screen_book(desk, asked)
     assert summary.rows == 5
-    assert {row["row"]: row["verdict"] for row in result(asked)}.items() >= {"3": "RESTRICTED", "4": "RESTRICTED", "5": "CLEAR"}.items()
+    assert {row["row"]: row["verdict"] for row in result(asked)}.items() >= {
+        "3": "RESTRICTED",
+        "4": "RESTRICTED",
+        "5": "CLEAR",
+    }.items()
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_separators_are_found_out(desk: Desk, tmp_path: Path, delimiter: str) -> None:
     source = tmp_path / "b.csv"
-    source.write_text(delimiter.join(["x", "identifier", "name"]) + "\n" + delimiter.join(["1", LISTED, NAME]), encoding="utf-8")
+    source.write_text(
+        delimiter.join(["x", "identifier", "name"]) + "\n" + delimiter.join(["1", LISTED, NAME]),
+        encoding="utf-8",
+    )
     asked = job(source)
     screen_book(desk, asked)
     assert [row["verdict"] for row in result(asked)] == ["RESTRICTED"]
@@ -192,7 +249,11 @@ def test_each_row_is_judged_by_what_it_buys(desk: Desk, tmp_path: Path) -> None:
     rows = [(HOTEL_LISTED, NAME, stars) for stars in ("2", "4", "five", " 4 ", "")]
     source = write_csv(tmp_path / "b.csv", rows, header="identifier,name,stars")
     screen_book(desk, job(source, HOTEL))
-    assert [(row["row"], row["reason"]) for row in result(job(source))] == [("1", "NOT_COVERED"), ("2", "IN_FORCE"), ("4", "IN_FORCE")]
+    assert [(row["row"], row["reason"]) for row in result(job(source))] == [
+        ("1", "NOT_COVERED"),
+        ("2", "IN_FORCE"),
+        ("4", "IN_FORCE"),
+    ]
     assert [row for row, _ in rejects(job(source))] == [3, 5]
     source = write_csv(tmp_path / "c.csv", rows, header="identifier,name,class")
     screen_book(desk, job(source, HOTEL, columns=Asked(services={"stars": "class"})))
@@ -205,9 +266,13 @@ def test_each_row_is_judged_by_what_it_buys(desk: Desk, tmp_path: Path) -> None:
         screen_book(desk, job(source, HOTEL, columns=Asked(services={"moons": "class"})))
 
 
-def test_parquet_gives_what_csv_gives(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_gives_what_csv_gives(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = bookings(250)
-    table = pa.table(dict(zip(("booking", "identifier", "name"), zip(*rows, strict=True), strict=True)))
+    table = pa.table(
+        dict(zip(("booking", "identifier", "name"), zip(*rows, strict=True), strict=True))
+    )
     pq.write_table(table, tmp_path / "b.parquet", row_group_size=70)
     monkeypatch.setattr(parquet_rows, "BATCH_ROWS", 30)
     of_parquet = job(tmp_path / "b.parquet", columns=Asked(key="booking"))
@@ -218,18 +283,34 @@ def test_parquet_gives_what_csv_gives(desk: Desk, tmp_path: Path, monkeypatch: p
     assert first.count(b"RESTRICTED") == 2
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.binary()])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.binary(),
+    ],
+)
 def test_parquet_columns_of_any_kind_of_text(desk: Desk, tmp_path: Path, kind: pa.DataType) -> None:
     numbers = pa.array([LISTED, None, CLEAR]).cast(kind)
-    pq.write_table(pa.table({"identifier": numbers, "name": pa.array([NAME, NAME, None]), "stars": [1, 2, 3]}), tmp_path / "b.parquet")
+    pq.write_table(
+        pa.table({"identifier": numbers, "name": pa.array([NAME, NAME, None]), "stars": [1, 2, 3]}),
+        tmp_path / "b.parquet",
+    )
     asked = job(tmp_path / "b.parquet")
     screen_book(desk, asked)
     assert [(row["row"], row["verdict"]) for row in result(asked)] == [("1", "RESTRICTED")]
     assert [row for row, _ in rejects(asked)] == [2, 3]
 
 
-def test_without_data_every_row_is_unknown_and_wrong_rows_are_rejected_all_the_same(tmp_path: Path) -> None:
-    asked = job(write_csv(tmp_path / "b.csv", [("1", CLEAR, NAME), ("2", "x", NAME), ("3", LISTED, NAME)]))
+def test_without_data_every_row_is_unknown_and_wrong_rows_are_rejected_all_the_same(
+    tmp_path: Path,
+) -> None:
+    asked = job(
+        write_csv(tmp_path / "b.csv", [("1", CLEAR, NAME), ("2", "x", NAME), ("3", LISTED, NAME)])
+    )
     for state, reason in [(None, Reason.NO_DATA), (world().state(epoch_keys={}), Reason.NO_DATA)]:
         summary = screen_book(Desk(state), asked)
         assert summary.reasons == {reason: 2}
@@ -251,7 +332,9 @@ def test_without_data_every_row_is_unknown_and_wrong_rows_are_rejected_all_the_s
         (b"a" * (1 << 20), "longer than 1 MiB"),
     ],
 )
-def test_files_that_are_no_book_say_why_and_leave_nothing(desk: Desk, tmp_path: Path, content: bytes, says: str) -> None:
+def test_files_that_are_no_book_say_why_and_leave_nothing(
+    desk: Desk, tmp_path: Path, content: bytes, says: str
+) -> None:
     source = tmp_path / "b.csv"
     source.write_bytes(content)
     with pytest.raises(FormatError, match=says):
@@ -273,7 +356,9 @@ def test_wrong_calls_are_told_before_any_row(desk: Desk, tmp_path: Path) -> None
     with pytest.raises(UnknownMeasureError):
         screen_book(desk, job(source, "TELEPORT"))
     with pytest.raises(MeasureNotCoveredError):
-        screen_book(Desk(world().state(parameters=world().parameters(measures=[HOTEL]))), job(source))
+        screen_book(
+            Desk(world().state(parameters=world().parameters(measures=[HOTEL]))), job(source)
+        )
     with pytest.raises(FormatError, match="no column 'nowhere'"):
         screen_book(desk, job(source, columns=Asked(key="nowhere")))
     with pytest.raises(StorageError, match=r"nothing\.csv"):
@@ -285,12 +370,15 @@ def test_wrong_calls_are_told_before_any_row(desk: Desk, tmp_path: Path) -> None
 
 def test_without_pyarrow_one_sentence_says_how_to_install_it(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['pyarrow'] = None; from pathlib import Path\n"
-        "from tests.support.books import *; from tipstaff_sdk.book import *\n"
-        f"screen_book(Desk(world().state()), Job(Path({str(tmp_path / 'b.csv')!r}), Path({str(tmp_path / 'o.csv')!r}), AIR))"
+        "import sys; sys.modules['pyarrow'] = None; from pathlib import Path\nfrom"
+        " tests.support.books import *; from tipstaff_sdk.book import"
+        f" *\nscreen_book(Desk(world().state()), Job(Path({str(tmp_path / 'b.csv')!r}),"
+        f" Path({str(tmp_path / 'o.csv')!r}), AIR))"
     )
     write_csv(tmp_path / "b.csv", [("1", CLEAR, NAME)])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert f"{ConfigurationError.__name__}: screening files needs pyarrow" in done.stderr
     assert "pip install 'tipstaff[screen]'" in done.stderr
 
@@ -299,9 +387,13 @@ class CrashError(Exception):
     """Stands for whatever ends a run."""
 
 
-def test_an_interrupted_run_goes_on_and_comes_to_the_same_bytes(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_and_comes_to_the_same_bytes(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 1000)
-    rows = [row if number % 7 else (row[0], "bad", row[2]) for number, row in enumerate(bookings(400))]
+    rows = [
+        row if number % 7 else (row[0], "bad", row[2]) for number, row in enumerate(bookings(400))
+    ]
     source = write_csv(tmp_path / "b.csv", rows)
     whole = Job(source, tmp_path / "whole.csv", AIR, columns=Asked(key="booking"))
     screen_book(desk, whole)
@@ -324,7 +416,13 @@ def test_an_interrupted_run_goes_on_and_comes_to_the_same_bytes(desk: Desk, tmp_
     assert asked.result.read_bytes() == whole.result.read_bytes()
     assert asked.rejects_path.read_bytes() == whole.rejects_path.read_bytes()
     assert later.counted == desk.counted, "all rows of the book, once"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.csv", "out.csv", "out.rejects.csv", "whole.csv", "whole.rejects.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "b.csv",
+        "out.csv",
+        "out.rejects.csv",
+        "whole.csv",
+        "whole.rejects.csv",
+    ]
 
 
 def interrupted(desk: Desk, asked: Job) -> None:
@@ -336,8 +434,12 @@ def interrupted(desk: Desk, asked: Job) -> None:
         screen_book(desk, asked, crash)
 
 
-@pytest.mark.parametrize("change", ["listing", "relief", "source", "options", "stale", "old", "damaged", "shorter"])
-def test_it_begins_again_when_anything_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", ["listing", "relief", "source", "options", "stale", "old", "damaged", "shorter"]
+)
+def test_it_begins_again_when_anything_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
     monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 1000)
     source = write_csv(tmp_path / "b.csv", bookings(400))
     asked = job(source, checkpoint_seconds=0.0)
@@ -355,9 +457,13 @@ def test_it_begins_again_when_anything_changed(tmp_path: Path, monkeypatch: pyte
     elif change == "options":
         asked = job(source, only_hits=True)
     elif change == "stale":
-        desk = Desk(made.state(relief=made.relief(NOW - timedelta(minutes=20))), NOW + timedelta(minutes=15))
+        desk = Desk(
+            made.state(relief=made.relief(NOW - timedelta(minutes=20))), NOW + timedelta(minutes=15)
+        )
     elif change == "old":
-        desk = Desk(made.state(relief=made.relief(NOW + timedelta(hours=1))), NOW + timedelta(hours=1))
+        desk = Desk(
+            made.state(relief=made.relief(NOW + timedelta(hours=1))), NOW + timedelta(hours=1)
+        )
     elif change == "damaged":
         (tmp_path / ".out.csv.checkpoint").write_text('{"version": 1}', "utf-8")
     else:
@@ -382,14 +488,22 @@ def test_killed_in_the_middle_it_goes_on(tmp_path: Path, kind: str) -> None:
     if kind == "parquet":
         source = tmp_path / "b.parquet"
         names = ("booking", "identifier", "name")
-        pq.write_table(pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))), source, row_group_size=700)
+        pq.write_table(
+            pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))),
+            source,
+            row_group_size=700,
+        )
     program = (
-        "import time; from pathlib import Path; from tests.support.books import *; from tipstaff_sdk.book import *\n"
-        "from tipstaff_sdk.book import csv_blocks, parquet_rows; csv_blocks.BLOCK_BYTES = 4000; parquet_rows.BATCH_ROWS = 100\n"
-        f"asked = Job(Path({str(source)!r}), Path({str(tmp_path / 'out.csv')!r}), AIR, checkpoint_seconds=0.0)\n"
-        "screen_book(Desk(world().state()), asked, lambda done, size, rows: (print(rows, flush=True), time.sleep(0.02)))"
+        "import time; from pathlib import Path; from tests.support.books import *; from"
+        " tipstaff_sdk.book import *\nfrom tipstaff_sdk.book import csv_blocks, parquet_rows;"
+        " csv_blocks.BLOCK_BYTES = 4000; parquet_rows.BATCH_ROWS = 100\nasked ="
+        f" Job(Path({str(source)!r}), Path({str(tmp_path / 'out.csv')!r}), AIR,"
+        " checkpoint_seconds=0.0)\nscreen_book(Desk(world().state()), asked, lambda done, size,"
+        " rows: (print(rows, flush=True), time.sleep(0.02)))"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if int(line) > 1000:
@@ -430,7 +544,9 @@ def test_a_book_that_grows_meanwhile_is_refused(desk: Desk, tmp_path: Path) -> N
     assert not desk.counted
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_later(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_and_the_run_goes_on_later(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 1000)
     asked = job(write_csv(tmp_path / "b.csv", bookings(400)), checkpoint_seconds=0.0)
     write, room = run._Files.write_result, iter(range(4))
@@ -448,30 +564,47 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(desk: Desk, tmp_path: Pat
 
 
 def test_memory_does_not_grow_with_the_book(tmp_path: Path) -> None:
-    """In a process of its own: once the first blocks are through, ten times as many rows bring nothing more."""
+    """In a process of its own: once the first blocks are through, ten times as many rows bring
+    nothing more.
+    """
     program = (
-        "import sys; from pathlib import Path; from tests.support.books import *; from tipstaff_sdk.book import *\n"
-        "from tipstaff_sdk.book import csv_blocks; csv_blocks.BLOCK_BYTES = 1 << 18\n"
-        "resident = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * 4\n"
-        "screen_book(Desk(world().state()), Job(Path(sys.argv[1]), Path(sys.argv[2]), AIR, threads=2), lambda *d: print(d[2], resident()))"
+        "import sys; from pathlib import Path; from tests.support.books import *; from"
+        " tipstaff_sdk.book import *\nfrom tipstaff_sdk.book import csv_blocks;"
+        " csv_blocks.BLOCK_BYTES = 1 << 18\nresident = lambda:"
+        " int(Path('/proc/self/statm').read_text().split()[1]) *"
+        " 4\nscreen_book(Desk(world().state()), Job(Path(sys.argv[1]), Path(sys.argv[2]), AIR,"
+        " threads=2), lambda *d: print(d[2], resident()))"
     )
     source = tmp_path / "b.csv"
-    source.write_text("booking,identifier,name\n" + "".join(",".join(row) + "\n" for row in bookings(3000)) * 100, encoding="utf-8")
+    source.write_text(
+        "booking,identifier,name\n" + "".join(",".join(row) + "\n" for row in bookings(3000)) * 100,
+        encoding="utf-8",
+    )
     arguments = [sys.executable, "-c", program, str(source), str(tmp_path / "out.csv")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=ROOT)
     resident = {int(line.split()[0]): int(line.split()[1]) for line in done.stdout.splitlines()}
     assert max(resident) == 300_000
     early = max(size for rows, size in resident.items() if rows <= 60_000)
-    # In KiB. The book is 12 MB and its result 12 MB; columns of either, kept, would be several times that.
+    # In KiB. The book is 12 MB and its result 12 MB; columns of either, kept, would be several
+    # times that.
     assert max(resident.values()) < early + 8_000
 
 
-def test_the_checkpoint_says_nothing_of_anybody(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checkpoint_says_nothing_of_anybody(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 1000)
     interrupted(desk, job(write_csv(tmp_path / "b.csv", bookings(400)), checkpoint_seconds=0.0))
     content = json.loads((tmp_path / ".out.csv.checkpoint").read_text("utf-8"))
     assert set(content) == {"version", "job", "moment", "progress"}
-    assert set(content["progress"]) == {"position", "rows", "bad_rows", "result", "rejects", "reasons"}
+    assert set(content["progress"]) == {
+        "position",
+        "rows",
+        "bad_rows",
+        "result",
+        "rejects",
+        "reasons",
+    }
 
 
 def test_a_person_is_stretched_for_once_however_often_they_book(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Columns of other libraries through the Arrow PyCapsule interface: every layout gives the tokens of a plain list."""
+"""Columns of other libraries through the Arrow PyCapsule interface: every layout gives the tokens
+of a plain list.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +54,23 @@ def read(column: Any) -> list[bytes | None]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_tokens_of_a_list(tokeniser: Tokeniser, layout: str) -> None:
-    texts: list[str | None] = [*numbers(200), None, "", "wrong", STANDARD.lower(), "110105491231002", STANDARD + "1", *numbers(50, 2)]
+    texts: list[str | None] = [
+        *numbers(200),
+        None,
+        "",
+        "wrong",
+        STANDARD.lower(),
+        "110105491231002",
+        STANDARD + "1",
+        *numbers(50, 2),
+    ]
     right = tokeniser.resident_column(texts)
     column = built(texts, layout)
-    for form in (column, pa.chunked_array([column[:77], column[77:77], column[77:]]), pa.chunked_array([column])):
+    for form in (
+        column,
+        pa.chunked_array([column[:77], column[77:77], column[77:]]),
+        pa.chunked_array([column]),
+    ):
         batch = tokeniser.resident_column(form)
         assert batch.bad_rows.tolist() == right.bad_rows.tolist() == [200, 201, 202, 205]
         assert (batch.tokens == right.tokens).all()
@@ -90,7 +105,9 @@ def test_long_columns_come_in_pieces(tokeniser: Tokeniser, monkeypatch: pytest.M
     for layout in LAYOUTS:
         column = built(texts, layout)[5:]
         assert sum(1 for _ in arrow_pieces(column)) == 8
-        assert (tokeniser.resident_column(column).tokens == tokeniser.resident_column(texts[5:]).tokens).all()
+        assert (
+            tokeniser.resident_column(column).tokens == tokeniser.resident_column(texts[5:]).tokens
+        ).all()
 
 
 @given(
@@ -99,7 +116,9 @@ def test_long_columns_come_in_pieces(tokeniser: Tokeniser, monkeypatch: pytest.M
     st.integers(0, 5),
     st.integers(0, 5),
 )
-def test_rows_are_what_their_owner_says(texts: list[str | None], layout: str, begin: int, end: int) -> None:
+def test_rows_are_what_their_owner_says(
+    texts: list[str | None], layout: str, begin: int, end: int
+) -> None:
     column = built(texts, layout)[begin : max(begin, len(texts) - end)]
     expected = [value.encode() if isinstance(value, str) else value for value in column.to_pylist()]
     assert read(column) == expected
@@ -108,7 +127,14 @@ def test_rows_are_what_their_owner_says(texts: list[str | None], layout: str, be
 
 @pytest.mark.parametrize(
     "column",
-    [pa.array([1, 2]), pa.array([[1], [2]]), pa.table({"a": ["x"]}), pa.array([1.5]).dictionary_encode(), pa.nulls(2), pa.array([True])],
+    [
+        pa.array([1, 2]),
+        pa.array([[1], [2]]),
+        pa.table({"a": ["x"]}),
+        pa.array([1.5]).dictionary_encode(),
+        pa.nulls(2),
+        pa.array([True]),
+    ],
     ids=lambda column: str(getattr(column, "type", "table")),
 )
 def test_what_holds_no_texts_is_refused(tokeniser: Tokeniser, column: Any) -> None:
@@ -130,7 +156,9 @@ class _Fails(_Broken):
             yield pa.record_batch({"a": [1]})
             raise ValueError(STANDARD)
 
-        return pa.RecordBatchReader.from_batches(pa.schema({"a": pa.int64()}), batches()).__arrow_c_stream__()
+        return pa.RecordBatchReader.from_batches(
+            pa.schema({"a": pa.int64()}), batches()
+        ).__arrow_c_stream__()
 
 
 class _Lies:
@@ -144,8 +172,14 @@ class _Lies:
         return pa.array([STANDARD] * 3).__arrow_c_array__()
 
 
-@pytest.mark.parametrize("column", [_Broken(), _Fails(), _Lies(2), _Lies(4), iter([STANDARD])], ids=lambda c: type(c).__name__)
-def test_columns_that_fail_or_lie_are_refused_without_what_they_hold(tokeniser: Tokeniser, column: Any) -> None:
+@pytest.mark.parametrize(
+    "column",
+    [_Broken(), _Fails(), _Lies(2), _Lies(4), iter([STANDARD])],
+    ids=lambda c: type(c).__name__,
+)
+def test_columns_that_fail_or_lie_are_refused_without_what_they_hold(
+    tokeniser: Tokeniser, column: Any
+) -> None:
     with pytest.raises(InvalidColumnError) as caught:
         tokeniser.resident_column(column)
     assert STANDARD not in str(caught.value)
@@ -205,7 +239,15 @@ def test_names_are_looked_through_as_one_by_one(layout: str) -> None:
                 assert names.canonical(row) == canonical_name(name or "")
 
 
-@given(st.lists(st.one_of(st.text(max_size=12), st.text(st.sampled_from("张三A z·.\t\n\u4dc0\u3400é\u200b"), max_size=300)), max_size=20))
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=12),
+            st.text(st.sampled_from("张三A z·.\t\n\u4dc0\u3400é\u200b"), max_size=300),
+        ),
+        max_size=20,
+    )
+)
 def test_whatever_the_names_the_quick_look_refuses_the_same(texts: list[str]) -> None:
     try:
         column = pa.array(texts, pa.string())
@@ -214,7 +256,11 @@ def test_whatever_the_names_the_quick_look_refuses_the_same(texts: list[str]) ->
     assert sorted(Names.of(column, len(texts)).bad) == sorted(Names.of(texts, len(texts)).bad)
 
 
-@pytest.mark.parametrize("column", ["张三", b"x", 7, {"a": 1}, np.array([1]), np.array([["a"]]), np.array([b"a"])], ids=repr)
+@pytest.mark.parametrize(
+    "column",
+    ["张三", b"x", 7, {"a": 1}, np.array([1]), np.array([["a"]]), np.array([b"a"])],
+    ids=repr,
+)
 def test_what_holds_no_names_is_refused(column: Any) -> None:
     with pytest.raises(InvalidColumnError):
         Names.of(column, 1)

@@ -14,7 +14,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "formats" / "buckets.md"
 
 
 def test_the_example_is_what_the_code_does() -> None:
-    match = re.search(r"<!-- example: bucket -->\n```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    match = re.search(
+        r"<!-- example: bucket -->\n```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL
+    )
     assert match is not None
     said = {line.split()[0]: line.split()[1] for line in match[1].splitlines() if line[:1] != " "}
     with PackBuilder(3, bucket_bits=1) as builder:

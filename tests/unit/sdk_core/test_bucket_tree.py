@@ -1,4 +1,6 @@
-"""The Merkle tree over buckets: every bucket verifies, nothing else does, and answers do not tell buckets apart by their size."""
+"""The Merkle tree over buckets: every bucket verifies, nothing else does, and answers do not tell
+buckets apart by their size.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def build(locators: list[bytes], *, bits: int | None = None, least: int | None = None, copies: int = 1, size: int = 256) -> Pack:
+def build(
+    locators: list[bytes],
+    *,
+    bits: int | None = None,
+    least: int | None = None,
+    copies: int = 1,
+    size: int = 256,
+) -> Pack:
     chosen = random.Random(7)
     with PackBuilder(5, bucket_bits=bits) as builder:
         for locator in locators:
@@ -47,7 +56,9 @@ def test_the_root_is_what_the_format_page_says() -> None:
     def node(level: int, number: int) -> bytes:
         if level == 0:
             return hashlib.sha256(b"\0" + PACK.bucket(number)).digest()
-        return hashlib.sha256(b"\1" + node(level - 1, 2 * number) + node(level - 1, 2 * number + 1)).digest()
+        return hashlib.sha256(
+            b"\1" + node(level - 1, 2 * number) + node(level - 1, 2 * number + 1)
+        ).digest()
 
     assert SAID.root == TREE.root == node(3, 0)
     assert TREE.path(5) == node(0, 4) + node(1, 3) + node(2, 0)
@@ -59,7 +70,9 @@ def test_every_bucket_verifies_also_empty_ones(bits: int) -> None:
     said, tree = survey(pack), BucketTree(pack)
     assert said.bits == bits
     for number in range(1 << bits):
-        assert open_answer(padded(pack.bucket(number), said.answer_size), tree.path(number), number, said) == pack.bucket(number)
+        assert open_answer(
+            padded(pack.bucket(number), said.answer_size), tree.path(number), number, said
+        ) == pack.bucket(number)
 
 
 def test_an_empty_pack_has_one_bucket_that_verifies() -> None:
@@ -70,11 +83,15 @@ def test_an_empty_pack_has_one_bucket_that_verifies() -> None:
 
 
 def test_all_answers_have_one_size_whatever_is_in_the_bucket() -> None:
-    uneven = [bytes([number]) * 8 for number in range(0, 256, 3)] + [b"\xf0" + bytes([number]) * 7 for number in range(60)]
+    uneven = [bytes([number]) * 8 for number in range(0, 256, 3)] + [
+        b"\xf0" + bytes([number]) * 7 for number in range(60)
+    ]
     pack = build(uneven, bits=4)
     said, tree = survey(pack), BucketTree(pack)
     sizes = {len(pack.bucket(number)) for number in range(16)}
-    answers = [(padded(pack.bucket(number), said.answer_size), tree.path(number)) for number in range(16)]
+    answers = [
+        (padded(pack.bucket(number), said.answer_size), tree.path(number)) for number in range(16)
+    ]
     assert len(sizes) > 2
     assert {(len(bucket), len(path)) for bucket, path in answers} == {(said.answer_size, 4 * 32)}
     assert said.answer_size & (said.answer_size - 1) == 0
@@ -100,7 +117,10 @@ FORGED: dict[str, Callable[[bytes, bytes], tuple[bytes, bytes]]] = {
     "a length beyond the end": lambda bucket, path: (b"\xff\xff\xff\xff" + bucket[4:], path),
     "a shorter path": lambda bucket, path: (bucket, path[:-32]),
     "a longer path": lambda bucket, path: (bucket, path + bytes(32)),
-    "an inner node as a bucket": lambda bucket, path: (padded(b"\1" + path[:64], SAID.answer_size), path[32:]),
+    "an inner node as a bucket": lambda bucket, path: (
+        padded(b"\1" + path[:64], SAID.answer_size),
+        path[32:],
+    ),
 }
 
 
@@ -119,20 +139,27 @@ def test_a_bucket_of_another_listing_is_not_believed() -> None:
 
 def test_numbers_are_counted_and_not_their_names() -> None:
     pack = build(locators(64), bits=2, copies=3)
-    counts = sorted(len({found for found, _ in parse_bucket(pack.bucket(number), number, 2)}) for number in range(4))
+    counts = sorted(
+        len({found for found, _ in parse_bucket(pack.bucket(number), number, 2)})
+        for number in range(4)
+    )
     said = survey(pack)
     assert (said.least_numbers, said.median_numbers) == (counts[0], counts[1])
     assert sum(counts) == 64
 
 
-@pytest.mark.parametrize(("count", "copies"), [(0, 1), (10, 1), (16, 1), (40, 4), (500, 1), (3_000, 2)])
+@pytest.mark.parametrize(
+    ("count", "copies"), [(0, 1), (10, 1), (16, 1), (40, 4), (500, 1), (3_000, 2)]
+)
 def test_as_many_buckets_as_leave_enough_numbers_in_every_one(count: int, copies: int) -> None:
     found = locators(count)
     pack = build(found, least=16, copies=copies)
     said = survey(pack)
     assert said.least_numbers >= min(16, count)
     finer = build(found, bits=pack.bucket_bits + 1, copies=copies)
-    assert survey(finer).least_numbers < 16 or finer.bucket_bits > max(0, (count * copies // 16).bit_length() - 1)
+    assert survey(finer).least_numbers < 16 or finer.bucket_bits > max(
+        0, (count * copies // 16).bit_length() - 1
+    )
 
 
 def test_bits_stay_while_they_do_so_that_deltas_remain_possible() -> None:

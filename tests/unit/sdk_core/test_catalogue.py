@@ -1,4 +1,6 @@
-"""The catalogue: which services a measure covers; a catalogue that contradicts itself is refused whole."""
+"""The catalogue: which services a measure covers; a catalogue that contradicts itself is refused
+whole.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.sealed_world import AIR, GREEN, HOTEL, RAIL, bilingual, catalogue_message, hotel, measure, rail
+from tests.support.sealed_world import (
+    AIR,
+    GREEN,
+    HOTEL,
+    RAIL,
+    bilingual,
+    catalogue_message,
+    hotel,
+    measure,
+    rail,
+)
 from tipstaff.v1 import catalogue_pb2
 from tipstaff_sdk.errors import CatalogueError, InvalidServiceError, UnknownMeasureError
 from tipstaff_sdk.listing.catalogue import Catalogue, Force, Nature
@@ -46,13 +58,22 @@ def test_measures_are_found_by_code() -> None:
 
 @pytest.mark.parametrize(
     ("train", "seat", "covered"),
-    [("G", "FIRST", True), ("G", "SECOND", True), ("D", "FIRST", True), ("D", "SECOND", False), ("OTHER", "FIRST", False)],
+    [
+        ("G", "FIRST", True),
+        ("G", "SECOND", True),
+        ("D", "FIRST", True),
+        ("D", "SECOND", False),
+        ("OTHER", "FIRST", False),
+    ],
 )
 def test_the_first_rule_that_matches_decides(train: str, seat: str, covered: bool) -> None:
     assert CATALOGUE.measure(RAIL).covers({"train_class": train, "seat": seat}) is covered
 
 
-@pytest.mark.parametrize(("stars", "covered"), [(0, False), (2, False), (2.99, False), (3, True), (3.0, True), (5, True), (-1, False)])
+@pytest.mark.parametrize(
+    ("stars", "covered"),
+    [(0, False), (2, False), (2.99, False), (3, True), (3.0, True), (5, True), (-1, False)],
+)
 def test_bounds_decide(stars: float, covered: bool) -> None:
     assert CATALOGUE.measure(HOTEL).covers({"stars": stars}) is covered
 
@@ -89,12 +110,16 @@ def test_a_measure_without_attributes_covers_everything() -> None:
         (AIR, {"seat": "FIRST"}, "no attribute seat"),
     ],
 )
-def test_a_service_that_is_described_wrongly_is_an_error(code: str, service: Any, message: str) -> None:
+def test_a_service_that_is_described_wrongly_is_an_error(
+    code: str, service: Any, message: str
+) -> None:
     with pytest.raises(InvalidServiceError, match=message):
         CATALOGUE.measure(code).covers(service)
 
 
-def changed(make: Callable[[], catalogue_pb2.Measure], change: Callable[[catalogue_pb2.Measure], object]) -> catalogue_pb2.Catalogue:
+def changed(
+    make: Callable[[], catalogue_pb2.Measure], change: Callable[[catalogue_pb2.Measure], object]
+) -> catalogue_pb2.Catalogue:
     made = make()
     change(made)
     return catalogue_pb2.Catalogue(version=1, measures=[made])
@@ -140,22 +165,66 @@ BAD = {
     "attribute without a name": (rail, clear("attributes", 0, "name"), "small letters"),
     "attribute without a title": (rail, clear("attributes", 0, "title"), "title of"),
     "attribute twice": (rail, put("seat", "attributes", 0, "name"), "twice"),
-    "attribute with choices and numeric": (rail, put(True, "attributes", 0, "numeric"), "and not both"),
+    "attribute with choices and numeric": (
+        rail,
+        put(True, "attributes", 0, "numeric"),
+        "and not both",
+    ),
     "attribute with neither": (hotel, put(False, "attributes", 0, "numeric"), "and not both"),
     "a choice twice": (rail, lambda m: m.attributes[0].choices.append("G"), "different choices"),
     "an empty choice": (rail, lambda m: m.attributes[0].choices.append(""), "different choices"),
     "rule without a title": (rail, clear("rules", 0, "title"), "title of a rule"),
-    "rule on an attribute that is not there": (rail, put("car", "rules", 0, "all_of", 0, "attribute"), "has not"),
-    "rule on a choice that is not there": (rail, lambda m: m.rules[0].all_of[0].any_of.append("Z"), "some of its choices"),
-    "rule on no choice": (rail, lambda m: m.rules[0].all_of[0].ClearField("any_of"), "some of its choices"),
+    "rule on an attribute that is not there": (
+        rail,
+        put("car", "rules", 0, "all_of", 0, "attribute"),
+        "has not",
+    ),
+    "rule on a choice that is not there": (
+        rail,
+        lambda m: m.rules[0].all_of[0].any_of.append("Z"),
+        "some of its choices",
+    ),
+    "rule on no choice": (
+        rail,
+        lambda m: m.rules[0].all_of[0].ClearField("any_of"),
+        "some of its choices",
+    ),
     "bounds on choices": (rail, put(1.0, "rules", 0, "all_of", 0, "below"), "and no bounds"),
-    "choices on a number": (hotel, lambda m: m.rules[0].all_of[0].any_of.append("3"), "bounds that some number"),
-    "no bounds on a number": (hotel, clear("rules", 0, "all_of", 0, "at_least"), "bounds that some number"),
-    "bounds that nothing meets": (hotel, put(3.0, "rules", 0, "all_of", 0, "below"), "bounds that some number"),
-    "a bound that is no number": (hotel, put(math.nan, "rules", 0, "all_of", 0, "at_least"), "bounds that some number"),
-    "last rule with a condition": (rail, lambda m: m.rules[2].all_of.append(condition(attribute="seat", any_of=["FIRST"])), "last rule"),
-    "a rule behind one that decides all": (rail, lambda m: m.rules[0].ClearField("all_of"), "last rule"),
-    "an attribute that no rule looks at": (rail, lambda m: [m.rules.pop(1), m.rules.pop(0), m.attributes.pop(1)], "no rule looks"),
+    "choices on a number": (
+        hotel,
+        lambda m: m.rules[0].all_of[0].any_of.append("3"),
+        "bounds that some number",
+    ),
+    "no bounds on a number": (
+        hotel,
+        clear("rules", 0, "all_of", 0, "at_least"),
+        "bounds that some number",
+    ),
+    "bounds that nothing meets": (
+        hotel,
+        put(3.0, "rules", 0, "all_of", 0, "below"),
+        "bounds that some number",
+    ),
+    "a bound that is no number": (
+        hotel,
+        put(math.nan, "rules", 0, "all_of", 0, "at_least"),
+        "bounds that some number",
+    ),
+    "last rule with a condition": (
+        rail,
+        lambda m: m.rules[2].all_of.append(condition(attribute="seat", any_of=["FIRST"])),
+        "last rule",
+    ),
+    "a rule behind one that decides all": (
+        rail,
+        lambda m: m.rules[0].ClearField("all_of"),
+        "last rule",
+    ),
+    "an attribute that no rule looks at": (
+        rail,
+        lambda m: [m.rules.pop(1), m.rules.pop(0), m.attributes.pop(1)],
+        "no rule looks",
+    ),
     "attributes without rules": (rail, lambda m: m.ClearField("rules"), "no rule looks at it"),
 }
 
@@ -179,7 +248,9 @@ def test_a_measure_may_have_one_rule_for_everything() -> None:
     assert Catalogue(catalogue_pb2.Catalogue(measures=[made])).measure("NONE").covers(None) is False
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"\xff\xff\xff", "does not parse"), (bytes((4 << 20) + 1), "over 4 MiB")])
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"\xff\xff\xff", "does not parse"), (bytes((4 << 20) + 1), "over 4 MiB")]
+)
 def test_bytes_that_are_no_catalogue_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(CatalogueError, match=message):
         Catalogue.from_bytes(data)

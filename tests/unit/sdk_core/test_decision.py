@@ -29,7 +29,15 @@ from tests.support.sealed_world import (
     restriction,
 )  # fmt: skip
 from tipstaff.v1 import catalogue_pb2, enforcement_pb2, identity_pb2
-from tipstaff_sdk.decision.decide import Decision, Outcome, Reason, State, Verdict, decide, decide_hit
+from tipstaff_sdk.decision.decide import (
+    Decision,
+    Outcome,
+    Reason,
+    State,
+    Verdict,
+    decide,
+    decide_hit,
+)
 from tipstaff_sdk.errors import (
     InvalidIdentifierError,
     InvalidNameError,
@@ -62,7 +70,13 @@ def world() -> SealedWorld:
 
 
 def ask(
-    state: State | None, *, now: Any = NOW, person: Any = PERSON, name: str = NAME, measure: str = AIR, service: Any = None
+    state: State | None,
+    *,
+    now: Any = NOW,
+    person: Any = PERSON,
+    name: str = NAME,
+    measure: str = AIR,
+    service: Any = None,
 ) -> Decision:
     return decide(state, now, person, name, measure, service)
 
@@ -93,7 +107,13 @@ def test_1_a_text_is_a_resident_id_in_any_writing(world: SealedWorld) -> None:
     number = "11010519491231002X"
     world.list(Identifier.resident_id(number), "O'Brien", restriction())
     state = world.state()
-    for written in (number, number.lower(), "110105491231002", "１１０１０５１９４９１２３１００２ｘ", " 110105 19491231 002X"):
+    for written in (
+        number,
+        number.lower(),
+        "110105491231002",
+        "１１０１０５１９４９１２３１００２ｘ",
+        " 110105 19491231 002X",
+    ):
         assert answer(state, person=written, name="O’BRIEN") == RESTRICTED
 
 
@@ -112,16 +132,26 @@ def test_2_an_unknown_measure_raises_and_is_not_repeated(world: SealedWorld) -> 
     assert "11010519491231002X" not in str(caught.value)
 
 
-@pytest.mark.parametrize("service", [None, {}, {"train_class": "G"}, G_SECOND | {"coach": "7"}, G_SECOND | {"seat": "second"}])
-def test_2_a_service_described_wrongly_raises_even_for_those_not_listed(world: SealedWorld, service: Any) -> None:
+@pytest.mark.parametrize(
+    "service",
+    [None, {}, {"train_class": "G"}, G_SECOND | {"coach": "7"}, G_SECOND | {"seat": "second"}],
+)
+def test_2_a_service_described_wrongly_raises_even_for_those_not_listed(
+    world: SealedWorld, service: Any
+) -> None:
     with pytest.raises(InvalidServiceError):
         ask(world.state(), measure=RAIL, service=service)
     with pytest.raises(InvalidServiceError):
         ask(world.state(), service={"seat": "FIRST"})
 
 
-def test_2_wrong_calls_raise_also_when_the_data_is_old_or_the_key_is_missing(world: SealedWorld) -> None:
-    for state in (world.state(epoch_keys={}), world.state(parameters=world.parameters(expires_at=NOW))):
+def test_2_wrong_calls_raise_also_when_the_data_is_old_or_the_key_is_missing(
+    world: SealedWorld,
+) -> None:
+    for state in (
+        world.state(epoch_keys={}),
+        world.state(parameters=world.parameters(expires_at=NOW)),
+    ):
         with pytest.raises(UnknownMeasureError):
             ask(state, measure="NO_SUCH")
         with pytest.raises(InvalidServiceError):
@@ -134,7 +164,12 @@ def test_2_wrong_calls_raise_also_when_the_data_is_old_or_the_key_is_missing(wor
 def test_3_without_a_listing_nothing_is_known() -> None:
     decision = ask(None, measure="ANY")
     assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.NO_DATA)
-    assert (decision.measure, decision.as_of, decision.listing_version, decision.relief_sequence) == ("ANY", None, 0, 0)
+    assert (
+        decision.measure,
+        decision.as_of,
+        decision.listing_version,
+        decision.relief_sequence,
+    ) == ("ANY", None, 0, 0)
     assert (decision.force, decision.nature, decision.still_allowed) == (None, None, None)
 
 
@@ -143,15 +178,23 @@ def test_3_without_the_epochs_key_nothing_is_known(world: SealedWorld) -> None:
     other = EpochKey("aviation", EPOCH + 1, MASTER)
     for keys in ({}, {EPOCH + 1: other}):
         assert answer(world.state(epoch_keys=keys)) == (Verdict.UNKNOWN, Reason.NO_DATA)
-        assert answer(world.state(epoch_keys=keys), person=OTHER) == (Verdict.UNKNOWN, Reason.NO_DATA)
+        assert answer(world.state(epoch_keys=keys), person=OTHER) == (
+            Verdict.UNKNOWN,
+            Reason.NO_DATA,
+        )
 
 
-def test_3_an_expired_listing_answers_unknown_for_everyone_to_the_microsecond(world: SealedWorld) -> None:
+def test_3_an_expired_listing_answers_unknown_for_everyone_to_the_microsecond(
+    world: SealedWorld,
+) -> None:
     world.list(PERSON, NAME, restriction())
     state = world.state(parameters=world.parameters(expires_at=NOW))
     for person in (PERSON, OTHER):
         assert answer(state, person=person) == (Verdict.UNKNOWN, Reason.EXPIRED)
-        assert answer(state, person=person, now=NOW + 300 * DAY) == (Verdict.UNKNOWN, Reason.EXPIRED)
+        assert answer(state, person=person, now=NOW + 300 * DAY) == (
+            Verdict.UNKNOWN,
+            Reason.EXPIRED,
+        )
     assert answer(state, now=NOW - MICROSECOND) == RESTRICTED
     assert answer(state, now=NOW - MICROSECOND, person=OTHER) == (Verdict.CLEAR, Reason.NOT_LISTED)
     assert ask(state).as_of == NOW - 6 * HOUR
@@ -160,12 +203,22 @@ def test_3_an_expired_listing_answers_unknown_for_everyone_to_the_microsecond(wo
 # Step 4
 
 
-def test_4_who_is_not_in_the_filter_is_clear_and_learns_how_old_the_data_is(world: SealedWorld) -> None:
+def test_4_who_is_not_in_the_filter_is_clear_and_learns_how_old_the_data_is(
+    world: SealedWorld,
+) -> None:
     world.list(PERSON, NAME, restriction())
     decision = ask(world.state(), person=OTHER)
     assert (decision.verdict, decision.reason) == (Verdict.CLEAR, Reason.NOT_LISTED)
-    assert (decision.as_of, decision.listing_version, decision.relief_sequence) == (NOW - 6 * HOUR, 7, 10)
-    assert (decision.force, decision.nature, decision.restrictions) == (Force.MANDATORY, Nature.RESTRICTION, ())
+    assert (decision.as_of, decision.listing_version, decision.relief_sequence) == (
+        NOW - 6 * HOUR,
+        7,
+        10,
+    )
+    assert (decision.force, decision.nature, decision.restrictions) == (
+        Force.MANDATORY,
+        Nature.RESTRICTION,
+        (),
+    )
 
 
 def test_4_the_same_digits_of_another_kind_are_not_listed(world: SealedWorld) -> None:
@@ -173,7 +226,10 @@ def test_4_the_same_digits_of_another_kind_are_not_listed(world: SealedWorld) ->
     world.list(passport, NAME, restriction())
     state = world.state()
     assert answer(state, person=passport) == RESTRICTED
-    assert answer(state, person=Identifier(IdentifierKind.TAIWAN_PERMIT, "12345678")) == (Verdict.CLEAR, Reason.NOT_LISTED)
+    assert answer(state, person=Identifier(IdentifierKind.TAIWAN_PERMIT, "12345678")) == (
+        Verdict.CLEAR,
+        Reason.NOT_LISTED,
+    )
 
 
 def test_4_being_clear_takes_no_stretching_and_no_pack(world: SealedWorld) -> None:
@@ -205,8 +261,12 @@ def test_5_a_filter_hit_without_a_record_is_clear(world: SealedWorld) -> None:
     assert answer(world.state()) == (Verdict.CLEAR, Reason.FALSE_POSITIVE)
 
 
-@pytest.mark.parametrize("error", [UnavailableError("no network"), PackFormatError("damaged"), SealError("no memory")])
-def test_5_a_record_that_cannot_be_had_asks_for_a_person(world: SealedWorld, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [UnavailableError("no network"), PackFormatError("damaged"), SealError("no memory")]
+)
+def test_5_a_record_that_cannot_be_had_asks_for_a_person(
+    world: SealedWorld, error: Exception
+) -> None:
     world.list(PERSON, NAME, restriction())
     assert answer(world.state(pack=Failing(error))) == UNCONFIRMED
     assert answer(world.state(stretch=Failing(error))) == UNCONFIRMED
@@ -260,7 +320,9 @@ def test_6_a_right_commitment_with_a_wrong_body_asks_for_a_person(world: SealedW
     assert answer(world.state()) == UNCONFIRMED
 
 
-def test_6_a_record_sealed_for_another_name_does_not_count_under_this_ones_commitment(world: SealedWorld) -> None:
+def test_6_a_record_sealed_for_another_name_does_not_count_under_this_ones_commitment(
+    world: SealedWorld,
+) -> None:
     keys = world.key.derive(world.stretch.stretch(PERSON))
     sealed = seal(keys.name_keys("李四"), record(restriction()))
     world.list_sealed(PERSON, keys.name_keys(NAME).commitment, sealed)
@@ -275,7 +337,9 @@ def malformed(**changes: Any) -> Any:
 
 
 def through_posts(*numbers: int, **options: Any) -> Any:
-    """A record of version 2: an organisation's restriction that reaches a person through these posts."""
+    """A record of version 2: an organisation's restriction that reaches a person through these
+    posts.
+    """
     made = restriction(capacity=1, **options)
     made.post_ids[:] = [bytes([number]) * 16 for number in numbers]
     found = record(made)
@@ -283,7 +347,9 @@ def through_posts(*numbers: int, **options: Any) -> Any:
     return found
 
 
-def test_9_whoever_has_left_every_post_is_not_reached_and_the_restriction_stands(world: SealedWorld) -> None:
+def test_9_whoever_has_left_every_post_is_not_reached_and_the_restriction_stands(
+    world: SealedWorld,
+) -> None:
     world.list_record(PERSON, NAME, through_posts(7, 8))
     other = Identifier.resident_id(identities.resident_id(200))
     world.list(other, NAME, restriction())
@@ -302,15 +368,32 @@ def test_9_a_floor_does_not_bring_a_post_back(world: SealedWorld) -> None:
 
 
 def test_6_a_record_that_opens_and_is_malformed_asks_for_a_person(world: SealedWorld) -> None:
-    for number, name in enumerate(("expires_at", "effective_at", "legal_basis", "case_number", "dispute", "authority_name", "measures")):
-        world.list(Identifier.resident_id(identities.resident_id(100 + number)), NAME, malformed(**{name: None}))
+    for number, name in enumerate(
+        (
+            "expires_at",
+            "effective_at",
+            "legal_basis",
+            "case_number",
+            "dispute",
+            "authority_name",
+            "measures",
+        )
+    ):
+        world.list(
+            Identifier.resident_id(identities.resident_id(100 + number)),
+            NAME,
+            malformed(**{name: None}),
+        )
     newer = record(restriction())
     newer.version = 3
     world.list_record(PERSON, NAME, newer)
     state = world.state()
     assert answer(state) == UNCONFIRMED
     for number in range(7):
-        assert answer(state, person=Identifier.resident_id(identities.resident_id(100 + number))) == UNCONFIRMED
+        assert (
+            answer(state, person=Identifier.resident_id(identities.resident_id(100 + number)))
+            == UNCONFIRMED
+        )
 
 
 # Step 7
@@ -319,7 +402,11 @@ def test_6_a_record_that_opens_and_is_malformed_asks_for_a_person(world: SealedW
 def test_7_another_measures_restriction_does_not_cover(world: SealedWorld) -> None:
     world.list(PERSON, NAME, restriction(measures=[LOAN]))
     decision = ask(world.state())
-    assert (decision.verdict, decision.reason, decision.restrictions) == (Verdict.CLEAR, Reason.NOT_COVERED, ())
+    assert (decision.verdict, decision.reason, decision.restrictions) == (
+        Verdict.CLEAR,
+        Reason.NOT_COVERED,
+        (),
+    )
 
 
 def test_7_an_empty_record_covers_nothing(world: SealedWorld) -> None:
@@ -341,7 +428,10 @@ def test_7_the_class_of_service_decides(world: SealedWorld, service: Any, expect
     assert answer(world.state(), measure=RAIL, service=service) == expected
 
 
-@pytest.mark.parametrize(("stars", "expected"), [(5, RESTRICTED), (3.0, RESTRICTED), (2.999, (Verdict.CLEAR, Reason.NOT_COVERED))])
+@pytest.mark.parametrize(
+    ("stars", "expected"),
+    [(5, RESTRICTED), (3.0, RESTRICTED), (2.999, (Verdict.CLEAR, Reason.NOT_COVERED))],
+)
 def test_7_numbers_decide_too(world: SealedWorld, stars: float, expected: Any) -> None:
     world.list(PERSON, NAME, restriction(measures=[HOTEL]))
     assert answer(world.state(), measure=HOTEL, service={"stars": stars}) == expected
@@ -356,7 +446,9 @@ def test_7_numbers_decide_too(world: SealedWorld, stars: float, expected: Any) -
         (DAY, (Verdict.CLEAR, Reason.LAPSED)),
     ],
 )
-def test_7_a_term_begins_and_ends_to_the_microsecond(world: SealedWorld, offset: timedelta, expected: Any) -> None:
+def test_7_a_term_begins_and_ends_to_the_microsecond(
+    world: SealedWorld, offset: timedelta, expected: Any
+) -> None:
     world.list(PERSON, NAME, restriction(first=NOW, end=NOW + DAY))
     now = NOW + offset
     assert answer(world.state(relief=world.relief(now)), now=now) == expected
@@ -385,7 +477,10 @@ def test_7_a_measure_that_the_catalogue_dropped_can_clear_but_not_deny(world: Se
     assert answer(state, measure=DROPPED, service={"any": 1}) == UNCONFIRMED
     assert answer(state, measure=DROPPED, person=OTHER) == (Verdict.CLEAR, Reason.NOT_LISTED)
     world.list(OTHER, NAME, restriction(measures=[AIR]))
-    assert answer(world.state(), measure=DROPPED, person=OTHER) == (Verdict.CLEAR, Reason.NOT_COVERED)
+    assert answer(world.state(), measure=DROPPED, person=OTHER) == (
+        Verdict.CLEAR,
+        Reason.NOT_COVERED,
+    )
 
 
 # Step 8
@@ -394,9 +489,17 @@ def test_7_a_measure_that_the_catalogue_dropped_can_clear_but_not_deny(world: Se
 def test_8_an_exemption_clears_and_is_told(world: SealedWorld) -> None:
     world.list(PERSON, NAME, restriction(exemptions=[exemption()]))
     decision = ask(world.state())
-    assert (decision.verdict, decision.reason, decision.restrictions) == (Verdict.CLEAR, Reason.EXEMPT, ())
+    assert (decision.verdict, decision.reason, decision.restrictions) == (
+        Verdict.CLEAR,
+        Reason.EXEMPT,
+        (),
+    )
     (told,) = decision.exemptions
-    assert (told.exemption_id, told.restriction_id, told.reason.en) == (b"e" * 16, b"\1" * 16, "one journey to a funeral")
+    assert (told.exemption_id, told.restriction_id, told.reason.en) == (
+        b"e" * 16,
+        b"\1" * 16,
+        "one journey to a funeral",
+    )
 
 
 @pytest.mark.parametrize(
@@ -414,7 +517,10 @@ def test_8_an_exemption_is_no_wider_than_it_says(world: SealedWorld, narrow: Any
     assert (decision.verdict, decision.exemptions) == (Verdict.RESTRICTED, ())
 
 
-@pytest.mark.parametrize("wide", [exemption(first=NOW), exemption(end=NOW + MICROSECOND), exemption(measures=[AIR, LOAN])])
+@pytest.mark.parametrize(
+    "wide",
+    [exemption(first=NOW), exemption(end=NOW + MICROSECOND), exemption(measures=[AIR, LOAN])],
+)
 def test_8_an_exemption_reaches_to_its_edges(world: SealedWorld, wide: Any) -> None:
     world.list(PERSON, NAME, restriction(exemptions=[wide]))
     assert answer(world.state()) == (Verdict.CLEAR, Reason.EXEMPT)
@@ -445,14 +551,21 @@ def test_9_lifted_is_clear(world: SealedWorld) -> None:
     world.list(PERSON, NAME, restriction(1))
     world.lift(1)
     decision = ask(world.state())
-    assert (decision.verdict, decision.reason, decision.restrictions) == (Verdict.CLEAR, Reason.LIFTED, ())
+    assert (decision.verdict, decision.reason, decision.restrictions) == (
+        Verdict.CLEAR,
+        Reason.LIFTED,
+        (),
+    )
     assert decision.relief_sequence == 11
 
 
 def test_9_lifted_is_clear_even_when_relief_is_old_or_has_gaps(world: SealedWorld) -> None:
     world.list(PERSON, NAME, restriction(1))
     world.segments = [Segment(20, 20, ((20, b"\1" * 16),))]
-    assert answer(world.state(relief=world.relief(NOW - 30 * DAY))) == (Verdict.CLEAR, Reason.LIFTED)
+    assert answer(world.state(relief=world.relief(NOW - 30 * DAY))) == (
+        Verdict.CLEAR,
+        Reason.LIFTED,
+    )
 
 
 def test_9_all_have_to_be_lifted(world: SealedWorld) -> None:
@@ -488,7 +601,9 @@ def test_9_exempt_and_lifted_says_exempt_because_that_ends(world: SealedWorld) -
 
 
 def test_9_lifted_and_lapsed_says_lifted(world: SealedWorld) -> None:
-    world.list(PERSON, NAME, restriction(1), restriction(2, end=NOW), restriction(3, measures=[LOAN]))
+    world.list(
+        PERSON, NAME, restriction(1), restriction(2, end=NOW), restriction(3, measures=[LOAN])
+    )
     world.lift(1)
     assert answer(world.state()) == (Verdict.CLEAR, Reason.LIFTED)
 
@@ -506,7 +621,9 @@ AGES = [
 
 
 @pytest.mark.parametrize(("age", "expected"), AGES)
-def test_10_old_relief_cannot_deny_nor_can_a_clock_that_is_wrong(world: SealedWorld, age: timedelta, expected: Any) -> None:
+def test_10_old_relief_cannot_deny_nor_can_a_clock_that_is_wrong(
+    world: SealedWorld, age: timedelta, expected: Any
+) -> None:
     world.list(PERSON, NAME, restriction())
     assert answer(world.state(relief=world.relief(NOW - age))) == expected
 
@@ -535,12 +652,18 @@ def test_10_a_maximum_age_of_nothing_denies_nobody(world: SealedWorld) -> None:
 
 
 def test_11_a_restriction_carries_what_the_person_is_owed(world: SealedWorld) -> None:
-    world.list(PERSON, NAME, restriction(1, [AIR, LOAN]), restriction(2, [AIR]), restriction(3, [LOAN]))
+    world.list(
+        PERSON, NAME, restriction(1, [AIR, LOAN]), restriction(2, [AIR]), restriction(3, [LOAN])
+    )
     decision = ask(world.state())
     assert (decision.verdict, decision.reason) == RESTRICTED
     assert [r.case_number for r in decision.restrictions] == ["（2026）示执1号", "（2026）示执2号"]
     first = decision.restrictions[0]
-    assert (first.authority_name.en, first.legal_basis, first.dispute.en) == ("Example Court", "示例规定第三条", "Ask the court")
+    assert (first.authority_name.en, first.legal_basis, first.dispute.en) == (
+        "Example Court",
+        "示例规定第三条",
+        "Ask the court",
+    )
     assert (first.effective_at, first.expires_at) == (NOW - 100 * DAY, NOW + 100 * DAY)
     assert decision.still_allowed is not None
     assert decision.still_allowed.en == "All else"
@@ -583,8 +706,16 @@ def test_a_decision_does_not_change_and_copies_keep_its_id(world: SealedWorld) -
     for name in ("decision_id", "measure", "restrictions", "as_of"):
         with pytest.raises(AttributeError):
             setattr(decision, name, None)
-    for same in (copy.copy(decision), copy.deepcopy(decision), pickle.loads(pickle.dumps(decision))):
-        assert (same.decision_id, same.verdict, same.reason) == (decision.decision_id, decision.verdict, decision.reason)
+    for same in (
+        copy.copy(decision),
+        copy.deepcopy(decision),
+        pickle.loads(pickle.dumps(decision)),
+    ):
+        assert (same.decision_id, same.verdict, same.reason) == (
+            decision.decision_id,
+            decision.verdict,
+            decision.reason,
+        )
         assert (same.decided_at, same.restrictions) == (decision.decided_at, decision.restrictions)
 
 
@@ -593,7 +724,14 @@ def test_nothing_shows_who_it_was_about(world: SealedWorld) -> None:
     state = world.state()
     decision = ask(state)
     shown = "\n".join(
-        [repr(decision), str(decision), repr(decision.restrictions), decision.explain("zh"), decision.explain("en"), repr(state)]
+        [
+            repr(decision),
+            str(decision),
+            repr(decision.restrictions),
+            decision.explain("zh"),
+            decision.explain("en"),
+            repr(state),
+        ]
     )
     for secret in (PERSON.number, NAME, PERSON.number[:14], "示例有限公司", MASTER.hex()):
         assert secret not in shown
@@ -605,7 +743,11 @@ def test_state_refuses_parts_that_do_not_belong_together(world: SealedWorld) -> 
     with pytest.raises(ParametersError, match="different epochs"):
         world.state(filter=world.filter(epoch=EPOCH + 1))
     with pytest.raises(ParametersError, match="different epochs"):
-        world.state(parameters=world.parameters(epoch=EPOCH + 1), epoch_keys={}, filter=world.filter(epoch=EPOCH + 1))
+        world.state(
+            parameters=world.parameters(epoch=EPOCH + 1),
+            epoch_keys={},
+            filter=world.filter(epoch=EPOCH + 1),
+        )
     with pytest.raises(ParametersError, match="another audience"):
         world.state(epoch_keys={EPOCH: EpochKey("rail", EPOCH, MASTER)})
     with pytest.raises(ParametersError, match="another audience or epoch"):
@@ -644,5 +786,7 @@ def test_each_reason_belongs_to_the_verdict_that_the_contract_says() -> None:
         Verdict.RESTRICTED: {Reason.IN_FORCE},
     }
     for reason in Reason:
-        expected = next((verdict for verdict, reasons in verdicts.items() if reason in reasons), Verdict.CLEAR)
+        expected = next(
+            (verdict for verdict, reasons in verdicts.items() if reason in reasons), Verdict.CLEAR
+        )
         assert reason.verdict is expected

@@ -22,7 +22,11 @@ PERSON = Identifier.resident_id(identities.resident_id(1))
 @pytest.fixture
 def world() -> SealedWorld:
     world = SealedWorld()
-    world.list(PERSON, "张三", restriction(1, [AIR, LOAN, GREEN], first=datetime(2026, 1, 1, 16, tzinfo=UTC), capacity=1))
+    world.list(
+        PERSON,
+        "张三",
+        restriction(1, [AIR, LOAN, GREEN], first=datetime(2026, 1, 1, 16, tzinfo=UTC), capacity=1),
+    )
     return world
 
 
@@ -135,7 +139,11 @@ def test_an_unknown_key_or_language_is_an_error() -> None:
 
 
 def test_a_text_of_one_language_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for broken in ({"a": {"zh": "文"}}, {"a": {"zh": "文", "en": "text", "de": "Text"}}, {"a": "text"}):
+    for broken in (
+        {"a": {"zh": "文"}},
+        {"a": {"zh": "文", "en": "text", "de": "Text"}},
+        {"a": "text"},
+    ):
         with pytest.raises(ConfigurationError, match=r"texts\.toml"):
             texts._entries("", broken)
 

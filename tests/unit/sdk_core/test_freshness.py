@@ -1,4 +1,6 @@
-"""The freshness matrix (DESIGN §9): what each age of listing and relief answers to each kind of person, under an injected clock."""
+"""The freshness matrix (DESIGN §9): what each age of listing and relief answers to each kind of
+person, under an injected clock.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,12 @@ from tipstaff_sdk.screening.engine import Screening
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
-BUILT = NOW - 6 * HOUR  # SealedWorld's listing; relief counts from it, and is 30 minutes old at most
-RESTRICTED, LIFTED, LAPSED, COMING, EXEMPT, CLEAR = (Identifier.resident_id(identities.resident_id(number)) for number in range(6))
+BUILT = (
+    NOW - 6 * HOUR
+)  # SealedWorld's listing; relief counts from it, and is 30 minutes old at most
+RESTRICTED, LIFTED, LAPSED, COMING, EXEMPT, CLEAR = (
+    Identifier.resident_id(identities.resident_id(number)) for number in range(6)
+)
 NAMES = ("RESTRICTED", "LIFTED", "LAPSED", "COMING", "EXEMPT", "CLEAR")
 PEOPLE = dict(zip(NAMES, (RESTRICTED, LIFTED, LAPSED, COMING, EXEMPT, CLEAR), strict=True))
 
@@ -29,7 +35,9 @@ NO_DATA = ("NO_DATA",) * 6
 
 @dataclass(frozen=True)
 class Case:
-    """now: the provider's clock. signed: relief's time, None without relief. expires: the listing's. gap: in the segments."""
+    """now: the provider's clock. signed: relief's time, None without relief. expires: the
+    listing's. gap: in the segments.
+    """
 
     expected: tuple[str, ...]
     now: datetime = NOW
@@ -74,24 +82,35 @@ def state_of(case: Case) -> State:
     terms = {
         "RESTRICTED": {},
         "LIFTED": {},
-        # It ended, and the other one began, between the build of the listing and the last signature of relief.
+        # It ended, and the other one began, between the build of the listing and the last signature
+        # of relief.
         "LAPSED": {"end": BUILT - MINUTE},
         "COMING": {"first": NOW + 20 * DAY},
         "EXEMPT": {"exemptions": [exemption(BUILT - HOUR, NOW + 20 * DAY)]},
     }
     for number, (name, term) in enumerate(terms.items(), 1):
-        world.list(PEOPLE[name], name.lower(), restriction(number, **{"end": NOW + 100 * DAY, **term}))  # type: ignore[arg-type]
-    world.segments = [Segment(11, 12, ((11, bytes([2]) * 16),)), *([Segment(14, 14, ())] if case.gap else [])]
+        world.list(
+            PEOPLE[name], name.lower(), restriction(number, **{"end": NOW + 100 * DAY, **term})
+        )  # type: ignore[arg-type]
+    world.segments = [
+        Segment(11, 12, ((11, bytes([2]) * 16),)),
+        *([Segment(14, 14, ())] if case.gap else []),
+    ]
     relief = None if case.signed is None else Relief.from_segments(world.segments, 10, case.signed)
     keys = {} if not case.key else {world.key.epoch: world.key}
-    return world.state(relief=relief, parameters=world.parameters(expires_at=case.expires), epoch_keys=keys)
+    return world.state(
+        relief=relief, parameters=world.parameters(expires_at=case.expires), epoch_keys=keys
+    )
 
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_the_freshness_matrix(name: str) -> None:
     case = MATRIX[name]
     state = state_of(case)
-    found = tuple(decide(state, case.now, person, who.lower(), AIR).reason.name for who, person in PEOPLE.items())
+    found = tuple(
+        decide(state, case.now, person, who.lower(), AIR).reason.name
+        for who, person in PEOPLE.items()
+    )
     assert found == case.expected
 
 
@@ -112,13 +131,19 @@ def test_a_term_that_ended_does_not_begin_again_when_the_clock_is_set_back() -> 
 
 def test_an_exemption_that_began_still_holds_when_the_clock_is_set_back() -> None:
     world = SealedWorld()
-    world.list(RESTRICTED, "restricted", restriction(1, exemptions=[exemption(NOW - 10 * MINUTE, NOW + HOUR)]))
+    world.list(
+        RESTRICTED,
+        "restricted",
+        restriction(1, exemptions=[exemption(NOW - 10 * MINUTE, NOW + HOUR)]),
+    )
     state = world.state(relief=Relief.from_segments([], 10, NOW - 5 * MINUTE))
     assert decide(state, NOW - 20 * MINUTE, RESTRICTED, "restricted", AIR).reason.name == "EXEMPT"
 
 
 def test_a_clock_that_stands_still_behind_does_not_keep_relief_fresh() -> None:
-    """The floor holds terms, not ages: otherwise relief of any age would look new to a clock behind it."""
+    """The floor holds terms, not ages: otherwise relief of any age would look new to a clock behind
+    it.
+    """
     world = SealedWorld()
     world.list(RESTRICTED, "restricted", restriction())
     state = world.state(relief=Relief.from_segments([], 10, NOW))

@@ -1,4 +1,6 @@
-"""Identifiers: one form for every writing of a number, an error for everything else, and nothing shown."""
+"""Identifiers: one form for every writing of a number, an error for everything else, and nothing
+shown.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from tests.support import identities
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.errors import InvalidIdentifierError
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
-from tipstaff_sdk.identity.numbers import canonical_number, is_canonical_resident_id, organisation_check_character, resident_check_character
+from tipstaff_sdk.identity.numbers import (
+    canonical_number,
+    is_canonical_resident_id,
+    organisation_check_character,
+    resident_check_character,
+)
 
 KIND = IdentifierKind
 STANDARD = "11010519491231002X"  # the example in GB 11643-1999
@@ -25,30 +32,77 @@ SAME = [
     ("lower-case x", KIND.RESIDENT_ID, "11010519491231002x", STANDARD),
     ("15 digits", KIND.RESIDENT_ID, OLD_STANDARD, STANDARD),
     ("15 digits, spaced", KIND.RESIDENT_ID, "110105 491231 002", STANDARD),
-    ("15 digits of a centenarian", KIND.RESIDENT_ID, "110105900101996", identities.with_resident_check("11010518900101996")),
+    (
+        "15 digits of a centenarian",
+        KIND.RESIDENT_ID,
+        "110105900101996",
+        identities.with_resident_check("11010518900101996"),
+    ),
     ("full width", KIND.RESIDENT_ID, "１１０１０５１９４９１２３１００２Ｘ", STANDARD),
     ("roman numeral ten", KIND.RESIDENT_ID, "11010519491231002Ⅹ", STANDARD),
     ("spaces and hyphens", KIND.RESIDENT_ID, " 110105-19491231 - 002X ", STANDARD),
     ("ideographic space", KIND.RESIDENT_ID, "110105　19491231　002X", STANDARD),
-    ("non-breaking space, en dash, minus", KIND.RESIDENT_ID, "110105\u00a01949\u20131231\u2212002X", STANDARD),
+    (
+        "non-breaking space, en dash, minus",
+        KIND.RESIDENT_ID,
+        "110105\u00a01949\u20131231\u2212002X",
+        STANDARD,
+    ),
     ("invisible characters", KIND.RESIDENT_ID, "\ufeff110105\u200b19491231\u200e002X", STANDARD),
     ("a line end after it", KIND.RESIDENT_ID, STANDARD + "\r\n", STANDARD),
-    ("leap day", KIND.RESIDENT_ID, identities.resident_id(birth=date(2000, 2, 29)), identities.resident_id(birth=date(2000, 2, 29))),
+    (
+        "leap day",
+        KIND.RESIDENT_ID,
+        identities.resident_id(birth=date(2000, 2, 29)),
+        identities.resident_id(birth=date(2000, 2, 29)),
+    ),
     ("region that no table has", KIND.RESIDENT_ID, *[identities.resident_id(region="899999")] * 2),
-    ("residence permit of a Taiwan resident", KIND.RESIDENT_ID, *[identities.resident_id(region="830000")] * 2),
+    (
+        "residence permit of a Taiwan resident",
+        KIND.RESIDENT_ID,
+        *[identities.resident_id(region="830000")] * 2,
+    ),
     ("company", KIND.ORGANISATION_CODE, "91110000600037341L", "91110000600037341L"),
-    ("company, lower case and spaced", KIND.ORGANISATION_CODE, "91 110000 600037341 l", "91110000600037341L"),
-    ("rural collective", KIND.ORGANISATION_CODE, *[identities.with_organisation_check("N2110105MA0012345")] * 2),
+    (
+        "company, lower case and spaced",
+        KIND.ORGANISATION_CODE,
+        "91 110000 600037341 l",
+        "91110000600037341L",
+    ),
+    (
+        "rural collective",
+        KIND.ORGANISATION_CODE,
+        *[identities.with_organisation_check("N2110105MA0012345")] * 2,
+    ),
     ("passport", KIND.PASSPORT, "e1234 5678", "E12345678"),
     ("short passport", KIND.PASSPORT, "1234A", "1234A"),
     ("Hong Kong permit", KIND.HK_MACAO_PERMIT, "h12345678", "H12345678"),
     ("Macao permit, older card, second renewal", KIND.HK_MACAO_PERMIT, "M1234567802", "M12345678"),
     ("Taiwan permit", KIND.TAIWAN_PERMIT, "12345678", "12345678"),
-    ("Taiwan permit, older, issuing office in brackets", KIND.TAIWAN_PERMIT, "1234567801(B)", "12345678"),
-    ("Taiwan permit, older, full-width brackets", KIND.TAIWAN_PERMIT, "1234567801（B）", "12345678"),
+    (
+        "Taiwan permit, older, issuing office in brackets",
+        KIND.TAIWAN_PERMIT,
+        "1234567801(B)",
+        "12345678",
+    ),
+    (
+        "Taiwan permit, older, full-width brackets",
+        KIND.TAIWAN_PERMIT,
+        "1234567801（B）",
+        "12345678",
+    ),
     ("Taiwan permit, 2006 to 2008", KIND.TAIWAN_PERMIT, "1234567803", "12345678"),
-    ("permanent resident, old card", KIND.FOREIGN_PERMANENT_RESIDENT, "usa 1101 800101 12", "USA110180010112"),
-    ("permanent resident, new card", KIND.FOREIGN_PERMANENT_RESIDENT, *[identities.with_resident_check("91184019800101001")] * 2),
+    (
+        "permanent resident, old card",
+        KIND.FOREIGN_PERMANENT_RESIDENT,
+        "usa 1101 800101 12",
+        "USA110180010112",
+    ),
+    (
+        "permanent resident, new card",
+        KIND.FOREIGN_PERMANENT_RESIDENT,
+        *[identities.with_resident_check("91184019800101001")] * 2,
+    ),
 ]
 BAD = [
     ("empty", KIND.RESIDENT_ID, ""),
@@ -59,7 +113,11 @@ BAD = [
     ("19 characters", KIND.RESIDENT_ID, STANDARD + "1"),
     ("x in the middle", KIND.RESIDENT_ID, "1101051949123X0021"),
     ("30 February", KIND.RESIDENT_ID, identities.with_resident_check("11010519800230001")),
-    ("29 February of a common year", KIND.RESIDENT_ID, identities.with_resident_check("11010519000229001")),
+    (
+        "29 February of a common year",
+        KIND.RESIDENT_ID,
+        identities.with_resident_check("11010519000229001"),
+    ),
     ("31 April", KIND.RESIDENT_ID, identities.with_resident_check("11010519800431001")),
     ("month 0", KIND.RESIDENT_ID, identities.with_resident_check("11010519800001001")),
     ("month 13", KIND.RESIDENT_ID, identities.with_resident_check("11010519801301001")),
@@ -69,8 +127,16 @@ BAD = [
     ("year 0", KIND.RESIDENT_ID, identities.with_resident_check("11010500000101001")),
     ("15 digits with a bad date", KIND.RESIDENT_ID, "110105491331002"),
     ("first digit 0", KIND.RESIDENT_ID, identities.with_resident_check("01010519800101001")),
-    ("a foreigner's card as a resident's", KIND.RESIDENT_ID, identities.with_resident_check("91184019800101001")),
-    ("Arabic-Indic digits but the last", KIND.RESIDENT_ID, "".join(chr(0x660 + int(c)) for c in STANDARD[:17]) + "Y"),
+    (
+        "a foreigner's card as a resident's",
+        KIND.RESIDENT_ID,
+        identities.with_resident_check("91184019800101001"),
+    ),
+    (
+        "Arabic-Indic digits but the last",
+        KIND.RESIDENT_ID,
+        "".join(chr(0x660 + int(c)) for c in STANDARD[:17]) + "Y",
+    ),
     ("Chinese numerals", KIND.RESIDENT_ID, "一一〇一〇五一九四九一二三一〇〇二X"),
     ("multiplication sign for X", KIND.RESIDENT_ID, "11010519491231002×"),
     ("Cyrillic Х", KIND.RESIDENT_ID, "11010519491231002Х"),
@@ -81,7 +147,11 @@ BAD = [
     ("old organisation code", KIND.ORGANISATION_CODE, "600037341"),
     ("company, wrong check character", KIND.ORGANISATION_CODE, "91110000600037341M"),
     ("company with the letter O", KIND.ORGANISATION_CODE, "9111OOOO600037341L"),
-    ("company, letters in the region", KIND.ORGANISATION_CODE, identities.with_organisation_check("91A10000600037341")),
+    (
+        "company, letters in the region",
+        KIND.ORGANISATION_CODE,
+        identities.with_organisation_check("91A10000600037341"),
+    ),
     ("company, two characters swapped", KIND.ORGANISATION_CODE, "19110000600037341L"),
     ("passport of 4", KIND.PASSPORT, "E123"),
     ("passport of 10", KIND.PASSPORT, "E123456789"),
@@ -95,13 +165,19 @@ BAD = [
     ("Taiwan permit of 7 digits", KIND.TAIWAN_PERMIT, "1234567"),
     ("Taiwan identity number", KIND.TAIWAN_PERMIT, "A123456789"),
     ("permanent resident, resident ID", KIND.FOREIGN_PERMANENT_RESIDENT, STANDARD),
-    ("permanent resident, wrong check character", KIND.FOREIGN_PERMANENT_RESIDENT, "911840198001010010"),
+    (
+        "permanent resident, wrong check character",
+        KIND.FOREIGN_PERMANENT_RESIDENT,
+        "911840198001010010",
+    ),
     ("permanent resident, two letters", KIND.FOREIGN_PERMANENT_RESIDENT, "US1110180010112"),
 ]
 
 
 def by_name(cases: list[tuple]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", [case[1:] for case in cases], ids=[case[0] for case in cases])
+    return pytest.mark.parametrize(
+        "case", [case[1:] for case in cases], ids=[case[0] for case in cases]
+    )
 
 
 @by_name(SAME)
@@ -143,12 +219,17 @@ def test_each_bad_kind_of_number_says_what_to_do() -> None:
 def test_the_shortcuts_name_their_kind() -> None:
     assert Identifier.resident_id(STANDARD) == Identifier(KIND.RESIDENT_ID, STANDARD)
     assert Identifier.parse(OLD_STANDARD) == Identifier(KIND.RESIDENT_ID, STANDARD)
-    assert Identifier.organisation("91110000600037341l") == Identifier(KIND.ORGANISATION_CODE, "91110000600037341L")
+    assert Identifier.organisation("91110000600037341l") == Identifier(
+        KIND.ORGANISATION_CODE, "91110000600037341L"
+    )
 
 
 def test_the_same_digits_of_another_kind_are_somebody_else() -> None:
     assert Identifier(KIND.PASSPORT, "12345678") != Identifier(KIND.TAIWAN_PERMIT, "12345678")
-    assert len({Identifier(KIND.PASSPORT, "12345678"), Identifier(KIND.TAIWAN_PERMIT, "12345678")}) == 2
+    assert (
+        len({Identifier(KIND.PASSPORT, "12345678"), Identifier(KIND.TAIWAN_PERMIT, "12345678")})
+        == 2
+    )
     assert Identifier.parse(STANDARD) != STANDARD
 
 
@@ -160,7 +241,14 @@ def test_an_unknown_kind_is_an_error(kind: object) -> None:
 
 def test_nothing_shows_the_number() -> None:
     identifier = Identifier.parse(STANDARD)
-    for shown in (repr(identifier), str(identifier), f"{identifier}", f"{identifier!r}", repr([identifier]), repr({identifier: 1})):
+    for shown in (
+        repr(identifier),
+        str(identifier),
+        f"{identifier}",
+        f"{identifier!r}",
+        repr([identifier]),
+        repr({identifier: 1}),
+    ):
         assert "110105" not in shown
         assert "RESIDENT_ID" in shown
 
@@ -178,7 +266,11 @@ def test_it_does_not_change() -> None:
 
 def test_copies_and_pickles_are_equal() -> None:
     identifier = Identifier.organisation("91110000600037341L")
-    for same in (copy.copy(identifier), copy.deepcopy(identifier), pickle.loads(pickle.dumps(identifier))):
+    for same in (
+        copy.copy(identifier),
+        copy.deepcopy(identifier),
+        pickle.loads(pickle.dumps(identifier)),
+    ):
         assert same == identifier
         assert hash(same) == hash(identifier)
 
@@ -190,7 +282,15 @@ def test_the_contract_s_message_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "number"), [(0, STANDARD), (99, STANDARD), (1, "11010519491231002x"), (1, OLD_STANDARD), (3, ""), (4, "H1234567800")]
+    ("kind", "number"),
+    [
+        (0, STANDARD),
+        (99, STANDARD),
+        (1, "11010519491231002x"),
+        (1, OLD_STANDARD),
+        (3, ""),
+        (4, "H1234567800"),
+    ],
 )
 def test_a_message_that_is_not_canonical_is_refused(kind: int, number: str) -> None:
     with pytest.raises(InvalidIdentifierError):
@@ -199,14 +299,26 @@ def test_a_message_that_is_not_canonical_is_refused(kind: int, number: str) -> N
 
 def test_check_characters_agree_with_stdnum_and_with_the_standards_tables() -> None:
     assert resident_check_character("11010519491231002") == "X"
-    assert ric.calc_check_digit("440524188001010014") == identities.with_resident_check("44052418800101001")[17] == "4"
-    assert organisation_check_character("91110000600037341") == uscc.calc_check_digit("91110000600037341") == "L"
+    assert (
+        ric.calc_check_digit("440524188001010014")
+        == identities.with_resident_check("44052418800101001")[17]
+        == "4"
+    )
+    assert (
+        organisation_check_character("91110000600037341")
+        == uscc.calc_check_digit("91110000600037341")
+        == "L"
+    )
     assert identities.with_organisation_check("91110000600037341") == "91110000600037341L"
 
 
 def test_regions_that_python_stdnum_lacks_are_accepted() -> None:
-    # stdnum's table would refuse these: one region it has not, and one that it thinks did not exist in the year of birth.
-    for number in (identities.resident_id(region="899999"), identities.resident_id(region="110112", birth=date(1950, 1, 1))):
+    # stdnum's table would refuse these: one region it has not, and one that it thinks did not exist
+    # in the year of birth.
+    for number in (
+        identities.resident_id(region="899999"),
+        identities.resident_id(region="110112", birth=date(1950, 1, 1)),
+    ):
         assert not ric.is_valid(number)
         assert Identifier.resident_id(number).number == number
 

@@ -55,7 +55,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("written", "canonical"), [case[1:] for case in SAME], ids=[case[0] for case in SAME])
+@pytest.mark.parametrize(
+    ("written", "canonical"), [case[1:] for case in SAME], ids=[case[0] for case in SAME]
+)
 def test_a_name_has_one_form(written: str, canonical: str) -> None:
     assert canonical_name(written) == canonical
     assert canonical_name(canonical) == canonical
@@ -81,5 +83,16 @@ def test_two_hundred_characters_are_allowed(text: str) -> None:
 
 
 def test_different_names_stay_different() -> None:
-    names = ["张三", "张三丰", "张叁", "張三", "zhang san", "zhangsan", "san zhang", "张·三", "アリ", "ァリ"]
+    names = [
+        "张三",
+        "张三丰",
+        "张叁",
+        "張三",
+        "zhang san",
+        "zhangsan",
+        "san zhang",
+        "张·三",
+        "アリ",
+        "ァリ",
+    ]
     assert len({canonical_name(name) for name in names}) == len(names)

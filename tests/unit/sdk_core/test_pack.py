@@ -1,4 +1,6 @@
-"""Packs: what went in is found, nothing else is, and damage anywhere is an error and never a missing person."""
+"""Packs: what went in is found, nothing else is, and damage anywhere is an error and never a
+missing person.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ Entry = tuple[bytes, bytes, bytes]
 def entries(count: int, seed: int = 1) -> list[Entry]:
     random = Random(seed)
     return [
-        (random.randbytes(8), random.randbytes(16), random.randbytes((256 << random.choice([0, 0, 0, 1, 2])) + 16)) for _ in range(count)
+        (
+            random.randbytes(8),
+            random.randbytes(16),
+            random.randbytes((256 << random.choice([0, 0, 0, 1, 2])) + 16),
+        )
+        for _ in range(count)
     ]
 
 
@@ -36,7 +43,10 @@ def build(records: list[Entry], *, epoch: int = 5, bucket_bits: int | None = Non
         return builder.to_bytes()
 
 
-@pytest.mark.parametrize(("count", "bits"), [(0, 0), (1, 0), (15, 0), (31, 0), (32, 1), (63, 1), (64, 2), (1000, 5), (1024, 6)])
+@pytest.mark.parametrize(
+    ("count", "bits"),
+    [(0, 0), (1, 0), (15, 0), (31, 0), (32, 1), (63, 1), (64, 2), (1000, 5), (1024, 6)],
+)
 def test_everything_is_found_where_it_was_put(count: int, bits: int) -> None:
     records = entries(count)
     with Pack.from_buffer(build(records)) as pack:
@@ -78,16 +88,29 @@ def test_names_of_one_subject_and_subjects_at_one_locator_are_kept_apart() -> No
 
 
 def test_locators_at_both_ends() -> None:
-    records = [(bytes(8), b"a" * 16, bytes(272)), (b"\xff" * 8, b"b" * 16, bytes(272)), (b"\x7f" + b"\xff" * 7, b"c" * 16, bytes(272))]
+    records = [
+        (bytes(8), b"a" * 16, bytes(272)),
+        (b"\xff" * 8, b"b" * 16, bytes(272)),
+        (b"\x7f" + b"\xff" * 7, b"c" * 16, bytes(272)),
+    ]
     for bits in (0, 1, 8, 16):
         pack = Pack.from_buffer(build(records, bucket_bits=bits))
         pack.verify()
-        assert all(pack.find(locator) == [SealedCopy(commitment, sealed)] for locator, commitment, sealed in records)
+        assert all(
+            pack.find(locator) == [SealedCopy(commitment, sealed)]
+            for locator, commitment, sealed in records
+        )
 
 
 def test_commitments_with_zeros_at_the_end_stay_whole() -> None:
-    records = [(b"l" * 8, b"c" + bytes(15), bytes(272)), (b"l" * 8, bytes(16), bytes(272)), (b"l" * 8, b"c" * 15 + b"\0", bytes(272))]
-    assert {copy.commitment for copy in Pack.from_buffer(build(records)).find(b"l" * 8)} == {record[1] for record in records}
+    records = [
+        (b"l" * 8, b"c" + bytes(15), bytes(272)),
+        (b"l" * 8, bytes(16), bytes(272)),
+        (b"l" * 8, b"c" * 15 + b"\0", bytes(272)),
+    ]
+    assert {copy.commitment for copy in Pack.from_buffer(build(records)).find(b"l" * 8)} == {
+        record[1] for record in records
+    }
 
 
 def test_a_bucket_holds_what_begins_with_its_number() -> None:
@@ -96,7 +119,9 @@ def test_a_bucket_holds_what_begins_with_its_number() -> None:
     seen = 0
     for prefix in range(1 << pack.bucket_bits):
         found = parse_bucket(pack.bucket(prefix), prefix, pack.bucket_bits)
-        assert {locator for locator, _ in found} == {r[0] for r in records if r[0][0] >> (8 - pack.bucket_bits) == prefix}
+        assert {locator for locator, _ in found} == {
+            r[0] for r in records if r[0][0] >> (8 - pack.bucket_bits) == prefix
+        }
         seen += len(found)
     assert seen == 500
     for prefix in (-1, 1 << pack.bucket_bits):
@@ -127,7 +152,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("locator", "commitment", "sealed"), [(7, 16, 272), (9, 16, 272), (8, 15, 272), (8, 16, 271), (8, 16, 0), (8, 16, 256)]
+    ("locator", "commitment", "sealed"),
+    [(7, 16, 272), (9, 16, 272), (8, 15, 272), (8, 16, 271), (8, 16, 0), (8, 16, 256)],
 )
 def test_what_cannot_be_a_record_is_not_added(locator: int, commitment: int, sealed: int) -> None:
     with PackBuilder(1) as builder, pytest.raises(PackFormatError, match="seal it"):
@@ -198,9 +224,18 @@ DAMAGED = {
     "truncated to its header": (lambda data: data[:HEADER], "length disagree"),
     "a byte too long": (lambda data: data + b"\0", "length disagree"),
     "length of eight exabytes": (patch(24, b"\x7f" + b"\xff" * 7), "length disagree"),
-    "checksum of the header": (lambda data: data[:44] + b"\0\0\0\0" + data[48:], "header or table is damaged"),
-    "epoch flipped": (lambda data: data[:15] + bytes([data[15] ^ 1]) + data[16:], "header or table is damaged"),
-    "table flipped": (lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:], "header or table is damaged"),
+    "checksum of the header": (
+        lambda data: data[:44] + b"\0\0\0\0" + data[48:],
+        "header or table is damaged",
+    ),
+    "epoch flipped": (
+        lambda data: data[:15] + bytes([data[15] ^ 1]) + data[16:],
+        "header or table is damaged",
+    ),
+    "table flipped": (
+        lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:],
+        "header or table is damaged",
+    ),
     "table begins late": (patch(HEADER + 7, b"\1"), "does not ascend"),
     "table goes back": (patch(HEADER + 8, b"\0\0\0\0\x7f\0\0\0"), "does not ascend"),
     "table ends early": (patch(TABLE_END - 1, b"\0"), "does not ascend"),
@@ -235,7 +270,9 @@ def rebuilt(bucket: bytes) -> bytes:
     return zlib.crc32(bucket).to_bytes(4, "big") + bucket
 
 
-def raw_record(locator: bytes, commitment: bytes = b"c" * 16, size_class: int = 0, length: int = 272) -> bytes:
+def raw_record(
+    locator: bytes, commitment: bytes = b"c" * 16, size_class: int = 0, length: int = 272
+) -> bytes:
     return locator + commitment + bytes([size_class]) + bytes(length)
 
 
@@ -265,7 +302,10 @@ def test_a_bucket_that_no_builder_writes_is_refused(case: str) -> None:
 
 def test_a_bucket_as_it_has_to_be() -> None:
     found = parse_bucket(rebuilt(raw_record(LOW) + raw_record(HIGH)), 0, 1)
-    assert found == [(LOW, SealedCopy(b"c" * 16, bytes(272))), (HIGH, SealedCopy(b"c" * 16, bytes(272)))]
+    assert found == [
+        (LOW, SealedCopy(b"c" * 16, bytes(272))),
+        (HIGH, SealedCopy(b"c" * 16, bytes(272))),
+    ]
     assert parse_bucket(b"", 0, 1) == []
 
 

@@ -1,4 +1,6 @@
-"""Deltas of packs: the result is a fresh build byte for byte, and whatever is not a canonical delta for this pack is refused."""
+"""Deltas of packs: the result is a fresh build byte for byte, and whatever is not a canonical delta
+for this pack is refused.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 EVERYTHING = 1 << 30
 
 
-def delta(old: bytes, new: bytes, folder: Path, name: str = "delta", *, max_bytes: int = EVERYTHING) -> bytes:
+def delta(
+    old: bytes, new: bytes, folder: Path, name: str = "delta", *, max_bytes: int = EVERYTHING
+) -> bytes:
     path = folder / name
     length = write_delta(Pack.from_buffer(old), Pack.from_buffer(new), path, max_bytes=max_bytes)
     data = path.read_bytes()
@@ -38,10 +42,15 @@ def applied(base: bytes, *deltas: bytes) -> bytes:
     return b"".join(apply_deltas(Pack.from_buffer(base), [PackDelta(data) for data in deltas]))
 
 
-def changed(records: list[Entry], *, drop: int = 0, alter: int = 0, add: int = 0, seed: int = 7) -> list[Entry]:
+def changed(
+    records: list[Entry], *, drop: int = 0, alter: int = 0, add: int = 0, seed: int = 7
+) -> list[Entry]:
     random = Random(seed)
     kept = records[drop:]
-    altered = [(locator, commitment, random.randbytes(len(sealed))) for locator, commitment, sealed in kept[:alter]]
+    altered = [
+        (locator, commitment, random.randbytes(len(sealed)))
+        for locator, commitment, sealed in kept[:alter]
+    ]
     return altered + kept[alter:] + entries(add, seed=seed)
 
 
@@ -80,11 +89,17 @@ def test_it_costs_what_changes(tmp_path: Path) -> None:
     records = [(*entry[:2], entry[2][:272]) for entry in entries(400)]
     old = build(records)
     assert len(delta(old, build(records[5:]), tmp_path)) == HEADER.size + 5 * 24
-    assert len(delta(build(records[5:], bucket_bits=4), build(records, bucket_bits=4), tmp_path)) == HEADER.size + 5 * 297
+    assert (
+        len(delta(build(records[5:], bucket_bits=4), build(records, bucket_bits=4), tmp_path))
+        == HEADER.size + 5 * 297
+    )
 
 
 def test_one_pack_has_one_delta_to_another(tmp_path: Path) -> None:
-    old, new = build(entries(50), bucket_bits=3), build(changed(entries(50), drop=1, add=2), bucket_bits=3)
+    old, new = (
+        build(entries(50), bucket_bits=3),
+        build(changed(entries(50), drop=1, add=2), bucket_bits=3),
+    )
     assert delta(old, new, tmp_path) == delta(old, new, tmp_path)
 
 
@@ -113,8 +128,23 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
 RECORDS = sorted(entries(40))
 BEFORE, AFTER = build(RECORDS[:36], bucket_bits=2), build(RECORDS[4:], bucket_bits=2)
 REMOVED = [locator + commitment for locator, commitment, _ in RECORDS[:4]]
-UPSERTED = [locator + commitment + bytes([(len(sealed) - 16).bit_length() - 9]) + sealed for locator, commitment, sealed in RECORDS[36:]]
-FIELDS = ["magic", "version", "bits", "zero", "epoch", "before", "after", "removals", "upserts", "base", "result"]
+UPSERTED = [
+    locator + commitment + bytes([(len(sealed) - 16).bit_length() - 9]) + sealed
+    for locator, commitment, sealed in RECORDS[36:]
+]
+FIELDS = [
+    "magic",
+    "version",
+    "bits",
+    "zero",
+    "epoch",
+    "before",
+    "after",
+    "removals",
+    "upserts",
+    "base",
+    "result",
+]
 HONEST = {
     "magic": b"tipspdel",
     "version": 1,
@@ -130,7 +160,9 @@ HONEST = {
 }
 
 
-def made(removed: list[bytes] = REMOVED, upserted: list[bytes] = UPSERTED, **fields: object) -> bytes:
+def made(
+    removed: list[bytes] = REMOVED, upserted: list[bytes] = UPSERTED, **fields: object
+) -> bytes:
     """A delta by hand, counts included unless they are given."""
     counts = {"removals": len(removed), "upserts": len(upserted)}
     values = {**HONEST, **counts, **fields}
@@ -162,7 +194,10 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "fewer after than can be": (made(after=31), "do not add up"),
     "more removals than records": (made(removals=37, after=3), "do not add up"),
     "no change at all": (made([], []), "do not add up"),
-    "removals counted wrong": (made(removals=3), "out of order|size class|ends inside|longer than|not there"),
+    "removals counted wrong": (
+        made(removals=3),
+        "out of order|size class|ends inside|longer than|not there",
+    ),
     "upserts counted low": (made(upserts=3, after=35), "longer than its header"),
     "upserts counted high": (made(upserts=5), "ends inside|shorter than its header"),
     "upserts without number": (made(upserts=1 << 60, after=36), "shorter than its header"),
@@ -170,7 +205,10 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "truncated by a byte": (made()[:-1], "ends inside"),
     "truncated by a record": (made()[: -len(UPSERTED[-1])], "ends inside|shorter than its header"),
     "goes on beyond its end": (made() + b"\0", "longer than its header"),
-    "a size class that none has": (made(REMOVED, [UPSERTED[0][:24] + b"\x09" + UPSERTED[0][25:], *UPSERTED[1:]]), "size class"),
+    "a size class that none has": (
+        made(REMOVED, [UPSERTED[0][:24] + b"\x09" + UPSERTED[0][25:], *UPSERTED[1:]]),
+        "size class",
+    ),
     "removals out of order": (made(REMOVED[::-1]), "out of order"),
     "upserts out of order": (made(REMOVED, UPSERTED[::-1]), "out of order"),
     "removed twice": (made([REMOVED[0], *REMOVED], after=35), "out of order"),
@@ -180,13 +218,22 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "an upsert that changes nothing": (made(REMOVED, sorted([SAME, *UPSERTED])), "changes nothing"),
     "one record less": (made(REMOVED[1:]), "number of records"),
     "one record more": (made(REMOVED, UPSERTED[1:], after=35), "do not lead to the pack"),
-    "another sealed record": (made(REMOVED, [*UPSERTED[:-1], UPSERTED[-1][:-1] + b"?"]), "do not lead to the pack"),
+    "another sealed record": (
+        made(REMOVED, [*UPSERTED[:-1], UPSERTED[-1][:-1] + b"?"]),
+        "do not lead to the pack",
+    ),
 }
 
 
-# What only hashing the packs can show: `assemble` leaves that to the reader, which holds the outcome against the signed hash. Whether the
-# outcome is the right one nevertheless: where only the delta's own words about base and result are wrong.
-LEFT_TO_THE_CALLER = {"another base": True, "another result": True, "one record more": False, "another sealed record": False}
+# What only hashing the packs can show: `assemble` leaves that to the reader, which holds the
+# outcome against the signed hash. Whether the outcome is the right one nevertheless: where only the
+# delta's own words about base and result are wrong.
+LEFT_TO_THE_CALLER = {
+    "another base": True,
+    "another result": True,
+    "one record more": False,
+    "another sealed record": False,
+}
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -197,7 +244,9 @@ def test_refused(tmp_path: Path, attack: str) -> None:
     (tmp_path / "base").write_bytes(BEFORE)
     (tmp_path / "delta").write_bytes(data)
     if attack in LEFT_TO_THE_CALLER:
-        outcome = b"".join(assemble("listing/aviation/pack", tmp_path / "base", [tmp_path / "delta"]))
+        outcome = b"".join(
+            assemble("listing/aviation/pack", tmp_path / "base", [tmp_path / "delta"])
+        )
         assert (outcome == AFTER) is LEFT_TO_THE_CALLER[attack]
         return
     with pytest.raises(PackDeltaError, match=match if data else "empty"):
@@ -238,7 +287,12 @@ def test_only_filters_and_packs_have_deltas(tmp_path: Path) -> None:
 def filter_of(numbers: range) -> BloomFilter:
     import numpy as np  # noqa: PLC0415  only here
 
-    tokens = np.stack([np.frombuffer(hashlib.sha256(struct.pack("<I", number)).digest()[:16], np.uint8) for number in numbers])
+    tokens = np.stack(
+        [
+            np.frombuffer(hashlib.sha256(struct.pack("<I", number)).digest()[:16], np.uint8)
+            for number in numbers
+        ]
+    )
     return BloomFilter.build(tokens, epoch=3, capacity=300)
 
 
@@ -248,7 +302,10 @@ def test_filters_are_assembled_over_a_chain(tmp_path: Path) -> None:
     paths = [tmp_path / "first", tmp_path / "second"]
     for path, old, new in zip(paths, filters, filters[1:], strict=False):
         path.write_bytes(diff(old, new))
-    assert b"".join(assemble("listing/aviation/filter", tmp_path / "base", paths)) == filters[2].to_bytes()
+    assert (
+        b"".join(assemble("listing/aviation/filter", tmp_path / "base", paths))
+        == filters[2].to_bytes()
+    )
     with pytest.raises(DeltaError):
         list(assemble("listing/aviation/filter", tmp_path / "base", paths[::-1]))
 

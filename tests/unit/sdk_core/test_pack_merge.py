@@ -1,4 +1,6 @@
-"""Packs changed in place of built anew: the same bytes as a fresh build, whatever goes and comes, and however many buckets there are."""
+"""Packs changed in place of built anew: the same bytes as a fresh build, whatever goes and comes,
+and however many buckets there are.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def locators(records: list[Entry]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    return np.unique(np.frombuffer(b"".join(record[0] for record in records), ">u8").astype(np.uint64))
+    return np.unique(
+        np.frombuffer(b"".join(record[0] for record in records), ">u8").astype(np.uint64)
+    )
 
 
 def merged(folder: Path, old: bytes, gone: list[Entry], come: bytes) -> bytes:
@@ -35,21 +39,43 @@ def merged(folder: Path, old: bytes, gone: list[Entry], come: bytes) -> bytes:
 
 @pytest.mark.parametrize(("before", "after"), [(4, 4), (0, 0), (4, 2), (4, 0), (2, 5), (0, 3)])
 @pytest.mark.parametrize(
-    ("drop", "alter", "add"), [(0, 0, 0), (7, 0, 0), (0, 9, 0), (0, 0, 5), (11, 8, 13), (200, 0, 0), (200, 0, 3), (199, 1, 0)]
+    ("drop", "alter", "add"),
+    [
+        (0, 0, 0),
+        (7, 0, 0),
+        (0, 9, 0),
+        (0, 0, 5),
+        (11, 8, 13),
+        (200, 0, 0),
+        (200, 0, 3),
+        (199, 1, 0),
+    ],
 )
-def test_it_is_what_a_fresh_build_writes(tmp_path: Path, before: int, after: int, drop: int, alter: int, add: int) -> None:
+def test_it_is_what_a_fresh_build_writes(
+    tmp_path: Path, before: int, after: int, drop: int, alter: int, add: int
+) -> None:
     records = entries(200)
     rng = Random(3)
-    altered = [(locator, commitment, rng.randbytes(len(sealed))) for locator, commitment, sealed in records[drop : drop + alter]]
+    altered = [
+        (locator, commitment, rng.randbytes(len(sealed)))
+        for locator, commitment, sealed in records[drop : drop + alter]
+    ]
     come = altered + entries(add, seed=9)
-    made = merged(tmp_path, build(records, bucket_bits=before), records[: drop + alter], build(come, bucket_bits=after))
+    made = merged(
+        tmp_path,
+        build(records, bucket_bits=before),
+        records[: drop + alter],
+        build(come, bucket_bits=after),
+    )
     assert made == build(records[drop + alter :] + come, bucket_bits=after)
 
 
 def test_all_names_of_a_number_go_with_it(tmp_path: Path) -> None:
     records = entries(40)
     names = [(records[0][0], bytes([number]) * 16, records[0][2]) for number in range(5)]
-    made = merged(tmp_path, build(records + names, bucket_bits=2), records[:1], build([], bucket_bits=2))
+    made = merged(
+        tmp_path, build(records + names, bucket_bits=2), records[:1], build([], bucket_bits=2)
+    )
     assert made == build(records[1:], bucket_bits=2)
 
 

@@ -1,4 +1,6 @@
-"""The provider's policy: what it says where nothing else is said, what a file may say, and what no file may."""
+"""The provider's policy: what it says where nothing else is said, what a file may say, and what no
+file may.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,20 @@ WORDS = Bilingual("示例", "Example")
 
 
 def decision(
-    reason: Reason, measure: str = "AIR_TRAVEL", *, force: Force | None = Force.MANDATORY, nature: Nature = Nature.RESTRICTION
+    reason: Reason,
+    measure: str = "AIR_TRAVEL",
+    *,
+    force: Force | None = Force.MANDATORY,
+    nature: Nature = Nature.RESTRICTION,
 ) -> Decision:
     entry = None if force is None else Measure(measure, WORDS, force, nature, WORDS, (), (), None)
     return Decision(Finding(reason, measure, entry), NOW, reason.verdict)
 
 
-ALL = [decision(reason, force=force, nature=nature) for reason, force, nature in product(Reason, (*Force, None), Nature)]
+ALL = [
+    decision(reason, force=force, nature=nature)
+    for reason, force, nature in product(Reason, (*Force, None), Nature)
+]
 
 
 def rule(verdict: str = "RESTRICTED", action: str = "HOLD", **more: Any) -> dict[str, Any]:
@@ -39,18 +48,28 @@ def policy(*rules: dict[str, Any]) -> Policy:
     return Policy.of({"version": 1, "rule": list(rules)})
 
 
-def test_the_built_in_policy_refuses_on_proof_of_a_mandatory_restriction_and_on_nothing_else() -> None:
+def test_the_built_in_policy_refuses_on_proof_of_a_mandatory_restriction_and_on_nothing_else() -> (
+    None
+):
     built_in = Policy()
     for made in ALL:
         kind = built_in.action(made).kind
-        proof = made.verdict is Verdict.RESTRICTED and made.nature is not Nature.INCENTIVE and made.force is not Force.RECOMMENDED
+        proof = (
+            made.verdict is Verdict.RESTRICTED
+            and made.nature is not Nature.INCENTIVE
+            and made.force is not Force.RECOMMENDED
+        )
         assert (kind is ActionKind.REFUSE) == proof
         if made.verdict is Verdict.CLEAR:
             assert kind is ActionKind.ALLOW
         if made.verdict in {Verdict.REVIEW, Verdict.UNKNOWN}:
             assert kind is ActionKind.HOLD
-    assert built_in.action(decision(Reason.IN_FORCE, force=Force.RECOMMENDED)).kind is ActionKind.PRICE
-    assert built_in.action(decision(Reason.IN_FORCE, nature=Nature.INCENTIVE)).kind is ActionKind.ALLOW
+    assert (
+        built_in.action(decision(Reason.IN_FORCE, force=Force.RECOMMENDED)).kind is ActionKind.PRICE
+    )
+    assert (
+        built_in.action(decision(Reason.IN_FORCE, nature=Nature.INCENTIVE)).kind is ActionKind.ALLOW
+    )
 
 
 def test_the_first_rule_that_matches_decides_and_the_built_in_policy_where_none_does() -> None:
@@ -69,7 +88,9 @@ def test_the_first_rule_that_matches_decides_and_the_built_in_policy_where_none_
         ActionKind.REFUSE: decision(Reason.IN_FORCE, "EXIT"),
         ActionKind.ALLOW: decision(Reason.STALE_RELIEF, "STAR_HOTEL"),
     }
-    assert {kind: made.action(found).kind for kind, found in table.items()} == {kind: kind for kind in table}
+    assert {kind: made.action(found).kind for kind, found in table.items()} == {
+        kind: kind for kind in table
+    }
     assert made.action(decision(Reason.IN_FORCE, nature=Nature.INCENTIVE)).kind is ActionKind.PRICE
     assert made.action(decision(Reason.NAME_MISMATCH, "STAR_HOTEL")).kind is ActionKind.HOLD
     assert made.action(decision(Reason.EXPIRED, force=None)).kind is ActionKind.ALLOW
@@ -90,7 +111,10 @@ def test_texts_are_the_rule_s_own_or_the_usual_ones() -> None:
 REFUSED = {
     "refuse on review": (rule("REVIEW", "REFUSE"), "only proof may cost"),
     "refuse on unknown": (rule("UNKNOWN", "REFUSE"), "only proof may cost"),
-    "refuse on stale relief of one measure": (rule("REVIEW", "REFUSE", reasons=["STALE_RELIEF"], measures=["EXIT"]), "only proof may cost"),
+    "refuse on stale relief of one measure": (
+        rule("REVIEW", "REFUSE", reasons=["STALE_RELIEF"], measures=["EXIT"]),
+        "only proof may cost",
+    ),
     "an alternative on review": (rule("REVIEW", "OFFER_ALTERNATIVE"), "only proof may cost"),
     "a price on unknown": (rule("UNKNOWN", "PRICE"), "only proof may cost"),
     "a hold on clear": (rule("CLEAR", "HOLD"), "nothing stands against"),
@@ -98,7 +122,10 @@ REFUSED = {
     "an incentive that refuses": (rule(action="REFUSE", nature="INCENTIVE"), "takes nothing away"),
     "mandatory ones passed over": (rule(action="ALLOW", force="MANDATORY"), "no table passes over"),
     "mandatory ones passed over among all": (rule(action="ALLOW"), "no table passes over"),
-    "a reason of another verdict": (rule("REVIEW", "HOLD", reasons=["IN_FORCE"]), "IN_FORCE never comes with REVIEW"),
+    "a reason of another verdict": (
+        rule("REVIEW", "HOLD", reasons=["IN_FORCE"]),
+        "IN_FORCE never comes with REVIEW",
+    ),
     "an unknown key": (rule(mesures=["EXIT"]), "unknown key 'mesures'"),
     "no action": ({"verdict": "CLEAR"}, "action is missing"),
     "no verdict": ({"action": "HOLD"}, "verdict is missing"),
@@ -135,7 +162,9 @@ UNREACHABLE = [
 
 
 @pytest.mark.parametrize(("first", "second"), UNREACHABLE)
-def test_a_rule_that_can_never_apply_is_a_mistake(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_a_rule_that_can_never_apply_is_a_mistake(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
     with pytest.raises(ConfigurationError, match="rule 2 can never apply, because rule 1"):
         policy(first, second)
     policy(second) if first == second else policy(second, first)
@@ -145,7 +174,12 @@ def test_no_policy_that_loads_costs_anybody_anything_without_proof() -> None:
     """Every single rule there is, over every decision there is."""
     loaded = 0
     for verdict, action, force, nature in product(Verdict, ActionKind, (None, *Force), Nature):
-        table = rule(verdict.name, action.name, nature=nature.name, **({} if force is None else {"force": force.name}))
+        table = rule(
+            verdict.name,
+            action.name,
+            nature=nature.name,
+            **({} if force is None else {"force": force.name}),
+        )
         try:
             made = policy(table)
         except ConfigurationError:
@@ -157,14 +191,22 @@ def test_no_policy_that_loads_costs_anybody_anything_without_proof() -> None:
                 assert kind in {ActionKind.ALLOW, ActionKind.HOLD}
             if found.nature is Nature.INCENTIVE:
                 assert kind is not ActionKind.REFUSE
-            if found.verdict is Verdict.RESTRICTED and found.force is Force.MANDATORY and found.nature is Nature.RESTRICTION:
+            if (
+                found.verdict is Verdict.RESTRICTED
+                and found.force is Force.MANDATORY
+                and found.nature is Nature.RESTRICTION
+            ):
                 assert kind is not ActionKind.ALLOW
     assert loaded > 30
 
 
 def test_a_file_is_read_and_its_mistakes_carry_its_name(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
-    file.write_text('version = 1\n[[rule]]\nverdict = "RESTRICTED"\nmeasures = ["AIR_TRAVLE"]\naction = "HOLD"\n', "utf-8")
+    file.write_text(
+        'version = 1\n[[rule]]\nverdict = "RESTRICTED"\nmeasures = ["AIR_TRAVLE"]\naction ='
+        ' "HOLD"\n',
+        "utf-8",
+    )
     loaded = Policy.load(file)
     assert loaded.action(decision(Reason.IN_FORCE, "AIR_TRAVLE")).kind is ActionKind.HOLD
 
@@ -172,10 +214,15 @@ def test_a_file_is_read_and_its_mistakes_carry_its_name(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.measures = {"AIR_TRAVEL": None}  # type: ignore[dict-item,misc]
 
-    with pytest.raises(ConfigurationError, match=r"policy\.toml: rule 1: there is no measure 'AIR_TRAVLE'"):
+    with pytest.raises(
+        ConfigurationError, match=r"policy\.toml: rule 1: there is no measure 'AIR_TRAVLE'"
+    ):
         Policy.load(file, catalogue=Known())
     for content, reason in [
-        ('version = 1\n[[rule]]\nverdict = "REVIEW"\naction = "REFUSE"\n', r"policy\.toml: rule 1: REFUSE on REVIEW"),
+        (
+            'version = 1\n[[rule]]\nverdict = "REVIEW"\naction = "REFUSE"\n',
+            r"policy\.toml: rule 1: REFUSE on REVIEW",
+        ),
         ("version = 1\nrules = []\n", "unknown key 'rules'"),
         ("rule = []\n", "version has to be 1"),
         ("version = true\n", "version has to be 1"),

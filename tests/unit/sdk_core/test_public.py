@@ -59,7 +59,9 @@ NAMES = [
 
 
 def run(program: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
     return done.stdout.split()
 
 
@@ -78,14 +80,30 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 def test_the_lazy_names_are_those_that_type_checkers_see() -> None:
     tree = ast.parse(Path(tipstaff_sdk.__file__).read_text(encoding="utf-8"))
     checked = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.name: node.module for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    seen = {
+        alias.name: node.module
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert sorted(seen) == NAMES
     homes = {name: f"tipstaff_sdk.{tipstaff_sdk._HOMES.get(name, 'errors')}" for name in NAMES}
     assert homes == seen
 
 
 def test_importing_the_package_imports_next_to_nothing() -> None:
-    heavy = ("grpc", "numpy", "cryptography", "google", "tuf", "stdnum", "tipstaff_bloom", "tipstaff_signing", "typer", "rich")
+    heavy = (
+        "grpc",
+        "numpy",
+        "cryptography",
+        "google",
+        "tuf",
+        "stdnum",
+        "tipstaff_bloom",
+        "tipstaff_signing",
+        "typer",
+        "rich",
+    )
     assert run(f"import sys, tipstaff_sdk; print(*[m for m in {heavy} if m in sys.modules])") == []
 
 
@@ -94,7 +112,9 @@ def test_the_core_imports_neither_grpc_nor_the_network() -> None:
         "identity.identifier", "identity.names", "listing.tokens", "listing.sealing", "packs.pack", "packs.builder",
         "listing.relief", "listing.catalogue", "listing.records", "decision.decide", "texts", "errors",
     ]  # fmt: skip
-    program = f"import sys, importlib\nfor m in {modules}: importlib.import_module('tipstaff_sdk.' + m)\n"
+    program = (
+        f"import sys, importlib\nfor m in {modules}: importlib.import_module('tipstaff_sdk.' + m)\n"
+    )
     assert run(program + "print('grpc' in sys.modules, 'tuf' in sys.modules)") == ["False", "False"]
 
 

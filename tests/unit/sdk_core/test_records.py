@@ -14,13 +14,25 @@ from tipstaff_sdk.listing.records import Capacity, restrictions_of
 
 
 def test_everything_in_a_record_is_read() -> None:
-    (read,) = restrictions_of(record(restriction(1, [LOAN, AIR], exemptions=[exemption(measures=[AIR])], floor=9, capacity=2)))
+    (read,) = restrictions_of(
+        record(
+            restriction(1, [LOAN, AIR], exemptions=[exemption(measures=[AIR])], floor=9, capacity=2)
+        )
+    )
     assert read.measures == {AIR, LOAN}
     assert read.restriction_id == b"\1" * 16
-    assert (read.authority_id, read.authority_name.zh, read.case_number) == ("court", "示例法院", "（2026）示执1号")
+    assert (read.authority_id, read.authority_name.zh, read.case_number) == (
+        "court",
+        "示例法院",
+        "（2026）示执1号",
+    )
     assert (read.effective_at, read.expires_at) == (NOW - 100 * DAY, NOW + 100 * DAY)
     assert read.effective_at.tzinfo is UTC
-    assert (read.capacity, read.organisation_name, read.relief_floor) == (Capacity.PRINCIPAL, "示例有限公司", 9)
+    assert (read.capacity, read.organisation_name, read.relief_floor) == (
+        Capacity.PRINCIPAL,
+        "示例有限公司",
+        9,
+    )
     assert (read.dispute.en, read.dispute_suspends) == ("Ask the court", True)
     (exempt,) = read.exemptions
     assert (exempt.measures, exempt.valid_from, exempt.valid_until) == ({AIR}, NOW - DAY, NOW + DAY)
@@ -74,9 +86,22 @@ BAD: dict[str, tuple[Any, str]] = {
     "exemption without end": (broken(exemption__valid_until=None), "no term"),
     "exemption without reason": (broken(exemption__reason=None), "reason lacks"),
     "no subject type": (listing_pb2.Record(version=1), "person's or an organisation's"),
-    "unknown subject type": (listing_pb2.Record(version=1, subject_type=3), "person's or an organisation's"),  # type: ignore[arg-type]
-    "a restriction twice": (listing_pb2.Record(version=1, subject_type=1, restrictions=[restriction(1), restriction(1)]), "there twice"),
-    "out of order": (listing_pb2.Record(version=1, subject_type=1, restrictions=[restriction(2), restriction(1)]), "not in order"),
+    "unknown subject type": (
+        listing_pb2.Record(version=1, subject_type=3),
+        "person's or an organisation's",
+    ),  # type: ignore[arg-type]
+    "a restriction twice": (
+        listing_pb2.Record(
+            version=1, subject_type=1, restrictions=[restriction(1), restriction(1)]
+        ),
+        "there twice",
+    ),
+    "out of order": (
+        listing_pb2.Record(
+            version=1, subject_type=1, restrictions=[restriction(2), restriction(1)]
+        ),
+        "not in order",
+    ),
 }
 
 

@@ -21,7 +21,9 @@ def entry(sequence: int, restriction_id: bytes) -> bytes:
 
 
 def segment_of(*parts: bytes, first: int = 5, last: int = 9, count: int | None = None) -> bytes:
-    return struct.pack(">8sHHIQQ", b"tipsrelf", 1, 0, len(parts) if count is None else count, first, last) + b"".join(parts)
+    return struct.pack(
+        ">8sHHIQQ", b"tipsrelf", 1, 0, len(parts) if count is None else count, first, last
+    ) + b"".join(parts)
 
 
 def test_the_bytes_are_as_the_format_says() -> None:
@@ -79,13 +81,16 @@ def test_a_segment_that_no_writer_writes_is_refused(case: str) -> None:
         (1, 5, [(1, b"short")], "16 bytes"),
     ],
 )
-def test_a_segment_that_no_reader_takes_is_not_written(first: int, last: int, entries: list[tuple[int, bytes]], message: str) -> None:
+def test_a_segment_that_no_reader_takes_is_not_written(
+    first: int, last: int, entries: list[tuple[int, bytes]], message: str
+) -> None:
     with pytest.raises(ReliefFormatError, match=message):
         encode_segment(first, last, entries)
 
 
 def test_every_flipped_byte_is_refused_or_another_valid_segment() -> None:
-    # No checksum of its own: the signed metadata has its hash. What must not happen is a crash or a nonsense value.
+    # No checksum of its own: the signed metadata has its hash. What must not happen is a crash or a
+    # nonsense value.
     for position in range(len(WHOLE)):
         data = bytearray(WHOLE)
         data[position] ^= 0x41
@@ -113,7 +118,9 @@ def test_posts_end_once_all_of_them_were_left() -> None:
 
 
 def test_the_last_lift_of_a_restriction_counts() -> None:
-    relief = Relief.from_segments([Segment(11, 20, ((12, A), (18, A))), Segment(21, 30, ((21, B),))], 10, SIGNED)
+    relief = Relief.from_segments(
+        [Segment(11, 20, ((12, A), (18, A))), Segment(21, 30, ((21, B),))], 10, SIGNED
+    )
     assert relief.lifts(A, 17)
     assert not relief.lifts(A, 18)
 

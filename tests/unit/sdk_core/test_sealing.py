@@ -1,4 +1,6 @@
-"""Sealed records: who has identifier, name and key opens them, and nobody else; damage is an error, never another answer."""
+"""Sealed records: who has identifier, name and key opens them, and nobody else; damage is an error,
+never another answer.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from tests.support.sealed_world import CHEAP, record, restriction
 from tipstaff.v1 import listing_pb2
 from tipstaff_sdk.errors import ConfigurationError, ParametersError, RecordFormatError, SealError
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
-from tipstaff_sdk.listing.sealing import SIZE_CLASSES, EpochKey, NameKeys, Stretch, open_sealed, seal
+from tipstaff_sdk.listing.sealing import (
+    SIZE_CLASSES,
+    EpochKey,
+    NameKeys,
+    Stretch,
+    open_sealed,
+    seal,
+)
 
 MASTER = bytes(range(32))
 PERSON = Identifier.resident_id("11010519491231002X")
@@ -30,7 +39,12 @@ def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:
 
 
 def keys_of(
-    name: str = "张三", *, audience: str = "aviation", epoch: int = 3, master: bytes = MASTER, person: Identifier = PERSON
+    name: str = "张三",
+    *,
+    audience: str = "aviation",
+    epoch: int = 3,
+    master: bytes = MASTER,
+    person: Identifier = PERSON,
 ) -> NameKeys:
     return EpochKey(audience, epoch, master).derive(CHEAP.stretch(person)).name_keys(name)
 
@@ -41,7 +55,9 @@ def sealed_with(keys: NameKeys, padded: bytes) -> bytes:
 
 def test_the_derivation_is_the_one_that_is_written_down() -> None:
     stretch = Stretch(SALT, 16, 8, 1)
-    secret = hashlib.scrypt(b"tipstaff/v1/stretch\0\x01" + b"11010519491231002X", salt=SALT, n=16, r=8, p=1, dklen=32)
+    secret = hashlib.scrypt(
+        b"tipstaff/v1/stretch\0\x01" + b"11010519491231002X", salt=SALT, n=16, r=8, p=1, dklen=32
+    )
     assert stretch.stretch(PERSON) == secret
     key = EpochKey("aviation", 3, MASTER)
     assert key.token_key == hkdf_expand(MASTER, b"tipstaff/v1/token\0aviation", 16)
@@ -53,7 +69,9 @@ def test_the_derivation_is_the_one_that_is_written_down() -> None:
     assert (names.record_key, names.commitment) == (expected[:64], expected[64:])
     content = record(restriction()).SerializeToString(deterministic=True)
     padded = (len(content).to_bytes(4, "big") + content).ljust(256, b"\0")
-    context = b"tipstaff/v1/sealed\0aviation\0" + bytes([0, 0, 0, 3]) + subject.locator + names.commitment
+    context = (
+        b"tipstaff/v1/sealed\0aviation\0" + bytes([0, 0, 0, 3]) + subject.locator + names.commitment
+    )
     assert seal(names, record(restriction())) == AESSIV(names.record_key).encrypt(padded, [context])
 
 
@@ -78,7 +96,9 @@ def test_other_keys_neither_find_nor_open_it(other: dict) -> None:
     sealed, others = seal(keys_of(), record(restriction())), keys_of(**other)
     with pytest.raises(SealError, match="does not open"):
         open_sealed(others, sealed)
-    if "epoch" not in other:  # the epoch is told apart by its secret; the same one would be a mistake of the operator's
+    if (
+        "epoch" not in other
+    ):  # the epoch is told apart by its secret; the same one would be a mistake of the operator's
         assert others.commitment != keys_of().commitment
 
 
@@ -101,7 +121,10 @@ def test_a_size_that_none_has_is_refused(length: int) -> None:
 
 def test_sizes_show_only_their_class() -> None:
     keys = keys_of()
-    assert {len(seal(keys, record(*(restriction(n) for n in range(1, count + 1))))) - 16 for count in (1, 2)} <= set(SIZE_CLASSES)
+    assert {
+        len(seal(keys, record(*(restriction(n) for n in range(1, count + 1))))) - 16
+        for count in (1, 2)
+    } <= set(SIZE_CLASSES)
     assert len(seal(keys, listing_pb2.Record(version=1))) == 256 + 16
     exact = listing_pb2.Record(version=1)
     exact.restrictions.add(case_number="x" * (252 - 2 - 3 - 3))

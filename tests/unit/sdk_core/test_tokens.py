@@ -37,7 +37,9 @@ def numbers(count: int, seed: int = 1) -> list[str]:
 
 
 def expected(texts: list[str]) -> np.ndarray:
-    return np.frombuffer(b"".join(plain_token(Identifier.resident_id(text).block) for text in texts), np.uint8).reshape(-1, 16)
+    return np.frombuffer(
+        b"".join(plain_token(Identifier.resident_id(text).block) for text in texts), np.uint8
+    ).reshape(-1, 16)
 
 
 @pytest.fixture
@@ -47,7 +49,11 @@ def tokeniser() -> Tokeniser:
 
 def test_blocks_are_as_the_format_says() -> None:
     assert pack(Identifier.parse(STANDARD)).hex() == "0111010519491231002a000000000000"
-    assert pack(Identifier.parse(identities.resident_id(3))).hex().startswith("01" + identities.resident_id(3)[:17])
+    assert (
+        pack(Identifier.parse(identities.resident_id(3)))
+        .hex()
+        .startswith("01" + identities.resident_id(3)[:17])
+    )
     passport = Identifier(IdentifierKind.PASSPORT, "E12345678")
     assert pack(passport) == bytes([3, 9]) + int("E12345678", 36).to_bytes(14, "big")
     company = Identifier.organisation("91110000600037341L")
@@ -56,23 +62,37 @@ def test_blocks_are_as_the_format_says() -> None:
 
 
 def test_leading_zeros_count() -> None:
-    blocks = {pack_number(5, "00000001"), pack_number(5, "0000001"), pack_number(5, "1"), pack_number(5, "10000000")}
+    blocks = {
+        pack_number(5, "00000001"),
+        pack_number(5, "0000001"),
+        pack_number(5, "1"),
+        pack_number(5, "10000000"),
+    }
     assert len(blocks) == 4
 
 
 def test_a_token_is_one_aes_block(tokeniser: Tokeniser) -> None:
-    for identifier in (Identifier.parse(STANDARD), Identifier(IdentifierKind.PASSPORT, "E12345678")):
+    for identifier in (
+        Identifier.parse(STANDARD),
+        Identifier(IdentifierKind.PASSPORT, "E12345678"),
+    ):
         assert tokeniser.token(identifier) == plain_token(identifier.block)
         assert tokeniser.token(identifier) == tokeniser.token(identifier)
 
 
 def test_tokens_of_all_kinds_in_one_call(tokeniser: Tokeniser) -> None:
-    identifiers = [Identifier.parse(STANDARD), Identifier.organisation("91110000600037341L"), Identifier(IdentifierKind.PASSPORT, "E1234")]
+    identifiers = [
+        Identifier.parse(STANDARD),
+        Identifier.organisation("91110000600037341L"),
+        Identifier(IdentifierKind.PASSPORT, "E1234"),
+    ]
     made = tokeniser.tokens(iter(identifiers))
     assert made.shape == (3, 16)
     assert made.dtype == np.uint8
     assert made.flags.c_contiguous
-    assert [row.tobytes() for row in made] == [tokeniser.token(identifier) for identifier in identifiers]
+    assert [row.tobytes() for row in made] == [
+        tokeniser.token(identifier) for identifier in identifiers
+    ]
     assert tokeniser.tokens([]).shape == (0, 16)
 
 
@@ -97,20 +117,30 @@ def test_threads_share_a_tokeniser(tokeniser: Tokeniser) -> None:
 
     def work(_: int) -> bool:
         gate.wait()
-        alone = all([tokeniser.token(identifier) for identifier in identifiers] == right for _ in range(20))
+        alone = all(
+            [tokeniser.token(identifier) for identifier in identifiers] == right for _ in range(20)
+        )
         column = tokeniser.resident_column(texts * 100)
-        return alone and not len(column.bad_rows) and (column.tokens.reshape(100, -1) == np.frombuffer(b"".join(right), np.uint8)).all()
+        return (
+            alone
+            and not len(column.bad_rows)
+            and (column.tokens.reshape(100, -1) == np.frombuffer(b"".join(right), np.uint8)).all()
+        )
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
 
 
-def test_without_an_interpreter_lock_each_thread_has_a_cipher_of_its_own(tokeniser: Tokeniser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_interpreter_lock_each_thread_has_a_cipher_of_its_own(
+    tokeniser: Tokeniser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tokens, "_has_interpreter_lock", lambda: False)
     free = Tokeniser(KEY)
     blocks = [Identifier.parse(text).block for text in numbers(50)]
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(free.encrypt, blocks)) == [tokeniser.encrypt(block) for block in blocks]
+        assert list(pool.map(free.encrypt, blocks)) == [
+            tokeniser.encrypt(block) for block in blocks
+        ]
     contexts: list[object] = []
     for _ in range(2):
         thread = threading.Thread(target=lambda: contexts.append(free._cipher.update))
@@ -131,17 +161,21 @@ COLUMNS = {
     "StringDType": lambda texts: np.array(texts, np.dtypes.StringDType()),
     "uint8": lambda texts: np.array(texts, "S18").view(np.uint8).reshape(-1, 18),
     "S18, every second": lambda texts: np.repeat(np.array(texts, "S18"), 2)[::2],
-    "uint8, columns of a wider table": lambda texts: np.pad(np.array(texts, "S18").view(np.uint8).reshape(-1, 18), ((0, 0), (3, 4)))[
-        :, 3:21
-    ],
-    "uint8, Fortran order": lambda texts: np.asfortranarray(np.array(texts, "S18").view(np.uint8).reshape(-1, 18)),
+    "uint8, columns of a wider table": lambda texts: np.pad(
+        np.array(texts, "S18").view(np.uint8).reshape(-1, 18), ((0, 0), (3, 4))
+    )[:, 3:21],
+    "uint8, Fortran order": lambda texts: np.asfortranarray(
+        np.array(texts, "S18").view(np.uint8).reshape(-1, 18)
+    ),
     "read-only": lambda texts: np.frombuffer("".join(texts).encode(), "S18"),
 }
 
 
 @pytest.mark.parametrize("form", COLUMNS)
 @pytest.mark.parametrize("count", [1, 7, 500])
-def test_every_form_of_a_column_gives_the_same_tokens(tokeniser: Tokeniser, form: str, count: int) -> None:
+def test_every_form_of_a_column_gives_the_same_tokens(
+    tokeniser: Tokeniser, form: str, count: int
+) -> None:
     texts = numbers(count)
     batch = tokeniser.resident_column(COLUMNS[form](texts))
     assert batch.tokens.flags.c_contiguous
@@ -161,7 +195,9 @@ def test_chunks_meet_without_a_seam(tokeniser: Tokeniser, count: int) -> None:
 
 
 @pytest.mark.parametrize("form", ["list", "S24", "U30", "object", "StringDType"])
-def test_other_writings_of_a_number_are_found_and_bad_ones_named_by_row(tokeniser: Tokeniser, form: str) -> None:
+def test_other_writings_of_a_number_are_found_and_bad_ones_named_by_row(
+    tokeniser: Tokeniser, form: str
+) -> None:
     texts = [
         STANDARD,
         "110105194912310021",  # wrong check character
@@ -181,22 +217,37 @@ def test_other_writings_of_a_number_are_found_and_bad_ones_named_by_row(tokenise
     batch = tokeniser.resident_column(COLUMNS[form](texts))
     assert batch.bad_rows.tolist() == [1, 4, 6, 8, 9, 10, 11, 12]
     good = [row for row in range(len(texts)) if row not in batch.bad_rows]
-    assert {batch.tokens[row].tobytes() for row in good} == {plain_token(Identifier.parse(STANDARD).block)}
-    assert not batch.tokens[batch.bad_rows].any(), "the tokens of bad rows mean nothing, and are nobody's"
+    assert {batch.tokens[row].tobytes() for row in good} == {
+        plain_token(Identifier.parse(STANDARD).block)
+    }
+    assert not batch.tokens[batch.bad_rows].any(), (
+        "the tokens of bad rows mean nothing, and are nobody's"
+    )
 
 
 def test_full_width_digits_are_found_in_texts(tokeniser: Tokeniser) -> None:
     wide = "１１０１０５１９４９１２３１００２Ｘ"
-    for column in ([wide, STANDARD], np.array([wide, STANDARD]), np.array([wide.encode(), STANDARD.encode()])):
+    for column in (
+        [wide, STANDARD],
+        np.array([wide, STANDARD]),
+        np.array([wide.encode(), STANDARD.encode()]),
+    ):
         batch = tokeniser.resident_column(column)
         assert not len(batch.bad_rows)
         assert (batch.tokens[0] == batch.tokens[1]).all()
 
 
 def test_rows_that_are_no_text_are_bad(tokeniser: Tokeniser) -> None:
-    assert tokeniser.resident_column([STANDARD, None, 110105194912310021, b"11010519491231002X", STANDARD]).bad_rows.tolist() == [1, 2, 3]
-    assert tokeniser.resident_column(np.array([STANDARD, None, 1.5], object)).bad_rows.tolist() == [1, 2]
-    assert tokeniser.resident_column(np.array([STANDARD.encode(), b"\xff\xfe" + b"1" * 16])).bad_rows.tolist() == [1]
+    assert tokeniser.resident_column(
+        [STANDARD, None, 110105194912310021, b"11010519491231002X", STANDARD]
+    ).bad_rows.tolist() == [1, 2, 3]
+    assert tokeniser.resident_column(np.array([STANDARD, None, 1.5], object)).bad_rows.tolist() == [
+        1,
+        2,
+    ]
+    assert tokeniser.resident_column(
+        np.array([STANDARD.encode(), b"\xff\xfe" + b"1" * 16])
+    ).bad_rows.tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +261,9 @@ def test_rows_that_are_no_text_are_bad(tokeniser: Tokeniser) -> None:
         ["\n" + STANDARD, STANDARD[:17]],
     ],
 )
-def test_line_ends_inside_rows_do_not_shift_the_others(tokeniser: Tokeniser, texts: list[str]) -> None:
+def test_line_ends_inside_rows_do_not_shift_the_others(
+    tokeniser: Tokeniser, texts: list[str]
+) -> None:
     batch = tokeniser.resident_column(texts)
     for row, text in enumerate(texts):
         if row in batch.bad_rows:
@@ -245,7 +298,9 @@ def test_empty_columns(tokeniser: Tokeniser) -> None:
         np.zeros(4, np.int64),
         np.array([[STANDARD]]),
     ],
-    ids=lambda column: f"{type(column).__name__} {getattr(column, 'dtype', '')} {getattr(column, 'shape', '')}",
+    ids=lambda column: (
+        f"{type(column).__name__} {getattr(column, 'dtype', '')} {getattr(column, 'shape', '')}"
+    ),
 )
 def test_what_is_no_column_is_refused(tokeniser: Tokeniser, column: object) -> None:
     with pytest.raises(InvalidColumnError) as caught:
@@ -259,11 +314,15 @@ def test_leap_days_are_told_apart_in_bulk(tokeniser: Tokeniser) -> None:
     assert set(tokeniser.resident_column(texts).bad_rows.tolist()) == bad
     rows = np.array(texts, "S18").view(np.uint8).reshape(-1, 18)
     _, taken = ResidentKernel().pack(rows)
-    assert set(np.flatnonzero(~taken).tolist()) == bad, "the vectorised pass has to know them without the careful one"
+    assert set(np.flatnonzero(~taken).tolist()) == bad, (
+        "the vectorised pass has to know them without the careful one"
+    )
 
 
 def test_the_vectorised_pass_takes_every_canonical_number() -> None:
-    texts = numbers(3000) + [identities.resident_id(birth=date(2000, month, 28)) for month in range(1, 13)]
+    texts = numbers(3000) + [
+        identities.resident_id(birth=date(2000, month, 28)) for month in range(1, 13)
+    ]
     _, taken = ResidentKernel().pack(np.array(texts, "S18").view(np.uint8).reshape(-1, 18))
     assert taken.all()
 

@@ -23,7 +23,9 @@ def test_the_vectors_are_the_committed_ones() -> None:
     assert sdk_core.vectors() == json.loads(sdk_core.FILE.read_text(encoding="utf-8"))
 
 
-def test_check_says_whether_they_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_says_whether_they_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert sdk_core.main(["--check"]) == 0
     monkeypatch.setattr(sdk_core, "FILE", tmp_path / "vectors.json")
     assert sdk_core.main([]) == 0
@@ -38,7 +40,9 @@ def example(page: str, name: str) -> bytes:
     text = (FORMATS / page).read_text(encoding="utf-8")
     block = re.search(rf"<!-- example: {name} -->\n```\n(.*?)```", text, re.DOTALL)
     assert block, f"{page} has no example {name}"
-    return bytes.fromhex("".join(re.match(r"(?:[0-9a-f]{2,}\s?)*", line)[0] for line in block[1].splitlines()))  # type: ignore[index]
+    return bytes.fromhex(
+        "".join(re.match(r"(?:[0-9a-f]{2,}\s?)*", line)[0] for line in block[1].splitlines())
+    )  # type: ignore[index]
 
 
 def test_the_worked_pack_is_what_the_builder_writes() -> None:

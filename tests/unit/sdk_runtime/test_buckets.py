@@ -24,14 +24,18 @@ class World:
             for locator in self.locators:
                 builder.add(locator, chosen.randbytes(16), chosen.randbytes(272))
             self.pack = Pack(builder.to_bytes())
-        self.parameters = listing_pb2.ListingParameters(version=version, epoch=9, buckets=survey(self.pack))
+        self.parameters = listing_pb2.ListingParameters(
+            version=version, epoch=9, buckets=survey(self.pack)
+        )
         self.asked: list[tuple[int, int]] = []
 
     def fetch(self, version: int, number: int) -> tuple[bytes, bytes]:
         self.asked.append((version, number))
         if version != self.parameters.version:
             raise StaleListingError("another listing is published")
-        return padded(self.pack.bucket(number), self.parameters.buckets.answer_size), BucketTree(self.pack).path(number)
+        return padded(self.pack.bucket(number), self.parameters.buckets.answer_size), BucketTree(
+            self.pack
+        ).path(number)
 
 
 def test_it_finds_what_the_pack_finds_and_asks_once_for_each_bucket() -> None:
@@ -69,7 +73,10 @@ def test_buckets_of_the_same_pack_are_kept_over_a_new_listing_and_others_are_not
 
 def test_what_fails_is_not_kept() -> None:
     world = World()
-    source = BucketSource(world.parameters, lambda version, number: (bytes(world.parameters.buckets.answer_size), bytes(96)))
+    source = BucketSource(
+        world.parameters,
+        lambda version, number: (bytes(world.parameters.buckets.answer_size), bytes(96)),
+    )
     for _ in range(2):
         with pytest.raises(UntrustedError):
             source.find(world.locators[0])

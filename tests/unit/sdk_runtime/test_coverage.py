@@ -27,7 +27,13 @@ def test_every_reason_is_counted_under_its_verdict() -> None:
         coverage.count(NOON, ("AIR_TRAVEL", reason))
     (count,) = counts(coverage)
     assert (count.measure, count.hour.ToDatetime(UTC)) == ("AIR_TRAVEL", NOON)
-    assert (count.checked, count.clear, count.restricted, count.review, count.unknown) == (13, 7, 1, 3, 2)
+    assert (count.checked, count.clear, count.restricted, count.review, count.unknown) == (
+        13,
+        7,
+        1,
+        3,
+        2,
+    )
     # In the filter: all but NO_DATA, EXPIRED and NOT_LISTED.
     assert count.filter_hits == 10
 
@@ -48,7 +54,10 @@ def test_measures_and_hours_are_kept_apart_and_clocks_may_go_back() -> None:
     coverage = Coverage()
     for minutes, measure in [(0, "A"), (59, "A"), (60, "A"), (60, "B"), (-1, "A"), (0, "A")]:
         coverage.count(NOON + timedelta(minutes=minutes), (measure, Reason.NOT_LISTED))
-    got = [(count.hour.ToDatetime(UTC).hour, count.measure, count.checked) for count in counts(coverage)]
+    got = [
+        (count.hour.ToDatetime(UTC).hour, count.measure, count.checked)
+        for count in counts(coverage)
+    ]
     assert got == [(11, "A", 1), (12, "A", 3), (13, "A", 1), (13, "B", 1)]
 
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tipstaff_sdk.errors import ConfigurationError
-from tipstaff_sdk.keys.store import FileKeyStore, KeyringKeyStore, KeyStore, MemoryKeyStore, open_key_store
+from tipstaff_sdk.keys.store import (
+    FileKeyStore,
+    KeyringKeyStore,
+    KeyStore,
+    MemoryKeyStore,
+    open_key_store,
+)
 from tipstaff_sdk.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +56,12 @@ def keyring(monkeypatch: pytest.MonkeyPatch) -> Keyring:
 
 @pytest.fixture(params=["memory", "file", "keyring"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, keyring: Keyring) -> KeyStore:
-    values = {"audience": "aviation", "state_dir": tmp_path, "trusted_root_file": tmp_path, "key_store": request.param}
+    values = {
+        "audience": "aviation",
+        "state_dir": tmp_path,
+        "trusted_root_file": tmp_path,
+        "key_store": request.param,
+    }
     return open_key_store(Settings(**values))
 
 
@@ -136,16 +147,23 @@ def test_unwritable_folder_is_said(tmp_path: Path) -> None:
         FileKeyStore(tmp_path / "missing" / "keys.json").save(KEYS)
 
 
-def test_keys_in_the_keyring_are_kept_by_audience_and_state_folder(keyring: Keyring, tmp_path: Path) -> None:
+def test_keys_in_the_keyring_are_kept_by_audience_and_state_folder(
+    keyring: Keyring, tmp_path: Path
+) -> None:
     KeyringKeyStore("aviation", tmp_path / "a").save(KEYS)
     assert KeyringKeyStore("aviation", tmp_path / "a").load() == KEYS
     for audience, folder in (("rail", "a"), ("aviation", "b")):
         assert KeyringKeyStore(audience, tmp_path / folder).load() == {}
     assert not list(tmp_path.iterdir())
-    assert repr(KeyringKeyStore("aviation", tmp_path)) == "KeyringKeyStore('tipstaff epoch keys, aviation')"
+    assert (
+        repr(KeyringKeyStore("aviation", tmp_path))
+        == "KeyringKeyStore('tipstaff epoch keys, aviation')"
+    )
 
 
-def test_a_keyring_that_refuses_or_holds_something_else_says_what_to_do(keyring: Keyring, tmp_path: Path) -> None:
+def test_a_keyring_that_refuses_or_holds_something_else_says_what_to_do(
+    keyring: Keyring, tmp_path: Path
+) -> None:
     store = KeyringKeyStore("aviation", tmp_path)
     store.save(KEYS)
     (entry,) = keyring.entries
@@ -159,7 +177,9 @@ def test_a_keyring_that_refuses_or_holds_something_else_says_what_to_do(keyring:
             use()
 
 
-def test_without_the_package_the_keyring_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_keyring_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "keyring", None)
     with pytest.raises(ConfigurationError, match="pip install keyring"):
         KeyringKeyStore("aviation", tmp_path)

@@ -16,7 +16,15 @@ from tipstaff_sdk.errors import ConfigurationError
 from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.sync.fetchers import MirroredFetcher, choose, mirror_at
 from tipstaff_sdk.sync.mirror import MirrorFetcher, is_mirror_url
-from tipstaff_signing import DirectoryFetcher, FetchError, MismatchError, NotFoundError, Reader, TooLargeError, UnavailableError
+from tipstaff_signing import (
+    DirectoryFetcher,
+    FetchError,
+    MismatchError,
+    NotFoundError,
+    Reader,
+    TooLargeError,
+    UnavailableError,
+)
 from tipstaff_signing.model import utc_now
 
 if TYPE_CHECKING:
@@ -47,20 +55,30 @@ def site(served: StaticServer) -> StaticServer:
 
 
 def fetcher(site: StaticServer, audience: str = "aviation") -> MirrorFetcher:
-    return MirrorFetcher(f"{site.url}/{audience}", context=ssl.create_default_context(cadata=site.ca.decode()), timeout=5)
+    return MirrorFetcher(
+        f"{site.url}/{audience}",
+        context=ssl.create_default_context(cadata=site.ca.decode()),
+        timeout=5,
+    )
 
 
 def reader(deployment: Deployment) -> Reader:
     """A new one each time."""
     roles = ["listing-aviation", "relief-aviation"]
     return Reader(
-        Path(tempfile.mkdtemp(dir=deployment.folder)), view="aviation", trusted_root=deployment.root, roles=roles, clock=deployment.clock
+        Path(tempfile.mkdtemp(dir=deployment.folder)),
+        view="aviation",
+        trusted_root=deployment.root,
+        roles=roles,
+        clock=deployment.clock,
     )
 
 
 def test_a_mirror_is_as_good_as_the_server(deployment: Deployment, site: StaticServer) -> None:
     state = reader(deployment).refresh(fetcher(site))
-    assert state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes() == BIG
+    assert (
+        state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes() == BIG
+    )
 
 
 def test_its_certificate_is_verified(deployment: Deployment, site: StaticServer) -> None:
@@ -70,12 +88,16 @@ def test_its_certificate_is_verified(deployment: Deployment, site: StaticServer)
 
 
 @pytest.mark.parametrize("fault", ["", "no ranges"])
-def test_a_download_that_broke_is_resumed(deployment: Deployment, site: StaticServer, fault: str) -> None:
+def test_a_download_that_broke_is_resumed(
+    deployment: Deployment, site: StaticServer, fault: str
+) -> None:
     site.fault = "breaks off"
     with pytest.raises(FetchError):
         list(fetcher(site).metadata("timestamp.json", 20_000))
     path = next(
-        path for path in (deployment.path / "aviation" / "targets" / "listing" / "aviation").iterdir() if path.name.endswith(".filter")
+        path
+        for path in (deployment.path / "aviation" / "targets" / "listing" / "aviation").iterdir()
+        if path.name.endswith(".filter")
     )
     place = f"listing/aviation/{path.name}"
     chunks: list[bytes] = []
@@ -98,7 +120,9 @@ def test_a_download_that_broke_is_resumed(deployment: Deployment, site: StaticSe
         ("object store", NotFoundError, "has no"),
     ],
 )
-def test_what_may_go_wrong(site: StaticServer, fault: str, error: type[Exception], message: str) -> None:
+def test_what_may_go_wrong(
+    site: StaticServer, fault: str, error: type[Exception], message: str
+) -> None:
     site.fault = fault
     path = "listing/aviation/none" if fault == "object store" else "../metadata/timestamp.json"
     with pytest.raises(error, match=message):
@@ -142,16 +166,25 @@ class TestBesideTheServer:
         assert isinstance(made, MirroredFetcher)
         return made
 
-    def test_the_mirror_carries_the_weight(self, deployment: Deployment, site: StaticServer, tmp_path: Path) -> None:
+    def test_the_mirror_carries_the_weight(
+        self, deployment: Deployment, site: StaticServer, tmp_path: Path
+    ) -> None:
         reader(deployment).refresh(self.source(deployment, site, tmp_path / "ca.pem"))
         assert site.log
         assert all(path.startswith("/aviation/targets/") for path, _ in site.log)
 
-    @pytest.mark.parametrize("fault", ["down", "breaks off", "wrong range", "redirect http://localhost:1/"])
-    def test_the_server_makes_up_for_a_bad_one(self, deployment: Deployment, site: StaticServer, tmp_path: Path, fault: str) -> None:
+    @pytest.mark.parametrize(
+        "fault", ["down", "breaks off", "wrong range", "redirect http://localhost:1/"]
+    )
+    def test_the_server_makes_up_for_a_bad_one(
+        self, deployment: Deployment, site: StaticServer, tmp_path: Path, fault: str
+    ) -> None:
         site.fault = fault
         state = reader(deployment).refresh(self.source(deployment, site, tmp_path / "ca.pem"))
-        assert state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes() == BIG
+        assert (
+            state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes()
+            == BIG
+        )
 
 
 @pytest.mark.parametrize(
@@ -182,8 +215,16 @@ def test_configurations_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(b"no certificate")
     with pytest.raises(ConfigurationError, match="ca_file"):
         mirror_at("https://mirror.example.net", ca_file=tmp_path / "ca.pem", timeout=1)
-    assert isinstance(choose(server=None, mirror=None, mirror_dir=tmp_path, ca_file=None, timeout=1), DirectoryFetcher)
-    assert isinstance(choose(server=None, mirror="https://m.example", mirror_dir=tmp_path, ca_file=None, timeout=1), MirrorFetcher)
+    assert isinstance(
+        choose(server=None, mirror=None, mirror_dir=tmp_path, ca_file=None, timeout=1),
+        DirectoryFetcher,
+    )
+    assert isinstance(
+        choose(
+            server=None, mirror="https://m.example", mirror_dir=tmp_path, ca_file=None, timeout=1
+        ),
+        MirrorFetcher,
+    )
 
 
 class TestBundles:
@@ -194,7 +235,8 @@ class TestBundles:
         folder.mkdir()
         (folder / "root.json").write_bytes(deployment.root)
         (folder / "tipstaff.toml").write_text(
-            f'audience = "aviation"\nstate_dir = "state"\ntrusted_root_file = "root.json"\nca_file = "ca.pem"\n{source}\n'
+            'audience = "aviation"\nstate_dir = "state"\ntrusted_root_file = "root.json"\nca_file'
+            f' = "ca.pem"\n{source}\n'
         )
         return folder
 
@@ -215,10 +257,16 @@ class TestBundles:
         assert "version 2 is in force" in capsys.readouterr().out
         settings = Settings.load(far / "tipstaff.toml", environment={})
         state = Reader(
-            settings.state_dir / "verified", view="aviation", trusted_root=deployment.root, roles=["listing-aviation", "relief-aviation"]
+            settings.state_dir / "verified",
+            view="aviation",
+            trusted_root=deployment.root,
+            roles=["listing-aviation", "relief-aviation"],
         ).load()
         assert state is not None
-        assert state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes() == BIG
+        assert (
+            state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes()
+            == BIG
+        )
         damaged = (tmp_path / "bundle.tar").read_bytes().replace(BIG[:64], b"x" * 64)
         (tmp_path / "damaged.tar").write_bytes(damaged)
         fresh = self.kit(deployment, "fresh", 'mirror_dir = "nowhere"')
@@ -230,6 +278,11 @@ class TestBundles:
 
 
 def test_a_setting_that_is_no_mirror(tmp_path: Path) -> None:
-    options = {"audience": "aviation", "state_dir": tmp_path, "trusted_root_file": tmp_path, "mirror": "http://mirror.example.net"}
+    options = {
+        "audience": "aviation",
+        "state_dir": tmp_path,
+        "trusted_root_file": tmp_path,
+        "mirror": "http://mirror.example.net",
+    }
     with pytest.raises(ConfigurationError, match="https address"):
         Settings.load(None, environment={}, options=options)

@@ -102,12 +102,19 @@ def test_full_outbox_waits_for_room_when_told_to(path: Path) -> None:
 
 def test_many_threads_share_commits_and_lose_nothing(path: Path) -> None:
     outbox = Outbox(path)
-    threads = [threading.Thread(target=lambda begin: [outbox.put([event(begin + n)]) for n in range(25)], args=(t * 25,)) for t in range(8)]
+    threads = [
+        threading.Thread(
+            target=lambda begin: [outbox.put([event(begin + n)]) for n in range(25)], args=(t * 25,)
+        )
+        for t in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {found.event_id for found in outbox.batch(EventKind.REPORT)} == {event(n).event_id for n in range(200)}
+    assert {found.event_id for found in outbox.batch(EventKind.REPORT)} == {
+        event(n).event_id for n in range(200)
+    }
     outbox.close()
 
 
@@ -140,7 +147,9 @@ def test_closed_outbox_says_so(path: Path) -> None:
         outbox.put([event(1)])
 
 
-@pytest.mark.parametrize("content", [b"not a database" * 1_000, b"SQLite format 3\0" + bytes(4_096)])
+@pytest.mark.parametrize(
+    "content", [b"not a database" * 1_000, b"SQLite format 3\0" + bytes(4_096)]
+)
 def test_damaged_file_is_an_error_that_says_what_to_do(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     outbox = Outbox(path)
@@ -178,7 +187,9 @@ def test_full_disk_is_an_error_and_what_was_kept_stays(path: Path) -> None:
     outbox.close()
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # since Python 3.12, for good reasons that this test is about
+@pytest.mark.filterwarnings(
+    "ignore:.*fork:DeprecationWarning"
+)  # since Python 3.12, for good reasons that this test is about
 def test_forked_child_uses_a_connection_of_its_own(path: Path) -> None:
     outbox = Outbox(path)
     outbox.put([event(1)])
@@ -210,7 +221,10 @@ while True:
 def test_what_put_returned_for_is_there_after_kill_9(path: Path) -> None:
     promised: list[int] = []
     for round_ in range(5):
-        child = subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(round_ * 1_000_000)], stdout=subprocess.PIPE)
+        child = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(round_ * 1_000_000)],
+            stdout=subprocess.PIPE,
+        )
         assert child.stdout is not None
         promised += [int(child.stdout.readline()) for _ in range(3 + round_)]
         child.kill()
@@ -218,7 +232,10 @@ def test_what_put_returned_for_is_there_after_kill_9(path: Path) -> None:
         child.stdout.close()
         child.wait()
     outbox = Outbox(path)
-    kept = [int.from_bytes(found.event_id, "big") for found in outbox.batch(EventKind.REPORT, limit=1_000_000)]
+    kept = [
+        int.from_bytes(found.event_id, "big")
+        for found in outbox.batch(EventKind.REPORT, limit=1_000_000)
+    ]
     outbox.close()
     assert set(promised) <= set(kept)
     assert len(kept) == len(set(kept)) <= len(promised) + 5

@@ -1,4 +1,6 @@
-"""Epoch keys sealed by a real PKCS#11 token (SoftHSM): the file says nothing without it, and every refusal says what to do."""
+"""Epoch keys sealed by a real PKCS#11 token (SoftHSM): the file says nothing without it, and every
+refusal says what to do.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,13 @@ def pin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store(tokens: softhsm.Tokens, folder: Path, **changes: Any) -> Pkcs11KeyStore:
-    options = {"audience": "aviation", "module": tokens.module, "token": "ours", "key": "epochs", **changes}
+    options = {
+        "audience": "aviation",
+        "module": tokens.module,
+        "token": "ours",
+        "key": "epochs",
+        **changes,
+    }
     return Pkcs11KeyStore(folder / "epoch-keys.sealed", **options)
 
 
@@ -52,7 +60,9 @@ def test_empty_then_saved_then_replaced(tokens: softhsm.Tokens, tmp_path: Path) 
 
 
 @needs_token
-def test_the_file_holds_no_key_and_is_never_the_same_twice(tokens: softhsm.Tokens, tmp_path: Path) -> None:
+def test_the_file_holds_no_key_and_is_never_the_same_twice(
+    tokens: softhsm.Tokens, tmp_path: Path
+) -> None:
     seen: set[bytes] = set()
     for _ in range(2):
         store(tokens, tmp_path).save(KEYS)
@@ -68,7 +78,11 @@ def test_the_file_holds_no_key_and_is_never_the_same_twice(tokens: softhsm.Token
 @needs_token
 def test_the_sealing_key_does_not_leave_the_token(tokens: softhsm.Tokens, tmp_path: Path) -> None:
     library: Any = import_module("pkcs11")
-    with library.lib(str(tokens.module)).get_token(token_label="ours").open(user_pin=softhsm.PIN) as session:
+    with (
+        library.lib(str(tokens.module))
+        .get_token(token_label="ours")
+        .open(user_pin=softhsm.PIN) as session
+    ):
         key = session.get_key(label="epochs", object_class=library.ObjectClass.SECRET_KEY)
         with pytest.raises(library.AttributeSensitive):
             key[library.Attribute.VALUE]
@@ -76,10 +90,19 @@ def test_the_sealing_key_does_not_leave_the_token(tokens: softhsm.Tokens, tmp_pa
 
 @needs_token
 def test_the_settings_select_it(tokens: softhsm.Tokens, tmp_path: Path) -> None:
-    values: dict[str, Any] = {"audience": "aviation", "state_dir": tmp_path, "trusted_root_file": tmp_path, "key_store": "pkcs11"}
-    with pytest.raises(ConfigurationError, match="needs pkcs11_module, pkcs11_token and pkcs11_key"):
+    values: dict[str, Any] = {
+        "audience": "aviation",
+        "state_dir": tmp_path,
+        "trusted_root_file": tmp_path,
+        "key_store": "pkcs11",
+    }
+    with pytest.raises(
+        ConfigurationError, match="needs pkcs11_module, pkcs11_token and pkcs11_key"
+    ):
         open_key_store(Settings(**values))
-    made = open_key_store(Settings(**values, pkcs11_module=tokens.module, pkcs11_token="ours", pkcs11_key="epochs"))
+    made = open_key_store(
+        Settings(**values, pkcs11_module=tokens.module, pkcs11_token="ours", pkcs11_key="epochs")
+    )
     made.save(KEYS)
     assert made.load() == KEYS
     assert softhsm.PIN not in repr(made)
@@ -94,7 +117,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @needs_token
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_refusal_says_what_to_do(tokens: softhsm.Tokens, tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_says_what_to_do(
+    tokens: softhsm.Tokens, tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
     changes, why = REFUSED[case]
     store(tokens, tmp_path).save(KEYS)
     with caplog.at_level(logging.DEBUG):
@@ -116,7 +141,9 @@ def test_a_module_that_is_none_is_named(tokens: softhsm.Tokens, tmp_path: Path) 
 
 
 @needs_token
-def test_a_token_that_goes_away_is_an_error_and_loses_nothing(tokens: softhsm.Tokens, tmp_path: Path) -> None:
+def test_a_token_that_goes_away_is_an_error_and_loses_nothing(
+    tokens: softhsm.Tokens, tmp_path: Path
+) -> None:
     tokens.token("leaving", "epochs")
     made = store(tokens, tmp_path, token="leaving")
     made.save(KEYS)
@@ -129,14 +156,25 @@ def test_a_token_that_goes_away_is_an_error_and_loses_nothing(tokens: softhsm.To
 
 
 @needs_token
-@pytest.mark.parametrize("how", ["another key", "another audience", "altered", "cut", "empty", "other bytes"])
-def test_a_file_that_it_did_not_seal_is_refused(tokens: softhsm.Tokens, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    "how", ["another key", "another audience", "altered", "cut", "empty", "other bytes"]
+)
+def test_a_file_that_it_did_not_seal_is_refused(
+    tokens: softhsm.Tokens, tmp_path: Path, how: str
+) -> None:
     store(tokens, tmp_path).save(KEYS)
     file = tmp_path / "epoch-keys.sealed"
     content = file.read_bytes()
-    changed = {"altered": content[:-1] + bytes([content[-1] ^ 1]), "cut": content[:-20], "empty": b"", "other bytes": b"x" * 100}
+    changed = {
+        "altered": content[:-1] + bytes([content[-1] ^ 1]),
+        "cut": content[:-20],
+        "empty": b"",
+        "other bytes": b"x" * 100,
+    }
     file.write_bytes(changed.get(how, content))
-    options = {"another key": {"key": "other"}, "another audience": {"audience": "rail"}}.get(how, {})
+    options = {"another key": {"key": "other"}, "another audience": {"audience": "rail"}}.get(
+        how, {}
+    )
     with pytest.raises(KeyStoreError, match="delete it and sync again"):
         store(tokens, tmp_path, **options).load()
 
@@ -155,19 +193,31 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert made.load() == {1: bytes(32)}
 """
-    command = [sys.executable, "-c", program, str(tmp_path / "epoch-keys.sealed"), str(tokens.module)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=dict(os.environ))
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        str(tmp_path / "epoch-keys.sealed"),
+        str(tokens.module),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=dict(os.environ)
+    )
     assert done.returncode == 0, done.stderr
 
 
-def test_without_the_extra_the_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pkcs11", None)
     with pytest.raises(KeyStoreError, match=r"pip install 'tipstaff\[pkcs11\]'"):
         Pkcs11KeyStore(tmp_path / "x", "aviation", module=tmp_path, token="ours", key="epochs")
 
 
 @needs_token
-def test_no_pin_is_an_error_before_the_token_is_asked(tokens: softhsm.Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pin_is_an_error_before_the_token_is_asked(
+    tokens: softhsm.Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(PIN_VARIABLE)
     with pytest.raises(errors.KeyStoreError, match=f"set {PIN_VARIABLE}"):
         store(tokens, tmp_path).save(KEYS)

@@ -36,7 +36,11 @@ def test_file_gives_values_and_its_folder_is_where_relative_paths_begin(kit: Pat
 
 
 def test_constructor_beats_environment_beats_file_beats_default(kit: Path) -> None:
-    environment = {"TIPSTAFF_FLUSH_INTERVAL": "8", "TIPSTAFF_AUDIENCE": "rail", "TIPSTAFF_BACKGROUND": "off"}
+    environment = {
+        "TIPSTAFF_FLUSH_INTERVAL": "8",
+        "TIPSTAFF_AUDIENCE": "rail",
+        "TIPSTAFF_BACKGROUND": "off",
+    }
     settings = Settings.load(kit, environment=environment, options={"audience": "banking"})
     assert settings.audience == "banking"
     assert settings.flush_interval == 8.0
@@ -46,7 +50,9 @@ def test_constructor_beats_environment_beats_file_beats_default(kit: Path) -> No
 
 
 def test_relative_path_outside_the_file_is_relative_to_the_working_directory(kit: Path) -> None:
-    settings = Settings.load(kit, environment={"TIPSTAFF_STATE_DIR": "here"}, options={"ca_file": "there.pem"})
+    settings = Settings.load(
+        kit, environment={"TIPSTAFF_STATE_DIR": "here"}, options={"ca_file": "there.pem"}
+    )
     assert settings.state_dir == Path("here")
     assert settings.ca_file == Path("there.pem")
 
@@ -55,14 +61,19 @@ def test_constructor_can_take_back_what_the_file_says(kit: Path) -> None:
     assert Settings.load(kit, environment={}, options={"server": None}).server is None
 
 
-def test_file_is_found_by_environment_and_in_the_working_directory(kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_found_by_environment_and_in_the_working_directory(
+    kit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert Settings.load(environment={"TIPSTAFF_CONFIG": str(kit)}).audience == "aviation"
     monkeypatch.chdir(kit.parent)
     assert Settings.load(environment={}).audience == "aviation"
 
 
 def test_unknown_variables_in_the_environment_are_left_alone(kit: Path) -> None:
-    environment = {"TIPSTAFF_SERVER_PORT": "tcp://10.0.0.1:80", "TIPSTAFF_SERVER__DATABASE__URL": "x"}
+    environment = {
+        "TIPSTAFF_SERVER_PORT": "tcp://10.0.0.1:80",
+        "TIPSTAFF_SERVER__DATABASE__URL": "x",
+    }
     assert Settings.load(kit, environment=environment).server == "tipstaff.example.net:8443"
 
 
@@ -95,18 +106,30 @@ def test_wrong_option_is_named(kit: Path, options: dict[str, object], says: str)
 
 
 def test_wrong_variable_is_named(kit: Path) -> None:
-    with pytest.raises(ConfigurationError, match="TIPSTAFF_OUTBOX_LIMIT: outbox_limit must be a whole number"):
+    with pytest.raises(
+        ConfigurationError, match="TIPSTAFF_OUTBOX_LIMIT: outbox_limit must be a whole number"
+    ):
         Settings.load(kit, environment={"TIPSTAFF_OUTBOX_LIMIT": "many"})
 
 
-def test_missing_settings_are_all_named_with_the_ways_to_give_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_settings_are_all_named_with_the_ways_to_give_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"audience, state_dir, trusted_root_file: .*TIPSTAFF_AUDIENCE.*tipstaff\.toml"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"audience, state_dir, trusted_root_file: .*TIPSTAFF_AUDIENCE.*tipstaff\.toml",
+    ):
         Settings.load(environment={})
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("audience = ", "not valid TOML"), ("x = 1", "unknown setting 'x'"), ("[sdk]\n", "unknown setting 'sdk'")]
+    ("text", "says"),
+    [
+        ("audience = ", "not valid TOML"),
+        ("x = 1", "unknown setting 'x'"),
+        ("[sdk]\n", "unknown setting 'sdk'"),
+    ],
 )
 def test_damaged_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "tipstaff.toml"
@@ -125,7 +148,9 @@ def test_missing_or_undecodable_file_is_refused(tmp_path: Path) -> None:
 
 def test_reading_a_file_that_is_not_set_or_not_there_says_what_to_do(kit: Path) -> None:
     settings = Settings.load(kit, environment={})
-    with pytest.raises(ConfigurationError, match=r"certificate_file is not set.*TIPSTAFF_CERTIFICATE_FILE"):
+    with pytest.raises(
+        ConfigurationError, match=r"certificate_file is not set.*TIPSTAFF_CERTIFICATE_FILE"
+    ):
         settings.read("certificate_file")
     with pytest.raises(ConfigurationError, match=r"cannot read .*root\.json"):
         settings.read("trusted_root_file")

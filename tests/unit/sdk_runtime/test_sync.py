@@ -51,10 +51,18 @@ def test_record_says_since_when_and_logs_an_outage_once(caplog: pytest.LogCaptur
     for _ in range(3):
         record.failed(UnavailableError("down"), SyncState.RETRYING)
         now[0] += timedelta(seconds=1)
-    assert (record.state, record.last_error, record.last_success) == (SyncState.RETRYING, "down", None)
+    assert (record.state, record.last_error, record.last_success) == (
+        SyncState.RETRYING,
+        "down",
+        None,
+    )
     assert record.since == datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)
     assert [entry.levelno for entry in caplog.records] == [logging.WARNING]
     record.succeeded(SyncState.FOLLOWING)
     record.succeeded(SyncState.FOLLOWING)
-    assert (record.state, record.last_error, record.last_success) == (SyncState.FOLLOWING, None, now[0])
+    assert (record.state, record.last_error, record.last_success) == (
+        SyncState.FOLLOWING,
+        None,
+        now[0],
+    )
     assert changes == [SyncState.RETRYING, SyncState.FOLLOWING]

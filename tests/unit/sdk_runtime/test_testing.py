@@ -37,11 +37,18 @@ if TYPE_CHECKING:
 NUMBER = "11010519491231002X"
 OTHER = "110105194912310097"
 ONLY_FAKE = {"announce", "restriction", "set_answer"}
-ONLY_REAL = {"screening", "checked"}  # what `tipstaff screen` stands on, which has the real one always
+ONLY_REAL = {
+    "screening",
+    "checked",
+}  # what `tipstaff screen` stands on, which has the real one always
 
 
 def surface(kind: type) -> dict[str, object]:
-    names = [name for name in dir(kind) if not name.startswith("_") or name in {"__enter__", "__exit__", "__aenter__", "__aexit__"}]
+    names = [
+        name
+        for name in dir(kind)
+        if not name.startswith("_") or name in {"__enter__", "__exit__", "__aenter__", "__aexit__"}
+    ]
     return {name: inspect.getattr_static(kind, name) for name in names}
 
 
@@ -52,7 +59,9 @@ def test_fake_has_the_surface_of_the_real_one() -> None:
         member = real[name]
         assert type(member) is type(fake[name]), name
         if callable(getattr(Screener, name)):
-            assert inspect.signature(getattr(Screener, name)) == inspect.signature(getattr(FakeScreener, name)), name
+            assert inspect.signature(getattr(Screener, name)) == inspect.signature(
+                getattr(FakeScreener, name)
+            ), name
 
 
 def test_narrowest_answer_wins() -> None:
@@ -62,7 +71,9 @@ def test_narrowest_answer_wins() -> None:
         fake.set_answer(Verdict.CLEAR, identifier=NUMBER)
         fake.set_answer(Verdict.RESTRICTED, identifier=Identifier.resident_id(NUMBER), measure="A")
         asked = [(NUMBER, "A"), (NUMBER, "B"), (OTHER, "A"), (OTHER, "B")]
-        verdicts = [fake.check(number, name="张三", measure=measure).verdict for number, measure in asked]
+        verdicts = [
+            fake.check(number, name="张三", measure=measure).verdict for number, measure in asked
+        ]
     assert verdicts == [Verdict.RESTRICTED, Verdict.CLEAR, Verdict.REVIEW, Verdict.UNKNOWN]
 
 
@@ -80,7 +91,11 @@ def test_wrong_input_raises_as_in_the_real_one() -> None:
     with pytest.raises(InvalidNameError):
         fake.check(NUMBER, name="", measure="A")
     entries = fake.check_many([(NUMBER, "张三"), ("1", "张三"), (NUMBER, "")], measure="A")
-    assert [type(entry).__name__ for entry in entries] == ["Decision", "InvalidIdentifierError", "InvalidNameError"]
+    assert [type(entry).__name__ for entry in entries] == [
+        "Decision",
+        "InvalidIdentifierError",
+        "InvalidNameError",
+    ]
 
 
 def test_counter_can_be_tested_with_reports_disputes_and_failures() -> None:
@@ -89,7 +104,9 @@ def test_counter_can_be_tested_with_reports_disputes_and_failures() -> None:
     decision = fake.check(NUMBER, name="张三", measure="A")
     assert "Test Court" in decision.explain("en")
     report_id = fake.report(decision, Outcome.DENIED)
-    assert [(report.report_id, report.outcome) for report in fake.reports] == [(report_id, Outcome.DENIED)]
+    assert [(report.report_id, report.outcome) for report in fake.reports] == [
+        (report_id, Outcome.DENIED)
+    ]
     dispute = fake.dispute(decision, "no", ground=DisputeGround.IDENTITY)
     assert [dispute] == fake.disputes
     assert fake.follow_dispute(dispute.case_number).due == dispute.due
@@ -99,7 +116,11 @@ def test_counter_can_be_tested_with_reports_disputes_and_failures() -> None:
     with pytest.raises(NotDisputableError):
         fake.dispute(fake.check(NUMBER, name="张三", measure="B"), "no")
     fake.failure = UnavailableError("down")
-    for call in (lambda: fake.dispute(decision, "no"), lambda: fake.follow_dispute("TEST-1"), fake.sync):
+    for call in (
+        lambda: fake.dispute(decision, "no"),
+        lambda: fake.follow_dispute("TEST-1"),
+        fake.sync,
+    ):
         with pytest.raises(UnavailableError):
             call()
     assert fake.status().last_error == "down"
@@ -156,19 +177,33 @@ def test_closed_is_closed() -> None:
 def test_fixture_is_there_for_a_project_that_names_the_plugin(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["tipstaff_sdk.testing"]\n')
     (tmp_path / "test_counter.py").write_text(
-        "from tipstaff_sdk.decision.decide import Verdict\n"
-        f"def test_it(fake_screener):\n    assert fake_screener.check('{NUMBER}', name='A', measure='M').verdict is Verdict.CLEAR\n"
+        "from tipstaff_sdk.decision.decide import Verdict\ndef test_it(fake_screener):\n    assert"
+        f" fake_screener.check('{NUMBER}', name='A', measure='M').verdict is Verdict.CLEAR\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("column", [list, np.array, lambda values: np.array(values, dtype="S18"), pa.array])
+@pytest.mark.parametrize(
+    "column", [list, np.array, lambda values: np.array(values, dtype="S18"), pa.array]
+)
 def test_columns_are_answered_row_by_row(column: Callable[[list[str]], object]) -> None:
     screener = FakeScreener()
     screener.set_answer(Verdict.RESTRICTED, identifier=OTHER)
-    checked = screener.check_columns(column([NUMBER, OTHER, "1"]), ["张三", "李四", "王五"], measure="AIR_TRAVEL")
+    checked = screener.check_columns(
+        column([NUMBER, OTHER, "1"]), ["张三", "李四", "王五"], measure="AIR_TRAVEL"
+    )
     assert checked.reasons.tolist() == [Reason.NOT_LISTED, Reason.IN_FORCE, 0]
     assert checked.decisions[1].verdict is Verdict.RESTRICTED
     assert isinstance(checked.errors[2], InvalidIdentifierError)

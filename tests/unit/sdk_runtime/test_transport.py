@@ -1,4 +1,6 @@
-"""The transport says everything in our words, whole streams included, and seals keys to each request."""
+"""The transport says everything in our words, whole streams included, and seals keys to each
+request.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,30 @@ class Server:
     def call(self, function: Callable[[], Any]) -> Future[Any]:
         return self._pool.submit(function)
 
-    def answer(self, method: str, response: Any, code: grpc.StatusCode = grpc.StatusCode.OK, details: str = "") -> Any:
+    def answer(
+        self,
+        method: str,
+        response: Any,
+        code: grpc.StatusCode = grpc.StatusCode.OK,
+        details: str = "",
+    ) -> Any:
         _, request, rpc = self.channel.take_unary_unary(METHODS[method])
         rpc.send_initial_metadata(())
         rpc.terminate(response, (), code, details)
         return request
 
-    def stream(self, method: str, *responses: Any, code: grpc.StatusCode = grpc.StatusCode.OK, received: list[bytes] | None = None) -> Any:
-        """One streamed answer. The testing channel forgets what was not read when a stream fails, so then `received` is waited for."""
+    def stream(
+        self,
+        method: str,
+        *responses: Any,
+        code: grpc.StatusCode = grpc.StatusCode.OK,
+        received: list[bytes] | None = None,
+    ) -> Any:
+        """One streamed answer.
+
+        The testing channel forgets what was not read when a stream fails, so then `received` is
+        waited for.
+        """
         _, request, rpc = self.channel.take_unary_stream(METHODS[method])
         rpc.send_initial_metadata(())
         for response in responses:
@@ -124,14 +142,21 @@ def test_artefact_is_asked_for_from_its_offset(server: Server) -> None:
     assert (request.path, request.offset) == ("listing/aviation/x", 7)
 
 
-def test_stream_that_breaks_for_good_is_mapped_after_its_bytes_were_delivered(server: Server) -> None:
+def test_stream_that_breaks_for_good_is_mapped_after_its_bytes_were_delivered(
+    server: Server,
+) -> None:
     received: list[bytes] = []
 
     def read() -> None:
         received.extend(server.transport.fetcher().artefact("x", 0))
 
     got = server.call(read)
-    server.stream("GetArtefact", distribution_pb2.GetArtefactResponse(chunk=b"ab"), code=grpc.StatusCode.UNAVAILABLE, received=received)
+    server.stream(
+        "GetArtefact",
+        distribution_pb2.GetArtefactResponse(chunk=b"ab"),
+        code=grpc.StatusCode.UNAVAILABLE,
+        received=received,
+    )
     assert server.stream("GetArtefact", code=grpc.StatusCode.UNAVAILABLE).offset == 2
     with pytest.raises(signing_errors.UnavailableError):
         got.result(5)
@@ -157,7 +182,9 @@ def test_watch_says_what_is_enforced_and_gives_what_comes(server: Server) -> Non
     enforced = distribution_pb2.StateVersion(timestamp=3, listing=2, relief_sequence=9)
     got = server.call(lambda: next(iter(server.transport.watch(enforced))).current.timestamp)
     _, request, rpc = server.channel.take_unary_stream(METHODS["Watch"])
-    rpc.send_response(distribution_pb2.WatchResponse(current=distribution_pb2.StateVersion(timestamp=4)))
+    rpc.send_response(
+        distribution_pb2.WatchResponse(current=distribution_pb2.StateVersion(timestamp=4))
+    )
     assert got.result(5) == 4
     assert request.enforced == enforced
 
@@ -172,7 +199,9 @@ def test_cancelled_watch_ends_with_our_error(server: Server) -> None:
         got.result(5)
 
 
-def seal(request: Any, epoch: int, *, audience: str = "aviation", key: bytes = bytes(32)) -> distribution_pb2.SealedEpochKey:
+def seal(
+    request: Any, epoch: int, *, audience: str = "aviation", key: bytes = bytes(32)
+) -> distribution_pb2.SealedEpochKey:
     info = f"tipstaff/v1/epoch-key\0{audience}\0{epoch}".encode()
     public = X25519PublicKey.from_public_bytes(request.recipient_public_key)
     return distribution_pb2.SealedEpochKey(epoch=epoch, sealed=HPKE.encrypt(key, public, info=info))
@@ -182,12 +211,16 @@ def fetch_keys(server: Server, make: Callable[[Any], list[distribution_pb2.Seale
     got = server.call(server.transport.epoch_keys)
     _, request, rpc = server.channel.take_unary_unary(METHODS["GetEpochKeys"])
     rpc.send_initial_metadata(())
-    rpc.terminate(distribution_pb2.GetEpochKeysResponse(keys=make(request)), (), grpc.StatusCode.OK, "")
+    rpc.terminate(
+        distribution_pb2.GetEpochKeysResponse(keys=make(request)), (), grpc.StatusCode.OK, ""
+    )
     return got.result(5), bytes(request.recipient_public_key)
 
 
 def test_epoch_keys_open_and_every_request_has_a_key_of_its_own(server: Server) -> None:
-    keys, first = fetch_keys(server, lambda request: [seal(request, 1), seal(request, 2, key=b"k" * 32)])
+    keys, first = fetch_keys(
+        server, lambda request: [seal(request, 1), seal(request, 2, key=b"k" * 32)]
+    )
     assert keys == {1: bytes(32), 2: b"k" * 32}
     _, second = fetch_keys(server, lambda request: [])
     assert first != second
@@ -204,41 +237,73 @@ def test_epoch_keys_open_and_every_request_has_a_key_of_its_own(server: Server) 
     ],
     ids=["audience", "epoch", "length", "truncated", "too-many"],
 )
-def test_key_that_is_not_ours_is_refused(server: Server, make: Callable[[Any], list[distribution_pb2.SealedEpochKey]]) -> None:
+def test_key_that_is_not_ours_is_refused(
+    server: Server, make: Callable[[Any], list[distribution_pb2.SealedEpochKey]]
+) -> None:
     with pytest.raises(SealedKeyError):
         fetch_keys(server, make)
 
 
-def replace_epoch(sealed: distribution_pb2.SealedEpochKey, epoch: int) -> distribution_pb2.SealedEpochKey:
+def replace_epoch(
+    sealed: distribution_pb2.SealedEpochKey, epoch: int
+) -> distribution_pb2.SealedEpochKey:
     return distribution_pb2.SealedEpochKey(epoch=epoch, sealed=sealed.sealed)
 
 
 def test_remedies_of_several_pages_are_fetched_and_answered(server: Server) -> None:
     pages = [
-        distribution_pb2.ListRemediesResponse(remedies=[distribution_pb2.Remedy(remedy_id=b"1" * 16)], next_page_token=b"1"),
-        distribution_pb2.ListRemediesResponse(remedies=[distribution_pb2.Remedy(remedy_id=b"2" * 16, outcome="REMEDY_OUTCOME_RESTORED")]),
+        distribution_pb2.ListRemediesResponse(
+            remedies=[distribution_pb2.Remedy(remedy_id=b"1" * 16)], next_page_token=b"1"
+        ),
+        distribution_pb2.ListRemediesResponse(
+            remedies=[
+                distribution_pb2.Remedy(remedy_id=b"2" * 16, outcome="REMEDY_OUTCOME_RESTORED")
+            ]
+        ),
     ]
     pages[0].remedies[0].affected.add(report_id=bytes(16), outcome=enforcement_pb2.OUTCOME_DENIED)
     got = server.call(lambda: remedying.fetch(server.transport, include_answered=True))
     asked = [server.answer("ListRemedies", page) for page in pages]
     first, second = got.result(10)
-    assert [(request.include_answered, request.page_token) for request in asked] == [(True, b""), (True, b"1")]
+    assert [(request.include_answered, request.page_token) for request in asked] == [
+        (True, b""),
+        (True, b"1"),
+    ]
     assert (first.outcome, second.outcome) == (None, remedying.RemedyOutcome.RESTORED)
     assert str(first.affected[0].outcome) == "DENIED"
-    told = server.call(lambda: remedying.answer(server.transport, first, remedying.RemedyOutcome.DECLINED, "told"))
-    request = server.answer("AnswerRemedy", distribution_pb2.AnswerRemedyResponse(remedy=pages[1].remedies[0]))
-    assert (request.remedy_id, request.outcome, request.note) == (b"1" * 16, distribution_pb2.REMEDY_OUTCOME_DECLINED, "told")
+    told = server.call(
+        lambda: remedying.answer(server.transport, first, remedying.RemedyOutcome.DECLINED, "told")
+    )
+    request = server.answer(
+        "AnswerRemedy", distribution_pb2.AnswerRemedyResponse(remedy=pages[1].remedies[0])
+    )
+    assert (request.remedy_id, request.outcome, request.note) == (
+        b"1" * 16,
+        distribution_pb2.REMEDY_OUTCOME_DECLINED,
+        "told",
+    )
     assert told.result(10) == second
     with pytest.raises(errors.RequestRefusedError, match="500"):
         remedying.answer(server.transport, first, remedying.RemedyOutcome.DECLINED, "x" * 501)
 
 
 def test_dispute_and_coverage_reach_their_calls(server: Server) -> None:
-    got = server.call(lambda: server.transport.open_dispute(dispute_pb2.OpenDisputeRequest(statement="no")))
-    request = server.answer("OpenDispute", dispute_pb2.OpenDisputeResponse(dispute=dispute_pb2.Dispute(case_number="C")))
+    got = server.call(
+        lambda: server.transport.open_dispute(dispute_pb2.OpenDisputeRequest(statement="no"))
+    )
+    request = server.answer(
+        "OpenDispute", dispute_pb2.OpenDisputeResponse(dispute=dispute_pb2.Dispute(case_number="C"))
+    )
     assert (request.statement, got.result(5).case_number) == ("no", "C")
-    got = server.call(lambda: server.transport.submit_coverage([enforcement_pb2.CoverageCount(checked=3)]))
-    request = server.answer("SubmitCoverage", enforcement_pb2.SubmitCoverageResponse(results=[enforcement_pb2.EventResult(event_id=b"1")]))
+    got = server.call(
+        lambda: server.transport.submit_coverage([enforcement_pb2.CoverageCount(checked=3)])
+    )
+    request = server.answer(
+        "SubmitCoverage",
+        enforcement_pb2.SubmitCoverageResponse(
+            results=[enforcement_pb2.EventResult(event_id=b"1")]
+        ),
+    )
     assert (request.counts[0].checked, got.result(5)[0].event_id) == (3, b"1")
 
 

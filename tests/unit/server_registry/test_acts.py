@@ -9,26 +9,60 @@ from typing import Any
 
 import pytest
 
-from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, listed, person, submit
+from tests.support.registry import (
+    AIRLINE,
+    COURT,
+    NOW,
+    OPERATOR,
+    RAILWAY,
+    TAX,
+    World,
+    entry,
+    listed,
+    person,
+    submit,
+)
 from tipstaff_server.domain.actors import SYSTEM
 from tipstaff_server.domain.lifecycle import State
-from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import (
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import DisputeGround, DisputeState
 
 
 def dispute(world: World, restriction: bytes, **options: Any) -> Any:
-    return world.registry.open_dispute(restriction, "不是我", **({"request_id": secrets.token_bytes(16), "actor": AIRLINE} | options))
+    return world.registry.open_dispute(
+        restriction,
+        "不是我",
+        **({"request_id": secrets.token_bytes(16), "actor": AIRLINE} | options),
+    )
 
 
 @pytest.mark.parametrize(
-    ("kind", "state"), [(EndKind.RELEASE, State.RELEASED), (EndKind.REPAIR, State.REPAIRED), (EndKind.REVOKE, State.REVOKED)]
+    ("kind", "state"),
+    [
+        (EndKind.RELEASE, State.RELEASED),
+        (EndKind.REPAIR, State.REPAIRED),
+        (EndKind.REVOKE, State.REVOKED),
+    ],
 )
-def test_an_end_is_relief_at_once_for_the_audiences_concerned(world: World, kind: EndKind, state: State) -> None:
+def test_an_end_is_relief_at_once_for_the_audiences_concerned(
+    world: World, kind: EndKind, state: State
+) -> None:
     restriction = submit(world, entry())
     ended = world.registry.end(restriction, kind, "performed", actor=COURT)
-    assert (ended.restriction.state, ended.restriction.version, ended.relief_sequence) == (state, 2, 1)
-    assert [(lift.sequence, lift.restriction_id) for lift in world.registry.relief_since("aviation", 0)] == [(1, restriction)]
+    assert (ended.restriction.state, ended.restriction.version, ended.relief_sequence) == (
+        state,
+        2,
+        1,
+    )
+    assert [
+        (lift.sequence, lift.restriction_id) for lift in world.registry.relief_since("aviation", 0)
+    ] == [(1, restriction)]
     assert world.registry.relief_since("banking", 0)
     assert world.registry.relief_since("rail", 0) == []
     assert world.registry.relief_since("aviation", 1) == []
@@ -44,13 +78,20 @@ def test_only_its_authority_or_the_operator_ends_a_restriction(world: World, act
     restriction = submit(world, entry())
     with pytest.raises((NotFoundError, PermissionDeniedError)):
         world.registry.end(restriction, EndKind.RELEASE, "x", actor=actor)
-    assert world.registry.end(restriction, EndKind.RELEASE, "x", actor=OPERATOR).relief_sequence == 1
+    assert (
+        world.registry.end(restriction, EndKind.RELEASE, "x", actor=OPERATOR).relief_sequence == 1
+    )
 
 
 def test_what_is_not_there_and_what_is_others_look_the_same(world: World) -> None:
     restriction = submit(world, entry())
     messages = set()
-    for identity, actor in ((restriction, TAX), (bytes(16), TAX), (restriction, RAILWAY), (bytes(16), AIRLINE)):
+    for identity, actor in (
+        (restriction, TAX),
+        (bytes(16), TAX),
+        (restriction, RAILWAY),
+        (bytes(16), AIRLINE),
+    ):
         with pytest.raises(NotFoundError) as caught:
             world.registry.get(identity, actor=actor)
         messages.add(str(caught.value))
@@ -74,7 +115,12 @@ def test_what_was_never_in_force_is_not_released(world: World) -> None:
     dispute(world, restriction)
     with pytest.raises(LifecycleError, match="never been in force"):
         world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
-    assert world.registry.end(restriction, EndKind.REPAIR, "paid within the notice", actor=COURT).relief_sequence == 2
+    assert (
+        world.registry.end(
+            restriction, EndKind.REPAIR, "paid within the notice", actor=COURT
+        ).relief_sequence
+        == 2
+    )
 
 
 def test_time_puts_in_force_and_ends_and_needs_no_relief(world: World) -> None:
@@ -92,13 +138,17 @@ def test_time_puts_in_force_and_ends_and_needs_no_relief(world: World) -> None:
 
 
 def test_a_notice_that_ran_out_unseen_expires_without_ever_being_in_force(world: World) -> None:
-    restriction = submit(world, entry(effective_at=NOW + timedelta(days=2), expires_at=NOW + timedelta(days=3)))
+    restriction = submit(
+        world, entry(effective_at=NOW + timedelta(days=2), expires_at=NOW + timedelta(days=3))
+    )
     due = world.registry.expire_due(NOW + timedelta(days=9))
     assert (due.activated, due.expired) == (0, 1)
     assert world.registry.get(restriction, actor=COURT).state is State.EXPIRED
 
 
-def test_many_due_at_once_are_worked_off_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_due_at_once_are_worked_off_in_batches(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tipstaff_server.registry.restrictions.transitions.DUE_BATCH", 7)
     for index in range(20):
         submit(world, entry(person(index)))
@@ -108,11 +158,17 @@ def test_many_due_at_once_are_worked_off_in_batches(world: World, monkeypatch: p
 def test_a_dispute_suspends_at_once_and_rejection_puts_back_in_force(world: World) -> None:
     restriction = submit(world, entry())
     opened = dispute(world, restriction)
-    assert (opened.dispute.state, opened.dispute.suspended, opened.relief_sequence) == (DisputeState.OPEN, True, 1)
+    assert (opened.dispute.state, opened.dispute.suspended, opened.relief_sequence) == (
+        DisputeState.OPEN,
+        True,
+        1,
+    )
     assert opened.dispute.answer_due_at == NOW + timedelta(days=15)
     assert world.registry.get(restriction, actor=COURT).state is State.SUSPENDED
     assert listed(world) == {}
-    answered = world.registry.answer_dispute(opened.dispute.case_number, DisputeState.REJECTED, "identity confirmed", actor=COURT)
+    answered = world.registry.answer_dispute(
+        opened.dispute.case_number, DisputeState.REJECTED, "identity confirmed", actor=COURT
+    )
     assert (answered.state, answered.suspended) == (DisputeState.REJECTED, False)
     record = listed(world)[person(0).identifiers[0]].restrictions[0]
     assert record.relief_floor == 1
@@ -122,7 +178,9 @@ def test_a_dispute_suspends_at_once_and_rejection_puts_back_in_force(world: Worl
 def test_a_ground_that_was_rejected_does_not_suspend_again_another_does(world: World) -> None:
     restriction = submit(world, entry())
     first = dispute(world, restriction)
-    world.registry.answer_dispute(first.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT)
+    world.registry.answer_dispute(
+        first.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT
+    )
     again = dispute(world, restriction)
     assert (again.dispute.suspended, again.relief_sequence) == (False, 0)
     other = dispute(world, restriction, ground=DisputeGround.PERFORMED)
@@ -131,22 +189,39 @@ def test_a_ground_that_was_rejected_does_not_suspend_again_another_does(world: W
 
 def test_of_two_disputes_the_last_answer_puts_back_in_force(world: World) -> None:
     restriction = submit(world, entry())
-    one, two = dispute(world, restriction), dispute(world, restriction, ground=DisputeGround.PERFORMED)
+    one, two = (
+        dispute(world, restriction),
+        dispute(world, restriction, ground=DisputeGround.PERFORMED),
+    )
     assert one.relief_sequence == two.relief_sequence == 1
-    assert world.registry.answer_dispute(one.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT).suspended
-    assert not world.registry.answer_dispute(two.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT).suspended
+    assert world.registry.answer_dispute(
+        one.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT
+    ).suspended
+    assert not world.registry.answer_dispute(
+        two.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT
+    ).suspended
     assert world.registry.get(restriction, actor=COURT).state is State.ACTIVE
 
 
 def test_revoking_answers_every_open_dispute(world: World) -> None:
     restriction = submit(world, entry())
-    one, two = dispute(world, restriction), dispute(world, restriction, ground=DisputeGround.PERFORMED)
-    answered = world.registry.answer_dispute(one.dispute.case_number, DisputeState.REVOKED, "wrong person", actor=COURT)
+    one, two = (
+        dispute(world, restriction),
+        dispute(world, restriction, ground=DisputeGround.PERFORMED),
+    )
+    answered = world.registry.answer_dispute(
+        one.dispute.case_number, DisputeState.REVOKED, "wrong person", actor=COURT
+    )
     assert answered.state is DisputeState.REVOKED
-    assert world.registry.get_dispute(two.dispute.case_number, actor=AIRLINE).state is DisputeState.REVOKED
+    assert (
+        world.registry.get_dispute(two.dispute.case_number, actor=AIRLINE).state
+        is DisputeState.REVOKED
+    )
     assert world.registry.get(restriction, actor=COURT).state is State.REVOKED
     with pytest.raises(LifecycleError, match="REVOKED already"):
-        world.registry.answer_dispute(two.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT)
+        world.registry.answer_dispute(
+            two.dispute.case_number, DisputeState.REJECTED, "x", actor=COURT
+        )
     with pytest.raises(LifecycleError, match="REVOKED already"):
         dispute(world, restriction)
 
@@ -155,7 +230,10 @@ def test_a_release_closes_open_disputes(world: World) -> None:
     restriction = submit(world, entry())
     opened = dispute(world, restriction)
     world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
-    assert world.registry.get_dispute(opened.dispute.case_number, actor=COURT).state is DisputeState.CLOSED
+    assert (
+        world.registry.get_dispute(opened.dispute.case_number, actor=COURT).state
+        is DisputeState.CLOSED
+    )
 
 
 def test_a_list_whose_policy_is_to_continue_continues(world: World) -> None:
@@ -196,7 +274,14 @@ def test_a_dispute_is_followed_by_those_concerned_only(world: World) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"actor": RAILWAY}, {"actor": TAX}, {"request_id": b"1"}, {"decision_id": b"1"}, {"statement": ""}, {"statement": "x" * 2001}],
+    [
+        {"actor": RAILWAY},
+        {"actor": TAX},
+        {"request_id": b"1"},
+        {"decision_id": b"1"},
+        {"statement": ""},
+        {"statement": "x" * 2001},
+    ],
 )
 def test_disputes_that_are_not_taken(world: World, options: dict[str, Any]) -> None:
     restriction = submit(world, entry())
@@ -207,7 +292,9 @@ def test_disputes_that_are_not_taken(world: World, options: dict[str, Any]) -> N
 
 
 def test_a_statement_is_kept_encrypted(world: World) -> None:
-    world.registry.open_dispute(submit(world, entry()), "我从未收到判决书", request_id=bytes(16), actor=AIRLINE)
+    world.registry.open_dispute(
+        submit(world, entry()), "我从未收到判决书", request_id=bytes(16), actor=AIRLINE
+    )
     assert "我从未收到判决书".encode() not in world.raw()
 
 
@@ -216,7 +303,10 @@ def test_lifts_of_many_threads_have_distinct_sequences_without_holes(world: Worl
     sequences: list[int] = []
 
     def end(some: list[bytes]) -> None:
-        sequences.extend(world.registry.end(item, EndKind.RELEASE, "x", actor=COURT).relief_sequence for item in some)
+        sequences.extend(
+            world.registry.end(item, EndKind.RELEASE, "x", actor=COURT).relief_sequence
+            for item in some
+        )
 
     threads = [threading.Thread(target=end, args=(ids[start::4],)) for start in range(4)]
     for thread in threads:
@@ -236,7 +326,10 @@ def test_an_exemption_is_in_the_record_as_far_as_the_audience_may_see_it(world: 
     exempt(restriction, measures=["LOAN_PRICING"], valid=valid, why=why, actor=COURT)
     everything = exempt(restriction, measures=[], valid=valid, why=why, actor=COURT)
     found = listed(world)[person(0).identifiers[0]].restrictions[0].exemptions
-    assert {item.exemption_id: list(item.measures) for item in found} == {air: ["AIR_TRAVEL"], everything: []}
+    assert {item.exemption_id: list(item.measures) for item in found} == {
+        air: ["AIR_TRAVEL"],
+        everything: [],
+    }
     assert (found[0].reason.zh, found[0].reason.en) == why
     world.clock.turn(days=1)
     assert not listed(world)[person(0).identifiers[0]].restrictions[0].exemptions
@@ -252,9 +345,16 @@ def test_an_exemption_is_in_the_record_as_far_as_the_audience_may_see_it(world: 
         ({"actor": TAX}, NotFoundError),
     ],
 )
-def test_exemptions_that_are_not_given(world: World, options: dict[str, Any], error: type[Exception]) -> None:
+def test_exemptions_that_are_not_given(
+    world: World, options: dict[str, Any], error: type[Exception]
+) -> None:
     restriction = submit(world, entry())
-    full = {"measures": [], "valid": (NOW, NOW + timedelta(days=1)), "why": ("事", "why"), "actor": COURT} | options
+    full = {
+        "measures": [],
+        "valid": (NOW, NOW + timedelta(days=1)),
+        "why": ("事", "why"),
+        "actor": COURT,
+    } | options
     with pytest.raises(error):
         world.registry.exempt(restriction, **full)
 

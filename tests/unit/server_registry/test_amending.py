@@ -1,4 +1,6 @@
-"""Corrections, searches, histories; acts that are sent twice, and acts on what somebody else has changed meanwhile."""
+"""Corrections, searches, histories; acts that are sent twice, and acts on what somebody else has
+changed meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,19 @@ import pytest
 from sqlalchemy import select
 
 from tests.support.messages import denial
-from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, listed, person, submit
+from tests.support.registry import (
+    AIRLINE,
+    COURT,
+    NOW,
+    OPERATOR,
+    RAILWAY,
+    TAX,
+    World,
+    entry,
+    listed,
+    person,
+    submit,
+)
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.enforcement.reports import Feedback
@@ -37,15 +51,24 @@ def restricted(world: World, index: int = 0, **changes: Any) -> bytes:
     return submit(world, entry(person(index), **({"measures": BOTH} | changes)))
 
 
-def amend(world: World, restriction: bytes, given: Precondition = Precondition(), **changes: Any) -> Any:  # noqa: B008  frozen
-    return world.registry.amending.amend(restriction, Amendment(**changes), "corrected", COURT, given)
+def amend(
+    world: World,
+    restriction: bytes,
+    given: Precondition = Precondition(),  # noqa: B008  frozen
+    **changes: Any,
+) -> Any:
+    return world.registry.amending.amend(
+        restriction, Amendment(**changes), "corrected", COURT, given
+    )
 
 
 def sequences(world: World, audience: str) -> list[int]:
     return [lift.sequence for lift in world.registry.relief_since(audience, 0)]
 
 
-def test_a_measure_that_goes_is_lifted_for_those_who_enforced_it_and_the_rest_comes_back(world: World) -> None:
+def test_a_measure_that_goes_is_lifted_for_those_who_enforced_it_and_the_rest_comes_back(
+    world: World,
+) -> None:
     restriction = restricted(world)
     done = amend(world, restriction, measures=("RAIL_HIGH_CLASS",))
     assert done.relief_sequence == 1
@@ -60,7 +83,9 @@ def test_a_measure_that_goes_is_lifted_for_those_who_enforced_it_and_the_rest_co
     assert (sequences(world, "aviation"), sequences(world, "rail")) == ([1], [1, 2])
 
 
-def test_a_term_that_is_over_is_not_made_longer_even_before_the_scheduler_looked(world: World) -> None:
+def test_a_term_that_is_over_is_not_made_longer_even_before_the_scheduler_looked(
+    world: World,
+) -> None:
     restriction = restricted(world, expires_at=NOW + timedelta(days=1))
     world.clock.turn(days=1)
     with pytest.raises(LifecycleError, match="its term ended"):
@@ -95,7 +120,9 @@ def test_a_correction_that_changes_nothing_is_no_act(world: World) -> None:
 
 def test_what_is_suspended_is_corrected_without_another_lift(world: World) -> None:
     restriction = restricted(world)
-    number = world.registry.open_dispute(restriction, "x", request_id=bytes(16), actor=AIRLINE).dispute.case_number
+    number = world.registry.open_dispute(
+        restriction, "x", request_id=bytes(16), actor=AIRLINE
+    ).dispute.case_number
     assert amend(world, restriction, measures=("AIR_TRAVEL",)).relief_sequence == 0
     world.registry.answer_dispute(number, DisputeState.REJECTED, "x", actor=COURT)
     ((record,),) = [subject.restrictions for subject in listed(world).values()]
@@ -113,7 +140,9 @@ def test_what_is_suspended_is_corrected_without_another_lift(world: World) -> No
         ({"legal_basis": "x" * 501}, EntryCode.LEGAL_BASIS),
     ],
 )
-def test_the_rules_of_entering_hold_for_correcting(world: World, changes: dict[str, Any], code: EntryCode) -> None:
+def test_the_rules_of_entering_hold_for_correcting(
+    world: World, changes: dict[str, Any], code: EntryCode
+) -> None:
     restriction = restricted(world)
     with pytest.raises(EntryError) as refused:
         amend(world, restriction, **changes)
@@ -127,7 +156,9 @@ def test_what_has_ended_is_neither_corrected_nor_exempted_from(world: World) -> 
     with pytest.raises(LifecycleError, match="REVOKED"):
         amend(world, restriction, legal_basis="other")
     with pytest.raises(LifecycleError, match="REVOKED"):
-        world.registry.exempt(restriction, measures=[], valid=(NOW, NOW + timedelta(days=1)), why=WHY, actor=COURT)
+        world.registry.exempt(
+            restriction, measures=[], valid=(NOW, NOW + timedelta(days=1)), why=WHY, actor=COURT
+        )
 
 
 def test_a_version_that_is_no_longer_true_stops_each_act(world: World) -> None:
@@ -137,9 +168,16 @@ def test_a_version_that_is_no_longer_true_stops_each_act(world: World) -> None:
     acts = (
         lambda given: amend(world, restriction, given, legal_basis="third"),
         lambda given: world.registry.exempt(
-            restriction, measures=[], valid=(NOW, NOW + timedelta(days=1)), why=WHY, actor=COURT, given=given
+            restriction,
+            measures=[],
+            valid=(NOW, NOW + timedelta(days=1)),
+            why=WHY,
+            actor=COURT,
+            given=given,
         ),
-        lambda given: world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT, given=given),
+        lambda given: world.registry.end(
+            restriction, EndKind.RELEASE, "x", actor=COURT, given=given
+        ),
     )
     for act in acts:
         with pytest.raises(StaleVersionError, match="version 2"):
@@ -153,15 +191,27 @@ def test_an_act_that_is_sent_twice_happens_once(world: World) -> None:
     first = amend(world, restriction, given[0], measures=("AIR_TRAVEL",))
     assert amend(world, restriction, given[0], measures=("AIR_TRAVEL",)) == first
     days = (NOW, NOW + timedelta(days=1))
-    exemptions = {world.registry.exempt(restriction, measures=[], valid=days, why=WHY, actor=COURT, given=given[1]) for _ in range(2)}
+    exemptions = {
+        world.registry.exempt(
+            restriction, measures=[], valid=days, why=WHY, actor=COURT, given=given[1]
+        )
+        for _ in range(2)
+    }
     assert len(exemptions) == 1
-    ends = [world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT, given=given[2]) for _ in range(2)]
+    ends = [
+        world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT, given=given[2])
+        for _ in range(2)
+    ]
     assert ends[0] == ends[1]
     assert sequences(world, "aviation") == [1, 2]
     with pytest.raises(InvalidRequestError, match="another request"):
-        world.registry.end(restriction, EndKind.RELEASE, "another reason", actor=COURT, given=given[2])
+        world.registry.end(
+            restriction, EndKind.RELEASE, "another reason", actor=COURT, given=given[2]
+        )
     with pytest.raises(InvalidRequestError, match="64"):
-        world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT, given=Precondition(key="x" * 65))
+        world.registry.end(
+            restriction, EndKind.RELEASE, "x", actor=COURT, given=Precondition(key="x" * 65)
+        )
 
 
 def test_a_report_on_a_measure_that_was_taken_away_is_still_taken(world: World) -> None:
@@ -174,16 +224,28 @@ def test_a_report_on_a_measure_that_was_taken_away_is_still_taken(world: World) 
 
 def test_searching_finds_ones_own_by_number_case_and_state(world: World) -> None:
     mine = [restricted(world, index, case_number=f"case-{index}") for index in range(3)]
-    theirs = submit(world, entry(person(0), measures=("LOAN_PRICING",), case_number="tax-1"), authority="tax", actor=TAX)
+    theirs = submit(
+        world,
+        entry(person(0), measures=("LOAN_PRICING",), case_number="tax-1"),
+        authority="tax",
+        actor=TAX,
+    )
     world.registry.end(mine[1], EndKind.RELEASE, "x", actor=COURT)
     number = person(0).identifiers[0]
     search = world.registry.looking.search
     assert {item.restriction_id for item in search(Wanted(), COURT)} == set(mine)
     assert [item.restriction_id for item in search(Wanted(identifier=number), COURT)] == [mine[0]]
-    assert {item.restriction_id for item in search(Wanted(identifier=number), OPERATOR)} == {mine[0], theirs}
+    assert {item.restriction_id for item in search(Wanted(identifier=number), OPERATOR)} == {
+        mine[0],
+        theirs,
+    }
     assert search(Wanted(identifier=person(9).identifiers[0]), COURT) == []
-    assert [item.restriction_id for item in search(Wanted(case_number="case-2"), COURT)] == [mine[2]]
-    assert [item.restriction_id for item in search(Wanted(state=State.RELEASED), COURT)] == [mine[1]]
+    assert [item.restriction_id for item in search(Wanted(case_number="case-2"), COURT)] == [
+        mine[2]
+    ]
+    assert [item.restriction_id for item in search(Wanted(state=State.RELEASED), COURT)] == [
+        mine[1]
+    ]
     found, after = [], b""
     while page := search(Wanted(after=after, limit=2), COURT):
         found += [item.restriction_id for item in page]
@@ -205,7 +267,9 @@ def test_searching_finds_ones_own_by_number_case_and_state(world: World) -> None
 def test_a_history_has_every_act_with_its_reason_and_is_ones_own(world: World) -> None:
     restriction = restricted(world)
     amend(world, restriction, measures=("AIR_TRAVEL",))
-    world.registry.exempt(restriction, measures=[], valid=(NOW, NOW + timedelta(days=1)), why=WHY, actor=COURT)
+    world.registry.exempt(
+        restriction, measures=[], valid=(NOW, NOW + timedelta(days=1)), why=WHY, actor=COURT
+    )
     world.registry.end(restriction, EndKind.REVOKE, "张三 was somebody else", actor=OPERATOR)
     found = world.registry.looking.history(restriction, COURT)
     assert [(item.act, item.actor, item.reason) for item in found] == [

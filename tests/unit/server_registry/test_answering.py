@@ -1,4 +1,6 @@
-"""Disputes are answered (upheld, corrected, revoked), listed to whoever answers them, and followed by whoever holds the number."""
+"""Disputes are answered (upheld, corrected, revoked), listed to whoever answers them, and followed
+by whoever holds the number.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, listed, person, submit
+from tests.support.registry import (
+    AIRLINE,
+    COURT,
+    NOW,
+    OPERATOR,
+    RAILWAY,
+    TAX,
+    World,
+    entry,
+    listed,
+    person,
+    submit,
+)
 from tipstaff_sdk.texts import LANGUAGES
 from tipstaff_server.domain.lifecycle import State
-from tipstaff_server.errors import EntryError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError, StaleVersionError
+from tipstaff_server.errors import (
+    EntryError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+    PermissionDeniedError,
+    StaleVersionError,
+)
 from tipstaff_server.registry.disputes.cases import DisputeCounts, WantedDisputes, dispute_counts
 from tipstaff_server.registry.idempotency import Precondition
 from tipstaff_server.registry.restrictions.amendments import Amendment
@@ -26,12 +47,18 @@ CORRECTED, REJECTED, REVOKED = DisputeState.CORRECTED, DisputeState.REJECTED, Di
 LESS = Amendment(("AIR_TRAVEL",))
 
 
-def dispute(world: World, restriction: bytes, number: int = 1, actor: Actor = AIRLINE, **options: Any) -> str:
-    opened = world.registry.open_dispute(restriction, "不是我", request_id=number.to_bytes(16, "big"), actor=actor, **options)
+def dispute(
+    world: World, restriction: bytes, number: int = 1, actor: Actor = AIRLINE, **options: Any
+) -> str:
+    opened = world.registry.open_dispute(
+        restriction, "不是我", request_id=number.to_bytes(16, "big"), actor=actor, **options
+    )
     return opened.dispute.case_number
 
 
-def answer(world: World, number: str, outcome: Any, actor: Actor = COURT, **options: Any) -> AnsweredDispute:
+def answer(
+    world: World, number: str, outcome: Any, actor: Actor = COURT, **options: Any
+) -> AnsweredDispute:
     return world.registry.answering.answer(number, outcome, "looked into", actor, **options)
 
 
@@ -41,7 +68,8 @@ def test_corrected_puts_back_in_force_as_amended(world: World) -> None:
     done = answer(world, number, CORRECTED, correction=LESS)
     assert (done.dispute.state, done.dispute.suspended) == (CORRECTED, False)
     assert (done.restriction.state, done.restriction.measures) == (State.ACTIVE, ("AIR_TRAVEL",))
-    # The suspension lifted it for both audiences already; only the airlines' next listing has it again, above that lift.
+    # The suspension lifted it for both audiences already; only the airlines' next listing has it
+    # again, above that lift.
     assert [lift.sequence for lift in world.registry.relief_since("rail", 0)] == [1]
     assert listed(world, "rail") == {}
     assert listed(world)[person(0).identifiers[0]].restrictions[0].relief_floor == 1
@@ -51,7 +79,9 @@ def test_corrected_puts_back_in_force_as_amended(world: World) -> None:
 
 
 def test_corrected_is_relief_where_a_dispute_does_not_suspend(world: World) -> None:
-    restriction = submit(world, entry(list_id="court-high-consumption", measures=("AIR_TRAVEL", "RAIL_HIGH_CLASS")))
+    restriction = submit(
+        world, entry(list_id="court-high-consumption", measures=("AIR_TRAVEL", "RAIL_HIGH_CLASS"))
+    )
     done = answer(world, dispute(world, restriction), CORRECTED, correction=LESS)
     assert done.relief_sequence == 1
     assert [lift.restriction_id for lift in world.registry.relief_since("rail", 0)] == [restriction]
@@ -81,7 +111,9 @@ def test_a_correction_that_is_refused_answers_nothing(world: World) -> None:
 
 def test_a_ground_that_was_corrected_does_not_suspend_again_another_does(world: World) -> None:
     restriction = submit(world, entry())
-    answer(world, dispute(world, restriction, ground=DisputeGround.FACTS), CORRECTED, correction=LESS)
+    answer(
+        world, dispute(world, restriction, ground=DisputeGround.FACTS), CORRECTED, correction=LESS
+    )
     dispute(world, restriction, 2, ground=DisputeGround.FACTS)
     assert world.registry.get(restriction, actor=COURT).state is State.ACTIVE
     dispute(world, restriction, 3, ground=DisputeGround.IDENTITY)
@@ -90,7 +122,10 @@ def test_a_ground_that_was_corrected_does_not_suspend_again_another_does(world: 
 
 def test_a_correction_leaves_it_suspended_while_another_dispute_does(world: World) -> None:
     restriction = submit(world, entry())
-    one, two = dispute(world, restriction, 1), dispute(world, restriction, 2, ground=DisputeGround.IDENTITY)
+    one, two = (
+        dispute(world, restriction, 1),
+        dispute(world, restriction, 2, ground=DisputeGround.IDENTITY),
+    )
     assert answer(world, one, CORRECTED, correction=LESS).restriction.state is State.SUSPENDED
     assert answer(world, two, REJECTED).restriction.state is State.ACTIVE
 
@@ -126,7 +161,11 @@ def test_an_authority_and_the_operator_open_disputes_and_a_ground_is_kept(world:
     with pytest.raises(NotFoundError):
         dispute(world, restriction, 3, TAX)
     found = world.registry.following.case(number, COURT)
-    assert (found.ground, found.statement, found.restriction_id) == (DisputeGround.PERFORMED, "不是我", restriction)
+    assert (found.ground, found.statement, found.restriction_id) == (
+        DisputeGround.PERFORMED,
+        "不是我",
+        restriction,
+    )
     assert world.registry.following.case(other, OPERATOR).ground is DisputeGround.OTHER
     assert "不是我" not in repr(found)
 
@@ -136,7 +175,12 @@ def test_disputes_are_listed_by_their_deadline_each_once_to_who_answers(world: W
     for index in range(5):
         numbers.append(dispute(world, submit(world, entry(person(index))), index))
         world.clock.turn(hours=index % 2)  # some are due at the same moment
-    theirs = dispute(world, submit(world, entry(person(9), measures=("EXIT",)), authority="tax", actor=TAX), 9, TAX)
+    theirs = dispute(
+        world,
+        submit(world, entry(person(9), measures=("EXIT",)), authority="tax", actor=TAX),
+        9,
+        TAX,
+    )
     answer(world, numbers[0], REJECTED)
     found, after = [], b""
     while True:
@@ -171,12 +215,31 @@ def test_what_is_overdue_is_the_operators_to_follow_who_may_answer(world: World)
 @pytest.mark.parametrize("written", ["{}", " {} ", "lower", "bare", "{}\n", "dashes", "misread"])
 def test_a_number_is_found_however_it_is_written(world: World, written: str) -> None:
     number = dispute(world, submit(world, entry()))
-    forms = {"lower": number.lower(), "bare": number.replace("-", ""), "dashes": number.replace("-", "–")}
+    forms = {
+        "lower": number.lower(),
+        "bare": number.replace("-", ""),
+        "dashes": number.replace("-", "–"),
+    }
     forms["misread"] = number.replace("O", "0").replace("I", "1").replace("B", "8")
-    assert world.registry.following.follow(forms.get(written, written.format(number))).state is DisputeState.OPEN
+    assert (
+        world.registry.following.follow(forms.get(written, written.format(number))).state
+        is DisputeState.OPEN
+    )
 
 
-@pytest.mark.parametrize("number", ["", "YY-AAAA-AAAA-AAAA-AAAA", "XX", "YY" + "A" * 400, "YY-AAAA-AAAA-AAAA-AAA", "\0", "'; DROP", "异议"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "",
+        "YY-AAAA-AAAA-AAAA-AAAA",
+        "XX",
+        "YY" + "A" * 400,
+        "YY-AAAA-AAAA-AAAA-AAA",
+        "\0",
+        "'; DROP",
+        "异议",
+    ],
+)
 def test_whatever_is_wrong_with_a_number_the_words_are_the_same(world: World, number: str) -> None:
     with pytest.raises(NotFoundError) as refused:
         world.registry.following.follow(number)
@@ -208,12 +271,16 @@ def test_the_audit_log_names_the_restriction_of_every_act_on_a_dispute(world: Wo
     number = dispute(world, restriction)
     answer(world, number, REJECTED)
     with world.database.read() as session:
-        details = session.scalars(select(AuditRow.detail).where(AuditRow.object_kind == "dispute")).all()
+        details = session.scalars(
+            select(AuditRow.detail).where(AuditRow.object_kind == "dispute")
+        ).all()
     assert len(details) == 2
     assert all(restriction.hex() in detail for detail in details)
 
 
-def test_disputes_of_another_audience_s_restriction_are_of_nothing_that_is_known(world: World) -> None:
+def test_disputes_of_another_audience_s_restriction_are_of_nothing_that_is_known(
+    world: World,
+) -> None:
     restriction = submit(world, entry(measures=("AIR_TRAVEL",)))
     with pytest.raises(NotFoundError, match="no such restriction here"):
         dispute(world, restriction, actor=RAILWAY)

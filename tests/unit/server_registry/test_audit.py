@@ -44,7 +44,12 @@ def test_every_act_is_there_with_actor_time_and_reason(world: World) -> None:
         ("REPAIR", "authority:court", "restriction", restriction),
     ]
     assert made[1].at - made[0].at == timedelta(minutes=1)
-    assert json.loads(made[1].detail) == {"from": "ACTIVE", "to": "REPAIRED", "version": 2, "relief_sequence": 1}
+    assert json.loads(made[1].detail) == {
+        "from": "ACTIVE",
+        "to": "REPAIRED",
+        "version": 2,
+        "relief_sequence": 1,
+    }
     assert made[1].reason is not None
     assert b"paid" not in made[1].reason
     with world.database.read() as session:
@@ -70,7 +75,10 @@ TAMPERING = {
     "an added reason": "UPDATE audit_log SET reason = :bytes WHERE sequence = :n",
     "an altered digest": "UPDATE audit_log SET digest = :bytes WHERE sequence = :n",
     "a missing entry": "DELETE FROM audit_log WHERE sequence = :n",
-    "two entries exchanged": "UPDATE audit_log SET sequence = CASE sequence WHEN :n THEN -1 WHEN :n + 1 THEN :n ELSE sequence END",
+    "two entries exchanged": (
+        "UPDATE audit_log SET sequence = CASE sequence WHEN :n THEN -1 WHEN :n + 1 THEN :n ELSE"
+        " sequence END"
+    ),
     "all later entries gone": "DELETE FROM audit_log WHERE sequence >= :n",
 }
 
@@ -88,17 +96,25 @@ def test_tampering_shows_where_it_is(world: World, case: str) -> None:
             ):
                 session.execute(text(statement), {"n": target})
         else:
-            session.execute(text(TAMPERING[case]), {"n": target} | ({"bytes": bytes(32)} if ":bytes" in TAMPERING[case] else {}))
+            session.execute(
+                text(TAMPERING[case]),
+                {"n": target} | ({"bytes": bytes(32)} if ":bytes" in TAMPERING[case] else {}),
+            )
     with pytest.raises(AuditError, match=str(target)) as caught:
         world.registry.verify_audit()
     assert caught.value.sequence == target
 
 
-@pytest.mark.parametrize("change", ["sequence = sequence - 1", "sequence = sequence + 1", "digest = :bytes"])
+@pytest.mark.parametrize(
+    "change", ["sequence = sequence - 1", "sequence = sequence + 1", "digest = :bytes"]
+)
 def test_a_head_that_does_not_fit_shows(world: World, change: str) -> None:
     fill(world)
     with world.database.write() as session:
-        session.execute(text(f"UPDATE audit_head SET {change}"), {"bytes": bytes(32)} if ":bytes" in change else {})
+        session.execute(
+            text(f"UPDATE audit_head SET {change}"),
+            {"bytes": bytes(32)} if ":bytes" in change else {},
+        )
     with pytest.raises(AuditError):
         world.registry.verify_audit()
 
@@ -108,8 +124,8 @@ def test_an_entry_put_in_between_shows(world: World) -> None:
     with world.database.write() as session:
         session.execute(
             text(
-                "INSERT INTO audit_log SELECT sequence + 1, at, actor, act, object_kind, object_id, detail, reason, digest "
-                "FROM audit_log WHERE sequence = :n"
+                "INSERT INTO audit_log SELECT sequence + 1, at, actor, act, object_kind, object_id,"
+                " detail, reason, digest FROM audit_log WHERE sequence = :n"
             ),
             {"n": count},
         )

@@ -1,4 +1,6 @@
-"""Rows that are written while the next ones are made are all in by the end of the block, or none of the transaction's are."""
+"""Rows that are written while the next ones are made are all in by the end of the block, or none of
+the transaction's are.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ PERSON = 1
 
 
 def rows(first: int, count: int = WORTH_COPYING) -> dict[type, list[dict[str, Any]]]:
-    return {SubjectRow: [{"id": number.to_bytes(16, "big"), "type": PERSON, "created_at": NOW} for number in range(first, first + count)]}
+    return {
+        SubjectRow: [
+            {"id": number.to_bytes(16, "big"), "type": PERSON, "created_at": NOW}
+            for number in range(first, first + count)
+        ]
+    }
 
 
 def there(world: World) -> int:
@@ -44,7 +51,9 @@ def test_the_session_is_the_caller_s_again_after_a_wait(world: World) -> None:
         assert session.scalar(select(func.count()).select_from(SubjectRow)) == WORTH_COPYING
 
 
-def write(world: World, parts: Sequence[dict[type, list[dict[str, Any]]]], then: Exception | None = None) -> None:
+def write(
+    world: World, parts: Sequence[dict[type, list[dict[str, Any]]]], then: Exception | None = None
+) -> None:
     with world.database.write() as session, Behind(session, (SubjectRow,)) as writing:
         for part in parts:
             writing.put(part)
@@ -54,7 +63,11 @@ def write(world: World, parts: Sequence[dict[type, list[dict[str, Any]]]], then:
 
 @pytest.mark.parametrize("when", ["in the middle", "at the end"])
 def test_what_does_not_go_in_undoes_the_transaction(world: World, when: str) -> None:
-    parts = [rows(0), rows(5), *([rows(1_000)] if when == "in the middle" else [])]  # some of the second are there already
+    parts = [
+        rows(0),
+        rows(5),
+        *([rows(1_000)] if when == "in the middle" else []),
+    ]  # some of the second are there already
     with pytest.raises(IntegrityError):
         write(world, parts)
     assert there(world) == 0

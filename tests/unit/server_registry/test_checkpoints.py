@@ -1,4 +1,6 @@
-"""Checkpoints of the audit log: what is signed, what is refused, and what they show that the chain alone does not."""
+"""Checkpoints of the audit log: what is signed, what is refused, and what they show that the chain
+alone does not.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ from tipstaff_server.audit.log import START, chain
 from tipstaff_server.config import AuditSection
 from tipstaff_server.errors import AuditError, CheckpointError
 from tipstaff_server.registry.restrictions.transitions import EndKind
-from tipstaff_server.storage.models import AuditCheckpointRow, AuditHeadRow, AuditReasonRow, AuditRow
+from tipstaff_server.storage.models import (
+    AuditCheckpointRow,
+    AuditHeadRow,
+    AuditReasonRow,
+    AuditRow,
+)
 from tipstaff_signing.errors import KeyFileError
 from tipstaff_signing.keys.files import create_key
 from tipstaff_signing.tuf_names import CryptoSigner
@@ -39,12 +46,21 @@ GIVEN = Checkpoint(ORIGIN, 1284, bytes(range(100, 132)), datetime(2026, 5, 4, 8,
 def checkpointing(world: World) -> Checkpointing:
     """With a key, and a folder that somebody else will keep."""
     create_key(world.folder / "keys", "audit")
-    return Checkpointing(world.database, world.vault, world.folder / "keys", world.folder / "checkpoints", clock=world.clock)
+    return Checkpointing(
+        world.database,
+        world.vault,
+        world.folder / "keys",
+        world.folder / "checkpoints",
+        clock=world.clock,
+    )
 
 
 def fill(world: World, first: int, count: int = 3) -> int:
     """Some acts, two of them with reasons; the number of entries."""
-    ids = [submit(world, entry(person(index), case_number=str(index))) for index in range(first, first + count)]
+    ids = [
+        submit(world, entry(person(index), case_number=str(index)))
+        for index in range(first, first + count)
+    ]
     for restriction in ids[:2]:
         world.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
     return world.registry.verify_audit()
@@ -54,7 +70,9 @@ def fill(world: World, first: int, count: int = 3) -> int:
 
 
 def test_the_example_of_the_document_is_what_the_program_writes() -> None:
-    blocks = re.findall(r"^```text\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```text\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert blocks == [sign(GIVEN, SIGNER), key_line(ORIGIN, SIGNER.public_key) + "\n"]
     assert open_note(blocks[0].encode(), ORIGIN, [SIGNER.public_key]) == GIVEN
 
@@ -96,7 +114,9 @@ REFUSED = {
     "a hundred signatures": altered(lambda note: note + note.splitlines(keepends=True)[-1] * 100),
     "another name": altered(lambda note: note.replace(f"— {ORIGIN}", "— somebody")),
     "another registry": sign(replace(GIVEN, origin="tipstaff.audit/" + "0" * 32), SIGNER).encode(),
-    "another key": sign(GIVEN, CryptoSigner(Ed25519PrivateKey.from_private_bytes(bytes(32)))).encode(),
+    "another key": sign(
+        GIVEN, CryptoSigner(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    ).encode(),
     "entry nought": sign(replace(GIVEN, sequence=0), SIGNER).encode(),
 }
 
@@ -122,7 +142,9 @@ def test_only_ed25519_signs(tmp_path: Path) -> None:
 # Making them
 
 
-def test_checkpoints_are_made_when_they_are_due_and_lie_in_the_folder(world: World, checkpointing: Checkpointing) -> None:
+def test_checkpoints_are_made_when_they_are_due_and_lie_in_the_folder(
+    world: World, checkpointing: Checkpointing
+) -> None:
     rules = AuditSection(checkpoint_entries=4, checkpoint_seconds=3_600)
     first = checkpointing.make_due(rules)
     assert first is not None
@@ -142,22 +164,40 @@ def test_checkpoints_are_made_when_they_are_due_and_lie_in_the_folder(world: Wor
     assert len(files) == 3
 
 
-def test_replicas_make_one_between_them_and_each_folder_gets_all(world: World, checkpointing: Checkpointing) -> None:
-    other = Checkpointing(world.database, world.vault, world.folder / "keys", world.folder / "elsewhere", clock=world.clock)
+def test_replicas_make_one_between_them_and_each_folder_gets_all(
+    world: World, checkpointing: Checkpointing
+) -> None:
+    other = Checkpointing(
+        world.database,
+        world.vault,
+        world.folder / "keys",
+        world.folder / "elsewhere",
+        clock=world.clock,
+    )
     assert checkpointing.make() is not None
     assert other.make() is None
-    assert [path.read_bytes() for path in other.folder.iterdir()] == [path.read_bytes() for path in checkpointing.folder.iterdir()]
+    assert [path.read_bytes() for path in other.folder.iterdir()] == [
+        path.read_bytes() for path in checkpointing.folder.iterdir()
+    ]
 
 
 def test_without_a_key_nothing_is_signed(world: World) -> None:
-    without = Checkpointing(world.database, world.vault, world.folder / "keys", world.folder / "checkpoints", clock=world.clock)
+    without = Checkpointing(
+        world.database,
+        world.vault,
+        world.folder / "keys",
+        world.folder / "checkpoints",
+        clock=world.clock,
+    )
     assert not without.can_sign()
     with pytest.raises(KeyFileError):
         without.make()
     assert without.known_keys() == []
 
 
-def test_a_replaced_key_still_verifies_what_it_signed(world: World, checkpointing: Checkpointing) -> None:
+def test_a_replaced_key_still_verifies_what_it_signed(
+    world: World, checkpointing: Checkpointing
+) -> None:
     checkpointing.make()
     keys = world.folder / "keys"
     (keys / "retired").mkdir()
@@ -166,7 +206,12 @@ def test_a_replaced_key_still_verifies_what_it_signed(world: World, checkpointin
     create_key(keys, "audit")
     fill(world, 0)
     checkpointing.make()
-    assert world.registry.verify_audit(checkpointing.read([checkpointing.folder], checkpointing.known_keys())) > 0
+    assert (
+        world.registry.verify_audit(
+            checkpointing.read([checkpointing.folder], checkpointing.known_keys())
+        )
+        > 0
+    )
 
 
 # What they show
@@ -223,7 +268,9 @@ REWRITTEN = {
 
 
 @pytest.mark.parametrize("case", REWRITTEN)
-def test_a_log_written_anew_with_a_whole_chain_shows(world: World, checkpointing: Checkpointing, case: str) -> None:
+def test_a_log_written_anew_with_a_whole_chain_shows(
+    world: World, checkpointing: Checkpointing, case: str
+) -> None:
     fill_without_reasons(world, 0)
     early = checkpointing.make()
     fill_without_reasons(world, 10)
@@ -246,7 +293,9 @@ def fill_without_reasons(world: World, first: int) -> None:
         submit(world, entry(person(index), case_number=str(index)))
 
 
-def test_a_change_between_two_checkpoints_is_put_between_them(world: World, checkpointing: Checkpointing) -> None:
+def test_a_change_between_two_checkpoints_is_put_between_them(
+    world: World, checkpointing: Checkpointing
+) -> None:
     fill_without_reasons(world, 0)
     early = checkpointing.make()
     fill_without_reasons(world, 10)
@@ -255,11 +304,15 @@ def test_a_change_between_two_checkpoints_is_put_between_them(world: World, chec
     assert late is not None
     rewritten(world, lambda rows: setattr(rows[early.sequence + 1], "actor", "authority:tax"))
     with pytest.raises(AuditError, match=f"{early.sequence + 1} to {late.sequence}") as caught:
-        world.registry.verify_audit(checkpointing.read([checkpointing.folder], checkpointing.known_keys()))
+        world.registry.verify_audit(
+            checkpointing.read([checkpointing.folder], checkpointing.known_keys())
+        )
     assert caught.value.sequence == early.sequence + 1
 
 
-def test_an_empty_folder_and_a_foreign_file_are_refused(world: World, checkpointing: Checkpointing) -> None:
+def test_an_empty_folder_and_a_foreign_file_are_refused(
+    world: World, checkpointing: Checkpointing
+) -> None:
     with pytest.raises(CheckpointError, match="no checkpoints"):
         checkpointing.read([world.folder / "nothing"], checkpointing.known_keys())
     checkpointing.make()
@@ -268,10 +321,14 @@ def test_an_empty_folder_and_a_foreign_file_are_refused(world: World, checkpoint
         checkpointing.read([checkpointing.folder], checkpointing.known_keys())
 
 
-def test_a_checkpoint_altered_in_the_database_shows(world: World, checkpointing: Checkpointing) -> None:
+def test_a_checkpoint_altered_in_the_database_shows(
+    world: World, checkpointing: Checkpointing
+) -> None:
     checkpointing.make()
     with world.database.write() as session:
-        session.execute(text("UPDATE audit_checkpoints SET note = replace(note, 'time 2026', 'time 2027')"))
+        session.execute(
+            text("UPDATE audit_checkpoints SET note = replace(note, 'time 2026', 'time 2027')")
+        )
     with pytest.raises(CheckpointError, match="no known key"):
         checkpointing.read([], checkpointing.known_keys())
 
@@ -290,7 +347,9 @@ def test_a_reason_that_is_not_what_was_given_shows(world: World, case: str) -> N
         elif case == "exchanged":
             rows[-1].sealed = rows[-2].sealed
         else:
-            rows[-1].sealed = world.vault.encrypt("audit_log.reason", target.to_bytes(8, "big"), bytes(16) + b"no")
+            rows[-1].sealed = world.vault.encrypt(
+                "audit_log.reason", target.to_bytes(8, "big"), bytes(16) + b"no"
+            )
     with pytest.raises(AuditError, match=str(target)) as caught:
         audit.verify(world.database, world.vault)
     assert caught.value.sequence == target

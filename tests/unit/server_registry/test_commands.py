@@ -35,7 +35,12 @@ def test_where_no_command_is_named_all_are_there(words: tuple[str, ...]) -> None
 
 
 def test_a_command_does_not_import_what_only_others_need() -> None:
-    program = "import sys; from tipstaff_server.commands.app import make; make(['prune']); print('\\n'.join(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    program = (
+        "import sys; from tipstaff_server.commands.app import make; make(['prune']);"
+        " print('\\n'.join(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "tipstaff_server.commands.prune" in found
     assert not {"tipstaff_server.commands.import_list", "tipstaff_server.services"} & set(found)

@@ -19,8 +19,12 @@ def test_an_empty_file_gives_the_defaults_and_paths_from_its_folder(tmp_path: Pa
 
 
 def test_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / CONFIG_NAME).write_text('[database]\nurl = "sqlite:///a.db"\npool_size = 3\n[registry]\nmax_term_days = 10\n')
-    monkeypatch.setenv("TIPSTAFF_SERVER__DATABASE__URL", "postgresql+psycopg://user:secret@host/tipstaff")
+    (tmp_path / CONFIG_NAME).write_text(
+        '[database]\nurl = "sqlite:///a.db"\npool_size = 3\n[registry]\nmax_term_days = 10\n'
+    )
+    monkeypatch.setenv(
+        "TIPSTAFF_SERVER__DATABASE__URL", "postgresql+psycopg://user:secret@host/tipstaff"
+    )
     config = Config.load(tmp_path / CONFIG_NAME)
     assert config.database_url == "postgresql+psycopg://user:secret@host/tipstaff"
     assert (config.database.pool_size, config.registry.max_term_days) == (3, 10)
@@ -42,22 +46,31 @@ def test_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[database\n", "not valid TOML"),
     ],
 )
-def test_a_wrong_file_is_refused_with_the_place_and_without_the_value(tmp_path: Path, text: str, hint: str) -> None:
+def test_a_wrong_file_is_refused_with_the_place_and_without_the_value(
+    tmp_path: Path, text: str, hint: str
+) -> None:
     (tmp_path / CONFIG_NAME).write_text(text)
     with pytest.raises(ConfigurationError, match=hint) as caught:
         Config.load(tmp_path)
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("variable", ["TIPSTAFF_SERVER__DATBASE__URL", "TIPSTAFF_SERVER__DATABASE", "TIPSTAFF_SERVER__FOLDER"])
-def test_an_unknown_variable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+@pytest.mark.parametrize(
+    "variable",
+    ["TIPSTAFF_SERVER__DATBASE__URL", "TIPSTAFF_SERVER__DATABASE", "TIPSTAFF_SERVER__FOLDER"],
+)
+def test_an_unknown_variable_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     (tmp_path / CONFIG_NAME).write_text("")
     monkeypatch.setenv(variable, "x")
     with pytest.raises(ConfigurationError, match=variable):
         Config.load(tmp_path)
 
 
-def test_an_unknown_key_in_a_variable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_key_in_a_variable_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / CONFIG_NAME).write_text("")
     monkeypatch.setenv("TIPSTAFF_SERVER__DATABASE__URLS", "x")
     with pytest.raises(ConfigurationError, match=r"database\.urls: unknown option"):

@@ -50,7 +50,9 @@ def test_the_versions_that_a_start_knows_are_alembics() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     script = ScriptDirectory.from_config(config)
-    assert [item.revision for item in script.walk_revisions()] == list(reversed(migrations.REVISIONS))
+    assert [item.revision for item in script.walk_revisions()] == list(
+        reversed(migrations.REVISIONS)
+    )
     assert script.get_current_head() == migrations.REVISIONS[-1]
 
 
@@ -145,8 +147,14 @@ def test_an_error_never_repeats_parameters(tmp_path: Path) -> None:
 
 def test_every_table_and_index_can_be_written_for_postgresql() -> None:
     dialect = postgresql.dialect()
-    ddl = [str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables]
-    ddl += [str(CreateIndex(index).compile(dialect=dialect)) for table in Base.metadata.sorted_tables for index in table.indexes]
+    ddl = [
+        str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables
+    ]
+    ddl += [
+        str(CreateIndex(index).compile(dialect=dialect))
+        for table in Base.metadata.sorted_tables
+        for index in table.indexes
+    ]
     assert any("BYTEA" in statement for statement in ddl)
     assert any("TIMESTAMP WITH TIME ZONE" in statement for statement in ddl)
     names = [index.name for table in Base.metadata.sorted_tables for index in table.indexes]

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 def dispute(world: World, restriction: bytes, number: int, actor: Actor = AIRLINE) -> str:
-    opened = world.registry.open_dispute(restriction, "not me", request_id=number.to_bytes(16, "big"), actor=actor)
+    opened = world.registry.open_dispute(
+        restriction, "not me", request_id=number.to_bytes(16, "big"), actor=actor
+    )
     return opened.dispute.case_number
 
 
-def test_an_answer_that_is_due_is_reminded_of_once_and_noted_once_when_it_is_late(world: World) -> None:
+def test_an_answer_that_is_due_is_reminded_of_once_and_noted_once_when_it_is_late(
+    world: World,
+) -> None:
     restriction = submit(world, entry())
     dispute(world, restriction, 1)
     answered = dispute(world, submit(world, entry(person(1))), 2)
@@ -36,7 +40,11 @@ def test_an_answer_that_is_due_is_reminded_of_once_and_noted_once_when_it_is_lat
         seen.append((sum(item.reminded for item in done), sum(item.overdue for item in done)))
     assert seen == [(0, 0), (1, 0), (0, 0), (0, 1), (0, 0)]
     with world.database.read() as session:
-        acts = list(session.scalars(select(AuditRow.act).where(AuditRow.act.in_(["DISPUTE_REMIND", "DISPUTE_OVERDUE"]))))
+        acts = list(
+            session.scalars(
+                select(AuditRow.act).where(AuditRow.act.in_(["DISPUTE_REMIND", "DISPUTE_OVERDUE"]))
+            )
+        )
     assert sorted(acts) == ["DISPUTE_OVERDUE", "DISPUTE_REMIND"]
     # Nobody is restricted again because an authority was slow.
     assert world.registry.get(restriction, actor=COURT).state is State.SUSPENDED
@@ -44,7 +52,9 @@ def test_an_answer_that_is_due_is_reminded_of_once_and_noted_once_when_it_is_lat
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-def test_a_flood_of_disputes_of_one_provider_is_bounded_and_the_others_are_not(tmp_path: Path, backend: str) -> None:
+def test_a_flood_of_disputes_of_one_provider_is_bounded_and_the_others_are_not(
+    tmp_path: Path, backend: str
+) -> None:
     world = make_world(tmp_path, backend, disputes_per_hour=3)
     restriction = submit(world, entry(measures=("AIR_TRAVEL", "RAIL_HIGH_CLASS")))
     numbers = [dispute(world, restriction, number) for number in range(3)]

@@ -1,4 +1,6 @@
-"""Two persons where a list asks for them: one enters, another approves, and until then nothing of it is to be seen anywhere."""
+"""Two persons where a list asks for them: one enters, another approves, and until then nothing of
+it is to be seen anywhere.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def draft(world: World, item: Entry | None = None, actor: Actor = LI) -> bytes:
 
 
 def approve(world: World, restriction: bytes, actor: Actor = WANG, **given: Any) -> State:
-    return world.registry.drafting.approve(Approval(restriction, "checked against the file", Precondition(**given)), actor).state
+    return world.registry.drafting.approve(
+        Approval(restriction, "checked against the file", Precondition(**given)), actor
+    ).state
 
 
 def acts(world: World, restriction: bytes) -> list[tuple[str, str]]:
@@ -80,7 +84,9 @@ def test_a_draft_is_in_no_listing_and_no_relief_until_another_person_approves(wo
     with pytest.raises(NotFoundError):
         world.registry.get(restriction, actor=AIRLINE)
     assert approve(world, restriction) is State.ACTIVE
-    assert [item.restriction_id for item in listed(world)[person(0).identifiers[0]].restrictions] == [restriction]
+    assert [
+        item.restriction_id for item in listed(world)[person(0).identifiers[0]].restrictions
+    ] == [restriction]
     assert world.registry.relief_head() == 0
     assert acts(world, restriction) == [
         ("SUBMIT", "authority:court/clerk-7"),
@@ -91,7 +97,9 @@ def test_a_draft_is_in_no_listing_and_no_relief_until_another_person_approves(wo
     world.registry.verify_audit()
 
 
-def test_nobody_approves_what_they_entered_and_nobody_in_particular_does_either(world: World) -> None:
+def test_nobody_approves_what_they_entered_and_nobody_in_particular_does_either(
+    world: World,
+) -> None:
     restriction = draft(world)
     for actor, hint in ((LI, "another person"), (COURT, "names an officer")):
         with pytest.raises(PermissionDeniedError, match=hint):
@@ -120,18 +128,30 @@ def test_an_entry_by_nobody_in_particular_is_refused(world: World) -> None:
 
 
 def test_a_draft_widens_nothing_that_is_in_force(world: World) -> None:
-    """A second number, another name, a responsible person: all of that would reach restrictions of others, by one hand."""
+    """A second number, another name, a responsible person: all of that would reach restrictions of
+    others, by one hand.
+    """
     company, known = organisation(0), person(1)
     submit(world, entry(company, case_number="A"))
     submit(world, entry(known, case_number="B"))
-    before = listed(world), [count(world, table) for table in (IdentifierRow, NameRow, ResponsibleLinkRow)]
+    before = (
+        listed(world),
+        [count(world, table) for table in (IdentifierRow, NameRow, ResponsibleLinkRow)],
+    )
     more = known.identifiers + person(2).identifiers
     wider = type(known)(known.type, more, (*known.names, "别名"))
-    through_company = draft(world, draft_entry(company, case_number="C", responsible=(responsible(3),)))
+    through_company = draft(
+        world, draft_entry(company, case_number="C", responsible=(responsible(3),))
+    )
     through_person = draft(world, draft_entry(wider, case_number="D"))
-    assert (listed(world), [count(world, table) for table in (IdentifierRow, NameRow, ResponsibleLinkRow)]) == before
+    assert (
+        listed(world),
+        [count(world, table) for table in (IdentifierRow, NameRow, ResponsibleLinkRow)],
+    ) == before
     approve(world, through_company)
-    assert {item.restriction_id for item in listed(world)[person(3).identifiers[0]].restrictions} >= {through_company}
+    assert {
+        item.restriction_id for item in listed(world)[person(3).identifiers[0]].restrictions
+    } >= {through_company}
     approve(world, through_person)
     subject = listed(world)[person(2).identifiers[0]]
     assert len(subject.restrictions) == 2
@@ -139,13 +159,18 @@ def test_a_draft_widens_nothing_that_is_in_force(world: World) -> None:
 
 
 def test_a_draft_on_a_new_subject_adds_one_number_and_no_name(world: World) -> None:
-    both = type(person(0))(person(0).type, person(0).identifiers + person(1).identifiers, person(0).names)
+    both = type(person(0))(
+        person(0).type, person(0).identifiers + person(1).identifiers, person(0).names
+    )
     restriction = draft(world, draft_entry(both))
     assert (count(world, IdentifierRow), count(world, NameRow)) == (1, 0)
     # Somebody else's entry on the second number is on that number alone.
     submit(world, entry(person(1), case_number="other"))
     assert set(listed(world)) == {person(1).identifiers[0]}
-    with pytest.raises(LifecycleError, match=r"cannot be put in force as it stands.*different subjects.*enter it anew"):
+    with pytest.raises(
+        LifecycleError,
+        match=r"cannot be put in force as it stands.*different subjects.*enter it anew",
+    ):
         approve(world, restriction)
     assert world.registry.get(restriction, actor=COURT).state is State.DRAFT
     assert set(listed(world)) == {person(1).identifiers[0]}
@@ -153,17 +178,25 @@ def test_a_draft_on_a_new_subject_adds_one_number_and_no_name(world: World) -> N
 
 def test_what_could_never_be_entered_is_refused_as_a_draft_already(world: World) -> None:
     submit(world, entry(person(0)))
-    answer = world.registry.submit(draft_entry(person(0, "另一人"), case_number="x"), authority="court", actor=LI)
+    answer = world.registry.submit(
+        draft_entry(person(0, "另一人"), case_number="x"), authority="court", actor=LI
+    )
     assert answer.code is EntryCode.NAME_CONFLICT
     item = draft_entry(organisation(0), case_number="y", responsible=(responsible(0),))
     wrong = item.responsible[0].party
     changed = type(item.responsible[0])(1, type(wrong)(wrong.type, wrong.identifiers, ("另一人",)))
-    answer = world.registry.submit(draft_entry(organisation(0), case_number="y", responsible=(changed,)), authority="court", actor=LI)
+    answer = world.registry.submit(
+        draft_entry(organisation(0), case_number="y", responsible=(changed,)),
+        authority="court",
+        actor=LI,
+    )
     assert answer.code is EntryCode.NAME_CONFLICT
     assert count(world, DraftRow) == 0
 
 
-def test_the_same_draft_again_is_the_same_draft_and_another_under_its_number_is_refused(world: World) -> None:
+def test_the_same_draft_again_is_the_same_draft_and_another_under_its_number_is_refused(
+    world: World,
+) -> None:
     restriction = draft(world)
     again = world.registry.submit(draft_entry(), authority="court", actor=WANG)
     assert (again.status, again.restriction_id) == (SubmitStatus.UNCHANGED, restriction)
@@ -192,14 +225,18 @@ def test_a_notice_longer_than_what_is_left_of_the_term_is_said(world: World) -> 
     administer(world, change)
     restriction = draft(world, draft_entry(expires_at=NOW + timedelta(days=10)))
     world.clock.turn(days=4)
-    with pytest.raises(LifecycleError, match="before the notice period ends; amend the draft, or withdraw it"):
+    with pytest.raises(
+        LifecycleError, match="before the notice period ends; amend the draft, or withdraw it"
+    ):
         approve(world, restriction)
 
 
 def test_drafts_are_withdrawn_without_relief_and_lapse_with_their_term(world: World) -> None:
     withdrawn, lapsing = draft(world), draft(world, draft_entry(person(1)))
     for kind in (EndKind.RELEASE, EndKind.REPAIR):
-        with pytest.raises(LifecycleError, match="not possible in state DRAFT; possible: ANNOUNCE, EXPIRE, REVOKE"):
+        with pytest.raises(
+            LifecycleError, match="not possible in state DRAFT; possible: ANNOUNCE, EXPIRE, REVOKE"
+        ):
             world.registry.end(withdrawn, kind, "x", actor=COURT)
     ended = world.registry.end(withdrawn, EndKind.REVOKE, "entered by mistake", actor=LI)
     assert (ended.restriction.state, ended.relief_sequence) == (State.REVOKED, 0)
@@ -231,20 +268,34 @@ def test_whoever_amends_a_draft_does_not_approve_it(world: World) -> None:
 def test_one_person_makes_less_but_never_more_of_what_two_put_in_force(world: World) -> None:
     restriction = draft(world)
     approve(world, restriction)
-    for more in (Amendment(("AIR_TRAVEL", "EXIT", "LOAN_PRICING")), Amendment(expires_at=NOW + timedelta(days=400))):
+    for more in (
+        Amendment(("AIR_TRAVEL", "EXIT", "LOAN_PRICING")),
+        Amendment(expires_at=NOW + timedelta(days=400)),
+    ):
         with pytest.raises(LifecycleError, match="more takes two persons"):
             world.registry.amending.amend(restriction, more, "x", WANG)
-    assert world.registry.amending.amend(restriction, Amendment(("AIR_TRAVEL",)), "x", COURT).relief_sequence == 1
+    assert (
+        world.registry.amending.amend(
+            restriction, Amendment(("AIR_TRAVEL",)), "x", COURT
+        ).relief_sequence
+        == 1
+    )
 
 
 def test_the_second_person_sees_what_the_first_entered_and_that_is_kept(world: World) -> None:
-    item = draft_entry(organisation(0), responsible=(responsible(1),), published_at=NOW - timedelta(days=3))
+    item = draft_entry(
+        organisation(0), responsible=(responsible(1),), published_at=NOW - timedelta(days=3)
+    )
     restriction = draft(world, item)
     world.registry.amending.amend(restriction, Amendment(("EXIT",)), "x", LI)
     found = world.registry.drafting.read(restriction, WANG)
     assert (found.entered_by, found.entered_at) == (str(LI), NOW)
     again = type(item).from_proto(found.entry)
-    assert (again.party, again.responsible, again.published_at) == (item.party, item.responsible, item.published_at)
+    assert (again.party, again.responsible, again.published_at) == (
+        item.party,
+        item.responsible,
+        item.published_at,
+    )
     assert (again.measures, found.restriction.measures) == (("EXIT",), ("EXIT",))
     assert organisation(0).names[0] not in repr(found)
     assert ("READ_DRAFT", str(WANG)) in acts(world, restriction)
@@ -279,7 +330,12 @@ def test_several_at_once_are_answered_one_by_one(world: World) -> None:
     asked = [Approval(item, "x") for item in (mine, others, bytes(16), b"short")]
     done = world.registry.drafting.approve_many(asked, WANG)
     assert [item.restriction is not None for item in done] == [True, False, False, False]
-    assert all(hint in item.detail for item, hint in zip(done, ("", "another person", "no such restriction", "16 bytes"), strict=True))
+    assert all(
+        hint in item.detail
+        for item, hint in zip(
+            done, ("", "another person", "no such restriction", "16 bytes"), strict=True
+        )
+    )
     assert isinstance(done[0], Approved)
     with pytest.raises(InvalidRequestError, match="500"):
         world.registry.drafting.approve_many([asked[0]] * 501, WANG)

@@ -49,7 +49,13 @@ def report(*restrictions: bytes, **changes: Any) -> pb.Report:
 
 def coverage(**changes: Any) -> pb.CoverageCount:
     made = pb.CoverageCount(
-        count_id=secrets.token_bytes(16), measure="AIR_TRAVEL", checked=10, clear=7, filter_hits=3, restricted=2, review=1
+        count_id=secrets.token_bytes(16),
+        measure="AIR_TRAVEL",
+        checked=10,
+        clear=7,
+        filter_hits=3,
+        restricted=2,
+        review=1,
     )
     made.hour.FromDatetime(NOW)
     for name, value in changes.items():
@@ -68,7 +74,11 @@ def count(world: World, table: type) -> int:
 def test_a_report_counts_once_however_often_it_comes(world: World, feedback: Feedback) -> None:
     one = report(submit(world, entry()))
     results = feedback.submit_reports("air-1", [one, one]) + feedback.submit_reports("air-1", [one])
-    assert [result.status for result in results] == [pb.EVENT_STATUS_ACCEPTED, pb.EVENT_STATUS_DUPLICATE, pb.EVENT_STATUS_DUPLICATE]
+    assert [result.status for result in results] == [
+        pb.EVENT_STATUS_ACCEPTED,
+        pb.EVENT_STATUS_DUPLICATE,
+        pb.EVENT_STATUS_DUPLICATE,
+    ]
     assert {result.event_id for result in results} == {one.report_id}
     assert (count(world, ReportRow), count(world, ReportRestrictionRow)) == (1, 1)
 
@@ -98,11 +108,19 @@ REPORTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REPORTS)
-def test_a_bad_report_is_refused_and_the_others_go_in(world: World, feedback: Feedback, case: str) -> None:
+def test_a_bad_report_is_refused_and_the_others_go_in(
+    world: World, feedback: Feedback, case: str
+) -> None:
     changes, hint = REPORTS[case]
     restriction = submit(world, entry())
-    results = feedback.submit_reports("air-1", [report(restriction), report(restriction, **changes), report(restriction)])
-    assert [result.status for result in results] == [pb.EVENT_STATUS_ACCEPTED, pb.EVENT_STATUS_REJECTED, pb.EVENT_STATUS_ACCEPTED]
+    results = feedback.submit_reports(
+        "air-1", [report(restriction), report(restriction, **changes), report(restriction)]
+    )
+    assert [result.status for result in results] == [
+        pb.EVENT_STATUS_ACCEPTED,
+        pb.EVENT_STATUS_REJECTED,
+        pb.EVENT_STATUS_ACCEPTED,
+    ]
     assert hint in results[1].detail
     assert count(world, ReportRow) == 2
 
@@ -116,7 +134,11 @@ def test_a_restriction_has_to_be_the_audience_s(world: World, feedback: Feedback
 
 
 def test_a_review_needs_no_restriction(feedback: Feedback) -> None:
-    review = report(verdict=pb.VERDICT_REVIEW, reason=pb.REASON_NAME_MISMATCH, outcome=pb.OUTCOME_REVIEWED_AND_CLEARED)
+    review = report(
+        verdict=pb.VERDICT_REVIEW,
+        reason=pb.REASON_NAME_MISMATCH,
+        outcome=pb.OUTCOME_REVIEWED_AND_CLEARED,
+    )
     assert feedback.submit_reports("air-1", [review])[0].status == pb.EVENT_STATUS_ACCEPTED
 
 
@@ -132,9 +154,14 @@ COUNTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", COUNTS)
-def test_a_bad_count_is_refused_and_the_others_go_in(world: World, feedback: Feedback, case: str) -> None:
+def test_a_bad_count_is_refused_and_the_others_go_in(
+    world: World, feedback: Feedback, case: str
+) -> None:
     results = feedback.submit_coverage("air-1", [coverage(), coverage(**COUNTS[case])])
-    assert [result.status for result in results] == [pb.EVENT_STATUS_ACCEPTED, pb.EVENT_STATUS_REJECTED]
+    assert [result.status for result in results] == [
+        pb.EVENT_STATUS_ACCEPTED,
+        pb.EVENT_STATUS_REJECTED,
+    ]
     assert results[1].detail
     assert count(world, CoverageRow) == 1
 
@@ -147,7 +174,9 @@ def test_strangers_and_floods_are_refused(feedback: Feedback) -> None:
             submit_some("air-1", [pb.Report()] * 1001)  # type: ignore[operator]
 
 
-def test_the_same_events_over_several_connections_count_once(world: World, feedback: Feedback) -> None:
+def test_the_same_events_over_several_connections_count_once(
+    world: World, feedback: Feedback
+) -> None:
     restriction = submit(world, entry())
     reports, counts = [report(restriction) for _ in range(20)], [coverage() for _ in range(20)]
 
@@ -166,22 +195,51 @@ def test_the_same_events_over_several_connections_count_once(world: World, feedb
 def test_statistics_add_up_per_provider_and_measure(world: World, feedback: Feedback) -> None:
     restriction = submit(world, entry(measures=("AIR_TRAVEL", "RAIL_HIGH_CLASS")))
     feedback.submit_coverage("air-1", [coverage(), coverage(hour=NOW - timedelta(hours=1))])
-    feedback.submit_reports("air-1", [report(restriction), report(restriction), report(restriction, outcome=pb.OUTCOME_EXEMPTED)])
-    feedback.submit_reports("rail-1", [report(restriction, measure="RAIL_HIGH_CLASS", outcome=pb.OUTCOME_DOWNGRADED)])
+    feedback.submit_reports(
+        "air-1",
+        [
+            report(restriction),
+            report(restriction),
+            report(restriction, outcome=pb.OUTCOME_EXEMPTED),
+        ],
+    )
+    feedback.submit_reports(
+        "rail-1", [report(restriction, measure="RAIL_HIGH_CLASS", outcome=pb.OUTCOME_DOWNGRADED)]
+    )
     world.registry.acknowledge("air-1", listing_version=4, relief_sequence=2)
     found = statistics(world.database)
     air, rail = found.measures
     assert (air.provider_id, air.audience, air.measure) == ("air-1", "aviation", "AIR_TRAVEL")
-    assert (air.checked, air.clear, air.filter_hits, air.restricted, air.review, air.unknown) == (20, 14, 6, 4, 2, 0)
-    assert [(item.outcome, item.count) for item in air.outcomes] == [(pb.OUTCOME_DENIED, 2), (pb.OUTCOME_EXEMPTED, 1)]
+    assert (air.checked, air.clear, air.filter_hits, air.restricted, air.review, air.unknown) == (
+        20,
+        14,
+        6,
+        4,
+        2,
+        0,
+    )
+    assert [(item.outcome, item.count) for item in air.outcomes] == [
+        (pb.OUTCOME_DENIED, 2),
+        (pb.OUTCOME_EXEMPTED, 1),
+    ]
     assert (rail.provider_id, rail.checked, len(rail.outcomes)) == ("rail-1", 0, 1)
-    assert [(item.provider_id, item.enforced_listing) for item in found.providers] == [("air-1", 4), ("rail-1", 0)]
+    assert [(item.provider_id, item.enforced_listing) for item in found.providers] == [
+        ("air-1", 4),
+        ("rail-1", 0),
+    ]
     assert found.providers[0].acknowledged_at.ToDatetime(UTC) == NOW
     assert not found.providers[1].HasField("acknowledged_at")
 
 
 def test_statistics_of_a_stretch_of_time(world: World, feedback: Feedback) -> None:
-    feedback.submit_coverage("air-1", [coverage(), coverage(hour=NOW - timedelta(hours=1)), coverage(hour=NOW - timedelta(hours=2))])
+    feedback.submit_coverage(
+        "air-1",
+        [
+            coverage(),
+            coverage(hour=NOW - timedelta(hours=1)),
+            coverage(hour=NOW - timedelta(hours=2)),
+        ],
+    )
     found = statistics(world.database, since=NOW - timedelta(hours=1), until=NOW)
     assert [item.checked for item in found.measures] == [10]
     assert not statistics(world.database, since=NOW + timedelta(hours=1)).measures

@@ -12,7 +12,12 @@ from tipstaff_server.importing import Importer
 from tipstaff_server.importing.columns import Columns, Field
 
 PAGE = (Path(__file__).parents[3] / "docs" / "formats" / "import.md").read_text("utf-8")
-REQUIRED = {Field.NAME: "name", Field.NUMBER: "id_number", Field.CASE_NUMBER: "case_number", Field.PUBLISHED: "published"}
+REQUIRED = {
+    Field.NAME: "name",
+    Field.NUMBER: "id_number",
+    Field.CASE_NUMBER: "case_number",
+    Field.PUBLISHED: "published",
+}
 
 
 def example(name: str) -> str:
@@ -24,9 +29,16 @@ def example(name: str) -> str:
 def test_the_example_goes_in_as_the_page_says(world: World, tmp_path: Path) -> None:
     (tmp_path / "LIST.csv").write_text(example("list"), encoding="gb18030")
     world.clock.now = datetime(2026, 5, 4, tzinfo=UTC)
-    importer = Importer(world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR)
+    importer = Importer(
+        world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR
+    )
     first = importer.run(tmp_path / "LIST.csv", tmp_path / "rejects.csv")
-    assert (first.created, first.rejected, first.without_number, first.ignored_columns) == (2, 1, 0, ("性别",))
+    assert (first.created, first.rejected, first.without_number, first.ignored_columns) == (
+        2,
+        1,
+        0,
+        ("性别",),
+    )
     assert (tmp_path / "rejects.csv").read_text("utf-8-sig") == example("rejects")
     found = {identifier.number: subject for identifier, subject in listed(world).items()}
     assert set(found) == {"11010519491231002X", "91350100M000100Y43", "110105194912310046"}
@@ -38,13 +50,24 @@ def test_the_example_goes_in_as_the_page_says(world: World, tmp_path: Path) -> N
 def test_the_lines_go_in_as_the_page_says(world: World, tmp_path: Path) -> None:
     (tmp_path / "LIST.jsonl").write_text(example("lines"), encoding="utf-8")
     world.clock.now = datetime(2026, 5, 4, tzinfo=UTC)
-    importer = Importer(world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR)
+    importer = Importer(
+        world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR
+    )
     first = importer.run(tmp_path / "LIST.jsonl", tmp_path / "rejects.csv")
     assert (first.created, first.rejected, first.without_number) == (2, 1, 0)
     assert (tmp_path / "rejects.csv").read_text("utf-8-sig") == example("lines-rejects")
     found = {identifier.number: subject for identifier, subject in listed(world).items()}
-    assert set(found) == {"91350100M000100Y43", "110105194912310046", "E00000019", "11010519491231002X", "E00000020"}
-    assert (found["E00000019"].restrictions[0].capacity, len(found["91350100M000100Y43"].names)) == (4, 2)
+    assert set(found) == {
+        "91350100M000100Y43",
+        "110105194912310046",
+        "E00000019",
+        "11010519491231002X",
+        "E00000020",
+    }
+    assert (
+        found["E00000019"].restrictions[0].capacity,
+        len(found["91350100M000100Y43"].names),
+    ) == (4, 2)
 
 
 def test_every_header_on_the_page_is_understood_as_the_page_says() -> None:

@@ -1,4 +1,6 @@
-"""Lists as JSON Lines and as Parquet go in as CSV does: the same columns, the same refusals, the same nothing the second time."""
+"""Lists as JSON Lines and as Parquet go in as CSV does: the same columns, the same refusals, the
+same nothing the second time.
+"""
 
 from __future__ import annotations
 
@@ -45,17 +47,25 @@ def firm(**changes: Any) -> dict[str, Any]:
 
 
 def run(world: World, path: Path) -> ImportResult:
-    importer = Importer(world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR)
+    importer = Importer(
+        world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR
+    )
     return importer.run(path, path.with_suffix(".rejects.csv"))
 
 
-def as_json(folder: Path, rows: list[Any], name: str = "list.jsonl", encoding: str = "utf-8") -> Path:
-    lines = [item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in rows]
+def as_json(
+    folder: Path, rows: list[Any], name: str = "list.jsonl", encoding: str = "utf-8"
+) -> Path:
+    lines = [
+        item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in rows
+    ]
     (folder / name).write_bytes("\n".join(lines).encode(encoding))
     return folder / name
 
 
-def as_parquet(folder: Path, rows: list[dict[str, Any]], name: str = "list.parquet", **options: Any) -> Path:
+def as_parquet(
+    folder: Path, rows: list[dict[str, Any]], name: str = "list.parquet", **options: Any
+) -> Path:
     table = pa.Table.from_pylist(rows, **options)
     pq.write_table(table, folder / name)
     return folder / name
@@ -70,8 +80,16 @@ WRITERS = {"JSON Lines": as_json, "Parquet": as_parquet}
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_goes_in_once_and_broken_rows_come_back_with_line_column_and_reason(world: World, tmp_path: Path, writer: str) -> None:
-    rows = [row(0), row(1, 证件号码="1101051949********"), row(2, 期限="永久"), row(3, 案号=None), row(4)]
+def test_goes_in_once_and_broken_rows_come_back_with_line_column_and_reason(
+    world: World, tmp_path: Path, writer: str
+) -> None:
+    rows = [
+        row(0),
+        row(1, 证件号码="1101051949********"),
+        row(2, 期限="永久"),
+        row(3, 案号=None),
+        row(4),
+    ]
     path = WRITERS[writer](tmp_path, rows)
     first = run(world, path)
     assert (first.rows, first.created, first.rejected) == (5, 2, 3)
@@ -83,10 +101,15 @@ def test_goes_in_once_and_broken_rows_come_back_with_line_column_and_reason(worl
     second = run(world, path)
     assert (second.created, second.unchanged, second.rejected) == (0, 2, 3)
     text = path.with_suffix(".rejects.csv").read_text("utf-8-sig")
-    assert not any(person(index).names[0] in text or person(index).identifiers[0].number in text for index in range(5))
+    assert not any(
+        person(index).names[0] in text or person(index).identifiers[0].number in text
+        for index in range(5)
+    )
 
 
-def test_the_same_entries_as_csv_and_the_other_formats_are_the_same(world: World, tmp_path: Path) -> None:
+def test_the_same_entries_as_csv_and_the_other_formats_are_the_same(
+    world: World, tmp_path: Path
+) -> None:
     rows = [row(index) for index in range(3)]
     with (tmp_path / "list.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -95,9 +118,13 @@ def test_the_same_entries_as_csv_and_the_other_formats_are_the_same(world: World
     assert run(world, tmp_path / "list.csv").created == 3
     assert run(world, as_json(tmp_path, rows)).unchanged == 3
     assert run(world, as_json(tmp_path, rows, "gb.ndjson", "gb18030")).unchanged == 3
-    assert run(world, as_json(tmp_path, rows, "list.txt")).unchanged == 3, "known by its first brace"
+    assert run(world, as_json(tmp_path, rows, "list.txt")).unchanged == 3, (
+        "known by its first brace"
+    )
     assert run(world, as_parquet(tmp_path, rows)).unchanged == 3
-    assert run(world, as_parquet(tmp_path, rows, "list.bin")).unchanged == 3, "known by its first bytes"
+    assert run(world, as_parquet(tmp_path, rows, "list.bin")).unchanged == 3, (
+        "known by its first bytes"
+    )
 
 
 RICH = firm(
@@ -111,7 +138,12 @@ RICH = firm(
                 "id_number": [person(1).identifiers[0].number],
                 "id_type": None,
             },
-            {"capacity": "actual_controller", "name": [person(2).names[0]], "id_number": [PASSPORT.number], "id_type": "护照"},
+            {
+                "capacity": "actual_controller",
+                "name": [person(2).names[0]],
+                "id_number": [PASSPORT.number],
+                "id_type": "护照",
+            },
             {"capacity": "主要负责人", "name": ["某人"], "id_number": None, "id_type": None},
         ],
     }
@@ -119,7 +151,9 @@ RICH = firm(
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_several_names_numbers_measures_and_responsible_persons(world: World, tmp_path: Path, writer: str) -> None:
+def test_several_names_numbers_measures_and_responsible_persons(
+    world: World, tmp_path: Path, writer: str
+) -> None:
     result = run(world, WRITERS[writer](tmp_path, [RICH]))
     assert (result.created, result.rejected, result.without_number) == (1, 0, 1)
     found = listed(world)
@@ -129,14 +163,23 @@ def test_several_names_numbers_measures_and_responsible_persons(world: World, tm
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_several_numbers_of_one_person_each_with_its_kind(world: World, tmp_path: Path, writer: str) -> None:
-    numbers = [{"id_type": "居民身份证", "id_number": person(0).identifiers[0].number}, {"id_type": "护照", "id_number": PASSPORT.number}]
+def test_several_numbers_of_one_person_each_with_its_kind(
+    world: World, tmp_path: Path, writer: str
+) -> None:
+    numbers = [
+        {"id_type": "居民身份证", "id_number": person(0).identifiers[0].number},
+        {"id_type": "护照", "id_number": PASSPORT.number},
+    ]
     assert run(world, WRITERS[writer](tmp_path, [row(证件号码=numbers)])).created == 1
     assert set(listed(world)) == {person(0).identifiers[0], PASSPORT}
 
 
 def person_row(**fields: Any) -> dict[str, Any]:
-    known = {"capacity": "法定代表人", "name": person(1).names[0], "id_number": person(1).identifiers[0].number}
+    known = {
+        "capacity": "法定代表人",
+        "name": person(1).names[0],
+        "id_number": person(1).identifiers[0].number,
+    }
     return firm(责任人=[known | fields])
 
 
@@ -150,7 +193,11 @@ BROKEN: dict[str, tuple[Any, str, EntryCode]] = {
     "not a number": ('{"name": NaN}', "", EntryCode.MALFORMED_ROW),
     "a huge number": ('{"name": ' + "9" * 5_000 + "}", "", EntryCode.MALFORMED_ROW),
     "deep": ("[" * 60_000, "", EntryCode.MALFORMED_ROW),
-    "deep in a field": ('{"name": ' + "[" * 30_000 + "]" * 30_000 + "}", "", EntryCode.MALFORMED_ROW),
+    "deep in a field": (
+        '{"name": ' + "[" * 30_000 + "]" * 30_000 + "}",
+        "",
+        EntryCode.MALFORMED_ROW,
+    ),
     "a long line": (json.dumps(row(备注="x" * MAX_LINE)), "", EntryCode.ROW_TOO_LONG),
     "one field under two names": (row(name="x"), "", EntryCode.TOO_MANY_FIELDS),
     "too many keys": ({str(index): "" for index in range(101)}, "", EntryCode.TOO_MANY_FIELDS),
@@ -163,39 +210,76 @@ BROKEN: dict[str, tuple[Any, str, EntryCode]] = {
     "a hundred and one": (row(证件号码=["x"] * 101), "证件号码", EntryCode.FIELD_TOO_LONG),
     "two case numbers": (row(案号=["1", "2"]), "案号", EntryCode.FIELD_TYPE),
     "an object for a date": (row(发布时间={"year": 2026}), "发布时间", EntryCode.FIELD_TYPE),
-    "an object for a name": (row(**{"姓名/名称": {"name": "x"}}), "姓名/名称", EntryCode.FIELD_TYPE),
+    "an object for a name": (
+        row(**{"姓名/名称": {"name": "x"}}),
+        "姓名/名称",
+        EntryCode.FIELD_TYPE,
+    ),
     "no name": (row(**{"姓名/名称": []}), "姓名/名称", EntryCode.NAME_MISSING),
-    "an object without a number": (row(证件号码={"id_type": "护照"}), "证件号码", EntryCode.IDENTIFIER_MISSING),
-    "an unknown kind": (row(证件号码={"id_type": "船票", "id_number": "1"}), "证件号码", EntryCode.IDENTIFIER_KIND),
+    "an object without a number": (
+        row(证件号码={"id_type": "护照"}),
+        "证件号码",
+        EntryCode.IDENTIFIER_MISSING,
+    ),
+    "an unknown kind": (
+        row(证件号码={"id_type": "船票", "id_number": "1"}),
+        "证件号码",
+        EntryCode.IDENTIFIER_KIND,
+    ),
     "half of a pair": (row(**{"姓名/名称": "\ud800"}), "姓名/名称", EntryCode.CONTROL_CHARACTER),
     "a NUL": (row(**{"姓名/名称": ["a\0b"]}), "姓名/名称", EntryCode.CONTROL_CHARACTER),
     "a long name": (row(**{"姓名/名称": ["x" * 2_001]}), "姓名/名称", EntryCode.FIELD_TOO_LONG),
-    "an unknown measure in a list": (row(限制措施=["AIR_TRAVEL", "NONE"]), "限制措施", EntryCode.MEASURE_UNKNOWN),
-    "a capacity that is none": (person_row(capacity="国王"), "责任人", EntryCode.RESPONSIBLE_PERSON),
+    "an unknown measure in a list": (
+        row(限制措施=["AIR_TRAVEL", "NONE"]),
+        "限制措施",
+        EntryCode.MEASURE_UNKNOWN,
+    ),
+    "a capacity that is none": (
+        person_row(capacity="国王"),
+        "责任人",
+        EntryCode.RESPONSIBLE_PERSON,
+    ),
     "no capacity": (person_row(capacity=None), "责任人", EntryCode.RESPONSIBLE_PERSON),
     "a person without a name": (person_row(name=None), "责任人", EntryCode.RESPONSIBLE_PERSON),
-    "a person with a wrong number": (person_row(id_number="123"), "责任人", EntryCode.RESPONSIBLE_PERSON),
-    "a person with a number as a number": (person_row(id_number=NUMBER), "责任人", EntryCode.FIELD_TYPE),
+    "a person with a wrong number": (
+        person_row(id_number="123"),
+        "责任人",
+        EntryCode.RESPONSIBLE_PERSON,
+    ),
+    "a person with a number as a number": (
+        person_row(id_number=NUMBER),
+        "责任人",
+        EntryCode.FIELD_TYPE,
+    ),
     "a person's unknown kind": (person_row(id_type="船票"), "责任人", EntryCode.IDENTIFIER_KIND),
 }
 
 
-def test_each_broken_line_costs_itself_and_is_refused_in_fixed_words(sqlite_world: World, tmp_path: Path) -> None:
+def test_each_broken_line_costs_itself_and_is_refused_in_fixed_words(
+    sqlite_world: World, tmp_path: Path
+) -> None:
     rows: list[Any] = [row(20)]
     for broken, _, _ in BROKEN.values():
         rows += [json.dumps(broken) if not isinstance(broken, str) else broken, "  "]
     path = as_json(tmp_path, [*rows, row(21)])
     result = run(sqlite_world, path)
     assert (result.created, result.rejected) == (2, len(BROKEN))
-    expected = [(2 + 2 * index, column, code.value) for index, (_, column, code) in enumerate(BROKEN.values())]
+    expected = [
+        (2 + 2 * index, column, code.value)
+        for index, (_, column, code) in enumerate(BROKEN.values())
+    ]
     names = {line: name for (line, _, _), name in zip(expected, BROKEN, strict=True)}
     assert {names[line]: (column, code) for line, column, code in refused(path)} == {
         names[line]: (column, code) for line, column, code in expected
     }
 
 
-def test_keys_that_are_not_understood_are_named_but_never_somebody_s_number(sqlite_world: World, tmp_path: Path) -> None:
-    rows = [row(备注="x", **{person(0).identifiers[0].number: "x"})] + [row(index, **{f"k{index}": 1}) for index in range(1, 40)]
+def test_keys_that_are_not_understood_are_named_but_never_somebody_s_number(
+    sqlite_world: World, tmp_path: Path
+) -> None:
+    rows = [row(备注="x", **{person(0).identifiers[0].number: "x"})] + [
+        row(index, **{f"k{index}": 1}) for index in range(1, 40)
+    ]
     result = run(sqlite_world, as_json(tmp_path, rows))
     assert result.created == 40
     assert len(result.ignored_columns) == MAX_IGNORED
@@ -204,7 +288,9 @@ def test_keys_that_are_not_understood_are_named_but_never_somebody_s_number(sqli
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
-def test_an_empty_file_of_lines_is_refused(sqlite_world: World, tmp_path: Path, content: bytes) -> None:
+def test_an_empty_file_of_lines_is_refused(
+    sqlite_world: World, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "list.jsonl").write_bytes(content)
     with pytest.raises(FileHeaderError, match="empty"):
         run(sqlite_world, tmp_path / "list.jsonl")
@@ -218,41 +304,63 @@ def test_one_array_is_not_json_lines(sqlite_world: World, tmp_path: Path) -> Non
 
 def test_dates_and_dictionaries_of_parquet(world: World, tmp_path: Path) -> None:
     rows = [row(index) for index in range(2)]
-    table = pa.Table.from_pylist([{key: value for key, value in item.items() if key not in {"发布时间", "期限"}} for item in rows])
+    table = pa.Table.from_pylist(
+        [
+            {key: value for key, value in item.items() if key not in {"发布时间", "期限"}}
+            for item in rows
+        ]
+    )
     moments = [datetime(2026, 1, 31, 16, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)]
     table = table.append_column("发布时间", pa.array(moments, pa.timestamp("ns", "Asia/Shanghai")))
-    table = table.append_column("到期日", pa.array([date(2027, 2, 1), date(2027, 2, 1)], pa.date32()))
+    table = table.append_column(
+        "到期日", pa.array([date(2027, 2, 1), date(2027, 2, 1)], pa.date32())
+    )
     table = table.set_column(0, table.schema.names[0], table.column(0).dictionary_encode())
     pq.write_table(table, tmp_path / "list.parquet")
     assert run(world, tmp_path / "list.parquet").created == 2
-    terms = {subject.restrictions[0].effective_at.ToDatetime(UTC) for subject in listed(world).values()}
-    assert terms == set(moments)
-    assert {subject.restrictions[0].expires_at.ToDatetime(UTC) for subject in listed(world).values()} == {
-        datetime(2027, 1, 31, 16, tzinfo=UTC)
+    terms = {
+        subject.restrictions[0].effective_at.ToDatetime(UTC) for subject in listed(world).values()
     }
+    assert terms == set(moments)
+    assert {
+        subject.restrictions[0].expires_at.ToDatetime(UTC) for subject in listed(world).values()
+    } == {datetime(2027, 1, 31, 16, tzinfo=UTC)}
 
 
-@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.binary(), pa.bool_(), pa.list_(pa.int64()), pa.decimal128(20)])
-def test_a_column_that_is_no_text_refuses_the_file(sqlite_world: World, tmp_path: Path, kind: Any) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [pa.int64(), pa.float64(), pa.binary(), pa.bool_(), pa.list_(pa.int64()), pa.decimal128(20)],
+)
+def test_a_column_that_is_no_text_refuses_the_file(
+    sqlite_world: World, tmp_path: Path, kind: Any
+) -> None:
     table = pa.Table.from_pylist([row()]).set_column(1, "证件号码", pa.array([None], kind))
     pq.write_table(table, tmp_path / "list.parquet")
     with pytest.raises(FileHeaderError, match="write it as text"):
         run(sqlite_world, tmp_path / "list.parquet")
 
 
-def test_bytes_that_are_no_text_and_days_beyond_the_calendar_cost_their_row(sqlite_world: World, tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_and_days_beyond_the_calendar_cost_their_row(
+    sqlite_world: World, tmp_path: Path
+) -> None:
     table = pa.Table.from_pylist([row(index) for index in range(3)])
-    bad = pa.array([b"\xff\xfe", *(name.encode() for name in (person(1).names[0], person(2).names[0]))]).view(pa.string())
+    bad = pa.array(
+        [b"\xff\xfe", *(name.encode() for name in (person(1).names[0], person(2).names[0]))]
+    ).view(pa.string())
     far = pa.array([20_000, 2_000_000_000, 20_000], pa.int32()).view(pa.date32())
     table = table.set_column(0, "姓名/名称", bad).set_column(3, "发布时间", far)
     pq.write_table(table, tmp_path / "list.parquet")
     result = run(sqlite_world, tmp_path / "list.parquet")
     assert (result.created, result.rejected) == (1, 2)
-    assert [code for _, _, code in refused(tmp_path / "list.parquet")] == [EntryCode.CONTROL_CHARACTER] * 2
+    assert [code for _, _, code in refused(tmp_path / "list.parquet")] == [
+        EntryCode.CONTROL_CHARACTER
+    ] * 2
 
 
 @pytest.mark.parametrize("cut", [4, 100, -1, -40])
-def test_a_truncated_parquet_file_is_refused_as_a_whole(sqlite_world: World, tmp_path: Path, cut: int) -> None:
+def test_a_truncated_parquet_file_is_refused_as_a_whole(
+    sqlite_world: World, tmp_path: Path, cut: int
+) -> None:
     path = as_parquet(tmp_path, [row(index) for index in range(50)])
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ImportFileError, match="damaged"):
@@ -260,7 +368,9 @@ def test_a_truncated_parquet_file_is_refused_as_a_whole(sqlite_world: World, tmp
     assert not path.with_suffix(".rejects.csv").exists()
 
 
-def test_a_parquet_file_damaged_in_the_middle_says_how_far_it_went(sqlite_world: World, tmp_path: Path) -> None:
+def test_a_parquet_file_damaged_in_the_middle_says_how_far_it_went(
+    sqlite_world: World, tmp_path: Path
+) -> None:
     path = as_parquet(tmp_path, [row(index) for index in range(50)])
     data = bytearray(path.read_bytes())
     data[4:400] = b"\xff" * 396
@@ -280,7 +390,9 @@ def test_what_says_parquet_and_is_not_is_refused(sqlite_world: World, tmp_path: 
         run(sqlite_world, tmp_path / "nothing.parquet")
 
 
-def test_without_pyarrow_one_line_says_which_extra(sqlite_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_one_line_says_which_extra(
+    sqlite_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = as_parquet(tmp_path, [row()])
     arrow_library.pyarrow.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
@@ -291,13 +403,25 @@ def test_without_pyarrow_one_line_says_which_extra(sqlite_world: World, tmp_path
 
 def test_rows_go_in_batch_by_batch_across_row_groups(sqlite_world: World, tmp_path: Path) -> None:
     rows = [
-        row(0) | {"姓名/名称": name_of(index), "证件类型": "居民身份证", "证件号码": resident_id(index).number} for index in range(1_200)
+        row(0)
+        | {
+            "姓名/名称": name_of(index),
+            "证件类型": "居民身份证",
+            "证件号码": resident_id(index).number,
+        }
+        for index in range(1_200)
     ]
     table = pa.Table.from_pylist(rows)
     pq.write_table(table, tmp_path / "list.parquet", row_group_size=700)
     done: list[int] = []
-    importer = Importer(sqlite_world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR)
-    result = importer.run(tmp_path / "list.parquet", tmp_path / "rejects.csv", lambda position, size: done.append(position * 100 // size))
+    importer = Importer(
+        sqlite_world.registry, authority="court", list_id="joint-discipline", actor=OPERATOR
+    )
+    result = importer.run(
+        tmp_path / "list.parquet",
+        tmp_path / "rejects.csv",
+        lambda position, size: done.append(position * 100 // size),
+    )
     assert result.created == 1_200
     assert done == sorted(done)
     assert done[-1] == 100

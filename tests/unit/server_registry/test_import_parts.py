@@ -13,12 +13,24 @@ from tests.support.registry import NOW, PEOPLE
 from tipstaff_sdk.identity.identifier import IdentifierKind
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.policies import Policies
-from tipstaff_server.errors import EntryCode, EntryError, FileEncodingError, FileHeaderError, ImportFileError
+from tipstaff_server.errors import (
+    EntryCode,
+    EntryError,
+    FileEncodingError,
+    FileHeaderError,
+    ImportFileError,
+)
 from tipstaff_server.importing.columns import Columns, Field, kind_of, subject_type_of
 from tipstaff_server.importing.convert import Converter, RowError
 from tipstaff_server.importing.dates import CHINA, parse_moment, parse_term
 from tipstaff_server.importing.formats import encodings
-from tipstaff_server.importing.formats.csv_rows import MAX_LINE, BrokenRow, Row, read_rows, split_header
+from tipstaff_server.importing.formats.csv_rows import (
+    MAX_LINE,
+    BrokenRow,
+    Row,
+    read_rows,
+    split_header,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +49,9 @@ def test_the_encoding_is_found(tmp_path: Path, encoding: str) -> None:
     assert encodings.inspect(path).encoding == "utf-8"
 
 
-def test_a_character_across_two_pieces_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_character_across_two_pieces_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(encodings, "PIECE", 1)
     for encoding in ("utf-8", "gb18030"):
         (tmp_path / "l.csv").write_text("姓名𠮷", encoding=encoding)
@@ -54,7 +68,9 @@ def test_a_character_across_two_pieces_is_read(tmp_path: Path, monkeypatch: pyte
         ("姓名".encode("gb18030")[:-1], "neither UTF-8"),
     ],
 )
-def test_other_encodings_are_refused_with_the_place(tmp_path: Path, content: bytes, hint: str) -> None:
+def test_other_encodings_are_refused_with_the_place(
+    tmp_path: Path, content: bytes, hint: str
+) -> None:
     (tmp_path / "l.csv").write_bytes(content)
     with pytest.raises(FileEncodingError, match=hint):
         encodings.inspect(tmp_path / "l.csv")
@@ -67,7 +83,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def rows(text: str, width: int = 2) -> list[tuple[int, Any]]:
     return [
-        (row.line, row.fields if isinstance(row, Row) else row.code) for row in read_rows(io.StringIO(text, newline=""), ",", width=width)
+        (row.line, row.fields if isinstance(row, Row) else row.code)
+        for row in read_rows(io.StringIO(text, newline=""), ",", width=width)
     ]
 
 
@@ -78,15 +95,24 @@ ROWS = {
     "empty lines": ("\n\na,b\n  \n,\nc,d\n", [(3, ["a", "b"]), (6, ["c", "d"])]),
     "a quoted line break": ('a,"b\nB"\nc,d\n', [(1, ["a", "b\nB"]), (3, ["c", "d"])]),
     "a doubled quote": ('a,"b""B"\n', [(1, ["a", 'b"B'])]),
-    "a quote that is not closed": ('"a,b\nc,d\ne,f\n', [(1, EntryCode.UNCLOSED_QUOTE), (2, ["c", "d"]), (3, ["e", "f"])]),
+    "a quote that is not closed": (
+        '"a,b\nc,d\ne,f\n',
+        [(1, EntryCode.UNCLOSED_QUOTE), (2, ["c", "d"]), (3, ["e", "f"])],
+    ),
     "the last one not closed": ('a,b\n"c,d', [(1, ["a", "b"]), (2, EntryCode.UNCLOSED_QUOTE)]),
-    "not closed before a quoted one": ('"a,b\nc,"d"\n', [(1, EntryCode.UNCLOSED_QUOTE), (2, ["c", "d"])]),
+    "not closed before a quoted one": (
+        '"a,b\nc,"d"\n',
+        [(1, EntryCode.UNCLOSED_QUOTE), (2, ["c", "d"])],
+    ),
     "not closed, and closed by a neighbour's quote": (
         '"a,b\nc,"",x\nd,e\n',
         [(1, EntryCode.UNCLOSED_QUOTE), (2, ["c", "", "x"]), (3, ["d", "e"])],
     ),
     "text behind a quote": ('"a"x,b\nc,d\n', [(1, EntryCode.MALFORMED_ROW), (2, ["c", "d"])]),
-    "a line too long": (f"a,b\n{'x' * (MAX_LINE + 9)},y\nc,d\n", [(1, ["a", "b"]), (2, EntryCode.ROW_TOO_LONG), (3, ["c", "d"])]),
+    "a line too long": (
+        f"a,b\n{'x' * (MAX_LINE + 9)},y\nc,d\n",
+        [(1, ["a", "b"]), (2, EntryCode.ROW_TOO_LONG), (3, ["c", "d"])],
+    ),
     "a NUL": ("a,b\0\nc,d\n", [(1, ["a", "b\0"]), (2, ["c", "d"])]),
     "nothing": ("", []),
 }
@@ -108,7 +134,9 @@ def test_delimiters() -> None:
     assert split_header("a\tb\tc\n") == ("\t", ["a", "b", "c"])
     assert split_header("a;b;c\n")[0] == ";"
     assert split_header('"a\n')[1] == []
-    assert all(not isinstance(row, BrokenRow) for row in read_rows(io.StringIO("a;b\n"), ";", width=2))
+    assert all(
+        not isinstance(row, BrokenRow) for row in read_rows(io.StringIO("a;b\n"), ";", width=2)
+    )
 
 
 DAY = datetime(2024, 3, 5, tzinfo=CHINA).astimezone(UTC)
@@ -116,7 +144,16 @@ DAY = datetime(2024, 3, 5, tzinfo=CHINA).astimezone(UTC)
 
 @pytest.mark.parametrize(
     "text",
-    ["2024-03-05", "2024/3/5", "2024.03.05", "2024年3月5日", "2024年03月05日", "20240305", " 2024 年 3 月 5 日 ", "２０２４－０３－０５"],
+    [
+        "2024-03-05",
+        "2024/3/5",
+        "2024.03.05",
+        "2024年3月5日",
+        "2024年03月05日",
+        "20240305",
+        " 2024 年 3 月 5 日 ",
+        "２０２４－０３－０５",
+    ],
 )
 def test_dates_of_all_forms_are_the_first_moment_in_china(text: str) -> None:
     assert parse_moment(text) == DAY
@@ -137,7 +174,19 @@ def test_times(text: str, moment: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2024-02-30", "2024-13-01", "24-03-05", "05/03/2024", "三月五日", "2024-03-05 25:00", "0000-01-01", "x" * 65, "2024-3-5x"]
+    "text",
+    [
+        "",
+        "2024-02-30",
+        "2024-13-01",
+        "24-03-05",
+        "05/03/2024",
+        "三月五日",
+        "2024-03-05 25:00",
+        "0000-01-01",
+        "x" * 65,
+        "2024-3-5x",
+    ],
 )
 def test_what_is_no_date(text: str) -> None:
     with pytest.raises(EntryError) as caught:
@@ -202,7 +251,17 @@ def test_what_is_no_term(text: str, code: EntryCode) -> None:
 
 def test_headers_with_aliases_in_both_languages() -> None:
     zh = Columns.read(
-        ["序号", "被执行人姓名/名称", "性别", "身份证号码/组织机构代码", "案 号", "执行法院", "发布时间（年月日）", "限制措施", "期限"]
+        [
+            "序号",
+            "被执行人姓名/名称",
+            "性别",
+            "身份证号码/组织机构代码",
+            "案 号",
+            "执行法院",
+            "发布时间（年月日）",
+            "限制措施",
+            "期限",
+        ]
     )
     assert zh.of == {
         Field.NAME: 1,
@@ -240,10 +299,16 @@ def test_kinds_and_types_by_their_names() -> None:
     assert kind_of("RESIDENT_ID") is IdentifierKind.RESIDENT_ID
     assert kind_of("台胞证") is IdentifierKind.TAIWAN_PERMIT
     assert kind_of("图书证") is None
-    assert (subject_type_of("自然人"), subject_type_of("Organisation"), subject_type_of("?")) == (1, 2, None)
+    assert (subject_type_of("自然人"), subject_type_of("Organisation"), subject_type_of("?")) == (
+        1,
+        2,
+        None,
+    )
 
 
-POLICIES = Policies(1, NOW, ADMINISTRATION, frozenset(), {}, {item.id: item for item in ADMINISTRATION.lists}, {})
+POLICIES = Policies(
+    1, NOW, ADMINISTRATION, frozenset(), {}, {item.id: item for item in ADMINISTRATION.lists}, {}
+)
 HEADERS = [
     "姓名/名称",
     "证件类型",
@@ -309,7 +374,11 @@ def test_the_list_s_policy_speaks_where_the_file_is_silent() -> None:
 
 
 def test_the_legal_representative_is_reached_and_a_name_alone_is_counted() -> None:
-    cells = {"姓名/名称": ORGANISATION.name, "证件号码": ORGANISATION.identifier.number, "法定代表人": BOSS.name}
+    cells = {
+        "姓名/名称": ORGANISATION.name,
+        "证件号码": ORGANISATION.identifier.number,
+        "法定代表人": BOSS.name,
+    }
     made = convert(**cells, 法定代表人证件号码=BOSS.identifier.number)
     assert made.responsible[0].capacity == 1
     assert made.responsible[0].party.identifiers == (BOSS.identifier,)
@@ -322,23 +391,43 @@ def test_the_legal_representative_is_reached_and_a_name_alone_is_counted() -> No
 NUMBER = PERSON.identifier.number
 ROW_ERRORS: dict[str, tuple[dict[str, str], EntryCode, Field | None]] = {
     "no number": ({"证件号码": " "}, EntryCode.IDENTIFIER_MISSING, Field.NUMBER),
-    "a masked number": ({"证件号码": NUMBER[:6] + "********" + NUMBER[-4:]}, EntryCode.IDENTIFIER_MASKED, Field.NUMBER),
-    "a wrong check digit": ({"证件号码": NUMBER[:-1] + ("1" if NUMBER[-1] != "1" else "2")}, EntryCode.IDENTIFIER_INVALID, Field.NUMBER),
-    "an old organisation code": ({"证件号码": "123456789", "证件类型": "组织机构代码"}, EntryCode.IDENTIFIER_INVALID, Field.NUMBER),
+    "a masked number": (
+        {"证件号码": NUMBER[:6] + "********" + NUMBER[-4:]},
+        EntryCode.IDENTIFIER_MASKED,
+        Field.NUMBER,
+    ),
+    "a wrong check digit": (
+        {"证件号码": NUMBER[:-1] + ("1" if NUMBER[-1] != "1" else "2")},
+        EntryCode.IDENTIFIER_INVALID,
+        Field.NUMBER,
+    ),
+    "an old organisation code": (
+        {"证件号码": "123456789", "证件类型": "组织机构代码"},
+        EntryCode.IDENTIFIER_INVALID,
+        Field.NUMBER,
+    ),
     "an unknown kind": ({"证件类型": "图书证"}, EntryCode.IDENTIFIER_KIND, Field.KIND),
     "no name": ({"姓名/名称": ""}, EntryCode.NAME_MISSING, Field.NAME),
     "a name of 300 characters": ({"姓名/名称": "长" * 300}, EntryCode.NAME_INVALID, Field.NAME),
     "a control character": ({"姓名/名称": "张\x07三"}, EntryCode.NAME_INVALID, Field.NAME),
     "a NUL": ({"案号": "1\0"}, EntryCode.CONTROL_CHARACTER, Field.CASE_NUMBER),
     "a replacement character": ({"姓名/名称": "张\ufffd"}, EntryCode.CONTROL_CHARACTER, Field.NAME),
-    "a field of 3,000 characters": ({"案号": "x" * 3000}, EntryCode.FIELD_TOO_LONG, Field.CASE_NUMBER),
+    "a field of 3,000 characters": (
+        {"案号": "x" * 3000},
+        EntryCode.FIELD_TOO_LONG,
+        Field.CASE_NUMBER,
+    ),
     "no case number": ({"案号": ""}, EntryCode.CASE_NUMBER, Field.CASE_NUMBER),
     "no date": ({"发布时间": ""}, EntryCode.DATE_MISSING, Field.EFFECTIVE),
     "no such day": ({"发布时间": "2024-02-30"}, EntryCode.DATE_INVALID, Field.PUBLISHED),
     "no term": ({"期限": ""}, EntryCode.TERM_MISSING, Field.EXPIRES),
     "an open-ended term": ({"期限": "长期"}, EntryCode.TERM_OPEN_ENDED, Field.TERM),
     "two terms": ({"到期日": "2025-03-05"}, EntryCode.TERM_INVALID, Field.EXPIRES),
-    "an unknown measure": ({"限制措施": "AIR_TRAVEL;禁止呼吸"}, EntryCode.MEASURE_UNKNOWN, Field.MEASURES),
+    "an unknown measure": (
+        {"限制措施": "AIR_TRAVEL;禁止呼吸"},
+        EntryCode.MEASURE_UNKNOWN,
+        Field.MEASURES,
+    ),
     "the wrong type": ({"主体类型": "企业"}, EntryCode.IDENTIFIER_INVALID, Field.NUMBER),
     "no type known": ({"主体类型": "猫"}, EntryCode.SUBJECT_TYPE, Field.SUBJECT_TYPE),
 }
@@ -355,7 +444,14 @@ def test_a_row_is_refused_with_column_and_code_and_without_its_content(case: str
     assert PERSON.name not in str(caught.value)
 
 
-@pytest.mark.parametrize("boss", [("", BOSS.identifier.number), (BOSS.name, "110101"), (BOSS.name, ORGANISATION.identifier.number)])
+@pytest.mark.parametrize(
+    "boss",
+    [
+        ("", BOSS.identifier.number),
+        (BOSS.name, "110101"),
+        (BOSS.name, ORGANISATION.identifier.number),
+    ],
+)
 def test_a_broken_responsible_person_refuses_the_row(boss: tuple[str, str]) -> None:
     with pytest.raises(RowError) as caught:
         convert(
@@ -369,9 +465,14 @@ def test_a_broken_responsible_person_refuses_the_row(boss: tuple[str, str]) -> N
     assert caught.value.error.code is EntryCode.RESPONSIBLE_PERSON
 
 
-@pytest.mark.parametrize(("extra", "code"), [(["x"], EntryCode.TOO_MANY_FIELDS), (["", " "], None), (None, EntryCode.TOO_FEW_FIELDS)])
+@pytest.mark.parametrize(
+    ("extra", "code"),
+    [(["x"], EntryCode.TOO_MANY_FIELDS), (["", " "], None), (None, EntryCode.TOO_FEW_FIELDS)],
+)
 def test_too_many_and_too_few_fields(extra: list[str] | None, code: EntryCode | None) -> None:
-    converter = Converter(Columns.read(["姓名", "证件号码", "案号", "发布时间", "期限"]), "court-dishonest", POLICIES)
+    converter = Converter(
+        Columns.read(["姓名", "证件号码", "案号", "发布时间", "期限"]), "court-dishonest", POLICIES
+    )
     fields = [PERSON.name, NUMBER, "1", "2024-03-05", "2年"]
     given = fields[:-1] if extra is None else fields + extra
     if code is None:

@@ -1,4 +1,6 @@
-"""A long list is read in a process of its own: the same goes in, its errors are errors here, and whoever dies is run again."""
+"""A long list is read in a process of its own: the same goes in, its errors are errors here, and
+whoever dies is run again.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_the_same_goes_in_and_the_same_is_refused(world: World, tmp_path: Path, started: list[str]) -> None:
+def test_the_same_goes_in_and_the_same_is_refused(
+    world: World, tmp_path: Path, started: list[str]
+) -> None:
     check_import(world, tmp_path, 2_000)
     assert started == ["ahead", "ahead"]
-    assert not [child for child in multiprocessing.active_children() if child.name in {"ahead", "share"}]
+    assert not [
+        child for child in multiprocessing.active_children() if child.name in {"ahead", "share"}
+    ]
 
 
 def test_short_lists_and_single_cores_take_no_process(
@@ -57,7 +63,9 @@ def test_short_lists_and_single_cores_take_no_process(
     assert started == []
 
 
-def test_a_file_without_a_header_is_refused(sqlite_world: World, tmp_path: Path, started: list[str]) -> None:
+def test_a_file_without_a_header_is_refused(
+    sqlite_world: World, tmp_path: Path, started: list[str]
+) -> None:
     (tmp_path / "l.csv").write_text("姓名,案号\n张三,1\n")
     with pytest.raises(FileHeaderError, match="证件号码"):
         importer(sqlite_world).run(tmp_path / "l.csv", tmp_path / "r.csv")

@@ -10,7 +10,13 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support.registry import OPERATOR, World, listed
-from tipstaff_server.errors import DatabaseUnavailableError, FileHeaderError, ImportFileError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import (
+    DatabaseUnavailableError,
+    FileHeaderError,
+    ImportFileError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from tipstaff_server.importing import Importer
 from tipstaff_server.importing.synthetic.files import Breakage, write_csv
 from tipstaff_server.importing.synthetic.lists import Synthetic
@@ -23,7 +29,10 @@ SYNTHETIC = Synthetic(7, date(2026, 5, 4))
 
 
 def importer(world: World, **options: Any) -> Importer:
-    return Importer(world.registry, **({"authority": "court", "list_id": "joint-discipline", "actor": OPERATOR} | options))
+    return Importer(
+        world.registry,
+        **({"authority": "court", "list_id": "joint-discipline", "actor": OPERATOR} | options),
+    )
 
 
 def refused(path: Path) -> list[tuple[int, str]]:
@@ -33,7 +42,10 @@ def refused(path: Path) -> list[tuple[int, str]]:
 
 def counts(world: World) -> tuple[int, ...]:
     with world.database.read() as session:
-        return tuple(session.scalar(select(func.count()).select_from(table)) or 0 for table in (RestrictionRow, IdentifierRow, AuditRow))
+        return tuple(
+            session.scalar(select(func.count()).select_from(table)) or 0
+            for table in (RestrictionRow, IdentifierRow, AuditRow)
+        )
 
 
 def check_import(world: World, folder: Path, rows: int, **options: Any) -> None:
@@ -42,11 +54,20 @@ def check_import(world: World, folder: Path, rows: int, **options: Any) -> None:
     broken = write_csv(path, SYNTHETIC, rows, broken=0.01, **options)
     assert len(broken) == rows // 100
     first = importer(world).run(path, rejects)
-    assert (first.rows, first.created, first.unchanged, first.rejected) == (rows, rows - len(broken), 0, len(broken))
+    assert (first.rows, first.created, first.unchanged, first.rejected) == (
+        rows,
+        rows - len(broken),
+        0,
+        len(broken),
+    )
     assert refused(rejects) == sorted((item.line, item.code.value) for item in broken)
     before = counts(world)
     second = importer(world).run(path, rejects)
-    assert (second.created, second.unchanged, second.rejected) == (0, rows - len(broken), len(broken))
+    assert (second.created, second.unchanged, second.rejected) == (
+        0,
+        rows - len(broken),
+        len(broken),
+    )
     assert counts(world) == before
     assert before[0] == rows - len(broken)
 
@@ -57,12 +78,18 @@ def test_2000_rows_in_gb18030_with_one_percent_broken(world: World, tmp_path: Pa
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_100000_rows_in_gb18030_with_one_percent_broken(sqlite_world: World, tmp_path: Path) -> None:
+def test_100000_rows_in_gb18030_with_one_percent_broken(
+    sqlite_world: World, tmp_path: Path
+) -> None:
     check_import(sqlite_world, tmp_path, 100_000, encoding="gb18030")
 
 
-@pytest.mark.parametrize(("encoding", "language"), [("utf-8", "zh"), ("utf-8-sig", "en"), ("gb18030", "en")])
-def test_every_encoding_and_language(world: World, tmp_path: Path, encoding: str, language: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "language"), [("utf-8", "zh"), ("utf-8-sig", "en"), ("gb18030", "en")]
+)
+def test_every_encoding_and_language(
+    world: World, tmp_path: Path, encoding: str, language: str
+) -> None:
     check_import(world, tmp_path, 400, encoding=encoding, language=language)
 
 
@@ -78,15 +105,27 @@ def test_what_is_listed_afterwards_is_what_was_in_the_file(world: World, tmp_pat
     write_csv(tmp_path / "l.csv", SYNTHETIC, 200)
     importer(world).run(tmp_path / "l.csv", tmp_path / "r.csv")
     found = listed(world, "banking")
-    rows = [row for row in SYNTHETIC.rows(200) if set(row.measures) & {"LOAN_PRICING", "LOAN_RESTRICTION", "INSURANCE_PREMIUM"}]
-    wanted = {row.subject.identifier for row in rows} | {row.representative.identifier for row in rows if row.representative}
+    rows = [
+        row
+        for row in SYNTHETIC.rows(200)
+        if set(row.measures) & {"LOAN_PRICING", "LOAN_RESTRICTION", "INSURANCE_PREMIUM"}
+    ]
+    wanted = {row.subject.identifier for row in rows} | {
+        row.representative.identifier for row in rows if row.representative
+    }
     assert set(found) == wanted
     row = next(row for row in rows if row.representative)
     record = found[row.representative.identifier].restrictions[0]  # type: ignore[union-attr]
-    assert (record.case_number, record.organisation_name, record.authority_name.zh) == (row.case_number, row.subject.name, row.court)
+    assert (record.case_number, record.organisation_name, record.authority_name.zh) == (
+        row.case_number,
+        row.subject.name,
+        row.court,
+    )
 
 
-def test_the_rejects_file_is_private_and_holds_no_personal_data(world: World, tmp_path: Path) -> None:
+def test_the_rejects_file_is_private_and_holds_no_personal_data(
+    world: World, tmp_path: Path
+) -> None:
     write_csv(tmp_path / "l.csv", SYNTHETIC, 60, broken=1.0)
     importer(world).run(tmp_path / "l.csv", tmp_path / "r.csv")
     assert (tmp_path / "r.csv").stat().st_mode & 0o777 == 0o600
@@ -95,10 +134,17 @@ def test_the_rejects_file_is_private_and_holds_no_personal_data(world: World, tm
         assert row.subject.name not in content
         assert row.subject.identifier.number not in content
         assert row.subject.identifier.number[:8] not in content
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["l.csv", "r.csv", "registry.db", "registry.key"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "l.csv",
+        "r.csv",
+        "registry.db",
+        "registry.key",
+    ]
 
 
-def test_without_refusals_there_is_no_rejects_file_and_an_old_one_goes(world: World, tmp_path: Path) -> None:
+def test_without_refusals_there_is_no_rejects_file_and_an_old_one_goes(
+    world: World, tmp_path: Path
+) -> None:
     (tmp_path / "r.csv").write_text("old")
     write_csv(tmp_path / "l.csv", SYNTHETIC, 5)
     result = importer(world).run(tmp_path / "l.csv", tmp_path / "r.csv")
@@ -106,7 +152,9 @@ def test_without_refusals_there_is_no_rejects_file_and_an_old_one_goes(world: Wo
     assert not (tmp_path / "r.csv").exists()
 
 
-def test_an_import_that_is_cut_off_is_simply_run_again(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_is_cut_off_is_simply_run_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_csv(tmp_path / "l.csv", SYNTHETIC, 100, broken=0.1)
     commit, calls = world.registry.commit, iter(range(100))
 
@@ -131,7 +179,9 @@ def test_an_import_that_is_cut_off_is_simply_run_again(world: World, tmp_path: P
 def test_progress_reaches_the_end(world: World, tmp_path: Path) -> None:
     write_csv(tmp_path / "l.csv", SYNTHETIC, 100)
     told: list[tuple[int, int]] = []
-    importer(world, batch=10).run(tmp_path / "l.csv", tmp_path / "r.csv", lambda done, size: told.append((done, size)))
+    importer(world, batch=10).run(
+        tmp_path / "l.csv", tmp_path / "r.csv", lambda done, size: told.append((done, size))
+    )
     size = (tmp_path / "l.csv").stat().st_size
     assert told[-1] == (size, size)
     assert len(told) == 11
@@ -145,7 +195,9 @@ def test_a_file_without_a_header_is_refused(world: World, tmp_path: Path, text: 
     assert not (tmp_path / "r.csv").exists()
 
 
-def test_a_place_where_rejects_cannot_go_is_said_before_anything_is_entered(world: World, tmp_path: Path) -> None:
+def test_a_place_where_rejects_cannot_go_is_said_before_anything_is_entered(
+    world: World, tmp_path: Path
+) -> None:
     write_csv(tmp_path / "l.csv", SYNTHETIC, 5)
     with pytest.raises(ImportFileError, match="--rejects"):
         importer(world).run(tmp_path / "l.csv", tmp_path / "none" / "r.csv")

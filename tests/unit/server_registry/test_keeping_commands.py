@@ -1,4 +1,6 @@
-"""`tipstaff-server vault`, `audit checkpoint` and `retention`, run in this process on a real folder."""
+"""`tipstaff-server vault`, `audit checkpoint` and `retention`, run in this process on a real
+folder.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from typer.testing import CliRunner
 from tests.support.registry import COURT, World, entry, make_world, person, submit
 from tipstaff_server.commands import audit, retention, vault
 from tipstaff_server.config import CONFIG_NAME, Config
-from tipstaff_server.errors import AuditError, CheckpointError, InvalidRequestError, RetentionError, ServerError, WrongVaultKeyError
+from tipstaff_server.errors import (
+    AuditError,
+    CheckpointError,
+    InvalidRequestError,
+    RetentionError,
+    ServerError,
+    WrongVaultKeyError,
+)
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import AuditRow, RestrictionRow
@@ -26,7 +35,10 @@ if TYPE_CHECKING:
 
     from typer import Typer
 
-CONFIG = '[database]\nurl = "sqlite:///registry.db"\n[stretch]\nthreads = 1\n[retention]\ndays = 1\n[registry]\n'
+CONFIG = (
+    '[database]\nurl = "sqlite:///registry.db"\n[stretch]\nthreads = 1\n[retention]\ndays ='
+    " 1\n[registry]\n"
+)
 
 
 @pytest.fixture
@@ -46,7 +58,9 @@ def folder(world: World) -> Path:
     submit(world, entry(person(1), case_number="other"))
     with world.database.write() as session:
         past = world.clock.now - timedelta(days=400)
-        session.execute(update(RestrictionRow).where(RestrictionRow.id == ended).values(ended_at=past))
+        session.execute(
+            update(RestrictionRow).where(RestrictionRow.id == ended).values(ended_at=past)
+        )
     return world.folder
 
 
@@ -57,14 +71,20 @@ def run(app: Typer, folder: Path, *arguments: object, given: str | None = None) 
     return result.output
 
 
-def refused(app: Typer, folder: Path, error: type[ServerError], *arguments: object, given: str | None = None) -> str:
+def refused(
+    app: Typer, folder: Path, error: type[ServerError], *arguments: object, given: str | None = None
+) -> str:
     with pytest.raises(error) as caught:
         run(app, folder, *arguments, given=given)
     return str(caught.value)
 
 
 def test_the_keys_change_from_the_command_line(folder: Path) -> None:
-    (before,) = [row for row in json.loads(run(vault.app, folder, "status", "--json")) if row["purpose"] == "COLUMN"]
+    (before,) = [
+        row
+        for row in json.loads(run(vault.app, folder, "status", "--json"))
+        if row["purpose"] == "COLUMN"
+    ]
     assert (before["version"], before["replaced_at"]) == (1, None)
     assert before["values"] >= 7
     assert "column key 2 is in use" in run(vault.app, folder, "rotate")
@@ -78,8 +98,12 @@ def test_the_keys_change_from_the_command_line(folder: Path) -> None:
     assert stat.S_IMODE((folder / "next.key").stat().st_mode) == 0o600
     (folder / CONFIG_NAME).write_text(CONFIG + 'key = "file:next.key"\n')
     assert "other_keys" in refused(vault.app, folder, WrongVaultKeyError, "status")
-    (folder / CONFIG_NAME).write_text(CONFIG + 'key = "file:next.key"\nother_keys = ["file:registry.key"]\n')
-    assert "3 keys wrapped anew" in run(vault.app, folder, "rewrap")  # one column key, two index keys
+    (folder / CONFIG_NAME).write_text(
+        CONFIG + 'key = "file:next.key"\nother_keys = ["file:registry.key"]\n'
+    )
+    assert "3 keys wrapped anew" in run(
+        vault.app, folder, "rewrap"
+    )  # one column key, two index keys
     (folder / CONFIG_NAME).write_text(CONFIG + 'key = "file:next.key"\n')
     (folder / "registry.key").unlink()
     assert "all in place" in run(audit.app, folder, "verify")
@@ -91,13 +115,31 @@ def test_checkpoints_from_the_command_line(folder: Path, world: World) -> None:
     assert run(audit.app, folder, "checkpoint", "--show-key").startswith("tipstaff.audit/")
     (folder / "checkpoints").rename(folder / "auditor")
     told = json.loads(
-        run(audit.app, folder, "verify", "--checkpoints", folder / "auditor", "--key", folder / "keys" / "audit.pub", "--json")
+        run(
+            audit.app,
+            folder,
+            "verify",
+            "--checkpoints",
+            folder / "auditor",
+            "--key",
+            folder / "keys" / "audit.pub",
+            "--json",
+        )
     )
     assert (told["checkpoints"], told["intact"]) == (2, True)
     other = create_key(folder / "other", "audit").folder / "audit.pub"
     (folder / "keys" / "audit.pub").unlink()
     (folder / "keys" / "audit.pem").unlink()
-    refused(audit.app, folder, CheckpointError, "verify", "--checkpoints", folder / "auditor", "--key", other)
+    refused(
+        audit.app,
+        folder,
+        CheckpointError,
+        "verify",
+        "--checkpoints",
+        folder / "auditor",
+        "--key",
+        other,
+    )
     with world.database.write() as session:
         session.execute(update(AuditRow).where(AuditRow.sequence == 3).values(act="NOTHING"))
     assert "audit entry 3" in refused(audit.app, folder, AuditError, "verify")
@@ -106,12 +148,34 @@ def test_checkpoints_from_the_command_line(folder: Path, world: World) -> None:
 def test_erasing_asks_first_and_keeps_an_archive(folder: Path) -> None:
     assert "1 restrictions would be erased" in run(retention.app, folder, "erase")
     assert "--no-archive" in refused(retention.app, folder, InvalidRequestError, "erase", "--yes")
-    refused(retention.app, folder, InvalidRequestError, "erase", "--yes", "--no-archive", "--restriction", "zz")
+    refused(
+        retention.app,
+        folder,
+        InvalidRequestError,
+        "erase",
+        "--yes",
+        "--no-archive",
+        "--restriction",
+        "zz",
+    )
     with Registry.open(Config.load(folder)) as registry, registry.database.read() as session:
-        stays = session.scalars(select(RestrictionRow.id).where(RestrictionRow.case_number == "other")).one()
-    refused(retention.app, folder, RetentionError, "erase", "--yes", "--no-archive", "--restriction", stays.hex())
+        stays = session.scalars(
+            select(RestrictionRow.id).where(RestrictionRow.case_number == "other")
+        ).one()
+    refused(
+        retention.app,
+        folder,
+        RetentionError,
+        "erase",
+        "--yes",
+        "--no-archive",
+        "--restriction",
+        stays.hex(),
+    )
     assert "1 restrictions written" in run(retention.app, folder, "export", folder / "before.jsonl")
-    assert "1 restrictions, and 1 subjects" in run(retention.app, folder, "erase", "--yes", "--archive", folder / "a.jsonl")
+    assert "1 restrictions, and 1 subjects" in run(
+        retention.app, folder, "erase", "--yes", "--archive", folder / "a.jsonl"
+    )
     assert person(0).names[0] in (folder / "a.jsonl").read_text("utf-8")
     assert "0 restrictions would be erased" in run(retention.app, folder, "erase")
     assert "all in place" in run(audit.app, folder, "verify")
@@ -127,8 +191,26 @@ def test_a_person_gets_what_is_held_on_them(folder: Path) -> None:
     assert held["names"] == list(person(1).names)
     assert held["history"] == []
     run(retention.app, folder, "access", folder / "again.json", given=f"{number}\n")
-    assert [item["act"] for item in json.loads((folder / "again.json").read_text("utf-8"))["history"]] == ["ACCESS"]
+    assert [
+        item["act"] for item in json.loads((folder / "again.json").read_text("utf-8"))["history"]
+    ] == ["ACCESS"]
     refused(retention.app, folder, InvalidRequestError, "access", answer, given=f"{number}\n")
-    refused(retention.app, folder, InvalidRequestError, "access", folder / "b", "--kind", "SHOE_SIZE", given=f"{number}\n")
-    assert number not in refused(retention.app, folder, ServerError, "access", folder / "c", given=f"{person(5).identifiers[0].number}\n")
+    refused(
+        retention.app,
+        folder,
+        InvalidRequestError,
+        "access",
+        folder / "b",
+        "--kind",
+        "SHOE_SIZE",
+        given=f"{number}\n",
+    )
+    assert number not in refused(
+        retention.app,
+        folder,
+        ServerError,
+        "access",
+        folder / "c",
+        given=f"{person(5).identifiers[0].number}\n",
+    )
     assert not (folder / "c").exists()

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, World, entry, person, submit
+from tests.support.registry import (
+    AIRLINE,
+    COURT,
+    NOW,
+    OPERATOR,
+    RAILWAY,
+    World,
+    entry,
+    person,
+    submit,
+)
 from tipstaff.v1 import statistics_pb2
 from tipstaff_server.administration.providers import Membership
 from tipstaff_server.enforcement.lag import Allowed, Standing, standings, supervise
@@ -19,7 +29,13 @@ if TYPE_CHECKING:
 ALLOWED = Allowed(listing=timedelta(days=1), relief=timedelta(minutes=30))
 
 
-def publish(world: World, audience: str, version: int, at: datetime, state: BuildState = BuildState.PUBLISHED) -> None:
+def publish(
+    world: World,
+    audience: str,
+    version: int,
+    at: datetime,
+    state: BuildState = BuildState.PUBLISHED,
+) -> None:
     with world.database.write() as session:
         session.add(
             ListingBuildRow(
@@ -68,7 +84,9 @@ def test_a_listing_may_be_missing_for_as_long_as_the_deployment_allows(world: Wo
     assert standing(world) == Standing(4, 0, NOW + timedelta(hours=26), lagging=True)
 
 
-def test_only_relief_that_concerns_an_audience_counts_and_only_for_half_an_hour(world: World) -> None:
+def test_only_relief_that_concerns_an_audience_counts_and_only_for_half_an_hour(
+    world: World,
+) -> None:
     lift(world, 0, "LOAN_PRICING")
     world.clock.turn(hours=2)
     assert standing(world) == Standing(0, 0, None, lagging=False)
@@ -85,13 +103,17 @@ def test_what_was_published_before_a_provider_was_known_counts_from_then(world: 
     assert standing(world) == Standing(1, 0, NOW, lagging=False)
 
 
-def test_the_statistics_say_it_and_count_disputes_and_leave_removed_providers_alone(world: World) -> None:
+def test_the_statistics_say_it_and_count_disputes_and_leave_removed_providers_alone(
+    world: World,
+) -> None:
     publish(world, "aviation", 1, NOW)
     publish(world, "rail", 1, NOW)
     restriction = submit(world, entry())
     world.registry.open_dispute(restriction, "x", request_id=bytes(16), actor=AIRLINE)
     world.clock.turn(days=20)
-    Membership(world.database, world.vault).remove(RAILWAY.id, "x", actor=OPERATOR, now=world.clock())
+    Membership(world.database, world.vault).remove(
+        RAILWAY.id, "x", actor=OPERATOR, now=world.clock()
+    )
     response = statistics(world.database)
     supervise(response, world.registry, ALLOWED)
     airline, railway = response.providers
@@ -99,4 +121,6 @@ def test_the_statistics_say_it_and_count_disputes_and_leave_removed_providers_al
     assert airline.behind_since.ToDatetime(NOW.tzinfo) == NOW
     assert not railway.lagging
     assert not railway.HasField("behind_since")
-    assert list(response.disputes) == [statistics_pb2.DisputeStatistics(authority_id="court", open=1, overdue=1)]
+    assert list(response.disputes) == [
+        statistics_pb2.DisputeStatistics(authority_id="court", open=1, overdue=1)
+    ]

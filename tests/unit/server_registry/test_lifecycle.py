@@ -9,7 +9,16 @@ import pytest
 
 from tests.support.registry import NOW
 from tipstaff.v1 import registry_pb2
-from tipstaff_server.domain.lifecycle import LIFTS, LISTED, TERMINAL, Event, Moment, State, allowed, step
+from tipstaff_server.domain.lifecycle import (
+    LIFTS,
+    LISTED,
+    TERMINAL,
+    Event,
+    Moment,
+    State,
+    allowed,
+    step,
+)
 from tipstaff_server.errors import LifecycleError
 
 RUNNING = Moment(NOW, NOW - timedelta(days=1), NOW + timedelta(days=1), was_active=True)
@@ -18,9 +27,27 @@ OVER = Moment(NOW, NOW - timedelta(days=2), NOW - timedelta(days=1), was_active=
 # Written down a second time, by hand, from DESIGN §11.
 EXPECTED = {
     "DRAFT": {"ANNOUNCE": "NOTICED", "REVOKE": "REVOKED", "EXPIRE": "EXPIRED"},
-    "NOTICED": {"ENTER_FORCE": "ACTIVE", "SUSPEND": "SUSPENDED", "REPAIR": "REPAIRED", "REVOKE": "REVOKED", "EXPIRE": "EXPIRED"},
-    "ACTIVE": {"SUSPEND": "SUSPENDED", "RELEASE": "RELEASED", "REPAIR": "REPAIRED", "REVOKE": "REVOKED", "EXPIRE": "EXPIRED"},
-    "SUSPENDED": {"REINSTATE": "ACTIVE", "RELEASE": "RELEASED", "REPAIR": "REPAIRED", "REVOKE": "REVOKED", "EXPIRE": "EXPIRED"},
+    "NOTICED": {
+        "ENTER_FORCE": "ACTIVE",
+        "SUSPEND": "SUSPENDED",
+        "REPAIR": "REPAIRED",
+        "REVOKE": "REVOKED",
+        "EXPIRE": "EXPIRED",
+    },
+    "ACTIVE": {
+        "SUSPEND": "SUSPENDED",
+        "RELEASE": "RELEASED",
+        "REPAIR": "REPAIRED",
+        "REVOKE": "REVOKED",
+        "EXPIRE": "EXPIRED",
+    },
+    "SUSPENDED": {
+        "REINSTATE": "ACTIVE",
+        "RELEASE": "RELEASED",
+        "REPAIR": "REPAIRED",
+        "REVOKE": "REVOKED",
+        "EXPIRE": "EXPIRED",
+    },
 }
 
 
@@ -49,7 +76,12 @@ def test_every_cell(state: State, event: Event) -> None:
         (State.SUSPENDED, Event.REINSTATE, OVER, "term ended"),
         (State.ACTIVE, Event.SUSPEND, OVER, "term ended"),
         (State.ACTIVE, Event.EXPIRE, RUNNING, "not before"),
-        (State.SUSPENDED, Event.RELEASE, Moment(NOW, NOW, NOW + timedelta(days=1), was_active=False), "never been in force"),
+        (
+            State.SUSPENDED,
+            Event.RELEASE,
+            Moment(NOW, NOW, NOW + timedelta(days=1), was_active=False),
+            "never been in force",
+        ),
     ],
 )
 def test_guards(state: State, event: Event, moment: Moment, hint: str) -> None:
@@ -60,7 +92,10 @@ def test_guards(state: State, event: Event, moment: Moment, hint: str) -> None:
 def test_at_the_very_moment_it_begins_and_ends() -> None:
     edge = Moment(NOW, NOW, NOW + timedelta(days=1), was_active=False)
     assert step(State.NOTICED, Event.ENTER_FORCE, edge) is State.ACTIVE
-    assert step(State.ACTIVE, Event.EXPIRE, Moment(NOW, NOW - timedelta(days=1), NOW, was_active=True)) is State.EXPIRED
+    assert (
+        step(State.ACTIVE, Event.EXPIRE, Moment(NOW, NOW - timedelta(days=1), NOW, was_active=True))
+        is State.EXPIRED
+    )
 
 
 def test_reinstated_before_it_takes_effect_it_is_noticed_again() -> None:
@@ -73,5 +108,9 @@ def test_nothing_leaves_an_end_and_states_are_the_contract_s() -> None:
     assert {state for state in State if not allowed(state)} == TERMINAL
     assert {State.NOTICED, State.ACTIVE} == LISTED
     assert {Event.SUSPEND, Event.RELEASE, Event.REPAIR, Event.REVOKE} == LIFTS
-    names = {name.removeprefix("RESTRICTION_STATE_") for name in registry_pb2.RestrictionState.keys()}  # noqa: SIM118  not a dict
+    names = {
+        # Not a dict
+        name.removeprefix("RESTRICTION_STATE_")
+        for name in registry_pb2.RestrictionState.keys()  # noqa: SIM118
+    }
     assert {state.value for state in State} == names - {"UNSPECIFIED"}

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text, update
 
-from tests.support.registry import COURT, NOW, World, entry, listed, make_world, organisation, person, responsible, submit
+from tests.support.registry import (
+    COURT,
+    NOW,
+    World,
+    entry,
+    listed,
+    make_world,
+    organisation,
+    person,
+    responsible,
+    submit,
+)
 from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_sdk.listing.sealing import Stretch
 from tipstaff_server.errors import NotFoundError, VaultDataError
@@ -20,7 +31,13 @@ if TYPE_CHECKING:
 
 
 def test_a_record_holds_what_the_audience_enforces_and_nothing_else(world: World) -> None:
-    restriction = submit(world, entry(measures=("AIR_TRAVEL", "LOAN_PRICING", "RAIL_HIGH_CLASS"), decided_by="示例法院（虚构）"))
+    restriction = submit(
+        world,
+        entry(
+            measures=("AIR_TRAVEL", "LOAN_PRICING", "RAIL_HIGH_CLASS"),
+            decided_by="示例法院（虚构）",
+        ),
+    )
     one = person(0)
     air = listed(world)[one.identifiers[0]]
     assert air.names == (canonical_name(one.names[0]),)
@@ -34,7 +51,9 @@ def test_a_record_holds_what_the_audience_enforces_and_nothing_else(world: World
     assert record.effective_at.ToDatetime(NOW.tzinfo) == NOW - timedelta(days=1)
     assert record.expires_at.ToDatetime(NOW.tzinfo) == NOW + timedelta(days=300)
     assert record.dispute.suspends
-    assert list(listed(world, "banking")[one.identifiers[0]].restrictions[0].measures) == ["LOAN_PRICING"]
+    assert list(listed(world, "banking")[one.identifiers[0]].restrictions[0].measures) == [
+        "LOAN_PRICING"
+    ]
     assert listed(world, "border") == {}
     with pytest.raises(NotFoundError, match="aviation"):
         list(world.registry.listing_subjects("space", NOW))
@@ -47,7 +66,9 @@ def test_the_stretched_identifier_is_the_sdk_s(world: World) -> None:
     assert item.stretched == world.registry.stretch.stretch(item.identifier)
 
 
-def test_a_restriction_is_visible_from_its_notice_on_within_the_horizon_until_its_end(world: World) -> None:
+def test_a_restriction_is_visible_from_its_notice_on_within_the_horizon_until_its_end(
+    world: World,
+) -> None:
     submit(world, entry(person(1), effective_at=NOW + timedelta(days=7)))
     submit(world, entry(person(2), effective_at=NOW + timedelta(days=7, seconds=1)))
     submit(world, entry(person(3), expires_at=NOW + timedelta(seconds=1)))
@@ -65,7 +86,11 @@ def test_an_organisation_s_restriction_reaches_its_people_with_their_capacity(wo
     for index, capacity in ((1, 1), (2, 3)):
         subject = found[person(index).identifiers[0]]
         record = subject.restrictions[0]
-        assert (record.restriction_id, record.capacity, record.organisation_name) == (restriction, capacity, "示例商贸有限公司")
+        assert (record.restriction_id, record.capacity, record.organisation_name) == (
+            restriction,
+            capacity,
+            "示例商贸有限公司",
+        )
         assert subject.subject_type == 1
     world.registry.end(restriction, EndKind.REPAIR, "paid", actor=COURT)
     assert listed(world) == {}
@@ -82,7 +107,12 @@ def test_it_leaves_them_when_they_leave_the_post(world: World) -> None:
 
 def test_own_and_inherited_restrictions_stand_side_by_side_sorted(world: World) -> None:
     own = submit(world, entry(person(1)))
-    inherited = [submit(world, entry(organisation(index), case_number=f"{index}", responsible=(responsible(1),))) for index in range(4)]
+    inherited = [
+        submit(
+            world, entry(organisation(index), case_number=f"{index}", responsible=(responsible(1),))
+        )
+        for index in range(4)
+    ]
     ids = [record.restriction_id for record in listed(world)[person(1).identifiers[0]].restrictions]
     assert ids == sorted([own, *inherited])
 
@@ -90,12 +120,20 @@ def test_own_and_inherited_restrictions_stand_side_by_side_sorted(world: World) 
 def test_pages_give_the_same_as_one_read_whatever_their_size(tmp_path: Path) -> None:
     world = make_world(tmp_path, page_size=1)
     for index in range(23):
-        submit(world, entry(organisation(index), responsible=(responsible(index),) if index % 2 else ()))
+        submit(
+            world,
+            entry(organisation(index), responsible=(responsible(index),) if index % 2 else ()),
+        )
     seen = []
     for size in (1, 2, 7, 1000):
         world.registry._core.page_size = size
         found = list(world.registry.listing_subjects("aviation", NOW))
-        seen.append([[record.SerializeToString(deterministic=True) for record in subject.restrictions] for subject in found])
+        seen.append(
+            [
+                [record.SerializeToString(deterministic=True) for record in subject.restrictions]
+                for subject in found
+            ]
+        )
     assert seen[0] == seen[1] == seen[2] == seen[3]
     assert len(seen[0]) == 23 + 11
     world.registry.close()
@@ -120,6 +158,11 @@ def test_an_altered_value_stops_the_build_instead_of_listing_somebody_else(world
     submit(world, entry(person(0)))
     submit(world, entry(person(1)))
     with world.database.write() as session:
-        session.execute(text("UPDATE identifiers SET value = (SELECT value FROM identifiers ORDER BY value DESC LIMIT 1)"))
+        session.execute(
+            text(
+                "UPDATE identifiers SET value = (SELECT value FROM identifiers ORDER BY value DESC"
+                " LIMIT 1)"
+            )
+        )
     with pytest.raises(VaultDataError):
         listed(world)

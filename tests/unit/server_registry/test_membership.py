@@ -1,4 +1,6 @@
-"""Providers come, go and move; what the administration may leave out; what differs between its versions."""
+"""Providers come, go and move; what the administration may leave out; what differs between its
+versions.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, World, entry, 
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.providers import Membership
 from tipstaff_server.administration.versions import differences, load_version, versions
-from tipstaff_server.errors import AdministrationError, InvalidRequestError, LifecycleError, NotFoundError
+from tipstaff_server.errors import (
+    AdministrationError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+)
 from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.restrictions.transitions import EndKind
 
@@ -32,9 +39,15 @@ def without(kind: str, name: str) -> Administration:
     """The shipped administration without one thing, and without whatever names it."""
 
     def change(values: Any) -> None:
-        values[kind] = [item for item in values[kind] if name not in {item.get("id"), item.get("code")}]
+        values[kind] = [
+            item for item in values[kind] if name not in {item.get("id"), item.get("code")}
+        ]
         if kind == "measures":
-            for items, field in (("authorities", "entitlements"), ("lists", "default_measures"), ("audiences", "measures")):
+            for items, field in (
+                ("authorities", "entitlements"),
+                ("lists", "default_measures"),
+                ("audiences", "measures"),
+            ):
                 for item in values[items]:
                     item[field] = [code for code in item.get(field, []) if code != name]
             values["audiences"] = [item for item in values["audiences"] if item["measures"]]
@@ -43,7 +56,9 @@ def without(kind: str, name: str) -> Administration:
 
 
 def load(world: World, administration: Administration) -> int:
-    return setup.set_administration(world.database, world.vault, administration, actor=OPERATOR, now=NOW)
+    return setup.set_administration(
+        world.database, world.vault, administration, actor=OPERATOR, now=NOW
+    )
 
 
 def members(world: World) -> Membership:
@@ -54,7 +69,10 @@ def test_a_removed_provider_is_not_among_those_that_are_let_in(world: World) -> 
     world.registry.acknowledge(AIRLINE.id, listing_version=3, relief_sequence=4)
     members(world).remove(AIRLINE.id, "its licence ended", **BY)
     assert world.registry.provider_audiences() == {"rail-1": "rail"}
-    assert [(item.provider_id, item.removed_at) for item in members(world).all()] == [("air-1", NOW), ("rail-1", None)]
+    assert [(item.provider_id, item.removed_at) for item in members(world).all()] == [
+        ("air-1", NOW),
+        ("rail-1", None),
+    ]
     with pytest.raises(LifecycleError, match="removed already"):
         members(world).remove(AIRLINE.id, "x", **BY)
     with pytest.raises(AdministrationError, match="provider restore"):
@@ -72,11 +90,16 @@ def test_a_removed_provider_is_not_among_those_that_are_let_in(world: World) -> 
     world.registry.verify_audit()
 
 
-def test_a_moved_provider_belongs_to_the_other_audience_and_enforces_nothing_of_it_yet(world: World) -> None:
+def test_a_moved_provider_belongs_to_the_other_audience_and_enforces_nothing_of_it_yet(
+    world: World,
+) -> None:
     world.registry.acknowledge(AIRLINE.id, listing_version=3, relief_sequence=4)
     members(world).move(AIRLINE.id, "rail", "now runs trains", **BY)
     assert world.registry.provider_audiences() == {"air-1": "rail", "rail-1": "rail"}
-    assert [item.act for item in members(world).history(AIRLINE.id)] == ["ADD_PROVIDER", "MOVE_PROVIDER"]
+    assert [item.act for item in members(world).history(AIRLINE.id)] == [
+        "ADD_PROVIDER",
+        "MOVE_PROVIDER",
+    ]
     with pytest.raises(LifecycleError, match="already"):
         members(world).move(AIRLINE.id, "rail", "x", **BY)
     with pytest.raises(NotFoundError, match="no audience"):
@@ -98,13 +121,22 @@ def test_who_is_not_known_is_not_found_and_a_reason_is_needed(world: World) -> N
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
-        ("lists", "joint-discipline", "list 'joint-discipline' is left out, but 2 restrictions that rest on it have not ended"),
+        (
+            "lists",
+            "joint-discipline",
+            (
+                "list 'joint-discipline' is left out, but 2 restrictions that rest on it have not"
+                " ended"
+            ),
+        ),
         ("authorities", "court", "authority 'court' is left out, but 2 restrictions"),
         ("measures", "AIR_TRAVEL", "measure 'AIR_TRAVEL' is left out, but 2 restrictions"),
         ("audiences", "aviation", "audience 'aviation' is left out, but 1 providers belong to it"),
     ],
 )
-def test_what_something_rests_on_cannot_be_left_out(world: World, kind: str, name: str, said: str) -> None:
+def test_what_something_rests_on_cannot_be_left_out(
+    world: World, kind: str, name: str, said: str
+) -> None:
     restrictions = [submit(world, entry(person(index))) for index in range(2)]
     with pytest.raises(AdministrationError, match=said) as refused:
         load(world, without(kind, name))
@@ -127,14 +159,21 @@ def test_a_draft_and_a_suspended_one_rest_on_their_list_too(world: World) -> Non
 
 def test_versions_are_kept_with_who_loaded_them_and_can_be_compared(world: World) -> None:
     def change(values: Any) -> None:
-        next(item for item in values["lists"] if item["id"] == "exit-ban").update(approval="ONE_PERSON", notice_days=5)
+        next(item for item in values["lists"] if item["id"] == "exit-ban").update(
+            approval="ONE_PERSON", notice_days=5
+        )
         values["authorities"] = [item for item in values["authorities"] if item["id"] != "customs"]
-        values["audiences"].append({"id": "chain", "title": {"zh": "连锁", "en": "Chain"}, "measures": ["STAR_HOTEL"]})
+        values["audiences"].append(
+            {"id": "chain", "title": {"zh": "连锁", "en": "Chain"}, "measures": ["STAR_HOTEL"]}
+        )
         values["audiences"][0]["measures"].append("TOURISM")
 
     assert load(world, changed(change)) == 2
     found = versions(world.database)
-    assert [(item.version, item.actor) for item in found] == [(1, str(OPERATOR)), (2, str(OPERATOR))]
+    assert [(item.version, item.actor) for item in found] == [
+        (1, str(OPERATOR)),
+        (2, str(OPERATOR)),
+    ]
     old, new = load_version(world.database, 1), load_version(world.database)
     assert old.digest() == found[0].digest == SHIPPED.digest()
     assert differences(old, new) == [

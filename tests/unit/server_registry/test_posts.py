@@ -24,7 +24,14 @@ from tests.support.registry import (
     responsible,
     submit,
 )
-from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import (
+    EntryCode,
+    EntryError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from tipstaff_server.registry.idempotency import ANY, Precondition
 from tipstaff_server.registry.restrictions.entry import Party, Responsible
 from tipstaff_server.registry.restrictions.transitions import EndKind
@@ -43,22 +50,50 @@ WHY = ("私人消费", "private spending with own money")
 
 def firm(world: World, *, by: Any = COURT, **changes: Any) -> bytes:
     """A restriction on the firm, which its chief and its clerk answer for."""
-    given = {"responsible": (responsible(1, 1), responsible(2, 3)), "measures": ("AIR_TRAVEL", "RAIL_HIGH_CLASS")} | changes
+    given = {
+        "responsible": (responsible(1, 1), responsible(2, 3)),
+        "measures": ("AIR_TRAVEL", "RAIL_HIGH_CLASS"),
+    } | changes
     return submit(world, entry(FIRM, **given), authority=by.id, actor=by)
 
 
 def posts(world: World) -> dict[int, Post]:
     """The firm's posts by capacity."""
-    return {post.capacity: post for post in world.registry.showing.show(Reference(identifier=FIRM.identifiers[0]), OPERATOR).posts}
+    return {
+        post.capacity: post
+        for post in world.registry.showing.show(
+            Reference(identifier=FIRM.identifiers[0]), OPERATOR
+        ).posts
+    }
 
 
-def leave(world: World, capacity: int = 1, until: datetime | None = None, actor: Any = COURT, **options: Any) -> tuple[Post, int]:
+def leave(
+    world: World,
+    capacity: int = 1,
+    until: datetime | None = None,
+    actor: Any = COURT,
+    **options: Any,
+) -> tuple[Post, int]:
     return world.registry.posts.end(posts(world)[capacity].post_id, until, "left", actor, **options)
 
 
-def join(world: World, who: Party = CHIEF, capacity: int = 1, actor: Any = COURT, given: Precondition = ANY, **dates: Any) -> Post:
+def join(
+    world: World,
+    who: Party = CHIEF,
+    capacity: int = 1,
+    actor: Any = COURT,
+    given: Precondition = ANY,
+    **dates: Any,
+) -> Post:
     add = world.registry.posts.add
-    return add(Reference(identifier=FIRM.identifiers[0]), Responsible(capacity, who), Dates(**dates), "appointed", actor, given)
+    return add(
+        Reference(identifier=FIRM.identifiers[0]),
+        Responsible(capacity, who),
+        Dates(**dates),
+        "appointed",
+        actor,
+        given,
+    )
 
 
 def reached(world: World, audience: str = "aviation") -> set[Any]:
@@ -82,7 +117,9 @@ def test_who_leaves_is_free_at_once_and_nobody_else_is(world: World) -> None:
     world.registry.verify_audit()
 
 
-def test_leaving_ends_every_restriction_of_the_organisation_for_the_person_and_none_of_their_own(world: World) -> None:
+def test_leaving_ends_every_restriction_of_the_organisation_for_the_person_and_none_of_their_own(
+    world: World,
+) -> None:
     firm(world)
     firm(world, by=TAX, measures=("LOAN_PRICING",), case_number="tax-1")
     own = submit(world, entry(CHIEF, case_number="own"))
@@ -174,11 +211,15 @@ def test_dates_are_corrected_as_far_as_nobody_is_restricted_again(world: World) 
     assert reached(world) == {A, C}
 
 
-def test_a_post_that_begins_later_after_all_is_lifted_and_comes_back_under_another_id(world: World) -> None:
+def test_a_post_that_begins_later_after_all_is_lifted_and_comes_back_under_another_id(
+    world: World,
+) -> None:
     firm(world)
     before = listed(world)
     old = posts(world)[1].post_id
-    post, sequence = world.registry.posts.amend(old, Dates(valid_from=NOW + 5 * DAY), "not yet", COURT)
+    post, sequence = world.registry.posts.amend(
+        old, Dates(valid_from=NOW + 5 * DAY), "not yet", COURT
+    )
     assert post.state is PostState.COMING
     assert post.post_id != old
     assert sequence > 0
@@ -188,7 +229,9 @@ def test_a_post_that_begins_later_after_all_is_lifted_and_comes_back_under_anoth
     assert enforced(world, after) == {A, B, C}
 
 
-def test_a_post_left_by_mistake_is_entered_again_and_relief_does_not_lift_it_for_good(world: World) -> None:
+def test_a_post_left_by_mistake_is_entered_again_and_relief_does_not_lift_it_for_good(
+    world: World,
+) -> None:
     firm(world)
     began = posts(world)[1].valid_from
     leave(world)
@@ -240,7 +283,13 @@ def test_what_cannot_be_said_of_a_post(world: World) -> None:
     assert conflict.value.code is EntryCode.NAME_CONFLICT
     submit(world, entry(person(6), case_number="p"))
     with pytest.raises(InvalidRequestError, match="only an organisation"):
-        world.registry.posts.add(Reference(identifier=person(6).identifiers[0]), Responsible(1, person(5)), Dates(), "x", COURT)
+        world.registry.posts.add(
+            Reference(identifier=person(6).identifiers[0]),
+            Responsible(1, person(5)),
+            Dates(),
+            "x",
+            COURT,
+        )
     for reference in (Reference(), Reference(subject_id=bytes(16), restriction_id=bytes(16))):
         with pytest.raises(InvalidRequestError, match="which subject"):
             world.registry.posts.add(reference, Responsible(1, person(5)), Dates(), "x", COURT)
@@ -263,12 +312,19 @@ def test_each_act_names_the_person_and_the_organisation_in_the_audit_log(world: 
     with world.database.read() as session:
         rows = session.scalars(select(AuditRow).where(AuditRow.act == "POST_END")).all()
     post = posts(world)[1]
-    assert {(row.object_kind, row.object_id) for row in rows} == {("subject", post.person_id), ("subject", post.organisation_id)}
+    assert {(row.object_kind, row.object_id) for row in rows} == {
+        ("subject", post.person_id),
+        ("subject", post.organisation_id),
+    }
 
 
-def test_a_released_restriction_is_not_lifted_again_and_a_suspended_one_comes_back_without_the_person(world: World) -> None:
+def test_a_released_restriction_is_not_lifted_again_and_a_suspended_one_comes_back_without_the_person(
+    world: World,
+) -> None:
     restriction = firm(world)
-    number = world.registry.open_dispute(restriction, "x", request_id=bytes(16), actor=AIRLINE).dispute.case_number
+    number = world.registry.open_dispute(
+        restriction, "x", request_id=bytes(16), actor=AIRLINE
+    ).dispute.case_number
     assert leave(world)[1] == 0, "suspended: nothing is enforced that could be lifted"
     world.registry.answer_dispute(number, DisputeState.REJECTED, "x", actor=COURT)
     assert reached(world) == {A, C}
@@ -287,13 +343,17 @@ def test_private_spending_is_permitted_to_one_officer_alone(world: World) -> Non
     assert [len(found[number].restrictions[0].exemptions) for number in (A, B, C)] == [1, 2, 1]
     for nobody in (A, person(9).identifiers[0]):
         with pytest.raises(InvalidRequestError, match="does not reach"):
-            world.registry.exempt(restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=nobody)
+            world.registry.exempt(
+                restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=nobody
+            )
     leave(world)
     with pytest.raises(InvalidRequestError, match="does not reach"):
         world.registry.exempt(restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=B)
     person_id = posts(world)[1].person_id
     with world.database.read() as session:
-        objects = session.execute(select(AuditRow.object_kind, AuditRow.object_id).where(AuditRow.act == "EXEMPT")).all()
+        objects = session.execute(
+            select(AuditRow.object_kind, AuditRow.object_id).where(AuditRow.act == "EXEMPT")
+        ).all()
     assert ("subject", person_id) in {tuple(item) for item in objects}
 
 
@@ -301,7 +361,9 @@ def test_migrations_down_and_up_keep_posts_and_what_is_for_everybody(world: Worl
     restriction = firm(world)
     valid = (NOW - DAY, NOW + DAY)
     for who in (None, C):
-        world.registry.exempt(restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=who)
+        world.registry.exempt(
+            restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=who
+        )
     leave(world)
     migrations.downgrade(world.database, "0006")
     migrations.upgrade(world.database)

@@ -1,4 +1,6 @@
-"""Commands for drafts, disputes, members, administrations and who lags, run in this process on a real working folder."""
+"""Commands for drafts, disputes, members, administrations and who lags, run in this process on a
+real working folder.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.app import make
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.domain.actors import Actor
-from tipstaff_server.errors import AdministrationError, InvalidRequestError, LifecycleError, NotFoundError
+from tipstaff_server.errors import (
+    AdministrationError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+)
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.registry.restrictions.transitions import EndKind
 
@@ -44,7 +51,12 @@ def run(folder: Path, *arguments: object, told: str | None = None, status: int =
 
 def enter(folder: Path, index: int = 0, actor: Actor = COURT, **changes: Any) -> str:
     """The id of a restriction of the court, in hexadecimal digits."""
-    item = entry(person(index), effective_at=utc_now() - timedelta(days=1), expires_at=utc_now() + timedelta(days=90), **changes)
+    item = entry(
+        person(index),
+        effective_at=utc_now() - timedelta(days=1),
+        expires_at=utc_now() + timedelta(days=90),
+        **changes,
+    )
     with Registry.open(Config.load(folder)) as registry:
         answer = registry.submit(item, authority="court", actor=actor)
     assert not answer.detail
@@ -54,14 +66,19 @@ def enter(folder: Path, index: int = 0, actor: Actor = COURT, **changes: Any) ->
 def test_drafts_are_found_shown_and_approved_together(folder: Path) -> None:
     clerk = Actor.authority("court", "clerk-7")
     drafts = [enter(folder, index, clerk, list_id="exit-ban") for index in range(2)]
-    assert {line.split()[0] for line in run(folder, "restriction", "search", "--state", "draft").splitlines()} == set(drafts)
+    assert {
+        line.split()[0]
+        for line in run(folder, "restriction", "search", "--state", "draft").splitlines()
+    } == set(drafts)
     shown = json.loads(run(folder, "restriction", "draft", drafts[0]))
     assert (shown["entered_by"], shown["entry"]["list_id"]) == (str(clerk), "exit-ban")
     approve = ("restriction", "approve", "--reason", "checked", "--json")
     done = json.loads(run(folder, *approve, told="\n".join([*drafts, bytes(16).hex()]), status=3))
     assert [item["state"] for item in done] == ["ACTIVE", "ACTIVE", None]
     assert "no such restriction" in done[2]["detail"]
-    assert "refused: this restriction is no draft" in run(folder, "restriction", "approve", "--reason", "x", drafts[0], status=3)
+    assert "refused: this restriction is no draft" in run(
+        folder, "restriction", "approve", "--reason", "x", drafts[0], status=3
+    )
     assert "active" in run(folder, "restriction", "show", drafts[0])
     with pytest.raises(LifecycleError, match="no draft"):
         run(folder, "restriction", "draft", drafts[0])
@@ -87,36 +104,74 @@ def test_one_entry_from_standard_input_and_an_exemption_in_it(folder: Path) -> N
     assert first["status"] == "CREATED"
     assert json.loads(run(folder, *submit_one, told=json.dumps(document))) == first
     refused = run(
-        folder, "restriction", "submit", "--authority", "court", told=json.dumps(document | {"measures": ["GREEN_CHANNEL"]}), status=3
+        folder,
+        "restriction",
+        "submit",
+        "--authority",
+        "court",
+        told=json.dumps(document | {"measures": ["GREEN_CHANNEL"]}),
+        status=3,
     )
     assert "MEASURE_NOT_ENTITLED" in refused
     for wrong in ("{", json.dumps({"name": name}), "5"):
         with pytest.raises(InvalidRequestError, match="RestrictionEntry") as error:
             run(folder, *submit_one, told=wrong)
         assert name not in str(error.value)
-    exempt = ("restriction", "exempt", first["restriction_id"], "--from", "2026-06-01", "--until", "2099-07-01")
+    exempt = (
+        "restriction",
+        "exempt",
+        first["restriction_id"],
+        "--from",
+        "2026-06-01",
+        "--until",
+        "2099-07-01",
+    )
     assert "with the next listing" in run(folder, *exempt, "--zh", "赴诊", "--en", "to the doctor")
     with pytest.raises(InvalidRequestError, match="does not hold"):
         run(folder, *exempt, "--zh", "x", "--en", "x", "--measure", "EXIT")
 
 
-def test_a_dispute_is_opened_for_the_subject_listed_shown_followed_and_corrected(folder: Path) -> None:
+def test_a_dispute_is_opened_for_the_subject_listed_shown_followed_and_corrected(
+    folder: Path,
+) -> None:
     restriction = enter(folder, measures=("AIR_TRAVEL", "RAIL_HIGH_CLASS"))
     opening = ("dispute", "open", restriction, "--ground", "facts", "--json")
     opened = json.loads(run(folder, *opening, told="only one of the two\n"))
     assert opened["suspended"]
-    assert json.loads(run(folder, *opening, told="only one of the two"))["case_number"] == opened["case_number"]
+    assert (
+        json.loads(run(folder, *opening, told="only one of the two"))["case_number"]
+        == opened["case_number"]
+    )
     (listed,) = json.loads(run(folder, "dispute", "list", "--state", "open", "--json"))
-    assert (listed["ground"], listed["restriction_id"], listed["overdue"]) == ("FACTS", restriction, False)
+    assert (listed["ground"], listed["restriction_id"], listed["overdue"]) == (
+        "FACTS",
+        restriction,
+        False,
+    )
     assert "statement" not in listed
     assert run(folder, "dispute", "list", "--overdue") == ""
     assert run(folder, "dispute", "show", opened["case_number"]).endswith("only one of the two\n")
-    assert json.loads(run(folder, "dispute", "show", opened["case_number"], "--json"))["statement"] == "only one of the two"
-    answering = ("dispute", "answer", opened["case_number"], "--reason", "rail was wrong", "--outcome", "corrected")
+    assert (
+        json.loads(run(folder, "dispute", "show", opened["case_number"], "--json"))["statement"]
+        == "only one of the two"
+    )
+    answering = (
+        "dispute",
+        "answer",
+        opened["case_number"],
+        "--reason",
+        "rail was wrong",
+        "--outcome",
+        "corrected",
+    )
     with pytest.raises(InvalidRequestError, match="say what is corrected"):
         run(folder, *answering)
-    assert "corrected; the restriction is active" in run(folder, *answering, "--measure", "AIR_TRAVEL")
-    assert "The dispute was answered on" in run(folder, "dispute", "follow", opened["case_number"].lower())
+    assert "corrected; the restriction is active" in run(
+        folder, *answering, "--measure", "AIR_TRAVEL"
+    )
+    assert "The dispute was answered on" in run(
+        folder, "dispute", "follow", opened["case_number"].lower()
+    )
     with pytest.raises(NotFoundError):
         run(folder, "dispute", "follow", "YY-1")
 
@@ -125,11 +180,17 @@ def test_overdue_disputes_call_somebody_by_the_exit_status(tmp_path: Path) -> No
     world = make_world(tmp_path)
     (tmp_path / CONFIG_NAME).write_text(CONFIGURATION)
     world.clock.now = utc_now() - timedelta(days=20)
-    restriction = submit(world, entry(effective_at=world.clock(), expires_at=utc_now() + timedelta(days=9)))
-    number = world.registry.open_dispute(restriction, "x", request_id=bytes(16), actor=AIRLINE).dispute.case_number
+    restriction = submit(
+        world, entry(effective_at=world.clock(), expires_at=utc_now() + timedelta(days=9))
+    )
+    number = world.registry.open_dispute(
+        restriction, "x", request_id=bytes(16), actor=AIRLINE
+    ).dispute.case_number
     world.close()
     assert number in run(tmp_path, "dispute", "list", "--overdue", status=4)
-    assert json.loads(run(tmp_path, "stats", "--json"))["disputes"] == [{"authority_id": "court", "open": 1, "overdue": 1, "answered": 0}]
+    assert json.loads(run(tmp_path, "stats", "--json"))["disputes"] == [
+        {"authority_id": "court", "open": 1, "overdue": 1, "answered": 0}
+    ]
 
 
 def test_members_are_listed_removed_moved_and_remembered(folder: Path) -> None:
@@ -137,28 +198,45 @@ def test_members_are_listed_removed_moved_and_remembered(folder: Path) -> None:
     assert "rotate-epoch" in run(folder, "provider", "remove", "air-1", "--reason", "licence ended")
     assert json.loads(run(folder, "provider", "list", "--json"))[0]["removed_at"] is not None
     assert "let in again" in run(folder, "provider", "restore", "air-1", "--reason", "renewed")
-    assert "tipstaff://provider/rail/air-1" in run(folder, "provider", "move", "air-1", "rail", "--reason", "trains now")
-    acts = [item["act"] for item in json.loads(run(folder, "provider", "history", "air-1", "--json"))]
+    assert "tipstaff://provider/rail/air-1" in run(
+        folder, "provider", "move", "air-1", "rail", "--reason", "trains now"
+    )
+    acts = [
+        item["act"] for item in json.loads(run(folder, "provider", "history", "air-1", "--json"))
+    ]
     assert acts == ["ADD_PROVIDER", "REMOVE_PROVIDER", "RESTORE_PROVIDER", "MOVE_PROVIDER"]
     assert "trains now" in run(folder, "provider", "history", "air-1")
 
 
-def test_administrations_are_shown_compared_and_loaded_again_from_what_was_shown(folder: Path) -> None:
+def test_administrations_are_shown_compared_and_loaded_again_from_what_was_shown(
+    folder: Path,
+) -> None:
     assert run(folder, "administration", "diff") == "no difference\n"
     document = yaml.safe_load(run(folder, "administration", "show"))
-    assert Administration.parse(run(folder, "administration", "show").encode()) == Administration.load()
+    assert (
+        Administration.parse(run(folder, "administration", "show").encode())
+        == Administration.load()
+    )
     document["lists"][0]["answer_days"] = 20
     (folder / "changed.yaml").write_text(yaml.safe_dump(document, allow_unicode=True), "utf-8")
     (folder / CONFIG_NAME).write_text(CONFIGURATION + '[administration]\nfile = "changed.yaml"\n')
-    assert run(folder, "administration", "diff", status=4) == "~ list joint-discipline: answer_days: 15 -> 20\n"
+    assert (
+        run(folder, "administration", "diff", status=4)
+        == "~ list joint-discipline: answer_days: 15 -> 20\n"
+    )
     assert run(folder, "administration") == "administration version 2\n"
-    assert json.loads(run(folder, "administration", "diff", "--from", 2, "--to", 1, "--json", status=4)) == [
-        "~ list joint-discipline: answer_days: 20 -> 15"
-    ]
+    assert json.loads(
+        run(folder, "administration", "diff", "--from", 2, "--to", 1, "--json", status=4)
+    ) == ["~ list joint-discipline: answer_days: 20 -> 15"]
     history = json.loads(run(folder, "administration", "history", "--json"))
     assert [item["version"] for item in history] == [1, 2]
     assert history[1]["digest"] in run(folder, "administration", "history")
-    assert json.loads(run(folder, "administration", "show", "--version", 1, "--json"))["lists"][0].get("answer_days") is None
+    assert (
+        json.loads(run(folder, "administration", "show", "--version", 1, "--json"))["lists"][0].get(
+            "answer_days"
+        )
+        is None
+    )
     enter(folder)
     document["lists"] = document["lists"][1:]
     (folder / "changed.yaml").write_text(yaml.safe_dump(document, allow_unicode=True), "utf-8")

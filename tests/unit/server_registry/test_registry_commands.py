@@ -15,7 +15,13 @@ from tipstaff_server.commands import administration, audit, dispute, end, genera
 from tipstaff_server.commands import import_list as import_
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.enforcement.reports import Feedback
-from tipstaff_server.errors import AuditError, ConfigurationError, InvalidRequestError, LifecycleError, NotFoundError
+from tipstaff_server.errors import (
+    AuditError,
+    ConfigurationError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+)
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.storage.models import RestrictionRow
 
@@ -31,7 +37,9 @@ RUN = CliRunner()
 def folder(tmp_path: Path) -> Path:
     """A registry with its configuration."""
     make_world(tmp_path).registry.close()
-    (tmp_path / CONFIG_NAME).write_text('[database]\nurl = "sqlite:///registry.db"\n[stretch]\nthreads = 1\n')
+    (tmp_path / CONFIG_NAME).write_text(
+        '[database]\nurl = "sqlite:///registry.db"\n[stretch]\nthreads = 1\n'
+    )
     return tmp_path
 
 
@@ -69,8 +77,16 @@ def some_restriction(folder: Path) -> bytes:
 
 def test_generate_and_import_agree_on_what_is_broken(folder: Path) -> None:
     result = import_some(folder)
-    assert (result["encoding"], result["rows"], result["created"], result["rejected"]) == ("gb18030", 30, 27, 3)
-    with (folder / "b.csv").open(newline="") as told, (folder / "l.csv.rejects.csv").open(encoding="utf-8-sig", newline="") as refused:
+    assert (result["encoding"], result["rows"], result["created"], result["rejected"]) == (
+        "gb18030",
+        30,
+        27,
+        3,
+    )
+    with (
+        (folder / "b.csv").open(newline="") as told,
+        (folder / "l.csv.rejects.csv").open(encoding="utf-8-sig", newline="") as refused,
+    ):
         assert [(row["line"], row["code"]) for row in csv.DictReader(told)] == [
             (row["line"], row["code"]) for row in csv.DictReader(refused)
         ]
@@ -80,7 +96,16 @@ def test_generate_and_import_agree_on_what_is_broken(folder: Path) -> None:
 
 def test_import_says_in_words_what_happened(folder: Path) -> None:
     run(generate.app, folder / "l.csv", "--rows", 20, "--broken", 0.1, "--headers", "en")
-    options = ("--authority", "court", "--list", "joint-discipline", "--config", folder, "--rejects", folder / "out.csv")
+    options = (
+        "--authority",
+        "court",
+        "--list",
+        "joint-discipline",
+        "--config",
+        folder,
+        "--rejects",
+        folder / "out.csv",
+    )
     output = run(import_.app, folder / "l.csv", *options)
     assert "20 rows (utf-8): 18 new, 0 unchanged, 2 refused" in output
     assert "sex" in output
@@ -90,8 +115,23 @@ def test_import_says_in_words_what_happened(folder: Path) -> None:
 def test_release_and_revoke_say_the_relief_sequence(folder: Path) -> None:
     import_some(folder, broken=0)
     restriction = some_restriction(folder)
-    output = json.loads(run(end.app, "release", restriction.hex(), "--reason", "performed", "--config", folder, "--json"))
-    assert output == {"restriction_id": restriction.hex(), "state": "RELEASED", "relief_sequence": 1}
+    output = json.loads(
+        run(
+            end.app,
+            "release",
+            restriction.hex(),
+            "--reason",
+            "performed",
+            "--config",
+            folder,
+            "--json",
+        )
+    )
+    assert output == {
+        "restriction_id": restriction.hex(),
+        "state": "RELEASED",
+        "relief_sequence": 1,
+    }
     with pytest.raises(LifecycleError):
         run(end.app, "revoke", restriction.hex(), "--reason", "x", "--config", folder)
     with pytest.raises(NotFoundError):
@@ -104,10 +144,21 @@ def test_a_dispute_is_answered(folder: Path) -> None:
     import_some(folder, broken=0)
     with Registry.open(Config.load(folder)) as registry:
         identity = next(
-            record.restriction_id for subject in registry.listing_subjects("aviation", registry.clock()) for record in subject.restrictions
+            record.restriction_id
+            for subject in registry.listing_subjects("aviation", registry.clock())
+            for record in subject.restrictions
         )
         opened = registry.open_dispute(identity, "不是我", request_id=bytes(16), actor=AIRLINE)
-    arguments = ("answer", opened.dispute.case_number, "--outcome", "revoked", "--reason", "wrong person", "--config", folder)
+    arguments = (
+        "answer",
+        opened.dispute.case_number,
+        "--outcome",
+        "revoked",
+        "--reason",
+        "wrong person",
+        "--config",
+        folder,
+    )
     assert "revoked" in run(dispute.app, *arguments)
 
 
@@ -122,34 +173,56 @@ def test_stats_in_tables_and_as_json(folder: Path) -> None:
 
 
 def test_stats_show_what_was_reported_in_numbers(folder: Path) -> None:
-    count = pb.CoverageCount(count_id=bytes(16), measure="AIR_TRAVEL", checked=3, clear=2, restricted=1, filter_hits=1)
+    count = pb.CoverageCount(
+        count_id=bytes(16), measure="AIR_TRAVEL", checked=3, clear=2, restricted=1, filter_hits=1
+    )
     count.hour.FromDatetime(NOW)
     report = pb.Report(
-        report_id=bytes(16), decision_id=bytes(16), measure="AIR_TRAVEL", verdict=pb.VERDICT_REVIEW, reason=pb.REASON_NAME_MISMATCH
+        report_id=bytes(16),
+        decision_id=bytes(16),
+        measure="AIR_TRAVEL",
+        verdict=pb.VERDICT_REVIEW,
+        reason=pb.REASON_NAME_MISMATCH,
     )
     report.outcome = pb.OUTCOME_REVIEWED_AND_CLEARED
     report.decided_at.FromDatetime(NOW)
     report.acted_at.FromDatetime(NOW)
     with Registry.open(Config.load(folder)) as registry:
         feedback = Feedback(registry.database)
-        results = [*feedback.submit_coverage("air-1", [count]), *feedback.submit_reports("air-1", [report])]
+        results = [
+            *feedback.submit_coverage("air-1", [count]),
+            *feedback.submit_reports("air-1", [report]),
+        ]
         registry.acknowledge("air-1", listing_version=2, relief_sequence=0)
     assert [result.status for result in results] == [pb.EVENT_STATUS_ACCEPTED] * 2
     document = json.loads(run(stats.app, "--config", folder, "--json"))
     row = document["measures"][0]
-    assert (row["checked"], row["restricted"], row["outcomes"]) == (3, 1, {"REVIEWED_AND_CLEARED": 1})
+    assert (row["checked"], row["restricted"], row["outcomes"]) == (
+        3,
+        1,
+        {"REVIEWED_AND_CLEARED": 1},
+    )
     assert document["providers"][0]["enforced_listing"] == 2
     assert document["providers"][0]["acknowledged_at"].endswith("+00:00")
     output = run(stats.app, "--config", folder)
     assert "reviewed_and_cleared 1" in output.replace("\n", " ")
-    assert not json.loads(run(stats.app, "--config", folder, "--since", "2026-05-05", "--json"))["measures"]
+    assert not json.loads(run(stats.app, "--config", folder, "--since", "2026-05-05", "--json"))[
+        "measures"
+    ]
 
 
 def test_audit_verify_counts_or_fails(folder: Path) -> None:
     import_some(folder, broken=0)
-    assert json.loads(run(audit.app, "verify", "--config", folder, "--json")) == {"entries": 33, "checkpoints": 0, "intact": True}
+    assert json.loads(run(audit.app, "verify", "--config", folder, "--json")) == {
+        "entries": 33,
+        "checkpoints": 0,
+        "intact": True,
+    }
     assert "33 audit entries, all in place" in run(audit.app, "verify", "--config", folder)
-    with Registry.open(Config.load(folder)) as registry, registry.database.connection() as connection:
+    with (
+        Registry.open(Config.load(folder)) as registry,
+        registry.database.connection() as connection,
+    ):
         connection.exec_driver_sql("DELETE FROM audit_log WHERE sequence = 7")
     with pytest.raises(AuditError, match="7"):
         run(audit.app, "verify", "--config", folder)

@@ -1,4 +1,6 @@
-"""The registry's keys: wrapped by a key from a file, a variable or a command, changed while servers run, never lost half way."""
+"""The registry's keys: wrapped by a key from a file, a variable or a command, changed while servers
+run, never lost half way.
+"""
 
 from __future__ import annotations
 
@@ -64,13 +66,24 @@ def kms(tmp_path: Path) -> CommandKey:
 
 
 def fill(world: World, registry: Registry, count: int = 5) -> list[bytes]:
-    """Restrictions with everything that is encrypted: names, numbers, statements, exemptions, reasons, epoch keys."""
+    """Restrictions with everything that is encrypted: names, numbers, statements, exemptions,
+    reasons, epoch keys.
+    """
     entries = [entry(person(index), case_number=str(index)) for index in range(count)]
-    answers = registry.submit_many(entries, authority="court", actor=COURT, keys=[f"k{index}" for index in range(count)])
+    answers = registry.submit_many(
+        entries, authority="court", actor=COURT, keys=[f"k{index}" for index in range(count)]
+    )
     ids = [answer.restriction_id for answer in answers]
     registry.open_dispute(ids[0], STATEMENT, request_id=b"r" * 16, actor=OPERATOR)
     span = (NOW, world.clock.turn(seconds=1))
-    registry.exempt(ids[1], measures=(), valid=span, why=("赴京就医", "to see a doctor"), actor=COURT, given=Precondition(key="e"))
+    registry.exempt(
+        ids[1],
+        measures=(),
+        valid=span,
+        why=("赴京就医", "to see a doctor"),
+        actor=COURT,
+        given=Precondition(key="e"),
+    )
     registry.end(ids[2], EndKind.RELEASE, "paid by 王小明", actor=COURT)
     EpochKeys(world.database, registry.vault, clock=world.clock).current("aviation")
     return ids
@@ -81,13 +94,20 @@ def readable(registry: Registry, ids: list[bytes]) -> None:
     held = registry.held_on(person(0).identifiers[0], actor=OPERATOR)
     assert held["names"] == list(person(0).names)
     assert held["restrictions"][0]["disputes"][0]["statement"] == STATEMENT
-    exempted = registry.held_on(person(1).identifiers[0], actor=OPERATOR)["restrictions"][0]["exemptions"]
+    exempted = registry.held_on(person(1).identifiers[0], actor=OPERATOR)["restrictions"][0][
+        "exemptions"
+    ]
     assert exempted[0]["reason"] == ["赴京就医", "to see a doctor"]
     assert registry.looking.history(ids[2], COURT)[-1].reason == "paid by 王小明"
     assert len(registry.looking.search(Wanted(identifier=person(3).identifiers[0]), COURT)) == 1
-    again = registry.submit(entry(person(3), case_number="3"), authority="court", actor=COURT, idempotency_key="k3")
+    again = registry.submit(
+        entry(person(3), case_number="3"), authority="court", actor=COURT, idempotency_key="k3"
+    )
     assert again.restriction_id == ids[3]
-    assert registry.submit(entry(person(4), case_number="4"), authority="court", actor=COURT).status == "UNCHANGED"
+    assert (
+        registry.submit(entry(person(4), case_number="4"), authority="court", actor=COURT).status
+        == "UNCHANGED"
+    )
     assert EpochKeys(registry.database, registry.vault).current("aviation").number == 1
     registry.verify_audit()
 
@@ -115,7 +135,9 @@ def test_a_rotation_brings_everything_over_and_destroys_the_old_key(world: World
     readable(world.registry, ids)
     assert listed(world).keys() == before.keys()
     with world.database.read() as session:
-        assert session.scalars(select(VaultKeyRow.version).where(VaultKeyRow.purpose == KeyPurpose.COLUMN)).all() == [2]
+        assert session.scalars(
+            select(VaultKeyRow.version).where(VaultKeyRow.purpose == KeyPurpose.COLUMN)
+        ).all() == [2]
     assert rotate(world) == [2]
     readable(world.registry, ids)
 
@@ -130,12 +152,19 @@ def test_another_server_takes_up_the_new_key_with_its_next_act(world: World) -> 
     made = other.submit(entry(person(9), case_number="9"), authority="court", actor=COURT)
     assert other_vault.keys.column == 2
     assert 2 in versions(world)
-    assert world.registry.looking.search(Wanted(identifier=person(9).identifiers[0]), COURT)[0].restriction_id == made.restriction_id
+    assert (
+        world.registry.looking.search(Wanted(identifier=person(9).identifiers[0]), COURT)[
+            0
+        ].restriction_id
+        == made.restriction_id
+    )
     other.close()
 
 
 def test_a_server_that_only_reads_opens_what_is_under_a_key_it_has_not_seen(world: World) -> None:
-    reader = Registry(Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1)
+    reader = Registry(
+        Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1
+    )
     fill(world, world.registry)
     rotate(world)
     assert reader.vault.keys.column == 1
@@ -159,12 +188,31 @@ def test_a_re_encryption_that_was_cut_off_goes_on(world: World) -> None:
 
 
 def test_every_encrypted_column_is_among_those_that_are_encrypted_anew() -> None:
-    """A new column of bytes has to be named here or in sealed.SEALED: what nobody thought of would be lost with its key."""
+    """A new column of bytes has to be named here or in sealed.SEALED: what nobody thought of would
+    be lost with its key.
+    """
     plain = {
-        *("meta.value", "providers.wrapping_key", "vault_keys.wrapped", "audit_log.object_id", "audit_log.reason", "disputes.decision_id"),
-        *(f"{table.name}.{column.name}" for table in Base.metadata.tables.values() for column in table.columns if _fixed(column.type)),
+        *(
+            "meta.value",
+            "providers.wrapping_key",
+            "vault_keys.wrapped",
+            "audit_log.object_id",
+            "audit_log.reason",
+            "disputes.decision_id",
+        ),
+        *(
+            f"{table.name}.{column.name}"
+            for table in Base.metadata.tables.values()
+            for column in table.columns
+            if _fixed(column.type)
+        ),
     }
-    found = {f"{table.name}.{column.name}" for table in Base.metadata.tables.values() for column in table.columns if _bytes(column.type)}
+    found = {
+        f"{table.name}.{column.name}"
+        for table in Base.metadata.tables.values()
+        for column in table.columns
+        if _bytes(column.type)
+    }
     named = {f"{item.column.class_.__tablename__}.{item.column.key}" for item in sealed.SEALED}
     assert found - plain == named
 
@@ -192,7 +240,9 @@ def test_migrations_down_and_up_keep_keys_reasons_and_exemptions(world: World) -
     entries = world.registry.verify_audit()
     migrations.downgrade(world.database, "0005")
     migrations.upgrade(world.database)
-    fresh = Registry(Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1)
+    fresh = Registry(
+        Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1
+    )
     assert fresh.verify_audit() == entries
     readable(fresh, ids)
     fresh.close()
@@ -207,9 +257,13 @@ def test_a_new_index_key_finds_everything_and_recognises_what_comes_again(world:
         before = set(session.scalars(select(text("blind")).select_from(text("identifiers"))))
     assert rekeying.reindex(world.database, world.vault, actor=OPERATOR, now=NOW) == 10
     with world.database.read() as session:
-        assert before.isdisjoint(session.scalars(select(text("blind")).select_from(text("identifiers"))))
+        assert before.isdisjoint(
+            session.scalars(select(text("blind")).select_from(text("identifiers")))
+        )
     readable(world.registry, ids)
-    fresh = Registry(Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1)
+    fresh = Registry(
+        Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1
+    )
     readable(fresh, ids)
     rekeying.reindex(world.database, world.vault, actor=OPERATOR, now=NOW)
     readable(fresh, ids)  # this one did not know
@@ -221,7 +275,9 @@ def test_a_new_index_key_finds_everything_and_recognises_what_comes_again(world:
 # What wraps them
 
 
-def test_a_registry_from_before_works_and_is_wrapped_at_the_first_change(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_from_before_works_and_is_wrapped_at_the_first_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vault = make_bare(world)
     old = Registry(world.database, vault, clock=world.clock, threads=1)
     with monkeypatch.context() as patch:
@@ -233,19 +289,33 @@ def test_a_registry_from_before_works_and_is_wrapped_at_the_first_change(world: 
     assert rekeying.rewrap(world.database, vault, actor=OPERATOR, now=NOW) == 2
     readable(old, ids)
     with world.database.read() as session:
-        chained = {row.sequence: row.reason for row in session.scalars(select(AuditRow)) if row.reason is not None}
+        chained = {
+            row.sequence: row.reason
+            for row in session.scalars(select(AuditRow))
+            if row.reason is not None
+        }
     world.vault = vault
     assert rotate(world) == [1]
     readable(old, ids)
     with world.database.read() as session:
-        kept = {row.sequence: row.reason for row in session.scalars(select(AuditRow)) if row.reason is not None}
+        kept = {
+            row.sequence: row.reason
+            for row in session.scalars(select(AuditRow))
+            if row.reason is not None
+        }
     assert {sequence: kept[sequence] for sequence in chained} == chained
     legacy = next(reason for reason in chained.values() if reason[:1] == b"\x01")
     with pytest.raises(VaultDataError):
-        vault.decrypt("audit_log.reason", next(s for s, r in chained.items() if r == legacy).to_bytes(8, "big"), legacy)
+        vault.decrypt(
+            "audit_log.reason",
+            next(s for s, r in chained.items() if r == legacy).to_bytes(8, "big"),
+            legacy,
+        )
 
 
-def test_the_wrapping_key_changes_without_touching_values(world: World, tmp_path: Path, kms: CommandKey) -> None:
+def test_the_wrapping_key_changes_without_touching_values(
+    world: World, tmp_path: Path, kms: CommandKey
+) -> None:
     ids = fill(world, world.registry)
     old = LocalKey.from_file(world.folder / "registry.key")
     chain: list[KeyWrapper] = [old, create_key(tmp_path / "next.key"), kms]
@@ -263,7 +333,9 @@ def test_the_wrapping_key_changes_without_touching_values(world: World, tmp_path
     assert versions(world) == {1}
 
 
-def test_a_key_from_a_variable_is_the_key_of_the_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_from_a_variable_is_the_key_of_the_file(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = (world.folder / "registry.key").read_text().splitlines()[1]
     monkeypatch.setenv("SECRET_KEY_OF_THE_REGISTRY", root)
     made = Vault([wrapper_of("env:SECRET_KEY_OF_THE_REGISTRY", world.folder)])
@@ -275,7 +347,10 @@ def test_the_configuration_names_the_keys(sqlite_world: World) -> None:
     key = sqlite_world.folder / "registry.key"
     key.rename(sqlite_world.folder / "old.key")
     create_key_file(sqlite_world.folder / "new.key")
-    values = {"database": {"url": sqlite_world.url}, "registry": {"key": "file:new.key", "other_keys": ["file:old.key"]}}
+    values = {
+        "database": {"url": sqlite_world.url},
+        "registry": {"key": "file:new.key", "other_keys": ["file:old.key"]},
+    }
     with Registry.open(Config.of(values, folder=sqlite_world.folder)) as registry:
         assert rekeying.rewrap(registry.database, registry.vault, actor=OPERATOR, now=NOW) == 2
     values["registry"] = {"key_file": "new.key"}
@@ -323,24 +398,42 @@ def test_a_command_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 
 DAMAGE = {
-    "a wrapped key flipped": ("UPDATE vault_keys SET wrapped = :other WHERE purpose = 'COLUMN'", VaultDataKeyError),
+    "a wrapped key flipped": (
+        "UPDATE vault_keys SET wrapped = :other WHERE purpose = 'COLUMN'",
+        VaultDataKeyError,
+    ),
     "the column key lost": ("DELETE FROM vault_keys WHERE purpose = 'COLUMN'", VaultDataKeyError),
     "the index key lost": ("DELETE FROM vault_keys WHERE purpose = 'INDEX'", VaultDataKeyError),
     "all of them lost": ("DELETE FROM vault_keys", WrongVaultKeyError),
     "one in the place of the other": (
-        "UPDATE vault_keys SET wrapped = (SELECT wrapped FROM vault_keys k WHERE k.purpose = 'COLUMN') WHERE purpose = 'INDEX'",
+        (
+            "UPDATE vault_keys SET wrapped = (SELECT wrapped FROM vault_keys k WHERE k.purpose ="
+            " 'COLUMN') WHERE purpose = 'INDEX'"
+        ),
         VaultDataKeyError,
     ),
-    "a key of another registry": ("UPDATE meta SET value = :id WHERE name = 'registry.id'", VaultDataKeyError),
-    "another check value": ("UPDATE meta SET value = :other WHERE name = 'vault.check'", VaultDataKeyError),
+    "a key of another registry": (
+        "UPDATE meta SET value = :id WHERE name = 'registry.id'",
+        VaultDataKeyError,
+    ),
+    "another check value": (
+        "UPDATE meta SET value = :other WHERE name = 'vault.check'",
+        VaultDataKeyError,
+    ),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damaged_keys_are_told_from_a_wrong_one_and_nothing_is_served(world: World, case: str) -> None:
+def test_damaged_keys_are_told_from_a_wrong_one_and_nothing_is_served(
+    world: World, case: str
+) -> None:
     statement, error = DAMAGE[case]
     with world.database.write() as session:
-        values = {name: value for name, value in (("other", bytes(32)), ("id", bytes(16))) if f":{name}" in statement}
+        values = {
+            name: value
+            for name, value in (("other", bytes(32)), ("id", bytes(16)))
+            if f":{name}" in statement
+        }
         session.execute(text(statement), values)
     with pytest.raises(error, match="backup"):
         Registry(world.database, Vault.open(world.folder / "registry.key"))
@@ -353,7 +446,18 @@ def test_a_vault_that_was_not_attached_writes_nothing(world: World) -> None:
 
 def test_keys_do_not_show(world: World, kms: CommandKey) -> None:
     root = (world.folder / "registry.key").read_text().splitlines()[1]
-    shown = " ".join(map(repr, (world.vault, world.vault.keys, world.vault.wrappers, kms, Config.of({}, folder=world.folder))))
+    shown = " ".join(
+        map(
+            repr,
+            (
+                world.vault,
+                world.vault.keys,
+                world.vault.wrappers,
+                kms,
+                Config.of({}, folder=world.folder),
+            ),
+        )
+    )
     assert root not in shown
     assert base64.b64decode(root).hex() not in shown
     assert "--region" not in shown

@@ -9,10 +9,26 @@ import pytest
 from sqlalchemy import select
 
 from tests.support.messages import denial
-from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, RAILWAY, TAX, World, entry, person, submit
+from tests.support.registry import (
+    AIRLINE,
+    COURT,
+    NOW,
+    OPERATOR,
+    RAILWAY,
+    TAX,
+    World,
+    entry,
+    person,
+    submit,
+)
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.enforcement.reports import Feedback
-from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import (
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from tipstaff_server.registry.restrictions.remedies import ACTED
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import AuditRow, DisputeState, RemedyOutcome, RemedyState
@@ -24,9 +40,15 @@ MEASURES = {"aviation": "AIR_TRAVEL", "rail": "RAIL_HIGH_CLASS"}
 
 
 def report(
-    world: World, restriction: bytes, outcome: int = enforcement_pb2.OUTCOME_DENIED, provider: Actor = AIRLINE, **changes: Any
+    world: World,
+    restriction: bytes,
+    outcome: int = enforcement_pb2.OUTCOME_DENIED,
+    provider: Actor = AIRLINE,
+    **changes: Any,
 ) -> bytes:
-    message = denial(restriction, world.clock(), measure=MEASURES[provider.audience], outcome=outcome)
+    message = denial(
+        restriction, world.clock(), measure=MEASURES[provider.audience], outcome=outcome
+    )
     message.acted_at.FromDatetime(changes.get("acted_at", world.clock()))
     (result,) = Feedback(world.database, clock=world.clock).submit_reports(provider.id, [message])
     assert not result.detail
@@ -51,7 +73,11 @@ def test_every_provider_that_acted_has_the_remedy_in_hand_and_nobody_else(world:
     (airline,) = world.registry.remedies.mine(AIRLINE)
     assert airline.restriction_id == restriction
     assert {item.report_id for item in airline.affected} == set(acted)
-    assert (airline.affected_count, airline.state, airline.due_at) == (4, RemedyState.DELIVERED, NOW + timedelta(days=15))
+    assert (airline.affected_count, airline.state, airline.due_at) == (
+        4,
+        RemedyState.DELIVERED,
+        NOW + timedelta(days=15),
+    )
     (railway,) = world.registry.remedies.mine(RAILWAY)
     assert railway.affected_count == 1
     assert railway.remedy_id != airline.remedy_id
@@ -68,7 +94,9 @@ def test_an_end_that_was_right_asks_for_nothing(world: World, kind: EndKind) -> 
 def test_a_dispute_that_is_granted_asks_for_it_too(world: World) -> None:
     restriction = restricted(world)
     report(world, restriction)
-    number = world.registry.open_dispute(restriction, "not me", request_id=bytes(16), actor=AIRLINE).dispute.case_number
+    number = world.registry.open_dispute(
+        restriction, "not me", request_id=bytes(16), actor=AIRLINE
+    ).dispute.case_number
     world.registry.answer_dispute(number, DisputeState.REVOKED, "indeed", actor=COURT)
     assert len(world.registry.remedies.mine(AIRLINE)) == 1
 
@@ -87,8 +115,14 @@ def test_a_provider_answers_once_and_the_authority_reads_it(world: World) -> Non
     wrong(world, restriction)
     (mine,) = world.registry.remedies.mine(AIRLINE)
     world.clock.turn(days=2)
-    answered = world.registry.remedies.answer(mine.remedy_id, RemedyOutcome.RESTORED, "rebooked 张三", AIRLINE)
-    assert (answered.state, answered.outcome, answered.note) == (RemedyState.ANSWERED, RemedyOutcome.RESTORED, "")
+    answered = world.registry.remedies.answer(
+        mine.remedy_id, RemedyOutcome.RESTORED, "rebooked 张三", AIRLINE
+    )
+    assert (answered.state, answered.outcome, answered.note) == (
+        RemedyState.ANSWERED,
+        RemedyOutcome.RESTORED,
+        "",
+    )
     again = world.registry.remedies.answer(mine.remedy_id, RemedyOutcome.RESTORED, "again", AIRLINE)
     assert again == answered
     with pytest.raises(LifecycleError, match="RESTORED"):
@@ -97,7 +131,11 @@ def test_a_provider_answers_once_and_the_authority_reads_it(world: World) -> Non
     assert world.registry.remedies.mine(AIRLINE, answered=True) == [answered]
     for reader in (COURT, OPERATOR):
         (read,) = world.registry.remedies.all(reader)
-        assert (read.note, read.provider_id, read.answered_at) == ("rebooked 张三", "air-1", NOW + timedelta(days=2))
+        assert (read.note, read.provider_id, read.answered_at) == (
+            "rebooked 张三",
+            "air-1",
+            NOW + timedelta(days=2),
+        )
     assert world.registry.remedies.all(OPERATOR, answered=False) == []
     assert world.registry.remedies.all(OPERATOR, provider_id="rail-1") == []
     assert world.registry.remedies.all(TAX) == []
@@ -157,7 +195,13 @@ def test_deadlines_are_reminded_of_once_and_noted_once_when_they_pass(world: Wor
     (open_one,) = world.registry.remedies.all(OPERATOR)
     assert open_one.overdue(world.clock())
     with world.database.read() as session:
-        acts = list(session.scalars(select(AuditRow.act).where(AuditRow.object_kind == "remedy").order_by(AuditRow.sequence)))
+        acts = list(
+            session.scalars(
+                select(AuditRow.act)
+                .where(AuditRow.object_kind == "remedy")
+                .order_by(AuditRow.sequence)
+            )
+        )
     assert acts == ["REMEDY_OPEN", "REMEDY_REMIND", "REMEDY_OVERDUE"]
 
 

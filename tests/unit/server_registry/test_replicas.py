@@ -1,4 +1,6 @@
-"""Several servers on one database: nothing is lost, nothing happens twice, and a database that goes away leaves nothing half done."""
+"""Several servers on one database: nothing is lost, nothing happens twice, and a database that goes
+away leaves nothing half done.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def on_postgres(tmp_path: Path) -> Iterator[World]:
 def acts(world: World) -> Counter[str]:
     """How often each act stands in the audit log."""
     with world.database.read() as session:
-        return Counter(dict(session.execute(select(AuditRow.act, func.count()).group_by(AuditRow.act)).all()))
+        return Counter(
+            dict(session.execute(select(AuditRow.act, func.count()).group_by(AuditRow.act)).all())
+        )
 
 
 def test_two_replicas_that_decide_at_once_decide_once(world: World) -> None:
@@ -67,7 +71,12 @@ def test_the_same_entry_at_several_replicas_is_one_restriction(world: World) -> 
     def enter(index: int) -> list[SubmitStatus]:
         items = [entry(person(number)) for number in range(5)]
         keys = [f"key-{number}" for number in range(5)]
-        return [answer.status for answer in replicas[index].submit_many(items, authority="court", actor=COURT, keys=keys)]
+        return [
+            answer.status
+            for answer in replicas[index].submit_many(
+                items, authority="court", actor=COURT, keys=keys
+            )
+        ]
 
     with ThreadPoolExecutor(3) as pool:
         statuses = [status for some in pool.map(enter, range(3)) for status in some]
@@ -78,13 +87,28 @@ def test_the_same_entry_at_several_replicas_is_one_restriction(world: World) -> 
     assert acts(world)["SUBMIT"] == 5
 
 
-def test_schedulers_of_several_replicas_let_each_restriction_begin_and_end_once(world: World) -> None:
+def test_schedulers_of_several_replicas_let_each_restriction_begin_and_end_once(
+    world: World,
+) -> None:
     replicas = [world.replica() for _ in range(3)]
     for index in range(8):
-        submit(world, entry(person(index), effective_at=NOW + timedelta(days=1), expires_at=NOW + timedelta(days=2)))
+        submit(
+            world,
+            entry(
+                person(index),
+                effective_at=NOW + timedelta(days=1),
+                expires_at=NOW + timedelta(days=2),
+            ),
+        )
     for days, act in ((1, "ENTER_FORCE"), (2, "EXPIRE")):
         with ThreadPoolExecutor(3) as pool:
-            done = list(pool.map(lambda registry, now: registry.expire_due(now), replicas, [NOW + timedelta(days=days)] * 3))
+            done = list(
+                pool.map(
+                    lambda registry, now: registry.expire_due(now),
+                    replicas,
+                    [NOW + timedelta(days=days)] * 3,
+                )
+            )
         assert sum(due.activated + due.expired for due in done) == 8
         assert acts(world)[act] == 8
     world.registry.verify_audit()
@@ -95,7 +119,11 @@ def test_disputes_at_several_replicas_suspend_once(world: World) -> None:
     restriction = submit(world, entry())
 
     def dispute(index: int) -> bool:
-        return replicas[index].open_dispute(restriction, "x", request_id=secrets.token_bytes(16), actor=AIRLINE).dispute.suspended
+        return (
+            replicas[index]
+            .open_dispute(restriction, "x", request_id=secrets.token_bytes(16), actor=AIRLINE)
+            .dispute.suspended
+        )
 
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(dispute, range(3)))
@@ -116,10 +144,14 @@ def test_a_restart_sees_what_was_acknowledged(world: World) -> None:
 def cut(world: World) -> None:
     """Every connection of this database breaks, as when its server goes away."""
     name = world.database.engine.url.database
-    postgres().execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    postgres().execute(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    )
 
 
-def test_a_database_that_goes_away_in_the_middle_leaves_nothing_and_the_next_call_works(on_postgres: World) -> None:
+def test_a_database_that_goes_away_in_the_middle_leaves_nothing_and_the_next_call_works(
+    on_postgres: World,
+) -> None:
     world = on_postgres
     restriction = submit(world, entry())
     before = world.registry.verify_audit()
@@ -152,7 +184,12 @@ def test_a_database_that_keeps_going_away_loses_and_doubles_nothing(on_postgres:
         for index in range(12):
             while len(restrictions) <= index:
                 with suppress(DatabaseUnavailableError):
-                    answer = world.registry.submit(entry(person(index)), authority="court", actor=COURT, idempotency_key=f"{index}")
+                    answer = world.registry.submit(
+                        entry(person(index)),
+                        authority="court",
+                        actor=COURT,
+                        idempotency_key=f"{index}",
+                    )
                     restrictions.append(answer.restriction_id)
     finally:
         stop.set()
@@ -162,7 +199,9 @@ def test_a_database_that_keeps_going_away_loses_and_doubles_nothing(on_postgres:
     world.registry.verify_audit()
 
 
-def test_a_name_is_held_by_one_on_all_machines_and_freed_by_its_holders_end(on_postgres: World) -> None:
+def test_a_name_is_held_by_one_on_all_machines_and_freed_by_its_holders_end(
+    on_postgres: World,
+) -> None:
     other = Database(on_postgres.url)
     with on_postgres.database.exclusive("build/aviation") as mine:
         assert mine

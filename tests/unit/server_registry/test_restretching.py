@@ -1,4 +1,6 @@
-"""Another stretch, while everything goes on: computed beside the old one, used by new epochs, taken over when nothing else is in use."""
+"""Another stretch, while everything goes on: computed beside the old one, used by new epochs, taken
+over when nothing else is in use.
+"""
 
 from __future__ import annotations
 
@@ -82,13 +84,25 @@ def values(world: World) -> int:
 
 
 def right(world: World, number: int, people: int = PEOPLE) -> bool:
-    """Builder and sign-off read everybody's S under this stretch, and it is the one that a provider computes."""
+    """Builder and sign-off read everybody's S under this stretch, and it is the one that a provider
+    computes.
+    """
     stretch, now = stretch_of(world, number), world.clock()
     built = {
-        item.identifier: item.stretched for one in world.registry.listing_subjects("aviation", now, number) for item in one.identifiers
+        item.identifier: item.stretched
+        for one in world.registry.listing_subjects("aviation", now, number)
+        for item in one.identifiers
     }
-    checked = {identifier: value for one in standing.read(world.registry, "aviation", number) for identifier, value in one.identifiers}
-    return len(built) == people and built == checked and all(value == stretch.stretch(identifier) for identifier, value in built.items())
+    checked = {
+        identifier: value
+        for one in standing.read(world.registry, "aviation", number)
+        for identifier, value in one.identifiers
+    }
+    return (
+        len(built) == people
+        and built == checked
+        and all(value == stretch.stretch(identifier) for identifier, value in built.items())
+    )
 
 
 def take_over(world: World, epochs: EpochKeys, number: int) -> None:
@@ -115,7 +129,9 @@ def test_both_are_right_while_the_next_one_is_computed_and_after(peopled: World)
     assert stretch_of(peopled, 1).salt != stretch_of(peopled, number).salt
 
 
-def test_what_was_computed_before_an_end_is_not_computed_again(peopled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_computed_before_an_end_is_not_computed_again(
+    peopled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     number = begin(peopled)
 
     class Killed(BaseException):
@@ -130,9 +146,16 @@ def test_what_was_computed_before_an_end_is_not_computed_again(peopled: World, m
     assert values(peopled) == 4
     computed: Counter[int] = Counter()
     real = Stretch.stretch
-    monkeypatch.setattr(Stretch, "stretch", lambda self, identifier: computed.update([self.n]) or real(self, identifier))
+    monkeypatch.setattr(
+        Stretch,
+        "stretch",
+        lambda self, identifier: computed.update([self.n]) or real(self, identifier),
+    )
     again = peopled.replica()
-    assert again.restretching.begin(n=4, r=1, p=1, new_salt=True, weaker=True, actor=OPERATOR).number == number
+    assert (
+        again.restretching.begin(n=4, r=1, p=1, new_salt=True, weaker=True, actor=OPERATOR).number
+        == number
+    )
     again.restretching.fill(number)
     assert computed == {4: PEOPLE - 4}
     assert right(peopled, number)
@@ -141,7 +164,12 @@ def test_what_was_computed_before_an_end_is_not_computed_again(peopled: World, m
 def test_two_processes_may_compute_at_once(peopled: World) -> None:
     number = begin(peopled)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda registry: registry.restretching.fill(number), [peopled.replica(), peopled.replica()]))
+        list(
+            pool.map(
+                lambda registry: registry.restretching.fill(number),
+                [peopled.replica(), peopled.replica()],
+            )
+        )
     assert right(peopled, number)
     with peopled.database.read() as session:
         assert session.scalar(select(func.count()).where(AuditRow.act == "STRETCH_READY")) == 1
@@ -150,7 +178,9 @@ def test_two_processes_may_compute_at_once(peopled: World) -> None:
 def test_who_is_entered_meanwhile_is_in_the_listings_of_both(peopled: World) -> None:
     number = begin(peopled)
     submit(peopled, entry(person(20)))
-    peopled.registry.restretching.fill(number, lambda done, _every: submit(peopled, entry(person(21))) if done == 2 else None)
+    peopled.registry.restretching.fill(
+        number, lambda done, _every: submit(peopled, entry(person(21))) if done == 2 else None
+    )
     assert values(peopled) == PEOPLE + 2
     submit(peopled, entry(person(22)))
     # Not computed yet: a build does so itself, and the server's loop for good.
@@ -161,7 +191,9 @@ def test_who_is_entered_meanwhile_is_in_the_listings_of_both(peopled: World) -> 
     assert right(peopled, number, PEOPLE + 3)
 
 
-def test_a_new_epoch_uses_it_once_it_is_ready_and_the_one_before_does_not(peopled: World, epochs: EpochKeys) -> None:
+def test_a_new_epoch_uses_it_once_it_is_ready_and_the_one_before_does_not(
+    peopled: World, epochs: EpochKeys
+) -> None:
     number = begin(peopled)
     assert epochs.rotate("aviation", OVERLAP).stretch == 1
     peopled.registry.restretching.fill(number)
@@ -171,7 +203,9 @@ def test_a_new_epoch_uses_it_once_it_is_ready_and_the_one_before_does_not(people
     assert peopled.registry.stretch_of(epochs.newest("aviation")) == stretch_of(peopled, number)
 
 
-def test_it_takes_over_when_no_epoch_of_another_is_in_use(peopled: World, epochs: EpochKeys) -> None:
+def test_it_takes_over_when_no_epoch_of_another_is_in_use(
+    peopled: World, epochs: EpochKeys
+) -> None:
     registry, number = peopled.registry, ready(peopled)
     assert registry.restretching.tend() is StretchState.READY  # no epoch uses it
     epochs.rotate("aviation", OVERLAP)
@@ -229,8 +263,13 @@ def test_a_build_in_the_middle_reads_the_same_stretch_to_its_end(tmp_path: Path)
         ready(world)
         found += reading
         assert len(found) == PEOPLE
-        assert all(item.stretched == old.stretch(item.identifier) for one in found for item in one.identifiers)
-        # What is no longer kept ends a build that still asks for it: half of it would be of another stretch.
+        assert all(
+            item.stretched == old.stretch(item.identifier)
+            for one in found
+            for item in one.identifiers
+        )
+        # What is no longer kept ends a build that still asks for it: half of it would be of another
+        # stretch.
         epochs = EpochKeys(world.database, world.vault, clock=world.clock)
         reading = world.registry.listing_subjects("aviation", world.clock(), 1)
         next(reading)
@@ -242,10 +281,14 @@ def test_a_build_in_the_middle_reads_the_same_stretch_to_its_end(tmp_path: Path)
         world.close()
 
 
-def test_entries_stretched_before_the_take_over_and_written_after_it_are_stretched_again(peopled: World, epochs: EpochKeys) -> None:
+def test_entries_stretched_before_the_take_over_and_written_after_it_are_stretched_again(
+    peopled: World, epochs: EpochKeys
+) -> None:
     elsewhere = peopled.replica()
     number = ready(peopled)
-    waiting = elsewhere.prepare([entry(person(40)), entry(person(41))], authority="court", actor=COURT)
+    waiting = elsewhere.prepare(
+        [entry(person(40)), entry(person(41))], authority="court", actor=COURT
+    )
     take_over(peopled, epochs, number)
     assert peopled.registry.restretching.tend() is None
     assert [answer.detail for answer in elsewhere.commit(waiting)] == ["", ""]
@@ -273,7 +316,9 @@ def test_a_cancelled_change_leaves_nothing_and_the_next_one_is_another(peopled: 
     assert right(peopled, later)
 
 
-def test_a_cancel_that_was_interrupted_is_finished_by_the_server(peopled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancel_that_was_interrupted_is_finished_by_the_server(
+    peopled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     number = ready(peopled)
 
     def die(_self: Restretching, _number: int) -> bool:
@@ -319,12 +364,18 @@ def test_a_stretch_that_is_refused_changes_nothing(sqlite_world: World, case: st
 
 
 def test_the_sensible_least_is_taken_without_a_word(sqlite_world: World) -> None:
-    begun = sqlite_world.registry.restretching.begin(n=1 << 12, r=8, p=1, new_salt=False, weaker=False, actor=OPERATOR)
+    begun = sqlite_world.registry.restretching.begin(
+        n=1 << 12, r=8, p=1, new_salt=False, weaker=False, actor=OPERATOR
+    )
     assert begun.stretch.salt == sqlite_world.registry.stretch.salt
     with pytest.raises(LifecycleError, match="another change"):
-        sqlite_world.registry.restretching.begin(n=1 << 13, r=8, p=1, new_salt=False, weaker=False, actor=OPERATOR)
+        sqlite_world.registry.restretching.begin(
+            n=1 << 13, r=8, p=1, new_salt=False, weaker=False, actor=OPERATOR
+        )
     with pytest.raises(LifecycleError, match="another change"):
-        sqlite_world.registry.restretching.begin(n=1 << 12, r=8, p=1, new_salt=True, weaker=False, actor=OPERATOR)
+        sqlite_world.registry.restretching.begin(
+            n=1 << 12, r=8, p=1, new_salt=True, weaker=False, actor=OPERATOR
+        )
 
 
 def test_a_registry_of_nobody_changes_too(world: World) -> None:
@@ -333,12 +384,18 @@ def test_a_registry_of_nobody_changes_too(world: World) -> None:
     assert world.registry.restretching.tend() is StretchState.READY
 
 
-def test_every_step_stands_in_the_audit_log_and_the_values_nowhere(peopled: World, epochs: EpochKeys) -> None:
+def test_every_step_stands_in_the_audit_log_and_the_values_nowhere(
+    peopled: World, epochs: EpochKeys
+) -> None:
     number = ready(peopled)
     take_over(peopled, epochs, number)
     peopled.registry.restretching.tend()
     with peopled.database.read() as session:
-        acts = session.scalars(select(AuditRow.act).where(AuditRow.object_kind == "stretch").order_by(AuditRow.sequence)).all()
+        acts = session.scalars(
+            select(AuditRow.act)
+            .where(AuditRow.object_kind == "stretch")
+            .order_by(AuditRow.sequence)
+        ).all()
     assert acts == ["BEGIN_STRETCH", "STRETCH_READY", "STRETCH_TAKES_OVER"]
     peopled.registry.verify_audit()
     stretch = stretch_of(peopled, number)
@@ -371,8 +428,12 @@ def test_entries_and_a_change_at_the_same_time(peopled: World, epochs: EpochKeys
     assert right(peopled, number, PEOPLE + len(entered))
 
 
-def test_the_schema_goes_back_with_the_stretch_in_use_and_not_in_the_middle_of_a_change(peopled: World, epochs: EpochKeys) -> None:
-    before = import_module("tipstaff_server.storage.migrations.versions.0009_stretches").down_revision
+def test_the_schema_goes_back_with_the_stretch_in_use_and_not_in_the_middle_of_a_change(
+    peopled: World, epochs: EpochKeys
+) -> None:
+    before = import_module(
+        "tipstaff_server.storage.migrations.versions.0009_stretches"
+    ).down_revision
     number = ready(peopled)
     with pytest.raises(RuntimeError, match="under way"):
         migrations.downgrade(peopled.database, before)
@@ -393,9 +454,13 @@ def test_the_registry_s_keys_may_change_in_the_middle(peopled: World) -> None:
     def rekey(_done: int, _every: int) -> None:
         match next(steps):
             case 0:
-                rekeying.reindex(peopled.database, peopled.vault, actor=OPERATOR, now=peopled.clock())
+                rekeying.reindex(
+                    peopled.database, peopled.vault, actor=OPERATOR, now=peopled.clock()
+                )
             case 1:
-                rekeying.rotate(peopled.database, peopled.vault, actor=OPERATOR, now=peopled.clock())
+                rekeying.rotate(
+                    peopled.database, peopled.vault, actor=OPERATOR, now=peopled.clock()
+                )
                 assert list(sealed.reencrypt(peopled.database, peopled.vault))
             case _:
                 pass

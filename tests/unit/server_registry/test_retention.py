@@ -12,7 +12,17 @@ from sqlalchemy import func, select
 
 from tests.support.keeping import Search, write_reasons_as_before
 from tests.support.messages import denial
-from tests.support.registry import AIRLINE, COURT, OPERATOR, World, entry, organisation, person, responsible, submit
+from tests.support.registry import (
+    AIRLINE,
+    COURT,
+    OPERATOR,
+    World,
+    entry,
+    organisation,
+    person,
+    responsible,
+    submit,
+)
 from tipstaff_server.config import RetentionSection
 from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import AuditError, Blocked, NotFoundError, RetentionError
@@ -46,7 +56,9 @@ def retention(world: World) -> Retention:
 
 def ended(world: World, index: int, kind: EndKind = EndKind.RELEASE, **changes: object) -> bytes:
     """A restriction on made-up person `index` that ended now."""
-    restriction = submit(world, entry(person(index), case_number=f"（2026）虚01执{index}号", **changes))
+    restriction = submit(
+        world, entry(person(index), case_number=f"（2026）虚01执{index}号", **changes)
+    )
     world.registry.end(restriction, kind, f"{person(index).names[0]} paid", actor=COURT)
     return restriction
 
@@ -61,7 +73,9 @@ def count(world: World, table: type) -> int:
         return session.scalar(select(func.count()).select_from(table)) or 0
 
 
-def test_what_is_erased_leaves_nothing_of_the_person_and_a_whole_log(world: World, tmp_path: Path) -> None:
+def test_what_is_erased_leaves_nothing_of_the_person_and_a_whole_log(
+    world: World, tmp_path: Path
+) -> None:
     gone, stays = ended(world, 0), submit(world, entry(person(1), case_number="stays"))
     world.registry.open_dispute(stays, "no", request_id=b"d" * 16, actor=OPERATOR)
     later(world)
@@ -69,14 +83,28 @@ def test_what_is_erased_leaves_nothing_of_the_person_and_a_whole_log(world: Worl
     assert (done.restrictions, done.subjects, done.blocked) == (1, 1, {})
     with world.database.read() as session:
         row = session.get_one(RestrictionRow, gone)
-        assert (row.case_number, row.legal_basis, row.decided_by) == (f"erased-{gone.hex()}", "", None)
+        assert (row.case_number, row.legal_basis, row.decided_by) == (
+            f"erased-{gone.hex()}",
+            "",
+            None,
+        )
         assert row.erased_at == world.clock()
         assert session.get_one(SubjectRow, row.subject_id).erased_at == world.clock()
-        assert session.scalars(select(IdentifierRow).where(IdentifierRow.subject_id == row.subject_id)).all() == []
+        assert (
+            session.scalars(
+                select(IdentifierRow).where(IdentifierRow.subject_id == row.subject_id)
+            ).all()
+            == []
+        )
         told = session.execute(
-            select(AuditRow.object_kind, AuditRow.object_id).where(AuditRow.act == "ERASE").order_by(AuditRow.sequence)
+            select(AuditRow.object_kind, AuditRow.object_id)
+            .where(AuditRow.act == "ERASE")
+            .order_by(AuditRow.sequence)
         ).all()
-        assert [tuple(item) for item in told] == [("restriction", gone), ("subject", row.subject_id)]
+        assert [tuple(item) for item in told] == [
+            ("restriction", gone),
+            ("subject", row.subject_id),
+        ]
     assert count(world, AuditReasonRow) == 0
     assert (count(world, IdentifierRow), count(world, NameRow)) == (1, 1)
     assert world.registry.verify_audit() > 0
@@ -92,10 +120,18 @@ def test_whoever_comes_again_is_somebody_new(world: World) -> None:
     first = ended(world, 0)
     later(world)
     retention(world).erase(OPERATOR, None)
-    again = submit(world, entry(person(0), case_number="（2026）虚01执0号", expires_at=world.clock() + timedelta(days=9)))
+    again = submit(
+        world,
+        entry(
+            person(0), case_number="（2026）虚01执0号", expires_at=world.clock() + timedelta(days=9)
+        ),
+    )
     assert again != first
     with world.database.read() as session:
-        assert session.get_one(RestrictionRow, again).subject_id != session.get_one(RestrictionRow, first).subject_id
+        assert (
+            session.get_one(RestrictionRow, again).subject_id
+            != session.get_one(RestrictionRow, first).subject_id
+        )
 
 
 def test_the_archive_holds_everything_before_it_goes(world: World, tmp_path: Path) -> None:
@@ -113,7 +149,12 @@ def test_the_archive_holds_everything_before_it_goes(world: World, tmp_path: Pat
     assert erased["subject"]["names"] == list(person(0).names)
     assert erased["subject"]["identifiers"] == [["RESIDENT_ID", person(0).identifiers[0].number]]
     assert erased["disputes"][0]["statement"] == "我不是他"
-    assert [item["act"] for item in erased["history"]] == ["SUBMIT", "DISPUTE_OPEN", "SUSPEND", "REPAIR"] or len(erased["history"]) == 4
+    assert [item["act"] for item in erased["history"]] == [
+        "SUBMIT",
+        "DISPUTE_OPEN",
+        "SUSPEND",
+        "REPAIR",
+    ] or len(erased["history"]) == 4
     assert "paid in full" in {item["reason"] for item in erased["history"]}
 
 
@@ -140,7 +181,9 @@ def of_a_list_kept_longer(world: World) -> bytes:
 
 def under_an_open_remedy(world: World) -> bytes:
     made = in_force(world)
-    report = denial(made, world.clock(), report_id=b"r" * 16, decision_id=b"d" * 16, listing_version=1)
+    report = denial(
+        made, world.clock(), report_id=b"r" * 16, decision_id=b"d" * 16, listing_version=1
+    )
     Feedback(world.database, clock=world.clock).submit_reports(AIRLINE.id, [report])
     world.registry.end(made, EndKind.REVOKE, "somebody else", actor=COURT)
     return made
@@ -154,10 +197,19 @@ def in_a_listing_that_may_be_in_use(world: World) -> bytes:
 
 def publish(world: World, version: int, **changes: object) -> None:
     """A published listing of one audience, as the publisher records it."""
-    facts = {"epoch": 1, "relief_sequence": 0, "subject_count": 1, "record_count": 1, "detail": "{}", "state": BuildState.PUBLISHED}
+    facts = {
+        "epoch": 1,
+        "relief_sequence": 0,
+        "subject_count": 1,
+        "record_count": 1,
+        "detail": "{}",
+        "state": BuildState.PUBLISHED,
+    }
     times = {"built_at": world.clock(), "published_at": world.clock()}
     with world.database.write() as session:
-        session.add(ListingBuildRow(audience_id="aviation", version=version, **(facts | times | changes)))
+        session.add(
+            ListingBuildRow(audience_id="aviation", version=version, **(facts | times | changes))
+        )
 
 
 STANDS_AGAINST = {
@@ -170,23 +222,32 @@ STANDS_AGAINST = {
 
 @pytest.mark.parametrize("case", [*STANDS_AGAINST, "suspended", "of a list kept longer"])
 def test_what_may_not_be_erased_is_refused_with_why(world: World, case: str) -> None:
-    make = STANDS_AGAINST.get(case) or {"suspended": suspended, "of a list kept longer": of_a_list_kept_longer}[case]  # type: ignore[call-overload]
+    make = (
+        STANDS_AGAINST.get(case)
+        or {"suspended": suspended, "of a list kept longer": of_a_list_kept_longer}[case]
+    )  # type: ignore[call-overload]
     restriction = make(world)
     later(world, 60 if case == Blocked.TERM else 101)
-    expected = {"suspended": Blocked.IN_FORCE, "of a list kept longer": Blocked.TERM}.get(case, case)
+    expected = {"suspended": Blocked.IN_FORCE, "of a list kept longer": Blocked.TERM}.get(
+        case, case
+    )
     with pytest.raises(RetentionError) as caught:
         retention(world).erase_one(restriction, OPERATOR, None)
     assert caught.value.blocked == expected
     assert retention(world).erase(OPERATOR, None).restrictions == 0
     assert retention(world).due().restrictions == 0
-    assert world.registry.held_on(person(0).identifiers[0], actor=OPERATOR)["names"] == list(person(0).names)
+    assert world.registry.held_on(person(0).identifiers[0], actor=OPERATOR)["names"] == list(
+        person(0).names
+    )
 
 
 def test_an_answered_remedy_and_nine_listings_later_it_may_go(world: World) -> None:
     restriction = under_an_open_remedy(world)
     publish(world, 1, built_at=world.clock() - timedelta(days=1))
     (remedy,) = world.registry.remedies.mine(AIRLINE)
-    world.registry.remedies.answer(remedy.remedy_id, RemedyOutcome.RESTORED, f"told {person(0).names[0]}", AIRLINE)
+    world.registry.remedies.answer(
+        remedy.remedy_id, RemedyOutcome.RESTORED, f"told {person(0).names[0]}", AIRLINE
+    )
     later(world)
     for version in range(2, 10):
         publish(world, version)
@@ -221,7 +282,9 @@ def test_reasons_about_whoever_was_merged_into_a_subject_go_with_it(world: World
     ended(world, 0)
     ended(world, 1)
     stays, goes = (Reference(identifier=person(index).identifiers[0]) for index in range(2))
-    world.registry.merging.merge(stays, goes, f"{person(1).names[0]} is {person(0).names[0]}", OPERATOR)
+    world.registry.merging.merge(
+        stays, goes, f"{person(1).names[0]} is {person(0).names[0]}", OPERATOR
+    )
     later(world)
     done = retention(world).erase(OPERATOR, None)
     assert (done.restrictions, done.subjects) == (2, 1)
@@ -231,16 +294,22 @@ def test_reasons_about_whoever_was_merged_into_a_subject_go_with_it(world: World
 
 def test_a_subject_with_another_restriction_stays(world: World) -> None:
     ended(world, 0)
-    other = submit(world, entry(person(0), case_number="other", expires_at=world.clock() + timedelta(days=900)))
+    other = submit(
+        world, entry(person(0), case_number="other", expires_at=world.clock() + timedelta(days=900))
+    )
     later(world)
     done = retention(world).erase(OPERATOR, None)
     assert (done.restrictions, done.subjects) == (1, 0)
     held = world.registry.held_on(person(0).identifiers[0], actor=OPERATOR)
-    assert [item["case_number"].startswith("erased-") for item in held["restrictions"]].count(False) == 1
+    assert [item["case_number"].startswith("erased-") for item in held["restrictions"]].count(
+        False
+    ) == 1
     assert other.hex() in {item["restriction_id"] for item in held["restrictions"]}
 
 
-def test_reasons_of_older_programs_go_with_their_key(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reasons_of_older_programs_go_with_their_key(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         write_reasons_as_before(patch)
         restriction = ended(world, 0)
@@ -261,7 +330,9 @@ def test_reasons_of_older_programs_go_with_their_key(world: World, monkeypatch: 
     assert world.registry.verify_audit() > 0
 
 
-def test_an_archive_that_cannot_be_written_or_that_others_read_stops_it(world: World, tmp_path: Path) -> None:
+def test_an_archive_that_cannot_be_written_or_that_others_read_stops_it(
+    world: World, tmp_path: Path
+) -> None:
     restriction = ended(world, 0)
     later(world)
     (tmp_path / "open").touch(0o644)
@@ -269,7 +340,12 @@ def test_an_archive_that_cannot_be_written_or_that_others_read_stops_it(world: W
         with pytest.raises(RetentionError) as caught:
             retention(world).erase_one(restriction, OPERATOR, bad)
         assert caught.value.blocked is Blocked.ARCHIVE
-    assert world.registry.held_on(person(0).identifiers[0], actor=OPERATOR)["restrictions"][0]["case_number"] == "（2026）虚01执0号"
+    assert (
+        world.registry.held_on(person(0).identifiers[0], actor=OPERATOR)["restrictions"][0][
+            "case_number"
+        ]
+        == "（2026）虚01执0号"
+    )
 
 
 def test_a_reason_that_goes_without_an_erasure_shows(world: World) -> None:
@@ -280,11 +356,15 @@ def test_a_reason_that_goes_without_an_erasure_shows(world: World) -> None:
         world.registry.verify_audit()
 
 
-def test_erasing_many_goes_in_batches_and_reports_what_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_erasing_many_goes_in_batches_and_reports_what_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tipstaff_server.registry.erasure.BATCH", 3)
     for index in range(7):
         ended(world, index)
-    under_an_open_remedy_of = submit(world, entry(person(0), case_number="x", expires_at=world.clock() + timedelta(days=900)))
+    under_an_open_remedy_of = submit(
+        world, entry(person(0), case_number="x", expires_at=world.clock() + timedelta(days=900))
+    )
     later(world)
     assert retention(world).due().restrictions == 7
     done = retention(world).erase(OPERATOR, None)

@@ -1,4 +1,6 @@
-"""What happens by itself: once, whoever looks and however many at a time; and not at the word of a clock that jumps."""
+"""What happens by itself: once, whoever looks and however many at a time; and not at the word of a
+clock that jumps.
+"""
 
 from __future__ import annotations
 
@@ -41,16 +43,30 @@ def pass_time(world: World, ticks: Ticks, **step: float) -> None:
 
 def acts(world: World) -> Counter[str]:
     with world.database.read() as session:
-        return Counter(dict(session.execute(select(AuditRow.act, func.count()).group_by(AuditRow.act)).all()))
+        return Counter(
+            dict(session.execute(select(AuditRow.act, func.count()).group_by(AuditRow.act)).all())
+        )
 
 
 def test_several_replicas_that_look_at_once_do_everything_once(world: World) -> None:
     ticks = Ticks()
-    schedulers = [Scheduler(registry, world.clock, monotonic=ticks) for registry in (world.registry, world.replica(), world.replica())]
+    schedulers = [
+        Scheduler(registry, world.clock, monotonic=ticks)
+        for registry in (world.registry, world.replica(), world.replica())
+    ]
     for index in range(4):
-        submit(world, entry(person(index), effective_at=NOW + timedelta(days=1), expires_at=NOW + timedelta(days=20)))
+        submit(
+            world,
+            entry(
+                person(index),
+                effective_at=NOW + timedelta(days=1),
+                expires_at=NOW + timedelta(days=20),
+            ),
+        )
         disputed = submit(world, entry(person(10 + index), expires_at=NOW + timedelta(days=20)))
-        world.registry.open_dispute(disputed, "x", request_id=index.to_bytes(16, "big"), actor=AIRLINE)
+        world.registry.open_dispute(
+            disputed, "x", request_id=index.to_bytes(16, "big"), actor=AIRLINE
+        )
         wrong = submit(world, entry(person(20 + index)))
         world.registry.end(wrong, EndKind.REVOKE, "x", actor=COURT)
         report(world, wrong)
@@ -71,7 +87,10 @@ def test_several_replicas_that_look_at_once_do_everything_once(world: World) -> 
 
 
 def nothing(looked: Sequence[Looked]) -> bool:
-    return all((item.due, item.disputes, item.remedies) == (Due(0, 0), Chased(0, 0), FollowedUp(0, 0, 0)) for item in looked)
+    return all(
+        (item.due, item.disputes, item.remedies) == (Due(0, 0), Chased(0, 0), FollowedUp(0, 0, 0))
+        for item in looked
+    )
 
 
 def test_a_clock_that_jumps_years_ahead_and_back_begins_and_ends_nothing(world: World) -> None:
@@ -105,7 +124,9 @@ def test_a_clock_that_was_put_right_is_believed_after_a_while(world: World) -> N
     assert world.registry.get(restriction, actor=COURT).state is State.EXPIRED
 
 
-def test_a_server_that_was_away_for_weeks_works_off_what_is_due_at_its_first_look(world: World) -> None:
+def test_a_server_that_was_away_for_weeks_works_off_what_is_due_at_its_first_look(
+    world: World,
+) -> None:
     submit(world, entry())
     world.clock.turn(days=400)
     assert Scheduler(world.registry, world.clock, monotonic=Ticks()).look().due.expired == 1

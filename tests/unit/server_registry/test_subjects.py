@@ -1,4 +1,6 @@
-"""Two subjects that are one, one that is two, numbers and names that are somebody else's; looking at subjects."""
+"""Two subjects that are one, one that is two, numbers and names that are somebody else's; looking
+at subjects.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,14 @@ from tests.support.registry import (
 from tipstaff_sdk.errors import InvalidNameError
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
-from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import (
+    EntryCode,
+    EntryError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from tipstaff_server.registry.idempotency import Precondition
 from tipstaff_server.registry.restrictions.entry import Party
 from tipstaff_server.registry.restrictions.submission import SubmitStatus
@@ -59,25 +68,38 @@ def merge(world: World, stays: Identifier = A, goes: Identifier = B, **options: 
 
 
 def split(world: World, identifier: Identifier, *numbers: Identifier, **parts: Any) -> Any:
-    return world.registry.splitting.split(of(identifier), Parts(numbers, **parts), "two people", OPERATOR)
+    return world.registry.splitting.split(
+        of(identifier), Parts(numbers, **parts), "two people", OPERATOR
+    )
 
 
 def correct(world: World, identifier: Identifier, **changes: Any) -> tuple[Any, int]:
-    return world.registry.splitting.correct(of(identifier), Correction(**changes), "was wrong", OPERATOR)
+    return world.registry.splitting.correct(
+        of(identifier), Correction(**changes), "was wrong", OPERATOR
+    )
 
 
 def restrictions(world: World, audience: str = "aviation") -> dict[Any, set[bytes]]:
     """What the next listing has under each number."""
-    return {number: {item.restriction_id for item in subject.restrictions} for number, subject in listed(world, audience).items()}
+    return {
+        number: {item.restriction_id for item in subject.restrictions}
+        for number, subject in listed(world, audience).items()
+    }
 
 
 def acts(world: World, act: str) -> set[tuple[str, bytes]]:
     with world.database.read() as session:
-        return {(row.object_kind, row.object_id) for row in session.scalars(select(AuditRow).where(AuditRow.act == act))}
+        return {
+            (row.object_kind, row.object_id)
+            for row in session.scalars(select(AuditRow).where(AuditRow.act == act))
+        }
 
 
 def test_merged_everything_is_under_the_one_that_stays(world: World) -> None:
-    first, second = submit(world, entry(ONE, case_number="1")), submit(world, entry(OTHER, case_number="2"))
+    first, second = (
+        submit(world, entry(ONE, case_number="1")),
+        submit(world, entry(OTHER, case_number="2")),
+    )
     before, ids = listed(world), (show(world, A).subject_id, show(world, B).subject_id)
     view = merge(world)
     assert (view.subject_id, view.names, set(view.restriction_ids)) == (ids[0], 2, {first, second})
@@ -103,7 +125,10 @@ def test_after_a_merge_lists_go_in_as_before(world: World) -> None:
     answers = [world.registry.submit(item, authority="court", actor=COURT).status for item in items]
     assert answers == [SubmitStatus.UNCHANGED] * 2
     both = Party(ONE.type, (A, B), (NAME, SECOND))
-    assert world.registry.submit(entry(both, case_number="3"), authority="court", actor=COURT).status is SubmitStatus.CREATED
+    assert (
+        world.registry.submit(entry(both, case_number="3"), authority="court", actor=COURT).status
+        is SubmitStatus.CREATED
+    )
 
 
 def test_the_same_case_on_both_is_refused_and_nothing_is_half_done(world: World) -> None:
@@ -111,9 +136,14 @@ def test_the_same_case_on_both_is_refused_and_nothing_is_half_done(world: World)
         submit(world, entry(party, case_number="same"))
     submit(world, entry(OTHER, case_number="only"))
     before, entries = restrictions(world), world.registry.verify_audit()
-    with pytest.raises(LifecycleError, match=r"same case number \(1: [0-9a-f]{32} and [0-9a-f]{32}\)"):
+    with pytest.raises(
+        LifecycleError, match=r"same case number \(1: [0-9a-f]{32} and [0-9a-f]{32}\)"
+    ):
         world.registry.merging.merge(
-            Reference(restriction_id=min(before[A])), Reference(restriction_id=min(before[B])), "one person", OPERATOR
+            Reference(restriction_id=min(before[A])),
+            Reference(restriction_id=min(before[B])),
+            "one person",
+            OPERATOR,
         )
     assert restrictions(world) == before
     assert world.registry.verify_audit() == entries
@@ -147,13 +177,24 @@ def test_a_merge_that_is_sent_twice_happens_once(world: World) -> None:
 def test_merged_organisations_bring_those_who_answer_for_them(world: World) -> None:
     other = organisation(1)
     mine = submit(world, entry(FIRM, case_number="1", responsible=(responsible(1, 1),)))
-    theirs = submit(world, entry(other, case_number="2", responsible=(responsible(2, 1), responsible(1, 1))))
+    theirs = submit(
+        world, entry(other, case_number="2", responsible=(responsible(2, 1), responsible(1, 1)))
+    )
     before = listed(world)
     merge(world, F, other.identifiers[0])
     everything = {mine, theirs}
-    assert restrictions(world) == {F: everything, other.identifiers[0]: everything, A: everything, B: everything}
-    assert [post.state for post in show(world, F).posts] == [PostState.HELD, PostState.HELD], "one post of two that were the same"
-    assert enforced(world, before) == {F, other.identifiers[0], A, B}, "each by a restriction that reached them in another way"
+    assert restrictions(world) == {
+        F: everything,
+        other.identifiers[0]: everything,
+        A: everything,
+        B: everything,
+    }
+    assert [post.state for post in show(world, F).posts] == [PostState.HELD, PostState.HELD], (
+        "one post of two that were the same"
+    )
+    assert enforced(world, before) == {F, other.identifiers[0], A, B}, (
+        "each by a restriction that reached them in another way"
+    )
     chief = next(post for post in show(world, A).posts)
     world.registry.posts.end(chief.post_id, None, "left", OPERATOR)
     assert A not in restrictions(world)
@@ -171,7 +212,9 @@ def test_of_a_post_that_one_of_both_has_left_nothing_stays(world: World) -> None
 
 
 @pytest.mark.parametrize("_order", range(4))  # of the rows, which is that of random ids
-def test_who_left_a_post_and_was_appointed_again_holds_it_after_a_merge(sqlite_world: World, _order: int) -> None:
+def test_who_left_a_post_and_was_appointed_again_holds_it_after_a_merge(
+    sqlite_world: World, _order: int
+) -> None:
     world = sqlite_world
     submit(world, entry(FIRM, responsible=(responsible(1, 1), responsible(2, 1))))
     world.registry.posts.end(show(world, A).posts[0].post_id, None, "left", OPERATOR)
@@ -186,12 +229,22 @@ def test_exemptions_of_one_person_go_with_a_merge_and_a_split(world: World) -> N
     valid, why = (NOW - DAY, NOW + DAY), ("因私", "private")
     world.registry.exempt(restriction, measures=[], valid=valid, why=why, actor=COURT, person=B)
     merge(world, A, B)
-    assert [len(listed(world)[number].restrictions[0].exemptions) for number in (A, B, F)] == [1, 1, 0]
+    assert [len(listed(world)[number].restrictions[0].exemptions) for number in (A, B, F)] == [
+        1,
+        1,
+        0,
+    ]
     clerk = next(post.post_id for post in show(world, A).posts if post.capacity == 3)
     split(world, A, B, names=(SECOND,), post_ids=(clerk,))
     # Each with its own reason, which is encrypted for one exemption alone.
-    assert {listed(world)[number].restrictions[0].exemptions[0].reason.en for number in (A, B)} == {"private"}
-    assert [len(listed(world)[number].restrictions[0].exemptions) for number in (A, B, F)] == [1, 1, 0]
+    assert {listed(world)[number].restrictions[0].exemptions[0].reason.en for number in (A, B)} == {
+        "private"
+    }
+    assert [len(listed(world)[number].restrictions[0].exemptions) for number in (A, B, F)] == [
+        1,
+        1,
+        0,
+    ]
     chief = next(post.post_id for post in show(world, A).posts)
     world.registry.posts.end(chief, None, "left", COURT)
     assert set(restrictions(world)) == {F, B}
@@ -203,7 +256,9 @@ def two(world: World) -> tuple[bytes, bytes]:
     return submit(world, entry(both, case_number="1")), submit(world, entry(both, case_number="2"))
 
 
-def test_split_what_does_not_reach_a_number_is_lifted_at_once_and_the_rest_comes_back(world: World) -> None:
+def test_split_what_does_not_reach_a_number_is_lifted_at_once_and_the_rest_comes_back(
+    world: World,
+) -> None:
     first, second = two(world)
     before = listed(world)
     done = split(world, A, B, names=(SECOND,), restriction_ids=(second,))
@@ -251,15 +306,31 @@ def test_split_of_somebody_with_posts_leaves_the_organisation_restricted(world: 
 def test_split_of_an_organisation_frees_its_people_until_the_next_listing(world: World) -> None:
     other = organisation(1)
     both = Party(FIRM.type, (F, *other.identifiers), (*FIRM.names, *other.names))
-    first = submit(world, entry(both, case_number="1", responsible=(responsible(1, 1), responsible(2, 3))))
+    first = submit(
+        world, entry(both, case_number="1", responsible=(responsible(1, 1), responsible(2, 3)))
+    )
     second = submit(world, entry(both, case_number="2"))
     before = listed(world)
     clerk = next(post.post_id for post in show(world, F).posts if post.capacity == 3)
-    done = split(world, F, *other.identifiers, names=other.names, restriction_ids=(second,), post_ids=(clerk,))
+    done = split(
+        world,
+        F,
+        *other.identifiers,
+        names=other.names,
+        restriction_ids=(second,),
+        post_ids=(clerk,),
+    )
     assert enforced(world, before) == set()
-    assert restrictions(world) == {F: {first}, A: {first}, other.identifiers[0]: {second}, B: {second}}
+    assert restrictions(world) == {
+        F: {first},
+        A: {first},
+        other.identifiers[0]: {second},
+        B: {second},
+    }
     assert listed(world)[B].restrictions[0].organisation_name == other.names[0]
-    assert {("subject", show(world, number).subject_id) for number in (A, B)} <= acts(world, "SPLIT")
+    assert {("subject", show(world, number).subject_id) for number in (A, B)} <= acts(
+        world, "SPLIT"
+    )
     assert done.split_off.type == FIRM.type
 
 
@@ -280,7 +351,9 @@ def test_what_cannot_be_split_changes_nothing(world: World) -> None:
     ]
     for error, numbers, parts in wrong:
         with pytest.raises(error):
-            world.registry.splitting.split(Reference(restriction_id=first), Parts(numbers, **parts), "x", OPERATOR)
+            world.registry.splitting.split(
+                Reference(restriction_id=first), Parts(numbers, **parts), "x", OPERATOR
+            )
     with pytest.raises(PermissionDeniedError):
         world.registry.splitting.split(of(A), Parts((B,), (SECOND,)), "x", COURT)
     assert (world.registry.relief_head(), len(restrictions(world)[A])) == (head, 2)
@@ -310,7 +383,14 @@ def test_a_wrong_number_or_name_goes_at_once(world: World) -> None:
 def test_the_only_number_is_replaced_in_one_step(world: World) -> None:
     restriction = submit(world, entry(ONE))
     before = listed(world)
-    correct(world, A, remove_identifiers=(A,), add_identifiers=(PASSPORT,), remove_names=(NAME,), add_names=("正确的名字",))
+    correct(
+        world,
+        A,
+        remove_identifiers=(A,),
+        add_identifiers=(PASSPORT,),
+        remove_names=(NAME,),
+        add_names=("正确的名字",),
+    )
     assert enforced(world, before) == set()
     after = listed(world)
     assert restrictions(world) == {PASSPORT: {restriction}}
@@ -320,7 +400,12 @@ def test_the_only_number_is_replaced_in_one_step(world: World) -> None:
 
 def test_what_is_only_added_lifts_nothing(world: World) -> None:
     submit(world, entry(ONE))
-    assert correct(world, A, add_identifiers=(PASSPORT, PASSPORT, A), add_names=("曾用名", "曾用名"))[1] == 0
+    assert (
+        correct(world, A, add_identifiers=(PASSPORT, PASSPORT, A), add_names=("曾用名", "曾用名"))[
+            1
+        ]
+        == 0
+    )
     assert set(restrictions(world)) == {A, PASSPORT}
     assert show(world, A).names == 2
 
@@ -341,7 +426,11 @@ def test_what_cannot_be_added(world: World) -> None:
 def test_a_subject_is_shown_in_figures_and_revealed_with_a_reason(world: World) -> None:
     restriction = submit(world, entry(FIRM, responsible=(responsible(1, 1),)))
     view = show(world, F, COURT)
-    assert (view.identifiers, view.names, view.restriction_ids) == ({IdentifierKind.ORGANISATION_CODE: 1}, 1, (restriction,))
+    assert (view.identifiers, view.names, view.restriction_ids) == (
+        {IdentifierKind.ORGANISATION_CODE: 1},
+        1,
+        (restriction,),
+    )
     assert [(post.capacity, post.state) for post in view.posts] == [(1, PostState.HELD)]
     assert F.number not in repr(view)
     with pytest.raises(NotFoundError):
@@ -350,7 +439,9 @@ def test_a_subject_is_shown_in_figures_and_revealed_with_a_reason(world: World) 
         show(world, F, TAX)
     with pytest.raises(PermissionDeniedError):
         show(world, F, AIRLINE)
-    told = world.registry.showing.reveal(Reference(restriction_id=restriction), "a letter to the firm", OPERATOR)
+    told = world.registry.showing.reveal(
+        Reference(restriction_id=restriction), "a letter to the firm", OPERATOR
+    )
     assert (told.identifiers, told.names) == ((F,), FIRM.names)
     assert F.number not in repr(told)
     assert acts(world, "REVEAL") == {("subject", view.subject_id)}
@@ -362,8 +453,15 @@ def test_a_subject_is_shown_in_figures_and_revealed_with_a_reason(world: World) 
 
 def test_an_authority_sees_its_own_share_of_a_subject(world: World) -> None:
     mine = submit(world, entry(ONE, case_number="1"))
-    submit(world, entry(ONE, measures=("LOAN_PRICING",), case_number="2"), authority="tax", actor=TAX)
-    submit(world, entry(FIRM, measures=("LOAN_PRICING",), responsible=(responsible(1, 1),)), authority="tax", actor=TAX)
+    submit(
+        world, entry(ONE, measures=("LOAN_PRICING",), case_number="2"), authority="tax", actor=TAX
+    )
+    submit(
+        world,
+        entry(FIRM, measures=("LOAN_PRICING",), responsible=(responsible(1, 1),)),
+        authority="tax",
+        actor=TAX,
+    )
     assert show(world, A, COURT).restriction_ids == (mine,)
     assert show(world, A, COURT).posts == ()
     assert len(show(world, A, TAX).posts) == 1

@@ -9,15 +9,39 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, TAX, World, entry, listed, organisation, person, responsible, submit
+from tests.support.registry import (
+    AIRLINE,
+    COURT,
+    NOW,
+    OPERATOR,
+    TAX,
+    World,
+    entry,
+    listed,
+    organisation,
+    person,
+    responsible,
+    submit,
+)
 from tipstaff.v1 import identity_pb2, registry_pb2
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.domain.lifecycle import State
-from tipstaff_server.errors import DatabaseUnavailableError, EntryCode, EntryError, PermissionDeniedError
+from tipstaff_server.errors import (
+    DatabaseUnavailableError,
+    EntryCode,
+    EntryError,
+    PermissionDeniedError,
+)
 from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsible
 from tipstaff_server.registry.restrictions.submission import SubmitStatus
 from tipstaff_server.registry.restrictions.transitions import EndKind
-from tipstaff_server.storage.models import AuditHeadRow, IdentifierRow, NameRow, RestrictionRow, SubjectRow
+from tipstaff_server.storage.models import (
+    AuditHeadRow,
+    IdentifierRow,
+    NameRow,
+    RestrictionRow,
+    SubjectRow,
+)
 
 
 def count(world: World, table: type) -> int:
@@ -39,7 +63,12 @@ def test_a_new_entry_is_in_force(world: World) -> None:
     restriction = submit(world, entry())
     summary = world.registry.get(restriction, actor=COURT)
     assert len(restriction) == 16
-    assert (summary.state, summary.authority_id, summary.list_id, summary.version) == (State.ACTIVE, "court", "joint-discipline", 1)
+    assert (summary.state, summary.authority_id, summary.list_id, summary.version) == (
+        State.ACTIVE,
+        "court",
+        "joint-discipline",
+        1,
+    )
     assert summary.measures == ("AIR_TRAVEL", "LOAN_PRICING")
 
 
@@ -54,13 +83,21 @@ def test_the_same_entry_again_changes_nothing_however_it_ended_meanwhile(world: 
 
 
 def test_an_idempotency_key_gives_the_first_answer(world: World) -> None:
-    answers = [world.registry.submit(entry(), authority="court", actor=COURT, idempotency_key="a") for _ in range(2)]
+    answers = [
+        world.registry.submit(entry(), authority="court", actor=COURT, idempotency_key="a")
+        for _ in range(2)
+    ]
     assert answers[0] == answers[1]
     assert answers[0].status is SubmitStatus.CREATED
     assert refusal(world, entry(case_number="2"), idempotency_key="a") is EntryCode.IDEMPOTENCY_KEY
-    assert refusal(world, entry(case_number="2"), idempotency_key="a" * 65) is EntryCode.IDEMPOTENCY_KEY
+    assert (
+        refusal(world, entry(case_number="2"), idempotency_key="a" * 65)
+        is EntryCode.IDEMPOTENCY_KEY
+    )
     assert refusal(world, entry(case_number="2"), idempotency_key="") is EntryCode.IDEMPOTENCY_KEY
-    other = world.registry.submit(entry(case_number="2"), authority="court", actor=OPERATOR, idempotency_key="a")
+    other = world.registry.submit(
+        entry(case_number="2"), authority="court", actor=OPERATOR, idempotency_key="a"
+    )
     assert other.status is SubmitStatus.CREATED
 
 
@@ -72,7 +109,9 @@ def test_one_refused_entry_does_not_hold_up_the_others(world: World) -> None:
 
 
 def test_twins_in_one_batch_count_once(world: World) -> None:
-    answers = world.registry.submit_many([entry(), entry(), entry(measures=("EXIT",))], authority="court", actor=COURT)
+    answers = world.registry.submit_many(
+        [entry(), entry(), entry(measures=("EXIT",))], authority="court", actor=COURT
+    )
     assert [answer.status.value for answer in answers] == ["CREATED", "UNCHANGED", "REJECTED"]
     assert answers[0].restriction_id == answers[1].restriction_id
     assert answers[2].code is EntryCode.CASE_CONFLICT
@@ -119,7 +158,9 @@ def test_a_second_number_joins_the_subject_of_the_first(world: World) -> None:
 def test_numbers_of_two_subjects_in_one_entry_are_refused(world: World) -> None:
     submit(world, entry(person(0)))
     submit(world, entry(person(1)))
-    both = Party(1, person(0).identifiers + person(1).identifiers, person(0).names + person(1).names)
+    both = Party(
+        1, person(0).identifiers + person(1).identifiers, person(0).names + person(1).names
+    )
     assert refusal(world, entry(both, case_number="2")) is EntryCode.IDENTIFIER_CONFLICT
 
 
@@ -130,14 +171,20 @@ def test_a_refused_entry_leaves_no_trace_of_its_people(world: World) -> None:
     taken = person(5)
     submit(world, entry(taken))
     wrong = Responsible(2, Party(1, taken.identifiers, ("不是本人",)))
-    assert refusal(world, entry(org, case_number="2", responsible=(responsible(1), wrong))) is EntryCode.NAME_CONFLICT
+    assert (
+        refusal(world, entry(org, case_number="2", responsible=(responsible(1), wrong)))
+        is EntryCode.NAME_CONFLICT
+    )
     assert (count(world, SubjectRow), count(world, IdentifierRow)) == (1, 1)
 
 
 def test_one_person_in_two_capacities_is_one_subject(world: World) -> None:
     submit(world, entry(organisation(0), responsible=(responsible(1, 1), responsible(1, 4))))
     assert count(world, SubjectRow) == 2
-    assert listed(world)[person(1).identifiers[0]].restrictions[0].capacity == identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE
+    assert (
+        listed(world)[person(1).identifiers[0]].restrictions[0].capacity
+        == identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE
+    )
 
 
 REFUSALS = {
@@ -146,28 +193,58 @@ REFUSALS = {
     "empty name": (lambda: entry(person(0, "  ")), EntryCode.NAME_INVALID),
     "name of 201 characters": (lambda: entry(person(0, "a" * 201)), EntryCode.NAME_INVALID),
     "no type": (lambda: entry(Party(0, person(0).identifiers, ("张三",))), EntryCode.SUBJECT_TYPE),
-    "a person with a company's code": (lambda: entry(Party(1, organisation(0).identifiers, ("张三",))), EntryCode.SUBJECT_TYPE),
-    "a company with a person's number": (lambda: entry(Party(2, person(0).identifiers, ("公司",))), EntryCode.SUBJECT_TYPE),
-    "a person with responsible persons": (lambda: entry(responsible=(responsible(1),)), EntryCode.RESPONSIBLE_PERSON),
-    "no capacity": (lambda: entry(organisation(0), responsible=(responsible(1, 0),)), EntryCode.RESPONSIBLE_PERSON),
-    "unknown capacity": (lambda: entry(organisation(0), responsible=(responsible(1, 9),)), EntryCode.RESPONSIBLE_PERSON),
+    "a person with a company's code": (
+        lambda: entry(Party(1, organisation(0).identifiers, ("张三",))),
+        EntryCode.SUBJECT_TYPE,
+    ),
+    "a company with a person's number": (
+        lambda: entry(Party(2, person(0).identifiers, ("公司",))),
+        EntryCode.SUBJECT_TYPE,
+    ),
+    "a person with responsible persons": (
+        lambda: entry(responsible=(responsible(1),)),
+        EntryCode.RESPONSIBLE_PERSON,
+    ),
+    "no capacity": (
+        lambda: entry(organisation(0), responsible=(responsible(1, 0),)),
+        EntryCode.RESPONSIBLE_PERSON,
+    ),
+    "unknown capacity": (
+        lambda: entry(organisation(0), responsible=(responsible(1, 9),)),
+        EntryCode.RESPONSIBLE_PERSON,
+    ),
     "too many responsible": (
         lambda: entry(organisation(0), responsible=tuple(responsible(i) for i in range(33))),
         EntryCode.RESPONSIBLE_PERSON,
     ),
     "unknown list": (lambda: entry(list_id="no-such"), EntryCode.LIST_UNKNOWN),
     "no measures": (lambda: entry(measures=()), EntryCode.MEASURE_MISSING),
-    "unknown measure": (lambda: entry(measures=("AIR_TRAVEL", "NO_SUCH")), EntryCode.MEASURE_UNKNOWN),
-    "a measure of others": (lambda: entry(measures=("GREEN_CHANNEL",)), EntryCode.MEASURE_NOT_ENTITLED),
+    "unknown measure": (
+        lambda: entry(measures=("AIR_TRAVEL", "NO_SUCH")),
+        EntryCode.MEASURE_UNKNOWN,
+    ),
+    "a measure of others": (
+        lambda: entry(measures=("GREEN_CHANNEL",)),
+        EntryCode.MEASURE_NOT_ENTITLED,
+    ),
     "no legal basis": (lambda: entry(legal_basis=" "), EntryCode.LEGAL_BASIS),
     "an endless legal basis": (lambda: entry(legal_basis="x" * 501), EntryCode.LEGAL_BASIS),
     "no case number": (lambda: entry(case_number=""), EntryCode.CASE_NUMBER),
     "an endless case number": (lambda: entry(case_number="x" * 101), EntryCode.CASE_NUMBER),
     "a line break in the case number": (lambda: entry(case_number="1\n2"), EntryCode.CASE_NUMBER),
-    "an inverted term": (lambda: entry(expires_at=NOW - timedelta(days=2)), EntryCode.TERM_INVERTED),
+    "an inverted term": (
+        lambda: entry(expires_at=NOW - timedelta(days=2)),
+        EntryCode.TERM_INVERTED,
+    ),
     "an empty term": (lambda: entry(expires_at=NOW - timedelta(days=1)), EntryCode.TERM_INVERTED),
-    "a term of 100 years": (lambda: entry(expires_at=NOW + timedelta(days=36_500)), EntryCode.TERM_TOO_LONG),
-    "a term that is over": (lambda: entry(effective_at=NOW - timedelta(days=9), expires_at=NOW), EntryCode.TERM_OVER),
+    "a term of 100 years": (
+        lambda: entry(expires_at=NOW + timedelta(days=36_500)),
+        EntryCode.TERM_TOO_LONG,
+    ),
+    "a term that is over": (
+        lambda: entry(effective_at=NOW - timedelta(days=9), expires_at=NOW),
+        EntryCode.TERM_OVER,
+    ),
     "a date in 1900": (lambda: entry(published_at=NOW.replace(year=1900)), EntryCode.DATE_INVALID),
     "a term until 2300": (lambda: entry(expires_at=NOW.replace(year=2300)), EntryCode.DATE_INVALID),
 }
@@ -185,7 +262,9 @@ def test_another_content_under_a_known_case_number_is_refused(world: World) -> N
     assert refusal(world, entry(expires_at=NOW + timedelta(days=301))) is EntryCode.CASE_CONFLICT
 
 
-@pytest.mark.parametrize(("authority", "actor"), [("tax", COURT), ("court", AIRLINE), ("no-such", OPERATOR)])
+@pytest.mark.parametrize(
+    ("authority", "actor"), [("tax", COURT), ("court", AIRLINE), ("no-such", OPERATOR)]
+)
 def test_nobody_enters_for_others(world: World, authority: str, actor: Any) -> None:
     with pytest.raises(PermissionDeniedError):
         world.registry.submit(entry(), authority=authority, actor=actor)
@@ -197,11 +276,15 @@ def test_the_notice_period_of_a_list_puts_off_the_beginning(world: World) -> Non
     summary = world.registry.get(waiting, actor=COURT)
     assert (summary.state, summary.effective_at) == (State.NOTICED, NOW + timedelta(days=7))
     published = replace(item, case_number="2", published_at=NOW - timedelta(days=5))
-    assert world.registry.get(submit(world, published), actor=COURT).effective_at == NOW + timedelta(days=2)
+    assert world.registry.get(
+        submit(world, published), actor=COURT
+    ).effective_at == NOW + timedelta(days=2)
     long_ago = replace(item, case_number="3", published_at=NOW - timedelta(days=50))
     assert world.registry.get(submit(world, long_ago), actor=COURT).state is State.ACTIVE
     ahead = replace(item, case_number="4", published_at=NOW + timedelta(days=50))
-    assert world.registry.get(submit(world, ahead), actor=COURT).effective_at == NOW + timedelta(days=7)
+    assert world.registry.get(submit(world, ahead), actor=COURT).effective_at == NOW + timedelta(
+        days=7
+    )
     short = replace(item, case_number="5", expires_at=NOW + timedelta(days=3))
     assert refusal(world, short) is EntryCode.TERM_OVER
     again = world.registry.submit(item, authority="court", actor=COURT)
@@ -223,7 +306,9 @@ def message(**changes: Any) -> registry_pb2.RestrictionEntry:
     one = person(0)
     made = registry_pb2.RestrictionEntry(
         subject=registry_pb2.Subject(
-            type=identity_pb2.SUBJECT_TYPE_PERSON, identifiers=[item.to_proto() for item in one.identifiers], names=one.names
+            type=identity_pb2.SUBJECT_TYPE_PERSON,
+            identifiers=[item.to_proto() for item in one.identifiers],
+            names=one.names,
         ),
         list_id="joint-discipline",
         measures=["LOAN_PRICING", "AIR_TRAVEL", "AIR_TRAVEL"],
@@ -252,9 +337,16 @@ def test_the_contract_s_message_and_the_entry_are_the_same(world: World) -> None
     [
         ({"effective_at": None}, EntryCode.DATE_MISSING),
         ({"expires_at": None}, EntryCode.TERM_MISSING),
-        ({"subject": registry_pb2.Subject(identifiers=[identity_pb2.Identifier(number="1")])}, EntryCode.IDENTIFIER_INVALID),
         (
-            {"subject": registry_pb2.Subject(identifiers=[identity_pb2.Identifier(kind=1, number="11010119900101001x")])},
+            {"subject": registry_pb2.Subject(identifiers=[identity_pb2.Identifier(number="1")])},
+            EntryCode.IDENTIFIER_INVALID,
+        ),
+        (
+            {
+                "subject": registry_pb2.Subject(
+                    identifiers=[identity_pb2.Identifier(kind=1, number="11010119900101001x")]
+                )
+            },
             EntryCode.IDENTIFIER_INVALID,
         ),  # type: ignore[arg-type]
     ],

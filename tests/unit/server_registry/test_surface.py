@@ -42,14 +42,36 @@ SURFACE = {
     answering: ["AnsweredDispute", "Answering", "Outcome"],
     disputes: ["STATEMENT", "Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"],
     drafting: ["Approval", "Approved", "Draft", "Drafting", "draft_row", "effective_after"],
-    following: ["DisputeCase", "DisputeCounts", "Following", "Progress", "WantedDisputes", "dispute_counts"],
-    entries: ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_party", "check_term"],
+    following: [
+        "DisputeCase",
+        "DisputeCounts",
+        "Following",
+        "Progress",
+        "WantedDisputes",
+        "dispute_counts",
+    ],
+    entries: [
+        "Entry",
+        "Party",
+        "Responsible",
+        "check",
+        "check_legal_basis",
+        "check_measures",
+        "check_party",
+        "check_term",
+    ],
     importing: ["ImportResult", "Importer"],
     listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],
     registry: ["Registry"],
     rekeying: ["KeyStatus", "reindex", "retire", "rewrap", "rotate", "status"],
     retention: ["Erased", "Retention", "append"],
-    setup: ["add_provider", "initialise", "open_facts", "register_wrapping_key", "set_administration"],
+    setup: [
+        "add_provider",
+        "initialise",
+        "open_facts",
+        "register_wrapping_key",
+        "set_administration",
+    ],
     submitting: ["Prepared", "Submission", "SubmitStatus", "Submitting"],
     vault: ["KEY_BYTES", "Vault", "create_key_file"],
 }
@@ -95,7 +117,11 @@ def test_what_may_be_asked_of_a_registry() -> None:
 
 
 def test_all_errors_have_one_root_and_stand_in_the_tree() -> None:
-    found = [item for _, item in inspect.getmembers(errors, inspect.isclass) if issubclass(item, Exception)]
+    found = [
+        item
+        for _, item in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(item, Exception)
+    ]
     assert all(issubclass(item, ServerError) for item in found)
     assert all(item.__name__ in (errors.__doc__ or "") for item in found)
 

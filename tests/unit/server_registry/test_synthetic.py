@@ -23,23 +23,40 @@ TODAY = date(2026, 5, 4)
 
 def test_numbers_are_valid_by_another_s_rules_and_never_repeat() -> None:
     made = Synthetic(5, TODAY)
-    subjects = [subject for row in made.rows(3_000) for subject in (row.subject, row.representative) if subject]
+    subjects = [
+        subject
+        for row in made.rows(3_000)
+        for subject in (row.subject, row.representative)
+        if subject
+    ]
     subjects += [made.clear(index) for index in range(1_000)]
     assert len({subject.identifier for subject in subjects}) == len(subjects)
     for subject in subjects:
         if subject.identifier.kind is IdentifierKind.RESIDENT_ID:
             assert subject.identifier.number == with_resident_check(subject.identifier.number[:17])
-            assert date(1950, 1, 1) <= date.fromisoformat(subject.identifier.number[6:14]) < date(2000, 1, 1)
+            assert (
+                date(1950, 1, 1)
+                <= date.fromisoformat(subject.identifier.number[6:14])
+                < date(2000, 1, 1)
+            )
         elif subject.identifier.kind is IdentifierKind.ORGANISATION_CODE:
-            assert subject.identifier.number == with_organisation_check(subject.identifier.number[:17])
+            assert subject.identifier.number == with_organisation_check(
+                subject.identifier.number[:17]
+            )
         assert canonical_name(subject.name)
 
 
 def test_there_are_people_of_several_origins_organisations_and_their_people() -> None:
     rows = list(Synthetic(5, TODAY).rows(2_000))
     kinds = [row.subject.identifier.kind for row in rows]
-    assert {IdentifierKind.RESIDENT_ID, IdentifierKind.ORGANISATION_CODE, IdentifierKind.PASSPORT} == set(kinds)
-    organisations = [row for row in rows if row.subject.identifier.kind is IdentifierKind.ORGANISATION_CODE]
+    assert {
+        IdentifierKind.RESIDENT_ID,
+        IdentifierKind.ORGANISATION_CODE,
+        IdentifierKind.PASSPORT,
+    } == set(kinds)
+    organisations = [
+        row for row in rows if row.subject.identifier.kind is IdentifierKind.ORGANISATION_CODE
+    ]
     assert 150 < len(organisations) < 350
     assert sum(row.representative is not None for row in organisations) > 100
     assert all(row.representative is None for row in rows if row not in organisations)
@@ -70,13 +87,20 @@ def test_a_permutation_hits_everything_once_and_nothing_outside() -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_the_same_seed_gives_the_same_file(tmp_path: Path, encoding: str) -> None:
-    told = [write_csv(tmp_path / name, Synthetic(5, TODAY), 100, encoding=encoding, broken=0.1) for name in ("a", "b")]
+    told = [
+        write_csv(tmp_path / name, Synthetic(5, TODAY), 100, encoding=encoding, broken=0.1)
+        for name in ("a", "b")
+    ]
     assert told[0] == told[1]
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert len(told[0]) == 10
     lines = (tmp_path / "a").read_text(encoding).split("\n")
     assert lines[0].startswith("姓名/名称,")
-    marks = {Breakage.MASKED_NUMBER: "******", Breakage.UNKNOWN_MEASURE: "禁止呼吸", Breakage.OPEN_ENDED: "长期"}
+    marks = {
+        Breakage.MASKED_NUMBER: "******",
+        Breakage.UNKNOWN_MEASURE: "禁止呼吸",
+        Breakage.OPEN_ENDED: "长期",
+    }
     shown = {item.breakage: lines[item.line - 1] for item in told[0]}
     assert all(mark in shown[breakage] for breakage, mark in marks.items())
 

@@ -29,11 +29,16 @@ def test_what_goes_in_comes_out() -> None:
 
 def test_the_same_text_looks_different_in_every_row_and_column() -> None:
     vault = Vault(b"k" * 32)
-    stored = {vault.encrypt_text(column, row, "张三") for column in ("a", "b") for row in (b"1", b"2")}
+    stored = {
+        vault.encrypt_text(column, row, "张三") for column in ("a", "b") for row in (b"1", b"2")
+    }
     assert len(stored) == 4
 
 
-@pytest.mark.parametrize("case", ["other row", "other column", "other key", "flipped", "shortened", "empty", "newer version"])
+@pytest.mark.parametrize(
+    "case",
+    ["other row", "other column", "other key", "flipped", "shortened", "empty", "newer version"],
+)
 def test_a_value_opens_only_where_it_was_put(case: str) -> None:
     vault = Vault(b"k" * 32)
     stored = vault.encrypt("names.value", ROW, b"text")
@@ -54,7 +59,11 @@ def test_a_value_opens_only_where_it_was_put(case: str) -> None:
 def test_the_index_is_stable_and_keyed() -> None:
     vault = Vault(b"k" * 32)
     assert vault.index("identifiers", b"1") == Vault(b"k" * 32).index("identifiers", b"1")
-    others = {vault.index("identifiers", b"2"), vault.index("names", b"1"), Vault(b"j" * 32).index("identifiers", b"1")}
+    others = {
+        vault.index("identifiers", b"2"),
+        vault.index("names", b"1"),
+        Vault(b"j" * 32).index("identifiers", b"1"),
+    }
     assert vault.index("identifiers", b"1") not in others
     assert vault.index("a", b"b") != vault.index("a\0b", b"")
 
@@ -69,7 +78,14 @@ def test_a_key_file_is_private_and_never_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"tipstaff registry key v1\nAAAA\n", b"tipstaff registry key v1\n!!!\n", b"\xff\xff", b"other\n" + b"A" * 44]
+    "content",
+    [
+        b"",
+        b"tipstaff registry key v1\nAAAA\n",
+        b"tipstaff registry key v1\n!!!\n",
+        b"\xff\xff",
+        b"other\n" + b"A" * 44,
+    ],
 )
 def test_a_damaged_key_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
@@ -107,7 +123,9 @@ def test_no_identifier_and_no_name_is_in_the_files(world: World) -> None:
         submit(world, entry(party, case_number=f"{index}"))
         secrets += [party.identifiers[0].number.encode(), party.names[0].encode()]
     restriction = submit(world, entry(person(0), case_number="other"))
-    world.registry.end(restriction, EndKind.REVOKE, f"{person(0).names[0]} was right", actor=OPERATOR)
+    world.registry.end(
+        restriction, EndKind.REVOKE, f"{person(0).names[0]} was right", actor=OPERATOR
+    )
     world.registry.close()
     content = world.raw()
     assert len(content) > 100_000

@@ -1,4 +1,6 @@
-"""Which providers are known, revocation lists, and the server's certificate files: what is believed, and what happens when it changes."""
+"""Which providers are known, revocation lists, and the server's certificate files: what is
+believed, and what happens when it changes.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,11 @@ def tls() -> Tls:
 
 
 def context(pair: Issued, uri: str = URI, version: bytes = b"TLSv1.3") -> dict[str, list[bytes]]:
-    return {"x509_pem_cert": [pair.certificate], "peer_uri": [uri.encode()], "ssl_tls_version": [version]}
+    return {
+        "x509_pem_cert": [pair.certificate],
+        "peer_uri": [uri.encode()],
+        "ssl_tls_version": [version],
+    }
 
 
 def test_a_peer_is_what_its_certificate_says(tls: Tls):
@@ -100,8 +106,15 @@ def test_a_crowd_costs_one_reading_and_strangers_do_not_cost_one_each():
         time = [0.0]
         registry = Registry(a="aviation")
         providers = Providers(registry, monotonic=lambda: time[0])
-        assert await asyncio.gather(*(providers.audience("a") for _ in range(50))) == ["aviation"] * 50
-        assert await asyncio.gather(*(providers.audience(f"stranger-{number}") for number in range(50))) == [None] * 50
+        assert (
+            await asyncio.gather(*(providers.audience("a") for _ in range(50))) == ["aviation"] * 50
+        )
+        assert (
+            await asyncio.gather(
+                *(providers.audience(f"stranger-{number}") for number in range(50))
+            )
+            == [None] * 50
+        )
         assert registry.reads == 1
         registry.known["b"] = "rail"
         time[0] = 0.3
@@ -148,7 +161,12 @@ def test_streams_of_a_removed_or_moved_provider_are_over_within_seconds(tls: Tls
         registry = Registry(**{"air-1": "aviation"})
         admission = Admission(providers=Providers(registry, monotonic=lambda: time[0]))
         peer = await admission.admit(context(tls.authority.issue_client(URI)), METHOD)
-        court = peer_of(context(tls.authority.issue_client("tipstaff://authority/court"), "tipstaff://authority/court"))
+        court = peer_of(
+            context(
+                tls.authority.issue_client("tipstaff://authority/court"),
+                "tipstaff://authority/court",
+            )
+        )
         del registry.known["air-1"]
         await admission.refresh()
         assert admission.over(peer) is None  # what was read holds for a few seconds
@@ -221,7 +239,9 @@ def test_a_list_is_taken_when_it_changes_and_only_then(lists: Lists):
 def test_the_same_number_of_another_authority_is_another_certificate(lists: Lists):
     lists.write(lists.peer.serial)
     other = peer_of(context(type(lists.authority).create("Another").issue_client(URI)))
-    assert not lists.open().revoked(type(other)(other.caller, other.issuer, lists.peer.serial, other.not_after))
+    assert not lists.open().revoked(
+        type(other)(other.caller, other.issuer, lists.peer.serial, other.not_after)
+    )
 
 
 @pytest.mark.parametrize("what", ["older", "foreign", "garbage", "empty", "gone"])
@@ -234,7 +254,10 @@ def test_what_is_refused_changes_nothing(lists: Lists, what: str, caplog: pytest
         lists.now = NOW - timedelta(seconds=5)
         lists.write()
     else:
-        content = {"foreign": Tls().authority.revocation_list({}, 9), "garbage": b"-----BEGIN X509 CRL-----\nx\n-----END X509 CRL-----\n"}
+        content = {
+            "foreign": Tls().authority.revocation_list({}, 9),
+            "garbage": b"-----BEGIN X509 CRL-----\nx\n-----END X509 CRL-----\n",
+        }
         lists.write(content=content.get(what, b"nothing"))
     assert not revocations.poll()
     assert not revocations.poll()
@@ -246,15 +269,21 @@ def test_what_is_refused_changes_nothing(lists: Lists, what: str, caplog: pytest
     assert not revocations.revoked(lists.peer)
 
 
-def test_an_overdue_list_stays_in_force_with_a_warning(lists: Lists, caplog: pytest.LogCaptureFixture):
+def test_an_overdue_list_stays_in_force_with_a_warning(
+    lists: Lists, caplog: pytest.LogCaptureFixture
+):
     lists.write(lists.peer.serial)
     lists.now = NOW + timedelta(days=400)
     assert lists.open().revoked(lists.peer)
     assert any("revocation_list_overdue" in record.getMessage() for record in caplog.records)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN X509 CRL-----\nx\n-----END X509 CRL-----\n"])
-def test_a_server_does_not_start_without_the_list_it_was_told_to_use(lists: Lists, content: bytes | None):
+@pytest.mark.parametrize(
+    "content", [None, b"", b"-----BEGIN X509 CRL-----\nx\n-----END X509 CRL-----\n"]
+)
+def test_a_server_does_not_start_without_the_list_it_was_told_to_use(
+    lists: Lists, content: bytes | None
+):
     lists.file.unlink()
     if content is not None:
         lists.file.write_bytes(content)
@@ -266,22 +295,36 @@ def test_revoking_adds_to_the_list(tmp_path: Path):
     config = make(tmp_path / "operator")
     file = config.folder / "tls" / "ca.crl"
     assert revoked_entries(read_list(file)) == {}
-    first, second = revoke_provider(config, "skyline-air"), revoke_provider(config, "riverside-rail")
+    first, second = (
+        revoke_provider(config, "skyline-air"),
+        revoke_provider(config, "riverside-rail"),
+    )
     assert revoke_provider(config, "skyline-air") == first
     assert set(revoked_entries(read_list(file))) == {first, second}
     with pytest.raises(WorkDirError, match="--certificate"):
         revoke_provider(config, "nobody")
     with pytest.raises(WorkDirError, match="not 'skyline-air'"):
-        revoke_provider(config, "skyline-air", config.folder / "providers" / "riverside-rail" / "certificate.pem")
+        revoke_provider(
+            config,
+            "skyline-air",
+            config.folder / "providers" / "riverside-rail" / "certificate.pem",
+        )
     stranger = tmp_path / "stranger.pem"
-    stranger.write_bytes(type(Tls().authority).create("Somebody else").issue_client("tipstaff://provider/aviation/skyline-air").certificate)
+    stranger.write_bytes(
+        type(Tls().authority)
+        .create("Somebody else")
+        .issue_client("tipstaff://provider/aviation/skyline-air")
+        .certificate
+    )
     with pytest.raises(WorkDirError, match="not from the development CA"):
         revoke_provider(config, "skyline-air", stranger)
 
 
 def said(*arguments: object) -> str:
     """What `tipstaff-server authority` says."""
-    done = CliRunner().invoke(commands.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    done = CliRunner().invoke(
+        commands.app, [str(argument) for argument in arguments], catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -299,20 +342,32 @@ def test_an_officer_has_a_certificate_until_it_is_revoked(tmp_path: Path):
     ):
         with pytest.raises(WorkDirError, match=hint):
             add_officer(config, authority, officer)
-    assert "tax/officers/clerk-7" in said("add-officer", "tax", "clerk-7", "--config", config.folder)
+    assert "tax/officers/clerk-7" in said(
+        "add-officer", "tax", "clerk-7", "--config", config.folder
+    )
     other = config.folder / "authorities" / "tax" / "officers" / "clerk-7"
     with pytest.raises(WorkDirError, match="not this officer"):
         revoke_officer(config, "court", "clerk-7", other / "certificate.pem")
     with pytest.raises(WorkDirError, match="can be read"):
         revoke_officer(config, "court", "clerk-9")
-    assert f"{certificate.serial_number:x}" in said("revoke-officer", "court", "clerk-7", "--config", config.folder)
+    assert f"{certificate.serial_number:x}" in said(
+        "revoke-officer", "court", "clerk-7", "--config", config.folder
+    )
     assert revoke_officer(config, "court", "clerk-7") == certificate.serial_number
-    revocations = Revocations(config.path(config.server.client_crl_file or tmp_path), config.path(config.server.client_ca_file))
-    issued = {"x509_pem_cert": [(folder / "certificate.pem").read_bytes()], "peer_uri": [b"tipstaff://authority/court/officer/clerk-7"]}
+    revocations = Revocations(
+        config.path(config.server.client_crl_file or tmp_path),
+        config.path(config.server.client_ca_file),
+    )
+    issued = {
+        "x509_pem_cert": [(folder / "certificate.pem").read_bytes()],
+        "peer_uri": [b"tipstaff://authority/court/officer/clerk-7"],
+    }
     assert revocations.revoked(peer_of(issued))
 
 
-def test_certificate_files_are_read_again_when_they_belong_together(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_certificate_files_are_read_again_when_they_belong_together(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     tls = Tls()
     (tmp_path / "ca.pem").write_bytes(tls.authority.certificate)
     tls.authority.issue_server(["localhost"]).write(tmp_path, "server.pem", "server.key")

@@ -1,4 +1,6 @@
-"""Building: the same content gives the same bytes, what is sealed opens with the SDK, versions agree, one build at a time."""
+"""Building: the same content gives the same bytes, what is sealed opens with the SDK, versions
+agree, one build at a time.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def files(runtime: Runtime, audience: str) -> dict[str, bytes]:
     return {path.rpartition("/")[2]: file.read_bytes() for path, file in proposal.artefacts.items()}
 
 
-def records(runtime: Runtime, audience: str, identifier: Identifier, name: str) -> list[listing_pb2.Record]:
+def records(
+    runtime: Runtime, audience: str, identifier: Identifier, name: str
+) -> list[listing_pb2.Record]:
     """What a provider that knows number and name finds, or nothing."""
     made = files(runtime, audience)
     epoch = runtime.epochs.current(audience)
@@ -51,7 +55,11 @@ def records(runtime: Runtime, audience: str, identifier: Identifier, name: str) 
     found = BloomFilter.from_buffer(made["filter"]).contains(key.tokeniser.token(identifier))
     subject = key.derive(runtime.registry.stretch.stretch(identifier))
     keys = subject.name_keys(name)
-    opened = [open_sealed(keys, copy.sealed) for copy in Pack(made["pack"]).find(subject.locator) if copy.commitment == keys.commitment]
+    opened = [
+        open_sealed(keys, copy.sealed)
+        for copy in Pack(made["pack"]).find(subject.locator)
+        if copy.commitment == keys.commitment
+    ]
     assert found or not opened
     return opened
 
@@ -78,14 +86,18 @@ def test_an_audience_sees_only_its_measures_and_only_those_it_concerns(runtime: 
 
 
 def test_several_restrictions_are_one_record_sorted_by_id(runtime: Runtime):
-    ids = enter(runtime.registry, [entry(1, case=f"(2026)京0105执{number}号") for number in range(5)])
+    ids = enter(
+        runtime.registry, [entry(1, case=f"(2026)京0105执{number}号") for number in range(5)]
+    )
     build(runtime, "aviation")
     (record,) = records(runtime, "aviation", resident_id(1), name_of(1))
     assert [restriction.restriction_id for restriction in record.restrictions] == sorted(ids)
 
 
 def test_every_number_under_every_name_has_its_own_copy(runtime: Runtime):
-    passport = Identifier.from_proto(identity_pb2.Identifier(kind=identity_pb2.IDENTIFIER_KIND_PASSPORT, number="E12345678"))
+    passport = Identifier.from_proto(
+        identity_pb2.Identifier(kind=identity_pb2.IDENTIFIER_KIND_PASSPORT, number="E12345678")
+    )
     plain = entry(1)
     names = (name_of(1), "John Smith")
     party = Party(plain.party.type, (resident_id(1), passport), names)
@@ -99,8 +111,13 @@ def test_every_number_under_every_name_has_its_own_copy(runtime: Runtime):
 
 def test_a_restricted_organisation_reaches_its_legal_representative(runtime: Runtime):
     plain = entry(1)
-    party = Party(int(identity_pb2.SUBJECT_TYPE_ORGANISATION), (ORGANISATION,), ("北京某某有限公司",))
-    person = Responsible(int(identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE), Party(plain.party.type, (resident_id(7),), (name_of(7),)))
+    party = Party(
+        int(identity_pb2.SUBJECT_TYPE_ORGANISATION), (ORGANISATION,), ("北京某某有限公司",)
+    )
+    person = Responsible(
+        int(identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE),
+        Party(plain.party.type, (resident_id(7),), (name_of(7),)),
+    )
     enter(runtime.registry, [replace(plain, party=party, responsible=(person,))])
     assert build(runtime, "aviation").subjects == 2
     (record,) = records(runtime, "aviation", resident_id(7), name_of(7))
@@ -127,12 +144,19 @@ def test_an_empty_listing_is_a_listing(runtime: Runtime):
     assert parameters.record_count == 0
 
 
-def test_the_version_in_the_parameters_is_the_proposals_whatever_was_refused_before(runtime: Runtime):
+def test_the_version_in_the_parameters_is_the_proposals_whatever_was_refused_before(
+    runtime: Runtime,
+):
     before = 1
     for _ in range(3):
         built = build(runtime, "aviation")
         assert built.version > before
-        assert listing_pb2.ListingParameters.FromString(files(runtime, "aviation")["parameters"]).version == built.version
+        assert (
+            listing_pb2.ListingParameters.FromString(
+                files(runtime, "aviation")["parameters"]
+            ).version
+            == built.version
+        )
         before = built.version
         proposal = runtime.repository.proposal("aviation")
         assert proposal is not None
@@ -151,7 +175,10 @@ def test_relief_goes_on_where_the_listing_was_read(runtime: Runtime):
 def test_one_build_of_an_audience_at_a_time_and_nothing_is_left_of_a_killed_one(runtime: Runtime):
     build(runtime, "aviation")
     folder = runtime.config.folder / ".build"
-    with FileLock(folder / "aviation.lock", timeout=0), pytest.raises(PublicationError, match="another build"):
+    with (
+        FileLock(folder / "aviation.lock", timeout=0),
+        pytest.raises(PublicationError, match="another build"),
+    ):
         build(runtime, "aviation")
     (folder / "aviation").mkdir()
     (folder / "aviation" / "pack").write_bytes(b"half")
@@ -195,14 +222,22 @@ def test_enough_numbers_share_each_bucket_and_the_parameters_say_how_many(runtim
     made = files(runtime, "aviation")
     said = listing_pb2.ListingParameters.FromString(made["parameters"]).buckets
     pack = Pack(made["pack"])
-    sizes = sorted(len({locator for locator, _ in parse_bucket(pack.bucket(n), n, pack.bucket_bits)}) for n in range(1 << pack.bucket_bits))
+    sizes = sorted(
+        len({locator for locator, _ in parse_bucket(pack.bucket(n), n, pack.bucket_bits)})
+        for n in range(1 << pack.bucket_bits)
+    )
     assert said.bits == pack.bucket_bits > 0
     assert sizes[0] >= LEAST_NUMBERS
     assert (
-        (said.least_numbers, said.median_numbers) == (sizes[0], sizes[(len(sizes) - 1) // 2]) == (built.bucket_least, built.bucket_median)
+        (said.least_numbers, said.median_numbers)
+        == (sizes[0], sizes[(len(sizes) - 1) // 2])
+        == (built.bucket_least, built.bucket_median)
     )
     publishing.sign_off(runtime, "aviation")
     publishing.publish(runtime, "aviation")
     (listing,) = published_listings(runtime.registry.database)
     assert (listing.audience, listing.version, listing.records) == ("aviation", built.version, 200)
-    assert (listing.bucket_least, listing.bucket_median) == (built.bucket_least, built.bucket_median)
+    assert (listing.bucket_least, listing.bucket_median) == (
+        built.bucket_least,
+        built.bucket_median,
+    )

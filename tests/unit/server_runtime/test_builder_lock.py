@@ -27,7 +27,9 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     postgres().drop(name)
 
 
-def test_a_working_directory_on_postgresql_builds_unless_another_machine_does(tmp_path: Path, url: str) -> None:
+def test_a_working_directory_on_postgresql_builds_unless_another_machine_does(
+    tmp_path: Path, url: str
+) -> None:
     config = make(tmp_path / "office")
     other = Database(url)
     with Runtime(config) as runtime:

@@ -1,4 +1,6 @@
-"""Deltas of listings: what is published, what the sign-off looks at, and what a build leaves behind wherever it is killed."""
+"""Deltas of listings: what is published, what the sign-off looks at, and what a build leaves behind
+wherever it is killed.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ FILTER, PACK = f"listing/{AUDIENCE}/filter", f"listing/{AUDIENCE}/pack"
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A deployment with one published listing, to be copied."""
-    config = make(tmp_path_factory.mktemp("deltas") / "operator", providers=[f"{AUDIENCE}/skyline-air"])
+    config = make(
+        tmp_path_factory.mktemp("deltas") / "operator", providers=[f"{AUDIENCE}/skyline-air"]
+    )
     with Runtime(config) as opened:
         enter(opened.registry, [entry(number) for number in range(PEOPLE)])
         publish(opened)
@@ -112,7 +116,11 @@ def test_a_chain_is_shorter_than_the_file(runtime: Runtime, monkeypatch: pytest.
     more(runtime, *range(PEOPLE + 20, PEOPLE + 40))
     (second,) = chain(runtime, PACK)
     assert second.delta.base == first.delta.result
-    assert second.length < published(runtime, PACK).stat().st_size * 0.05 < first.length + second.length
+    assert (
+        second.length
+        < published(runtime, PACK).stat().st_size * 0.05
+        < first.length + second.length
+    )
 
 
 def test_what_is_mostly_new_has_no_delta(runtime: Runtime):
@@ -161,7 +169,9 @@ def test_a_filter_that_is_full_is_laid_out_anew_and_the_pack_has_its_delta(runti
     assert len(chain(runtime, PACK)) == 2
 
 
-def test_a_filter_with_far_too_much_room_is_laid_out_anew(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+def test_a_filter_with_far_too_much_room_is_laid_out_anew(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+):
     with BloomFilter.open(published(runtime, FILTER)) as filter_:
         before = filter_.capacity
     for restriction in enter(runtime.registry, [entry(number) for number in range(30)]):
@@ -178,13 +188,18 @@ def test_packs_with_other_bucket_bits_have_no_delta(runtime: Runtime, tmp_path: 
     """Whatever makes a builder take more buckets."""
     found, versions = runtime.published(AUDIENCE), runtime.repository.versions(AUDIENCE)
     for more_bits, offered in ((0, 1), (1, 0)):
-        with Pack.open(published(runtime, PACK)) as old, PackBuilder(old.epoch, bucket_bits=old.bucket_bits + more_bits) as builder:
+        with (
+            Pack.open(published(runtime, PACK)) as old,
+            PackBuilder(old.epoch, bucket_bits=old.bucket_bits + more_bits) as builder,
+        ):
             for prefix in range(1 << old.bucket_bits):
                 for locator, copy in parse_bucket(old.bucket(prefix), prefix, old.bucket_bits):
                     builder.add(locator, *copy)
             builder.add(bytes(8), bytes(16), bytes(272))
             builder.write(tmp_path / "pack")
-        assert len(deltas.make_deltas(found, versions, {PACK: tmp_path / "pack"}, tmp_path)) == offered
+        assert (
+            len(deltas.make_deltas(found, versions, {PACK: tmp_path / "pack"}, tmp_path)) == offered
+        )
 
 
 @pytest.mark.parametrize("path", [FILTER, PACK])
@@ -221,13 +236,18 @@ class Proposed(NamedTuple):
 
 def say(proposed: Proposed, path: str, **fields: str) -> None:
     known = proposed.deltas[path]
-    proposed.deltas[path] = Delta(**{"target": known.target, "base": known.base, "result": known.result, **fields})
+    proposed.deltas[path] = Delta(
+        **{"target": known.target, "base": known.base, "result": known.result, **fields}
+    )
 
 
 def rename(proposed: Proposed) -> None:
     """The published delta under another name: then it does not start from the published listing."""
     path = f"{PACK}-again"
-    proposed.files[path], proposed.deltas[path] = proposed.files[proposed.carried], proposed.deltas[proposed.carried]
+    proposed.files[path], proposed.deltas[path] = (
+        proposed.files[proposed.carried],
+        proposed.deltas[proposed.carried],
+    )
 
 
 def swap(proposed: Proposed) -> None:
@@ -236,19 +256,37 @@ def swap(proposed: Proposed) -> None:
 
 SHA = "ab" * 32
 ATTACKS: dict[str, tuple[Callable[[Proposed], object], str]] = {
-    "a byte changed": (lambda it: it.rewrite(it.name, lambda data: data[:-1] + bytes([data[-1] ^ 1])), "does not give the new one"),
-    "truncated": (lambda it: it.rewrite(it.name, lambda data: data[:-1]), "does not give the new one"),
+    "a byte changed": (
+        lambda it: it.rewrite(it.name, lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        "does not give the new one",
+    ),
+    "truncated": (
+        lambda it: it.rewrite(it.name, lambda data: data[:-1]),
+        "does not give the new one",
+    ),
     "empty": (lambda it: it.rewrite(it.name, lambda data: b""), "does not give the new one"),
     "another delta's content": (swap, "does not give the new one"),
-    "from another base": (lambda it: say(it, it.name, base=SHA), "does not start from the published listing"),
+    "from another base": (
+        lambda it: say(it, it.name, base=SHA),
+        "does not start from the published listing",
+    ),
     "to something else": (lambda it: say(it, it.name, result=SHA), "does not lead to the listing"),
-    "for the other file": (lambda it: say(it, it.name, target=FILTER), "does not start from the published listing"),
+    "for the other file": (
+        lambda it: say(it, it.name, target=FILTER),
+        "does not start from the published listing",
+    ),
     "for the parameters": (
         lambda it: say(it, it.name, target=f"listing/{AUDIENCE}/parameters"),
         "does not start from the published listing",
     ),
-    "a carried one, altered": (lambda it: it.rewrite(it.carried, lambda data: data[:-1] + b"?"), "does not start from the published"),
-    "a carried one that says something else": (lambda it: say(it, it.carried, base=SHA), "does not start from the published listing"),
+    "a carried one, altered": (
+        lambda it: it.rewrite(it.carried, lambda data: data[:-1] + b"?"),
+        "does not start from the published",
+    ),
+    "a carried one that says something else": (
+        lambda it: say(it, it.carried, base=SHA),
+        "does not start from the published listing",
+    ),
     "a carried one under another name": (rename, "does not start from the published listing"),
     "a file more that is no delta": (lambda it: it.deltas.pop(it.name), "holds other files"),
 }
@@ -268,19 +306,28 @@ def propose(runtime: Runtime, folder: Path, tamper: Callable[[Proposed], object]
     (carried,) = (path for path, delta in waiting.deltas.items() if delta.result == old)
     proposed = Proposed(files, dict(waiting.deltas), old, name, carried)
     tamper(proposed)
-    # The version in the parameters is the next one: a refused number is not used again, and this proposal takes the following.
+    # The version in the parameters is the next one: a refused number is not used again, and this
+    # proposal takes the following.
     runtime.repository.refuse(waiting, ["a test"])
     parameters = runtime.published(AUDIENCE).parameters(runtime.repository.versions(AUDIENCE))
     assert parameters is not None
     parameters.ParseFromString(files[f"listing/{AUDIENCE}/parameters"].read_bytes())
     parameters.version = waiting.version + 1
-    files[f"listing/{AUDIENCE}/parameters"].write_bytes(parameters.SerializeToString(deterministic=True))
+    files[f"listing/{AUDIENCE}/parameters"].write_bytes(
+        parameters.SerializeToString(deterministic=True)
+    )
     signer = runtime.keys.signer(builder_key(AUDIENCE))
-    return runtime.repository.propose_listing(AUDIENCE, proposed.files, signer, deltas=proposed.deltas)
+    return runtime.repository.propose_listing(
+        AUDIENCE, proposed.files, signer, deltas=proposed.deltas
+    )
 
 
-def test_the_sign_off_refuses_what_does_not_lead_from_the_published_listing_to_the_new_one(runtime: Runtime, tmp_path: Path):
-    """A table of attacks on one published listing; the honest one at the end shows that the table proves something."""
+def test_the_sign_off_refuses_what_does_not_lead_from_the_published_listing_to_the_new_one(
+    runtime: Runtime, tmp_path: Path
+):
+    """A table of attacks on one published listing; the honest one at the end shows that the table
+    proves something.
+    """
     more(runtime, PEOPLE)
     enter(runtime.registry, [entry(PEOPLE + 1)])
     for number, (attack, (tamper, reason)) in enumerate(ATTACKS.items()):
@@ -306,7 +353,9 @@ def test_a_first_listing_with_a_delta_is_refused(tmp_path: Path):
         (tmp_path / "delta").write_bytes(b"delta")
         files = {**waiting.artefacts, f"{PACK}-from-nowhere": tmp_path / "delta"}
         signer = runtime.keys.signer(builder_key(AUDIENCE))
-        runtime.repository.propose_listing(AUDIENCE, files, signer, deltas={f"{PACK}-from-nowhere": Delta(PACK, SHA, SHA[::-1])})
+        runtime.repository.propose_listing(
+            AUDIENCE, files, signer, deltas={f"{PACK}-from-nowhere": Delta(PACK, SHA, SHA[::-1])}
+        )
         with pytest.raises(SignOffRefusedError, match="does not start from the published listing"):
             publishing.sign_off(runtime, AUDIENCE)
 
@@ -319,11 +368,21 @@ def test_a_build_says_what_changed(runtime: Runtime):
     assert build(runtime, AUDIENCE, from_scratch=True).change == Change(added=1, removed=0)
 
 
-def test_killed_anywhere_the_published_listing_is_whole_and_the_next_one_too(runtime: Runtime, tmp_path: Path):
-    """Every seventh step that the repository takes to propose, sign and publish, and the one between proposal and what is kept."""
+def test_killed_anywhere_the_published_listing_is_whole_and_the_next_one_too(
+    runtime: Runtime, tmp_path: Path
+):
+    """Every seventh step that the repository takes to propose, sign and publish, and the one
+    between proposal and what is kept.
+    """
     enter(runtime.registry, [entry(PEOPLE)])
     root, at, fired, fetched = runtime.repository.root_bytes(), 0, True, set[int]()
-    reader = Reader(tmp_path / "state", view=AUDIENCE, trusted_root=root, roles=[f"listing-{AUDIENCE}"], assemble=assemble)
+    reader = Reader(
+        tmp_path / "state",
+        view=AUDIENCE,
+        trusted_root=root,
+        roles=[f"listing-{AUDIENCE}"],
+        assemble=assemble,
+    )
     while fired:
         at += 7
         disk = FaultyDisk("kill", at)
@@ -332,9 +391,16 @@ def test_killed_anywhere_the_published_listing_is_whole_and_the_next_one_too(run
             publish(runtime)
         fired = disk.fired
         runtime.repository = Repository(runtime.repository.path)
-        fetched.add(reader.refresh(DirectoryFetcher(runtime.repository.path / AUDIENCE)).roles[f"listing-{AUDIENCE}"].version)
+        fetched.add(
+            reader.refresh(DirectoryFetcher(runtime.repository.path / AUDIENCE))
+            .roles[f"listing-{AUDIENCE}"]
+            .version
+        )
     more(runtime, PEOPLE + 1)
     state = reader.refresh(DirectoryFetcher(runtime.repository.path / AUDIENCE))
     for path in (FILTER, PACK):
-        assert state.roles[f"listing-{AUDIENCE}"].targets[path].file.read_bytes() == published(runtime, path).read_bytes()
+        assert (
+            state.roles[f"listing-{AUDIENCE}"].targets[path].file.read_bytes()
+            == published(runtime, path).read_bytes()
+        )
     assert len(fetched) > 1

@@ -15,7 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.server import make
 from tipstaff_server.domain.actors import Actor
-from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError, VaultDataError
+from tipstaff_server.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    VaultDataError,
+)
 from tipstaff_server.registry import facts as setup
 from tipstaff_server.storage.database import Database
 from tipstaff_server.storage.models import EpochKeyRow
@@ -67,7 +72,10 @@ def test_the_first_epoch_is_made_when_asked_for_and_stays(epochs: EpochKeys):
 
 def test_many_at_once_make_one(epochs: EpochKeys):
     seen: list[bytes] = []
-    threads = [threading.Thread(target=lambda: seen.append(epochs.current("aviation").key)) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: seen.append(epochs.current("aviation").key))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -88,7 +96,16 @@ def test_a_key_moved_to_another_audience_does_not_open(epochs: EpochKeys, databa
     with database.write() as session:
         row = session.get(EpochKeyRow, ("aviation", 1))
         assert row is not None
-        session.add(EpochKeyRow(audience_id="rail", epoch=1, key=row.key, created_at=row.created_at, retired_at=None, stretch=1))
+        session.add(
+            EpochKeyRow(
+                audience_id="rail",
+                epoch=1,
+                key=row.key,
+                created_at=row.created_at,
+                retired_at=None,
+                stretch=1,
+            )
+        )
     with pytest.raises(VaultDataError):
         epochs.current("rail")
 
@@ -115,7 +132,10 @@ def test_a_rotation_of_an_audience_without_an_epoch_makes_the_first(epochs: Epoc
 def test_keys_are_sealed_to_the_recipient_for_this_audience_and_epoch_alone(epochs: EpochKeys):
     epochs.rotate("aviation", timedelta(days=7))
     epochs.rotate("aviation", timedelta(days=7))
-    private, suite = X25519PrivateKey.generate(), Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
+    private, suite = (
+        X25519PrivateKey.generate(),
+        Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM),
+    )
     sealed = epochs.sealed("aviation", private.public_key().public_bytes_raw())
     assert [message.epoch for message in sealed] == [1, 2]
     assert [message.HasField("valid_until") for message in sealed] == [True, False]
@@ -123,12 +143,26 @@ def test_keys_are_sealed_to_the_recipient_for_this_audience_and_epoch_alone(epoc
         epoch = epochs.get("aviation", message.epoch)
         assert epoch is not None
         assert len(message.sealed) == 32 + 32 + 16
-        assert suite.decrypt(message.sealed, private, info=f"tipstaff/v1/epoch-key\0aviation\0{message.epoch}".encode()) == epoch.key
-        for wrong in (f"tipstaff/v1/epoch-key\0rail\0{message.epoch}", f"tipstaff/v1/epoch-key\0aviation\0{message.epoch + 1}"):
+        assert (
+            suite.decrypt(
+                message.sealed,
+                private,
+                info=f"tipstaff/v1/epoch-key\0aviation\0{message.epoch}".encode(),
+            )
+            == epoch.key
+        )
+        for wrong in (
+            f"tipstaff/v1/epoch-key\0rail\0{message.epoch}",
+            f"tipstaff/v1/epoch-key\0aviation\0{message.epoch + 1}",
+        ):
             with pytest.raises(InvalidTag):
                 suite.decrypt(message.sealed, private, info=wrong.encode())
         with pytest.raises(InvalidTag):
-            suite.decrypt(message.sealed, X25519PrivateKey.generate(), info=f"tipstaff/v1/epoch-key\0aviation\0{message.epoch}".encode())
+            suite.decrypt(
+                message.sealed,
+                X25519PrivateKey.generate(),
+                info=f"tipstaff/v1/epoch-key\0aviation\0{message.epoch}".encode(),
+            )
 
 
 def test_a_low_order_key_is_refused(epochs: EpochKeys):
@@ -167,23 +201,34 @@ def test_the_first_epoch_is_used_at_once_whatever_the_lead(epochs: EpochKeys):
     assert epochs.current("banking").number == 1
 
 
-def test_keys_are_sealed_to_the_registered_key_only(epochs: EpochKeys, database: Database, tmp_path: Path):
+def test_keys_are_sealed_to_the_registered_key_only(
+    epochs: EpochKeys, database: Database, tmp_path: Path
+):
     own, thief = X25519PrivateKey.generate(), X25519PrivateKey.generate()
     vault = Vault.open(tmp_path / "operator" / "registry.key")
     public, actor = own.public_key().public_bytes_raw(), Actor.operator("test")
-    with pytest.raises(PermissionDeniedError, match="wrapping_key_file"):  # the kit's own is registered
+    with pytest.raises(
+        PermissionDeniedError, match="wrapping_key_file"
+    ):  # the kit's own is registered
         epochs.sealed("aviation", public, provider="skyline-air")
     for _ in range(2):
         setup.register_wrapping_key(database, vault, "skyline-air", public, actor=actor, now=NOW)
     (sealed,) = epochs.sealed("aviation", public, provider="skyline-air")
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
-    assert suite.decrypt(sealed.sealed, own, info=b"tipstaff/v1/epoch-key\0aviation\x001") == epochs.current("aviation").key
+    assert (
+        suite.decrypt(sealed.sealed, own, info=b"tipstaff/v1/epoch-key\0aviation\x001")
+        == epochs.current("aviation").key
+    )
     with pytest.raises(PermissionDeniedError, match="wrapping_key_file"):
         epochs.sealed("aviation", thief.public_key().public_bytes_raw(), provider="skyline-air")
-    kit = read_public((tmp_path / "operator" / "providers" / "skyline-air" / "wrapping_key.pem").read_bytes())
+    kit = read_public(
+        (tmp_path / "operator" / "providers" / "skyline-air" / "wrapping_key.pem").read_bytes()
+    )
     with pytest.raises(PermissionDeniedError):
         epochs.sealed("aviation", kit, provider="skyline-air")
-    assert epochs.sealed("rail", thief.public_key().public_bytes_raw(), provider="somebody without a key")
+    assert epochs.sealed(
+        "rail", thief.public_key().public_bytes_raw(), provider="somebody without a key"
+    )
     with pytest.raises(NotFoundError, match="add it first"):
         setup.register_wrapping_key(database, vault, "nobody", public, actor=actor, now=NOW)
 
@@ -195,10 +240,17 @@ def test_a_wrapping_key_file_is_private_and_its_public_half_can_be_read(tmp_path
     with pytest.raises(FileExistsError):
         write_private(tmp_path / "key.pem")
     public = X25519PrivateKey.generate().public_key()
-    assert read_public(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)) == public.public_bytes_raw()
+    assert (
+        read_public(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        == public.public_bytes_raw()
+    )
     for wrong in (b"", b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"):
         with pytest.raises(InvalidRequestError, match="no X25519 key"):
             read_public(wrong)
-    other = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    other = (
+        Ed25519PrivateKey.generate()
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     with pytest.raises(InvalidRequestError, match="another kind of key"):
         read_public(other)

@@ -32,7 +32,10 @@ def parsed(message: Message | None) -> distribution_pb2.WatchResponse:
 
 
 def names(response: distribution_pb2.WatchResponse) -> set[str]:
-    return {file.name.partition(".")[2] if file.name[0].isdigit() else file.name for file in response.bundle.metadata}
+    return {
+        file.name.partition(".")[2] if file.name[0].isdigit() else file.name
+        for file in response.bundle.metadata
+    }
 
 
 def lift(runtime: Runtime, number: int) -> bytes:
@@ -73,9 +76,20 @@ def test_an_opening_brings_everything_the_difference_or_nothing(runtime: Runtime
     held = feed.state
     lift(runtime, 1)
     feed.poll()
-    assert names(parsed(feed.opening(held))) == {"timestamp.json", "snapshot.json", "relief-aviation.json"}
+    assert names(parsed(feed.opening(held))) == {
+        "timestamp.json",
+        "snapshot.json",
+        "relief-aviation.json",
+    }
     everything = names(parsed(feed.opening(distribution_pb2.StateVersion())))
-    assert everything == {"timestamp.json", "snapshot.json", "relief-aviation.json", "listing-aviation.json", "targets.json", "root.json"}
+    assert everything == {
+        "timestamp.json",
+        "snapshot.json",
+        "relief-aviation.json",
+        "listing-aviation.json",
+        "targets.json",
+        "root.json",
+    }
 
 
 def test_a_watcher_from_long_ago_is_not_sent_the_listing_that_it_has(runtime: Runtime):
@@ -101,7 +115,9 @@ def test_what_is_remembered_is_bounded(runtime: Runtime):
     feed = AudienceFeed(runtime.repository, "aviation")
     first = feed.state
     for _ in range(REMEMBERED + 2):
-        runtime.repository.refresh("aviation", runtime.keys.signer("relief-aviation"), *online(runtime))
+        runtime.repository.refresh(
+            "aviation", runtime.keys.signer("relief-aviation"), *online(runtime)
+        )
         feed.poll()
     assert len(feed._past) == REMEMBERED
     assert first.timestamp not in feed._past

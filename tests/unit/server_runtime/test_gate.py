@@ -11,7 +11,12 @@ import grpc
 import pytest
 
 from tests.support.server_tls import Tls, calling
-from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc, enforcement_pb2, enforcement_pb2_grpc
+from tipstaff.v1 import (
+    distribution_pb2,
+    distribution_pb2_grpc,
+    enforcement_pb2,
+    enforcement_pb2_grpc,
+)
 from tipstaff_sdk.errors import InvalidIdentifierError
 from tipstaff_server import errors
 from tipstaff_server.logs import JsonLines
@@ -59,7 +64,12 @@ def tls() -> Tls:
     return Tls()
 
 
-def run(tls: Tls, service: Answering, identity: str | None, scenario: Callable[[grpc.aio.Channel], Awaitable[Any]]) -> Any:
+def run(
+    tls: Tls,
+    service: Answering,
+    identity: str | None,
+    scenario: Callable[[grpc.aio.Channel], Awaitable[Any]],
+) -> Any:
     """A server with the gate, a client with a certificate, one scenario."""
 
     async def main() -> Any:
@@ -68,7 +78,9 @@ def run(tls: Tls, service: Answering, identity: str | None, scenario: Callable[[
         port = server.add_secure_port("127.0.0.1:0", tls.server())
         await server.start()
         try:
-            async with grpc.aio.secure_channel(f"localhost:{port}", tls.client(identity)) as channel:
+            async with grpc.aio.secure_channel(
+                f"localhost:{port}", tls.client(identity)
+            ) as channel:
                 return await scenario(channel)
         finally:
             await server.stop(0)
@@ -77,7 +89,11 @@ def run(tls: Tls, service: Answering, identity: str | None, scenario: Callable[[
 
 
 async def get_metadata(channel: grpc.aio.Channel) -> Any:
-    return await calling(STUB(channel).GetMetadata(distribution_pb2.GetMetadataRequest(name="timestamp.json"), timeout=10))
+    return await calling(
+        STUB(channel).GetMetadata(
+            distribution_pb2.GetMetadataRequest(name="timestamp.json"), timeout=10
+        )
+    )
 
 
 async def get_artefact(channel: grpc.aio.Channel) -> list[bytes]:
@@ -96,15 +112,29 @@ def test_messages_and_bytes_that_were_serialised_before_both_go_through(tls: Tls
 @pytest.mark.parametrize(
     ("identity", "status"),
     [
-        pytest.param("tipstaff://authority/court", grpc.StatusCode.PERMISSION_DENIED, id="another role"),
-        pytest.param("tipstaff://operator/ops", grpc.StatusCode.PERMISSION_DENIED, id="the operator has no audience"),
-        pytest.param("spiffe://example.org/x", grpc.StatusCode.UNAUTHENTICATED, id="an identity of another system"),
-        pytest.param("tipstaff://provider/aviation", grpc.StatusCode.UNAUTHENTICATED, id="no such form"),
+        pytest.param(
+            "tipstaff://authority/court", grpc.StatusCode.PERMISSION_DENIED, id="another role"
+        ),
+        pytest.param(
+            "tipstaff://operator/ops",
+            grpc.StatusCode.PERMISSION_DENIED,
+            id="the operator has no audience",
+        ),
+        pytest.param(
+            "spiffe://example.org/x",
+            grpc.StatusCode.UNAUTHENTICATED,
+            id="an identity of another system",
+        ),
+        pytest.param(
+            "tipstaff://provider/aviation", grpc.StatusCode.UNAUTHENTICATED, id="no such form"
+        ),
         pytest.param(None, grpc.StatusCode.UNAVAILABLE, id="no certificate: not even a connection"),
     ],
 )
 @pytest.mark.parametrize("scenario", [get_metadata, get_artefact])
-def test_who_may_not_never_reaches_the_service(tls: Tls, identity: str | None, status: grpc.StatusCode, scenario: Any):
+def test_who_may_not_never_reaches_the_service(
+    tls: Tls, identity: str | None, status: grpc.StatusCode, scenario: Any
+):
     service = Answering()
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         run(tls, service, identity, scenario)
@@ -112,7 +142,9 @@ def test_who_may_not_never_reaches_the_service(tls: Tls, identity: str | None, s
     assert service.calls == 0
 
 
-def test_a_method_outside_the_table_is_refused_even_if_it_is_served(tls: Tls, monkeypatch: pytest.MonkeyPatch):
+def test_a_method_outside_the_table_is_refused_even_if_it_is_served(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("tipstaff_server.certificates.caller.MAY_CALL", {})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         run(tls, Answering(), PROVIDER, get_metadata)
@@ -142,9 +174,15 @@ STATUSES = [
 ]
 
 
-@pytest.mark.parametrize(("error", "status"), STATUSES, ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    STATUSES,
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
 @pytest.mark.parametrize("scenario", [get_metadata, get_artefact])
-def test_our_errors_become_a_status_and_keep_their_message(tls: Tls, error: Exception, status: grpc.StatusCode, scenario: Any):
+def test_our_errors_become_a_status_and_keep_their_message(
+    tls: Tls, error: Exception, status: grpc.StatusCode, scenario: Any
+):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         run(tls, Answering(error), PROVIDER, scenario)
     assert refused.value.code() is status
@@ -152,7 +190,9 @@ def test_our_errors_become_a_status_and_keep_their_message(tls: Tls, error: Exce
 
 
 @pytest.mark.parametrize("scenario", [get_metadata, get_artefact])
-def test_anything_else_is_an_incident_whose_text_stays_inside(tls: Tls, scenario: Any, caplog: pytest.LogCaptureFixture):
+def test_anything_else_is_an_incident_whose_text_stays_inside(
+    tls: Tls, scenario: Any, caplog: pytest.LogCaptureFixture
+):
     caplog.set_level(logging.DEBUG)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         run(tls, Answering(ValueError(f"bad literal {SECRET}")), PROVIDER, scenario)
@@ -173,7 +213,10 @@ def test_a_storage_errors_message_is_for_the_operator_only():
 
 @pytest.mark.parametrize(
     ("reason", "status"),
-    [(errors.StreamEnd.SLOW, grpc.StatusCode.ABORTED), (errors.StreamEnd.STOPPING, grpc.StatusCode.UNAVAILABLE)],
+    [
+        (errors.StreamEnd.SLOW, grpc.StatusCode.ABORTED),
+        (errors.StreamEnd.STOPPING, grpc.StatusCode.UNAVAILABLE),
+    ],
 )
 def test_an_ended_stream_says_what_to_do(reason: errors.StreamEnd, status: grpc.StatusCode):
     got, text = status_of(errors.StreamEndedError(reason), "/x/y")

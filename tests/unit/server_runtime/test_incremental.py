@@ -1,4 +1,6 @@
-"""What a build keeps for the next one, when that goes on from it, and when it rather reads everybody: never a wrong listing."""
+"""What a build keeps for the next one, when that goes on from it, and when it rather reads
+everybody: never a wrong listing.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,11 @@ def world() -> Iterator[World]:
 
 def enter(world: World, index: int, **options: Any) -> bytes:
     """A restriction more, on made-up person `index`."""
-    options = {"effective_at": world.clock.now, "expires_at": world.clock.now + timedelta(days=300), **options}
+    options = {
+        "effective_at": world.clock.now,
+        "expires_at": world.clock.now + timedelta(days=300),
+        **options,
+    }
     party = options.pop("party", None) or person(index)
     item = entry(party, **{"case_number": f"（2026）虚02执{index}号", **options})
     answer = world.runtime.registry.submit(item, authority="court", actor=COURT)
@@ -72,7 +78,12 @@ def test_who_was_touched_is_read_and_nobody_else(world: World) -> None:
     enter(world, SEEDED)
     enter(world, 0)
     built = world.compare()
-    assert (built.touched, built.why, built.subjects, built.change) == (2, "", SEEDED + 1, Change(1, 0))
+    assert (built.touched, built.why, built.subjects, built.change) == (
+        2,
+        "",
+        SEEDED + 1,
+        Change(1, 0),
+    )
     assert world.compare().touched == 0
 
 
@@ -97,7 +108,9 @@ def test_persons_follow_their_organisation_and_their_link(world: World) -> None:
     firm = enter(world, 0, party=organisation(0), responsible=(responsible(50), responsible(51)))
     assert world.compare().touched == 3
     with world.runtime.registry.database.write() as session:
-        session.execute(update(ResponsibleLinkRow).values(valid_until=world.clock.now + timedelta(days=2)))
+        session.execute(
+            update(ResponsibleLinkRow).values(valid_until=world.clock.now + timedelta(days=2))
+        )
     build(world.runtime, AVIATION, from_scratch=True)
     world.clock.turn(days=1)
     assert world.compare().touched == 0
@@ -109,13 +122,17 @@ def test_persons_follow_their_organisation_and_their_link(world: World) -> None:
     assert (built.touched, built.change) == (3, Change(0, 1))
 
 
-def test_time_alone_touches_who_comes_within_the_horizon_or_whose_term_or_exemption_ends(world: World) -> None:
+def test_time_alone_touches_who_comes_within_the_horizon_or_whose_term_or_exemption_ends(
+    world: World,
+) -> None:
     now = world.clock.now
     enter(world, 50, effective_at=now + timedelta(days=10), expires_at=now + timedelta(days=20))
     enter(world, 51, expires_at=now + timedelta(days=4))
     exempted = enter(world, 52)
     until = now + timedelta(days=5)
-    world.runtime.registry.exempt(exempted, measures=(), valid=(now, until), why=("就医", "hospital"), actor=COURT)
+    world.runtime.registry.exempt(
+        exempted, measures=(), valid=(now, until), why=("就医", "hospital"), actor=COURT
+    )
     world.compare()
     for days, touched, change in (
         (3, 1, Change(1, 0)),
@@ -133,7 +150,9 @@ def bucket_bits(world: World) -> int:
     return listing_pb2.ListingParameters.FromString(world.files()["parameters"]).buckets.bits
 
 
-def test_a_listing_that_grows_takes_more_buckets_and_fewer_when_it_shrinks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_that_grows_takes_more_buckets_and_fewer_when_it_shrinks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(builder, "LEAST_NUMBERS", 3)
     monkeypatch.setattr("tipstaff_sdk.packs.builder.RECORDS_A_BUCKET", 3)
     world.compare()
@@ -181,7 +200,9 @@ def rewritten(**changes: Any) -> Callable[[World], None]:
 
     def change(content: bytes) -> bytes:
         state = json.loads(content.partition(b"\n")[2]) | changes
-        body = json.dumps({name: value for name, value in state.items() if value is not None}).encode()
+        body = json.dumps(
+            {name: value for name, value in state.items() if value is not None}
+        ).encode()
         return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
     return damaged("state", change)
@@ -197,12 +218,18 @@ def exchanged(world: World) -> None:
     other.close()
     world.kept_file("pack").write_bytes(content)
     name = world.kept_file("pack").name
-    rewritten(pack={"name": name, "length": len(content), "sha256": hashlib.sha256(content).hexdigest()})(world)
+    rewritten(
+        pack={"name": name, "length": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    )(world)
 
 
 DAMAGES: dict[str, tuple[Callable[[World], object], str, bool]] = {
     "nothing there": (lambda world: shutil.rmtree(world.kept()), "no build to go on from", False),
-    "state gone": (lambda world: (world.kept() / "state").unlink(), "no build to go on from", False),
+    "state gone": (
+        lambda world: (world.kept() / "state").unlink(),
+        "no build to go on from",
+        False,
+    ),
     "state empty": (damaged("state", lambda _: b""), "state is damaged", True),
     "state cut off": (damaged("state", lambda content: content[:-1]), "state is damaged", True),
     "state with a flipped bit": (damaged("state", flipped), "state is damaged", True),
@@ -211,13 +238,25 @@ DAMAGES: dict[str, tuple[Callable[[World], object], str, bool]] = {
     "state of a later version": (rewritten(version=2), "another program's", False),
     "state with a field more": (rewritten(more=1), "another program's", False),
     "state with a field less": (rewritten(grounds=None), "another program's", False),
-    "state that names a file elsewhere": (rewritten(rows={"name": "../x", "length": 0, "sha256": "0" * 64}), "another program's", False),
+    "state that names a file elsewhere": (
+        rewritten(rows={"name": "../x", "length": 0, "sha256": "0" * 64}),
+        "another program's",
+        False,
+    ),
     "state with a negative count": (rewritten(subjects=-1), "another program's", False),
-    "state with a moment without zone": (rewritten(built_at="2026-01-01T00:00:00"), "another program's", False),
+    "state with a moment without zone": (
+        rewritten(built_at="2026-01-01T00:00:00"),
+        "another program's",
+        False,
+    ),
     "rows gone": (lambda world: world.kept_file("rows").unlink(), "missing or cut off", True),
     "rows cut off": (damaged("rows", lambda content: content[:-44]), "missing or cut off", True),
     "rows with a flipped bit": (damaged("rows", flipped), "rows are", True),
-    "rows turned round": (damaged("rows", lambda content: content[44:] + content[:44]), "rows are", True),
+    "rows turned round": (
+        damaged("rows", lambda content: content[44:] + content[:44]),
+        "rows are",
+        True,
+    ),
     "pack gone": (lambda world: world.kept_file("pack").unlink(), "missing or cut off", True),
     "pack grown": (damaged("pack", lambda content: content + b"0"), "missing or cut off", True),
     "pack with a flipped bit": (damaged("pack", flipped), "pack is damaged", True),
@@ -227,7 +266,9 @@ DAMAGES: dict[str, tuple[Callable[[World], object], str, bool]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_what_is_damaged_leads_to_a_build_from_scratch(world: World, caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_what_is_damaged_leads_to_a_build_from_scratch(
+    world: World, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     damage, reason, warned = DAMAGES[name]
     enter(world, 0)
     damage(world)
@@ -258,12 +299,21 @@ def reopened(world: World, changes: dict[str, object]) -> None:
 
 
 def always(world: World, patch: pytest.MonkeyPatch) -> None:
-    reopened(world, {"publication": world.runtime.config.publication.model_copy(update={"from_scratch_interval_seconds": 0})})
+    reopened(
+        world,
+        {
+            "publication": world.runtime.config.publication.model_copy(
+                update={"from_scratch_interval_seconds": 0}
+            )
+        },
+    )
 
 
 def a_week(world: World, patch: pytest.MonkeyPatch) -> None:
     always_in_a_week = {"from_scratch_interval_seconds": 7 * 86_400}
-    reopened(world, {"publication": world.runtime.config.publication.model_copy(update=always_in_a_week)})
+    reopened(
+        world, {"publication": world.runtime.config.publication.model_copy(update=always_in_a_week)}
+    )
     world.clock.turn(days=6)
     assert build(world.runtime, AVIATION).touched == 0
     world.clock.turn(days=1)
@@ -273,7 +323,11 @@ def administration_changed(world: World, patch: pytest.MonkeyPatch) -> None:
     document = Administration.load().document().replace("air", "Air")
     registry = world.runtime.registry
     setup.set_administration(
-        registry.database, registry.vault, Administration.parse(document.encode(), "x"), actor=OPERATOR, now=world.clock()
+        registry.database,
+        registry.vault,
+        Administration.parse(document.encode(), "x"),
+        actor=OPERATOR,
+        now=world.clock(),
     )
 
 
@@ -287,7 +341,9 @@ def acted(world: World, *act: tuple[str, tuple[str, bytes]]) -> None:
 
 
 def key_of_the_same_number(world: World, patch: pytest.MonkeyPatch) -> None:
-    """The database comes back from a backup, and the epoch is made anew: same number, another key, and no act in between."""
+    """The database comes back from a backup, and the epoch is made anew: same number, another key,
+    and no act in between.
+    """
     runtime = world.runtime
     path = runtime.config.folder / "registry.db"
     backup = path.read_bytes()
@@ -328,7 +384,9 @@ def altered(world: World, patch: pytest.MonkeyPatch) -> None:
     first = enter(world, 60)
     enter(world, 61)
     with world.runtime.registry.database.write() as session:
-        session.execute(update(AuditRow).where(AuditRow.object_id == first).values(object_id=bytes(16)))
+        session.execute(
+            update(AuditRow).where(AuditRow.object_id == first).values(object_id=bytes(16))
+        )
 
 
 def missing(world: World, patch: pytest.MonkeyPatch) -> None:
@@ -356,14 +414,34 @@ def many_subjects(world: World, patch: pytest.MonkeyPatch) -> None:
 GROUNDS: dict[str, tuple[Callable[[World, pytest.MonkeyPatch], object], str, bool]] = {
     "another program": (rule_changed, "the program is another one", False),
     "another horizon": (horizon_changed, "the horizon is another one", False),
-    "another epoch": (lambda world, _: world.runtime.epochs.rotate(AVIATION, timedelta(days=7)), "the epoch is another one", False),
-    "another key of the same epoch": (key_of_the_same_number, "the epoch key is another one", False),
+    "another epoch": (
+        lambda world, _: world.runtime.epochs.rotate(AVIATION, timedelta(days=7)),
+        "the epoch is another one",
+        False,
+    ),
+    "another key of the same epoch": (
+        key_of_the_same_number,
+        "the epoch key is another one",
+        False,
+    ),
     "another administration": (administration_changed, "the administration is another one", False),
     "as configured, always": (always, "as old as configured", False),
     "as configured, weekly": (a_week, "as old as configured", False),
-    "a clock that went back": (lambda world, _: world.clock.turn(hours=-1), "the clock went back", True),
-    "an unknown act": (lambda world, _: acted(world, ("RENAME", ("subject", bytes(16)))), "RENAME on a subject", False),
-    "a known act on something else": (lambda world, _: acted(world, ("AMEND", ("list", b"x"))), "AMEND on a list", False),
+    "a clock that went back": (
+        lambda world, _: world.clock.turn(hours=-1),
+        "the clock went back",
+        True,
+    ),
+    "an unknown act": (
+        lambda world, _: acted(world, ("RENAME", ("subject", bytes(16)))),
+        "RENAME on a subject",
+        False,
+    ),
+    "a known act on something else": (
+        lambda world, _: acted(world, ("AMEND", ("list", b"x"))),
+        "AMEND on a list",
+        False,
+    ),
     "a restored database": (restored, "the database was restored", True),
     "a restored database without the place": (shortened, "the database was restored", True),
     "an altered audit entry": (altered, "a gap or an altered entry", True),
@@ -386,7 +464,14 @@ def test_what_is_not_certain_leads_to_a_build_from_scratch(
 
 
 def test_acts_without_effect_on_records_touch_nobody(world: World) -> None:
-    acted(world, *((act, (kind, b"x")) for (kind, act), touches in ACTS.items() if touches is Touches.NOTHING))
+    acted(
+        world,
+        *(
+            (act, (kind, b"x"))
+            for (kind, act), touches in ACTS.items()
+            if touches is Touches.NOTHING
+        ),
+    )
     assert world.compare().touched == 0
 
 
@@ -396,7 +481,11 @@ def test_acts_on_a_subject_touch_it_and_whoever_answers_or_answered_for_it(world
     with world.runtime.registry.database.write() as session:
         firm = session.scalars(select(ResponsibleLinkRow.organisation_id)).first() or b""
         session.execute(update(ResponsibleLinkRow).values(valid_until=world.clock.now))
-    for act in (act for (kind, act), touches in ACTS.items() if (kind, touches) == ("subject", Touches.SUBJECT)):
+    for act in (
+        act
+        for (kind, act), touches in ACTS.items()
+        if (kind, touches) == ("subject", Touches.SUBJECT)
+    ):
         acted(world, (act, ("subject", firm)))
         built = build(world.runtime, AVIATION)
         assert (built.touched, built.why) == (3, ""), act
@@ -414,7 +503,10 @@ def test_somebody_asks_for_it_and_the_history_says_so(world: World) -> None:
     with world.runtime.registry.database.read() as session:
         rows = [session.get(ListingBuildRow, (AVIATION, made.version)) for made in (built, on_it)]
     details = [json.loads(row.detail) for row in rows if row]
-    assert [(detail["touched"], detail["why"]) for detail in details] == [(None, "it was asked for"), (0, "")]
+    assert [(detail["touched"], detail["why"]) for detail in details] == [
+        (None, "it was asked for"),
+        (0, ""),
+    ]
 
 
 def forget_a_name(world: World) -> None:
@@ -424,7 +516,9 @@ def forget_a_name(world: World) -> None:
         session.execute(delete(NameRow).where(NameRow.subject_id == subject))
 
 
-def test_what_no_act_says_is_refused_by_the_sign_off_and_then_everybody_is_read(world: World) -> None:
+def test_what_no_act_says_is_refused_by_the_sign_off_and_then_everybody_is_read(
+    world: World,
+) -> None:
     forget_a_name(world)
     assert build(world.runtime, AVIATION).touched == 0
     with pytest.raises(SignOffRefusedError):
@@ -433,7 +527,9 @@ def test_what_no_act_says_is_refused_by_the_sign_off_and_then_everybody_is_read(
     assert (built.why, built.records) == ("the sign-off refused the last listing", SEEDED - 1)
 
 
-def test_somebody_without_a_name_is_not_gone_on_from(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_somebody_without_a_name_is_not_gone_on_from(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     forget_a_name(world)
     build(world.runtime, AVIATION, from_scratch=True)
     assert "build_not_kept" in warnings(caplog)
@@ -445,7 +541,9 @@ def test_somebody_without_a_name_is_not_gone_on_from(world: World, caplog: pytes
 
 
 @pytest.mark.parametrize("mode", ["kill", "full", "eio", "fsync"])
-def test_a_fault_at_every_step_of_keeping_leaves_what_can_be_gone_on_from(world: World, mode: str) -> None:
+def test_a_fault_at_every_step_of_keeping_leaves_what_can_be_gone_on_from(
+    world: World, mode: str
+) -> None:
     at, fired, outcomes = 0, True, set[bool]()
     while fired:
         at += 1
@@ -461,8 +559,21 @@ def test_a_fault_at_every_step_of_keeping_leaves_what_can_be_gone_on_from(world:
     assert True in outcomes
 
 
-@pytest.mark.parametrize("step", ["seal_subjects", "_write_filter", "_parameters", "make_deltas", "_remember", "_keep", "describe"])
-def test_killed_between_its_steps_a_build_leaves_what_can_be_gone_on_from(world: World, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@pytest.mark.parametrize(
+    "step",
+    [
+        "seal_subjects",
+        "_write_filter",
+        "_parameters",
+        "make_deltas",
+        "_remember",
+        "_keep",
+        "describe",
+    ],
+)
+def test_killed_between_its_steps_a_build_leaves_what_can_be_gone_on_from(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     enter(world, 50)
 
     def killed(*_: object, **__: object) -> None:
@@ -477,7 +588,9 @@ def test_killed_between_its_steps_a_build_leaves_what_can_be_gone_on_from(world:
     world.publish()
 
 
-def test_a_build_that_cannot_be_proposed_changes_nothing_of_what_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_cannot_be_proposed_changes_nothing_of_what_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     enter(world, 50)
     before = {path.name: path.read_bytes() for path in world.kept().iterdir()}
     monkeypatch.setattr(builder, "ATTEMPTS", 0)

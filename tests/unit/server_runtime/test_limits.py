@@ -85,7 +85,12 @@ def test_full_buckets_are_forgotten_when_there_are_many():
 
 
 def test_limits_say_what_is_allowed_and_when_to_ask_again():
-    section = LimitsSection(calls_per_second=2, calls_burst=1, artefact_bytes_per_second=1 << 20, artefact_burst_bytes=1 << 20)
+    section = LimitsSection(
+        calls_per_second=2,
+        calls_burst=1,
+        artefact_bytes_per_second=1 << 20,
+        artefact_burst_bytes=1 << 20,
+    )
     limits = CallerLimits(section, monotonic=Seconds())
     limits.call(AIR)
     with pytest.raises(CallLimitError, match="2 a second are allowed; ask again in") as refused:
@@ -128,7 +133,10 @@ def test_a_caller_may_have_so_many_streams_of_one_kind():
     async def scenario() -> None:
         calls = OpenCalls()
         with calls.opened(PEER, "Watch", 1):
-            with pytest.raises(CallLimitError, match="1 are allowed"), calls.opened(PEER, "Watch", 1):
+            with (
+                pytest.raises(CallLimitError, match="1 are allowed"),
+                calls.opened(PEER, "Watch", 1),
+            ):
                 pass
             with calls.opened(PEER, "GetArtefact", 1):
                 assert len(calls) == 2

@@ -17,7 +17,14 @@ SEALED = 256 + 16
 
 def entries(count: int) -> list[Entry]:
     random = Random(3)
-    return [(random.randbytes(8), random.randbytes(16), random.randbytes((256 << random.choice([0, 0, 1])) + 16)) for _ in range(count)]
+    return [
+        (
+            random.randbytes(8),
+            random.randbytes(16),
+            random.randbytes((256 << random.choice([0, 0, 1])) + 16),
+        )
+        for _ in range(count)
+    ]
 
 
 def build(records: list[Entry], bucket_bits: int) -> bytes:
@@ -43,7 +50,9 @@ def test_several_records_at_one_locator() -> None:
     records = [(bytes(8), bytes([number]) * 16, bytes([number]) * SEALED) for number in range(1, 6)]
     with Pack.from_buffer(build(records, 0)) as pack:
         lookup = PackLookup(pack)
-        assert [lookup.sealed(*record[:2]) for record in records] == [record[2] for record in records]
+        assert [lookup.sealed(*record[:2]) for record in records] == [
+            record[2] for record in records
+        ]
 
 
 @pytest.mark.parametrize("listed", [True, False])

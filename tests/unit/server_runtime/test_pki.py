@@ -28,7 +28,11 @@ def authority() -> CertificateAuthority:
 
 
 def trusting(authority: CertificateAuthority, at: datetime = NOW) -> PolicyBuilder:
-    return PolicyBuilder().store(Store([x509.load_pem_x509_certificate(authority.certificate)])).time(at)
+    return (
+        PolicyBuilder()
+        .store(Store([x509.load_pem_x509_certificate(authority.certificate)]))
+        .time(at)
+    )
 
 
 def test_a_client_certificate_verifies_and_carries_its_identity(authority: CertificateAuthority):
@@ -38,9 +42,15 @@ def test_a_client_certificate_verifies_and_carries_its_identity(authority: Certi
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [IDENTITY]
 
 
-@pytest.mark.parametrize("subject", [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-def test_a_server_certificate_verifies_for_its_hosts(authority: CertificateAuthority, subject: x509.DNSName | x509.IPAddress):
-    issued = x509.load_pem_x509_certificate(authority.issue_server(["localhost", "127.0.0.1"]).certificate)
+@pytest.mark.parametrize(
+    "subject", [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+)
+def test_a_server_certificate_verifies_for_its_hosts(
+    authority: CertificateAuthority, subject: x509.DNSName | x509.IPAddress
+):
+    issued = x509.load_pem_x509_certificate(
+        authority.issue_server(["localhost", "127.0.0.1"]).certificate
+    )
     trusting(authority).build_server_verifier(subject).verify(issued, [])
 
 
@@ -53,7 +63,9 @@ def test_a_server_certificate_does_not_serve_as_a_clients(authority: Certificate
 def test_another_authoritys_certificate_does_not_verify(authority: CertificateAuthority):
     stranger = CertificateAuthority.create(clock=lambda: NOW).issue_client(IDENTITY)
     with pytest.raises(x509.verification.VerificationError):
-        trusting(authority).build_client_verifier().verify(x509.load_pem_x509_certificate(stranger.certificate), [])
+        trusting(authority).build_client_verifier().verify(
+            x509.load_pem_x509_certificate(stranger.certificate), []
+        )
 
 
 def test_certificates_end(authority: CertificateAuthority):
@@ -62,14 +74,18 @@ def test_certificates_end(authority: CertificateAuthority):
         trusting(authority, NOW + timedelta(days=398)).build_client_verifier().verify(issued, [])
 
 
-def test_an_authority_is_the_same_after_writing_and_loading(authority: CertificateAuthority, tmp_path: Path):
+def test_an_authority_is_the_same_after_writing_and_loading(
+    authority: CertificateAuthority, tmp_path: Path
+):
     authority.write(tmp_path)
     loaded = CertificateAuthority.load(tmp_path / "ca.pem", tmp_path / "ca.key", clock=lambda: NOW)
     issued = x509.load_pem_x509_certificate(loaded.issue_client(IDENTITY).certificate)
     trusting(authority).build_client_verifier().verify(issued, [])
 
 
-def test_private_files_are_for_their_owner_only_and_never_overwritten(authority: CertificateAuthority, tmp_path: Path):
+def test_private_files_are_for_their_owner_only_and_never_overwritten(
+    authority: CertificateAuthority, tmp_path: Path
+):
     authority.write(tmp_path)
     assert stat.S_IMODE((tmp_path / "ca.key").stat().st_mode) == 0o600
     before = (tmp_path / "ca.key").read_bytes()

@@ -1,4 +1,6 @@
-"""Relief segments: no gap, no lost lift, few segments; the publisher against a real repository and the SDK's own reading."""
+"""Relief segments: no gap, no lost lift, few segments; the publisher against a real repository and
+the SDK's own reading.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def lifts(*sequences: int) -> tuple[tuple[int, bytes], ...]:
 
 
 @given(st.integers(1, 50), st.sets(st.integers(0, 200)), st.integers(0, 50), st.integers(1, 20))
-def test_a_split_covers_its_range_without_a_gap_and_keeps_every_lift(first: int, offsets: set[int], rest: int, limit: int):
+def test_a_split_covers_its_range_without_a_gap_and_keeps_every_lift(
+    first: int, offsets: set[int], rest: int, limit: int
+):
     entries = lifts(*sorted(first + offset for offset in offsets))
     last = max([first, *(sequence for sequence, _ in entries)]) + rest
     pieces = split(first, last, entries, limit)
@@ -40,7 +44,9 @@ def test_a_split_covers_its_range_without_a_gap_and_keeps_every_lift(first: int,
     assert all(before.last + 1 == after.first for before, after in pairwise(pieces))
     assert sum((piece.entries for piece in pieces), ()) == entries
     assert all(len(piece.entries) <= limit for piece in pieces)
-    assert all(piece.first <= sequence <= piece.last for piece in pieces for sequence, _ in piece.entries)
+    assert all(
+        piece.first <= sequence <= piece.last for piece in pieces for sequence, _ in piece.entries
+    )
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 64))
@@ -77,7 +83,11 @@ class Log:
         return self.head
 
     def relief_since(self, audience: str, sequence: int) -> list[Lift]:
-        return [lift for lift in self.entries if lift.sequence > sequence and lift.sequence not in self.others]
+        return [
+            lift
+            for lift in self.entries
+            if lift.sequence > sequence and lift.sequence not in self.others
+        ]
 
     def lift(self, *, concerns: bool = True) -> Lift:
         self.head += 1
@@ -95,7 +105,11 @@ class World:
         self.now = START
         self.keys: KeyFolder = create_key_files(folder / "keys", audiences=["aviation"])
         self.repository = Repository.create(
-            folder / "repository", self.keys, audiences=["aviation"], catalogue=b"c", clock=lambda: self.now
+            folder / "repository",
+            self.keys,
+            audiences=["aviation"],
+            catalogue=b"c",
+            clock=lambda: self.now,
         )
         self.folder = folder
         self.log = Log()
@@ -103,17 +117,23 @@ class World:
         self.listed = 0
 
     def publisher(self) -> ReliefPublisher:
-        return ReliefPublisher(self.log, self.repository, self.keys, segment_size=self.size, clock=lambda: self.now)
+        return ReliefPublisher(
+            self.log, self.repository, self.keys, segment_size=self.size, clock=lambda: self.now
+        )
 
     def publish_listing(self) -> None:
         self.listed = self.log.head
         parameters = listing_pb2.ListingParameters(audience="aviation", relief_sequence=self.listed)
         (self.folder / "parameters").write_bytes(parameters.SerializeToString())
         proposal = self.repository.propose_listing(
-            "aviation", {"listing/aviation/parameters": self.folder / "parameters"}, self.keys.signer(builder_key("aviation"))
+            "aviation",
+            {"listing/aviation/parameters": self.folder / "parameters"},
+            self.keys.signer(builder_key("aviation")),
         )
         proposal = self.repository.sign_off(proposal, self.keys.signer(signoff_key("aviation")))
-        self.repository.publish_listing(proposal, self.keys.signer("snapshot"), self.keys.signer("timestamp"))
+        self.repository.publish_listing(
+            proposal, self.keys.signer("snapshot"), self.keys.signer("timestamp")
+        )
 
     def published(self) -> Published:
         return Published(self.repository, "aviation")
@@ -121,7 +141,10 @@ class World:
     def relief(self) -> Relief:
         """As the SDK joins it."""
         versions = self.repository.versions("aviation")
-        segments = [parse_segment(self.published().read(segment.stored)) for segment in self.published().segments(versions)]
+        segments = [
+            parse_segment(self.published().read(segment.stored))
+            for segment in self.published().segments(versions)
+        ]
         return Relief.from_segments(segments, self.listed, self.now)
 
 
@@ -208,14 +231,20 @@ def test_a_disk_that_refuses_loses_nothing(world: World, monkeypatch: pytest.Mon
     publisher = world.publisher()
     lift = world.log.lift()
     with monkeypatch.context() as patch:
-        patch.setattr(world.repository, "publish_relief", lambda *_: (_ for _ in ()).throw(StorageError("the disk is full")))
+        patch.setattr(
+            world.repository,
+            "publish_relief",
+            lambda *_: (_ for _ in ()).throw(StorageError("the disk is full")),
+        )
         with pytest.raises(StorageError):
             publisher.publish("aviation")
     assert publisher.publish("aviation") == 1
     assert world.relief().lifts(lift.restriction_id, 0)
 
 
-STEPS = st.lists(st.sampled_from(["lift", "other", "publish", "listing", "refresh", "restart"]), max_size=30)
+STEPS = st.lists(
+    st.sampled_from(["lift", "other", "publish", "listing", "refresh", "restart"]), max_size=30
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -233,7 +262,11 @@ def test_whatever_happens_a_client_sees_no_gap_and_every_published_lift(
                 world.log.lift(concerns=False)
             case "publish":
                 publisher.publish("aviation")
-                open_lifts = [lift for lift in world.log.entries if lift.sequence > world.listed and lift.sequence not in world.log.others]
+                open_lifts = [
+                    lift
+                    for lift in world.log.entries
+                    if lift.sequence > world.listed and lift.sequence not in world.log.others
+                ]
                 relief = world.relief()
                 assert all(relief.lifts(lift.restriction_id, 0) for lift in open_lifts)
             case "listing":
@@ -245,7 +278,11 @@ def test_whatever_happens_a_client_sees_no_gap_and_every_published_lift(
                 publisher = world.publisher()
         relief = world.relief()
         assert relief.complete
-        assert not any(relief.lifts(lift.restriction_id, 0) for lift in world.log.entries if lift.sequence in world.log.others)
+        assert not any(
+            relief.lifts(lift.restriction_id, 0)
+            for lift in world.log.entries
+            if lift.sequence in world.log.others
+        )
 
 
 def test_a_segments_path_says_what_it_covers():

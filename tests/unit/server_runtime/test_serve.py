@@ -1,4 +1,6 @@
-"""The loops beside the services: they go on after a failure, renew what is due, and end their children."""
+"""The loops beside the services: they go on after a failure, renew what is due, and end their
+children.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
 
 
 def server_of(runtime: Runtime, pace: Pace | None = None) -> _Server:
-    return _Server(runtime, runtime.config.folder / CONFIG_NAME, pace or Pace(relief=0.01, listing=0.0, after_failure=0.0))
+    return _Server(
+        runtime,
+        runtime.config.folder / CONFIG_NAME,
+        pace or Pace(relief=0.01, listing=0.0, after_failure=0.0),
+    )
 
 
 def test_a_loop_goes_on_after_a_failure(runtime: Runtime):
@@ -98,7 +104,9 @@ def test_a_failed_publication_is_tried_again(runtime: Runtime, monkeypatch: pyte
         assert runtime.published(audience).relief_head(runtime.repository.versions(audience)) == 1
 
 
-def test_listings_are_renewed_when_they_are_due_and_the_first_is_left_to_the_operator(runtime: Runtime):
+def test_listings_are_renewed_when_they_are_due_and_the_first_is_left_to_the_operator(
+    runtime: Runtime,
+):
     publish(runtime.config, "aviation")
     server = server_of(runtime)
     assert server._due() == []
@@ -110,7 +118,9 @@ def test_listings_are_renewed_when_they_are_due_and_the_first_is_left_to_the_ope
 
 def test_a_child_does_not_outlive_the_loop_that_started_it():
     async def scenario() -> None:
-        task = asyncio.create_task(_run_process([sys.executable, "-c", "import time; time.sleep(60)"]))
+        task = asyncio.create_task(
+            _run_process([sys.executable, "-c", "import time; time.sleep(60)"])
+        )
         await asyncio.sleep(0.2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -1,4 +1,6 @@
-"""The sign-off as a table of attacks: what a builder that is wrong, broken or bought might propose, and why it is refused."""
+"""The sign-off as a table of attacks: what a builder that is wrong, broken or bought might propose,
+and why it is refused.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.signoff.examine import examine
-from tipstaff_server.storage.models import BuildState, DisputeState, ListingBuildRow, NameRow, RestrictionRow
+from tipstaff_server.storage.models import (
+    BuildState,
+    DisputeState,
+    ListingBuildRow,
+    NameRow,
+    RestrictionRow,
+)
 from tipstaff_signing.errors import ProposalError
 from tipstaff_signing.keys.files import builder_key
 
@@ -57,7 +65,9 @@ def runtime(config: Config) -> Iterator[Runtime]:
 
 @dataclass
 class Forge:
-    """Everything that goes into a listing, open to being tampered with before it is signed by the builder's key."""
+    """Everything that goes into a listing, open to being tampered with before it is signed by the
+    builder's key.
+    """
 
     runtime: Runtime
     subjects: list[ListingSubject]
@@ -85,7 +95,9 @@ class Forge:
             record_count=len(subjects),
         )
         parameters.built_at.FromDatetime(now)
-        parameters.expires_at.FromDatetime(now + timedelta(seconds=publication.listing_lifetime_seconds))
+        parameters.expires_at.FromDatetime(
+            now + timedelta(seconds=publication.listing_lifetime_seconds)
+        )
         return cls(runtime, subjects, parameters)
 
     def restriction(self, number: int = 0) -> listing_pb2.RecordRestriction:
@@ -106,7 +118,9 @@ class Forge:
         BloomFilter.build(tokens, epoch=number).write(folder / "filter")
         with PackBuilder(number) as pack:
             for subject in self.subjects:
-                record = listing_pb2.Record(version=1, subject_type=subject.subject_type, restrictions=subject.restrictions)
+                record = listing_pb2.Record(
+                    version=1, subject_type=subject.subject_type, restrictions=subject.restrictions
+                )
                 for item in subject.identifiers:
                     keys = key.derive(item.stretched)
                     for name in subject.names:
@@ -118,10 +132,14 @@ class Forge:
                 self.parameters.buckets.CopyFrom(survey(written))
         if self.damage:
             self.damage(folder)
-        files = {f"listing/{AUDIENCE}/{name}": folder / name for name in ("parameters", "filter", "pack")}
+        files = {
+            f"listing/{AUDIENCE}/{name}": folder / name for name in ("parameters", "filter", "pack")
+        }
         signer = self.runtime.keys.signer(builder_key(AUDIENCE))
         forced = bool(self.parameters.version)
-        self.parameters.version = self.parameters.version or self.runtime.repository.versions(AUDIENCE).listing + 1
+        self.parameters.version = (
+            self.parameters.version or self.runtime.repository.versions(AUDIENCE).listing + 1
+        )
         (folder / "parameters").write_bytes(self.parameters.SerializeToString())
         proposal = self.runtime.repository.propose_listing(AUDIENCE, files, signer)
         if not forced and proposal.version != self.parameters.version:
@@ -135,7 +153,9 @@ def buckets(**said: Any) -> Callable[[Forge], None]:
     """True but for what is `said`: the buckets of the honest pack."""
 
     def tamper(forge: Forge) -> None:
-        forge.damage = lambda _: forge.parameters.buckets.MergeFrom(listing_pb2.BucketParameters(**said))
+        forge.damage = lambda _: forge.parameters.buckets.MergeFrom(
+            listing_pb2.BucketParameters(**said)
+        )
 
     return tamper
 
@@ -146,7 +166,11 @@ def nobody(number: int = 5_000) -> Callable[[Forge], None]:
     def tamper(forge: Forge) -> None:
         other = forge.subjects[0]
         identifier = resident_id(number)
-        item = replace(other.identifiers[0], identifier=identifier, stretched=forge.runtime.registry.stretch.stretch(identifier))
+        item = replace(
+            other.identifiers[0],
+            identifier=identifier,
+            stretched=forge.runtime.registry.stretch.stretch(identifier),
+        )
         forge.subjects.append(replace(other, identifiers=(item,), names=(name_of(number),)))
         forge.parameters.subject_count += 1
         forge.parameters.record_count += 1
@@ -234,12 +258,24 @@ ATTACKS: dict[str, tuple[Callable[[Forge], Any], str]] = {
     "another person's restriction": (somebody_elses_restriction, "does not have for this subject"),
     "a restriction twice in a record": (twice, "names a restriction twice"),
     "a person said to be an organisation": (swap_type, "person of an organisation"),
-    "an invented restriction": (change("restriction_id", bytes(16)), "does not have for this subject"),
+    "an invented restriction": (
+        change("restriction_id", bytes(16)),
+        "does not have for this subject",
+    ),
     "a longer term": (change("expires_at", LATER), "something else than the registry"),
-    "an earlier beginning": (change("effective_at", datetime(2020, 1, 1, tzinfo=UTC)), "something else than the registry"),
-    "a measure more": (change("measures", ["AIR_TRAVEL", "EXIT"]), "something else than the registry"),
+    "an earlier beginning": (
+        change("effective_at", datetime(2020, 1, 1, tzinfo=UTC)),
+        "something else than the registry",
+    ),
+    "a measure more": (
+        change("measures", ["AIR_TRAVEL", "EXIT"]),
+        "something else than the registry",
+    ),
     "another legal basis": (change("legal_basis", "none"), "something else than the registry"),
-    "another case number": (change("case_number", "(2026)京0105执999号"), "something else than the registry"),
+    "another case number": (
+        change("case_number", "(2026)京0105执999号"),
+        "something else than the registry",
+    ),
     "another authority": (change("authority_id", "tax"), "something else than the registry"),
     "a capacity that is none": (change("capacity", 1), "something else than the registry"),
     "a floor that would ignore lifts": (change("relief_floor", 1 << 40), "would ignore lifts"),
@@ -252,14 +288,26 @@ ATTACKS: dict[str, tuple[Callable[[Forge], Any], str]] = {
     "a flipped bit in a sealed record": (forge(damage=flip("pack", -20)), "not readable"),
     "a flipped bit in the filter's header": (forge(damage=flip("filter", 0)), "not readable"),
     "another audience": (parameter("audience", "rail"), "audience is another one"),
-    "a version that is not the proposal's": (parameter("version", 1 << 40), "version is not the proposal's"),
+    "a version that is not the proposal's": (
+        parameter("version", 1 << 40),
+        "version is not the proposal's",
+    ),
     "an epoch that is not in use": (parameter("epoch", 9), "epoch is not in use"),
-    "built in the future": (parameter("built_at", timedelta(hours=1)), "too long ago, or in the future"),
+    "built in the future": (
+        parameter("built_at", timedelta(hours=1)),
+        "too long ago, or in the future",
+    ),
     "built long ago": (parameter("built_at", timedelta(days=-3)), "too long ago, or in the future"),
     "valid for too long": (parameter("expires_at", timedelta(days=400)), "valid for longer"),
     "over before it begins": (parameter("expires_at", timedelta(days=-400)), "valid for longer"),
-    "a cheaper stretch": (lambda forge: setattr(forge.parameters.stretch, "n", 4), "stretching is not the registry's"),
-    "more measures than the audience has": (parameter("measures", ["AIR_TRAVEL", "EXIT"]), "measures are not the audience's"),
+    "a cheaper stretch": (
+        lambda forge: setattr(forge.parameters.stretch, "n", 4),
+        "stretching is not the registry's",
+    ),
+    "more measures than the audience has": (
+        parameter("measures", ["AIR_TRAVEL", "EXIT"]),
+        "measures are not the audience's",
+    ),
     "another catalogue": (parameter("catalogue_version", 99), "catalogue is not the current one"),
     "relief from the future": (parameter("relief_sequence", 10_000), "not been given out yet"),
     "stale relief allowed": (parameter("relief_max_age_seconds", 1 << 30), "age allowed to relief"),
@@ -285,9 +333,15 @@ def test_refused(runtime: Runtime, tmp_path: Path, attack: str):
 
 
 def assert_kept_aside(runtime: Runtime, proposal: Proposal) -> None:
-    """Refused: nothing waits any more, the reasons are kept and name nobody, and it cannot be published."""
+    """Refused: nothing waits any more, the reasons are kept and name nobody, and it cannot be
+    published.
+    """
     assert runtime.repository.proposal(AUDIENCE) is None
-    kept = json.loads((runtime.repository.path / "refused" / AUDIENCE / str(proposal.version) / "reasons.json").read_text())
+    kept = json.loads(
+        (
+            runtime.repository.path / "refused" / AUDIENCE / str(proposal.version) / "reasons.json"
+        ).read_text()
+    )
     text = json.dumps(kept, ensure_ascii=False)
     assert kept["reasons"]
     for number in (*range(PEOPLE), 5_000):
@@ -296,19 +350,26 @@ def assert_kept_aside(runtime: Runtime, proposal: Proposal) -> None:
     with pytest.raises(PublicationError):
         publishing.publish(runtime, AUDIENCE)
     with pytest.raises(ProposalError):
-        runtime.repository.publish_listing(proposal, runtime.keys.signer("snapshot"), runtime.keys.signer("timestamp"))
+        runtime.repository.publish_listing(
+            proposal, runtime.keys.signer("snapshot"), runtime.keys.signer("timestamp")
+        )
 
 
 def test_an_honest_forge_is_signed_off(runtime: Runtime, tmp_path: Path):
     """Otherwise the table above would prove nothing."""
     proposal = Forge.honest(runtime).propose(tmp_path)
     assert publishing.sign_off(runtime, AUDIENCE) == proposal.version
-    assert publishing.sign_off(runtime, AUDIENCE) == proposal.version, "signing off twice changes nothing"
+    assert publishing.sign_off(runtime, AUDIENCE) == proposal.version, (
+        "signing off twice changes nothing"
+    )
 
 
 def test_files_that_do_not_belong_are_refused(runtime: Runtime, tmp_path: Path):
     (tmp_path / "x").write_bytes(b"x")
-    files = {f"listing/{AUDIENCE}/parameters": tmp_path / "x", f"listing/{AUDIENCE}/more": tmp_path / "x"}
+    files = {
+        f"listing/{AUDIENCE}/parameters": tmp_path / "x",
+        f"listing/{AUDIENCE}/more": tmp_path / "x",
+    }
     runtime.repository.propose_listing(AUDIENCE, files, runtime.keys.signer(builder_key(AUDIENCE)))
     with pytest.raises(SignOffRefusedError, match="other files"):
         publishing.sign_off(runtime, AUDIENCE)
@@ -317,7 +378,9 @@ def test_files_that_do_not_belong_are_refused(runtime: Runtime, tmp_path: Path):
 def test_parameters_that_do_not_parse_are_refused(runtime: Runtime, tmp_path: Path):
     Forge.honest(runtime).propose(tmp_path)
     (tmp_path / "parameters").write_bytes(b"\xff\xff")
-    files = {f"listing/{AUDIENCE}/{name}": tmp_path / name for name in ("parameters", "filter", "pack")}
+    files = {
+        f"listing/{AUDIENCE}/{name}": tmp_path / name for name in ("parameters", "filter", "pack")
+    }
     runtime.repository.propose_listing(AUDIENCE, files, runtime.keys.signer(builder_key(AUDIENCE)))
     with pytest.raises(SignOffRefusedError, match="DecodeError"):
         publishing.sign_off(runtime, AUDIENCE)
@@ -342,11 +405,18 @@ def the_restriction(runtime: Runtime, number: int) -> bytes:
     return enter(runtime.registry, [entry(number)])[0]
 
 
-def test_what_is_lifted_after_the_build_does_not_hold_up_the_listing_because_relief_carries_it(fresh: Runtime):
+def test_what_is_lifted_after_the_build_does_not_hold_up_the_listing_because_relief_carries_it(
+    fresh: Runtime,
+):
     restrictions = [the_restriction(fresh, number) for number in range(3)]
     build(fresh, AUDIENCE)
     fresh.registry.end(restrictions[0], EndKind.RELEASE, "performed", actor=COURT)
-    fresh.registry.open_dispute(restrictions[1], "wrong", request_id=bytes(16), actor=Actor.provider("skyline-air", AUDIENCE))
+    fresh.registry.open_dispute(
+        restrictions[1],
+        "wrong",
+        request_id=bytes(16),
+        actor=Actor.provider("skyline-air", AUDIENCE),
+    )
     publishing.sign_off(fresh, AUDIENCE)
     publishing.publish(fresh, AUDIENCE)
     published = fresh.published(AUDIENCE)
@@ -369,12 +439,18 @@ def test_what_is_entered_after_the_build_is_not_missed(fresh: Runtime):
     publishing.sign_off(fresh, AUDIENCE)
 
 
-def test_a_suspended_restriction_that_is_in_force_again_may_be_in_it_or_not(fresh: Runtime, tmp_path: Path):
+def test_a_suspended_restriction_that_is_in_force_again_may_be_in_it_or_not(
+    fresh: Runtime, tmp_path: Path
+):
     before = Forge.honest(fresh)
     restriction = the_restriction(fresh, 0)
-    opened = fresh.registry.open_dispute(restriction, "wrong", request_id=bytes(16), actor=Actor.provider("skyline-air", AUDIENCE))
+    opened = fresh.registry.open_dispute(
+        restriction, "wrong", request_id=bytes(16), actor=Actor.provider("skyline-air", AUDIENCE)
+    )
     build(fresh, AUDIENCE)
-    fresh.registry.answer_dispute(opened.dispute.case_number, DisputeState.REJECTED, "right after all", actor=COURT)
+    fresh.registry.answer_dispute(
+        opened.dispute.case_number, DisputeState.REJECTED, "right after all", actor=COURT
+    )
     publishing.sign_off(fresh, AUDIENCE)
     before.parameters.relief_sequence = fresh.registry.relief_head()
     before.propose(tmp_path)
@@ -386,13 +462,25 @@ def test_a_suspended_restriction_that_is_in_force_again_may_be_in_it_or_not(fres
     [
         ({"legal_basis": " "}, "no legal basis"),
         ({"expires_at": datetime(2021, 1, 1, tzinfo=UTC)}, "term is not running"),
-        ({"effective_at": datetime(2040, 1, 1, tzinfo=UTC), "expires_at": datetime(2041, 1, 1, tzinfo=UTC)}, "beyond the horizon"),
+        (
+            {
+                "effective_at": datetime(2040, 1, 1, tzinfo=UTC),
+                "expires_at": datetime(2041, 1, 1, tzinfo=UTC),
+            },
+            "beyond the horizon",
+        ),
     ],
 )
-def test_a_registry_that_is_itself_wrong_is_not_signed(fresh: Runtime, tmp_path: Path, values: dict[str, Any], reason: str):
+def test_a_registry_that_is_itself_wrong_is_not_signed(
+    fresh: Runtime, tmp_path: Path, values: dict[str, Any], reason: str
+):
     forge = Forge.honest(fresh)
     with fresh.registry.database.write() as session:
-        session.execute(update(RestrictionRow).where(RestrictionRow.id == the_restriction_of(forge)).values(**values))
+        session.execute(
+            update(RestrictionRow)
+            .where(RestrictionRow.id == the_restriction_of(forge))
+            .values(**values)
+        )
     forge.propose(tmp_path)
     with pytest.raises(SignOffRefusedError, match=reason):
         publishing.sign_off(fresh, AUDIENCE)
@@ -405,7 +493,13 @@ def the_restriction_of(forge: Forge) -> bytes:
 def test_an_exemption_must_not_be_left_out(fresh: Runtime, tmp_path: Path):
     restriction, now = the_restriction(fresh, 0), fresh.clock()
     without = Forge.honest(fresh)
-    fresh.registry.exempt(restriction, measures=[], valid=(now, now + timedelta(days=30)), why=("奔丧", "a funeral"), actor=COURT)
+    fresh.registry.exempt(
+        restriction,
+        measures=[],
+        valid=(now, now + timedelta(days=30)),
+        why=("奔丧", "a funeral"),
+        actor=COURT,
+    )
     without.parameters.built_at.FromDatetime(fresh.clock())
     without.propose(tmp_path)
     with pytest.raises(SignOffRefusedError, match="an exemption is missing"):
@@ -414,9 +508,15 @@ def test_an_exemption_must_not_be_left_out(fresh: Runtime, tmp_path: Path):
     publishing.sign_off(fresh, AUDIENCE)
 
 
-def test_the_churn_guard_holds_up_a_flood_and_a_person_may_let_it_pass(fresh: Runtime, monkeypatch: pytest.MonkeyPatch):
-    publication = fresh.config.publication.model_copy(update={"churn_floor": 2, "churn_max_growth": 0.25})
-    monkeypatch.setattr(fresh, "config", fresh.config.model_copy(update={"publication": publication}))
+def test_the_churn_guard_holds_up_a_flood_and_a_person_may_let_it_pass(
+    fresh: Runtime, monkeypatch: pytest.MonkeyPatch
+):
+    publication = fresh.config.publication.model_copy(
+        update={"churn_floor": 2, "churn_max_growth": 0.25}
+    )
+    monkeypatch.setattr(
+        fresh, "config", fresh.config.model_copy(update={"publication": publication})
+    )
     build(fresh, AUDIENCE)
     publishing.sign_off(fresh, AUDIENCE)
     publishing.publish(fresh, AUDIENCE)
@@ -459,8 +559,12 @@ def test_the_history_of_builds_says_what_became_of_each(fresh: Runtime):
         assert json.loads(row.detail)["reasons"]
 
 
-def test_it_looks_at_a_copy_that_the_builder_cannot_reach(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A builder who shows one listing and has another one signed: files are exchanged while the sign-off looks."""
+def test_it_looks_at_a_copy_that_the_builder_cannot_reach(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A builder who shows one listing and has another one signed: files are exchanged while the
+    sign-off looks.
+    """
     build(runtime, AUDIENCE)
     proposal = runtime.repository.proposal(AUDIENCE)
     assert proposal is not None

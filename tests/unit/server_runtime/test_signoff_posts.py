@@ -1,4 +1,6 @@
-"""What the sign-off makes of records that reach somebody through a post: of those that are wrong, and of what happened since the build."""
+"""What the sign-off makes of records that reach somebody through a post: of those that are wrong,
+and of what happened since the build.
+"""
 
 from __future__ import annotations
 
@@ -70,11 +72,21 @@ def later(real: Deployment) -> None:
 
 def join(real: Deployment) -> None:
     add = real.runtime.registry.posts.add
-    add(Reference(identifier=FIRM.identifiers[0]), Responsible(2, person(5)), Dates(), "appointed", COURT)
+    add(
+        Reference(identifier=FIRM.identifiers[0]),
+        Responsible(2, person(5)),
+        Dates(),
+        "appointed",
+        COURT,
+    )
 
 
-@pytest.mark.parametrize("act", [leave, later, join], ids=["somebody left", "somebody is to leave", "somebody joined"])
-def test_what_happened_since_the_build_is_covered_by_relief_or_waits(real: Deployment, act: Callable[[Deployment], None]) -> None:
+@pytest.mark.parametrize(
+    "act", [leave, later, join], ids=["somebody left", "somebody is to leave", "somebody joined"]
+)
+def test_what_happened_since_the_build_is_covered_by_relief_or_waits(
+    real: Deployment, act: Callable[[Deployment], None]
+) -> None:
     build(real.runtime, AUDIENCE)
     real.clock.turn(minutes=1)
     act(real)
@@ -90,7 +102,9 @@ def test_a_number_that_was_taken_away_since_the_build_refuses_it(real: Deploymen
     build(real.runtime, AUDIENCE)
     real.clock.turn(minutes=1)
     wrong = Correction(remove_names=("曾用名",))
-    real.runtime.registry.splitting.correct(Reference(identifier=CHIEF.identifiers[0]), wrong, "not theirs", OPERATOR)
+    real.runtime.registry.splitting.correct(
+        Reference(identifier=CHIEF.identifiers[0]), wrong, "not theirs", OPERATOR
+    )
     with pytest.raises(SignOffRefusedError):
         sign_off(real)
 
@@ -119,7 +133,9 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
 }
 
 
-def propose(real: Deployment, monkeypatch: pytest.MonkeyPatch, subjects: list[ListingSubject]) -> None:
+def propose(
+    real: Deployment, monkeypatch: pytest.MonkeyPatch, subjects: list[ListingSubject]
+) -> None:
     """A build by a builder that reads what it likes."""
     with monkeypatch.context() as patched:
         patched.setattr(real.runtime.registry, "listing_subjects", lambda *_: iter(subjects))
@@ -138,7 +154,9 @@ def test_refused(real: Deployment, monkeypatch: pytest.MonkeyPatch, name: str) -
     subjects = read(real)
     for index, subject in enumerate(subjects):
         if subject.restrictions[0].capacity == 1:
-            changed = listing_pb2.RecordRestriction.FromString(subject.restrictions[0].SerializeToString())
+            changed = listing_pb2.RecordRestriction.FromString(
+                subject.restrictions[0].SerializeToString()
+            )
             change(changed)
             subjects[index] = replace(subject, restrictions=(changed,))
     propose(real, monkeypatch, subjects)
@@ -146,13 +164,19 @@ def test_refused(real: Deployment, monkeypatch: pytest.MonkeyPatch, name: str) -
         sign_off(real)
 
 
-def test_who_left_before_the_build_is_refused_and_who_holds_a_post_is_missed(real: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_left_before_the_build_is_refused_and_who_holds_a_post_is_missed(
+    real: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = read(real)
     leave(real)
     real.clock.turn(minutes=1)
     propose(real, monkeypatch, before)
     with pytest.raises(SignOffRefusedError, match="a post that is not held"):
         sign_off(real)
-    propose(real, monkeypatch, [subject for subject in read(real) if not subject.restrictions[0].capacity])
+    propose(
+        real,
+        monkeypatch,
+        [subject for subject in read(real) if not subject.restrictions[0].capacity],
+    )
     with pytest.raises(SignOffRefusedError, match="has no record in the pack"):
         sign_off(real)

@@ -63,10 +63,14 @@ def methods_of_the_contract() -> set[str]:
 
 def test_the_table_says_something_about_every_method_and_nothing_else():
     assert set(EXPECTED) == methods_of_the_contract()
-    assert {method.removeprefix("/tipstaff.v1.") for method in MAY_CALL} == methods_of_the_contract()
+    assert {
+        method.removeprefix("/tipstaff.v1.") for method in MAY_CALL
+    } == methods_of_the_contract()
 
 
-@pytest.mark.parametrize("caller", [PROVIDER, AUTHORITY, OPERATOR], ids=["provider", "authority", "operator"])
+@pytest.mark.parametrize(
+    "caller", [PROVIDER, AUTHORITY, OPERATOR], ids=["provider", "authority", "operator"]
+)
 def test_whoever_has_a_certificate_may_ask_for_health(caller: Caller):
     assert may_call(caller, "/grpc.health.v1.Health/Check")
     assert may_call(caller, "/grpc.health.v1.Health/Watch")
@@ -101,7 +105,12 @@ def test_a_callers_uri_names_it(caller: Caller):
 
 
 def test_other_uris_beside_the_identity_are_ignored():
-    assert caller_from_uris([b"https://example.org/x", PROVIDER.uri.encode(), b"spiffe://example.org/x"]) == PROVIDER
+    assert (
+        caller_from_uris(
+            [b"https://example.org/x", PROVIDER.uri.encode(), b"spiffe://example.org/x"]
+        )
+        == PROVIDER
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,12 @@ from tipstaff_signing.files import FileLock
 from tipstaff_signing.keys.files import KeyFolder, key_names
 from tipstaff_signing.repository.repository import Repository
 
-PLAN = Plan.of(["aviation"], [Provider("aviation", "skyline-air"), Provider("rail", "riverside-rail")], "127.0.0.1:7443", 2)
+PLAN = Plan.of(
+    ["aviation"],
+    [Provider("aviation", "skyline-air"), Provider("rail", "riverside-rail")],
+    "127.0.0.1:7443",
+    2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,34 +51,68 @@ def test_the_registry_opens_and_knows_its_providers(made: Config):
 
 def test_the_repository_has_the_audiences_and_all_keys_are_there(made: Config):
     assert Repository(made.path(made.repository.path)).audiences() == ["aviation", "rail"]
-    assert set(KeyFolder.load(made.path(made.repository.keys)).names()) == {"audit", *key_names(["aviation", "rail"])}
+    assert set(KeyFolder.load(made.path(made.repository.keys)).names()) == {
+        "audit",
+        *key_names(["aviation", "rail"]),
+    }
 
 
 def test_a_providers_kit_is_ready_for_the_sdk(made: Config):
-    settings = Settings.load(made.folder / "providers" / "skyline-air" / "tipstaff.toml", environment={})
+    settings = Settings.load(
+        made.folder / "providers" / "skyline-air" / "tipstaff.toml", environment={}
+    )
     assert (settings.server, settings.audience) == ("127.0.0.1:7443", "aviation")
-    assert settings.read("trusted_root_file") == Repository(made.path(made.repository.path)).root_bytes()
-    assert identity_of(settings.read("certificate_file")) == "tipstaff://provider/aviation/skyline-air"
+    assert (
+        settings.read("trusted_root_file")
+        == Repository(made.path(made.repository.path)).root_bytes()
+    )
+    assert (
+        identity_of(settings.read("certificate_file")) == "tipstaff://provider/aviation/skyline-air"
+    )
     x509.load_pem_x509_certificate(settings.read("ca_file"))
     assert b"PRIVATE KEY" in settings.read("private_key_file")
 
 
 def test_authorities_and_the_operator_have_certificates(made: Config):
-    assert identity_of((made.folder / "authorities" / "court" / "certificate.pem").read_bytes()) == "tipstaff://authority/court"
-    assert identity_of((made.folder / "operator" / "certificate.pem").read_bytes()) == "tipstaff://operator/operator"
+    assert (
+        identity_of((made.folder / "authorities" / "court" / "certificate.pem").read_bytes())
+        == "tipstaff://authority/court"
+    )
+    assert (
+        identity_of((made.folder / "operator" / "certificate.pem").read_bytes())
+        == "tipstaff://operator/operator"
+    )
 
 
 def test_whatever_is_secret_is_for_its_owner_only(made: Config):
     secret = [
         path
         for path in made.folder.rglob("*")
-        if path.is_file() and (b"PRIVATE KEY" in path.read_bytes() or path.suffix in {".db", ".key"})
+        if path.is_file()
+        and (b"PRIVATE KEY" in path.read_bytes() or path.suffix in {".db", ".key"})
     ]
-    assert {path.name for path in secret} >= {"ca.key", "server.key", "registry.key", "registry.db", "private_key.pem", "root-1.pem"}
+    assert {path.name for path in secret} >= {
+        "ca.key",
+        "server.key",
+        "registry.key",
+        "registry.db",
+        "private_key.pem",
+        "root-1.pem",
+    }
     assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
     folders = [
         made.folder,
-        *(made.folder / name for name in ("tls", "keys", "providers", "providers/skyline-air", "authorities", "operator")),
+        *(
+            made.folder / name
+            for name in (
+                "tls",
+                "keys",
+                "providers",
+                "providers/skyline-air",
+                "authorities",
+                "operator",
+            )
+        ),
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
 
@@ -92,7 +131,10 @@ def test_nothing_of_the_making_is_left(made: Config):
     }
 
 
-@pytest.mark.parametrize(("name", "text"), [("notes.txt", "not empty"), ("tipstaff-server.toml", "already"), (".hidden", "not empty")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("notes.txt", "not empty"), ("tipstaff-server.toml", "already"), (".hidden", "not empty")],
+)
 def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text("mine")
     with pytest.raises(WorkDirError, match=text):
@@ -126,7 +168,9 @@ class KilledError(BaseException):
         "_kit",
     ],
 )
-def test_killed_while_making_it_can_be_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str):
+def test_killed_while_making_it_can_be_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+):
     def kill(*_: Any, **__: Any) -> None:
         raise KilledError
 
@@ -140,7 +184,9 @@ def test_killed_while_making_it_can_be_run_again(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("moved", range(9))
-def test_killed_while_moving_it_can_be_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int):
+def test_killed_while_moving_it_can_be_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+):
     real, done = Path.rename, 0
 
     def rename(self: Path, target: Path) -> Path:
@@ -155,11 +201,15 @@ def test_killed_while_moving_it_can_be_run_again(tmp_path: Path, monkeypatch: py
         patch.setattr(Path, "rename", rename)
         with pytest.raises(KilledError):
             initialise(tmp_path, PLAN)
-    assert not (tmp_path / "tipstaff-server.toml").exists(), "what is not whole must not look like a working directory"
+    assert not (tmp_path / "tipstaff-server.toml").exists(), (
+        "what is not whole must not look like a working directory"
+    )
     check_whole(initialise(tmp_path, PLAN))
 
 
-def test_killed_just_before_the_end_it_can_be_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_killed_just_before_the_end_it_can_be_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def kill(path: Path, **_: Any) -> None:
         if not _:
             raise KilledError
@@ -179,7 +229,9 @@ def check_whole(config: Config) -> None:
     database.close()
     assert Repository(config.path(config.repository.path)).audiences() == ["aviation", "rail"]
     for kit in ("skyline-air", "riverside-rail"):
-        Settings.load(config.folder / "providers" / kit / "tipstaff.toml", environment={}).read("private_key_file")
+        Settings.load(config.folder / "providers" / kit / "tipstaff.toml", environment={}).read(
+            "private_key_file"
+        )
     assert not (config.folder / ".init").exists()
 
 
@@ -187,8 +239,16 @@ def check_whole(config: Config) -> None:
     ("arguments", "text"),
     [
         pytest.param((["navy"], [], "127.0.0.1:1", 2), "no audience navy", id="unknown audience"),
-        pytest.param(([], [Provider("navy", "a")], "127.0.0.1:1", 2), "no audience navy", id="provider of an unknown audience"),
-        pytest.param(([], [Provider("rail", "a"), Provider("aviation", "a")], "127.0.0.1:1", 2), "same id", id="id twice"),
+        pytest.param(
+            ([], [Provider("navy", "a")], "127.0.0.1:1", 2),
+            "no audience navy",
+            id="provider of an unknown audience",
+        ),
+        pytest.param(
+            ([], [Provider("rail", "a"), Provider("aviation", "a")], "127.0.0.1:1", 2),
+            "same id",
+            id="id twice",
+        ),
         pytest.param(([], [], "127.0.0.1", 2), "host:port", id="no port"),
         pytest.param(([], [], "127.0.0.1:0", 2), "host:port", id="port 0"),
         pytest.param(([], [], "127.0.0.1:65536", 2), "host:port", id="port too large"),
@@ -207,7 +267,19 @@ def test_a_plan_fills_in_what_was_left_out():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "aviation", "aviation/", "/a", "aviation/a/b", "../a", "aviation/..", "Aviation/a", "aviation/A b", "aviation/" + "a" * 41]
+    "text",
+    [
+        "",
+        "aviation",
+        "aviation/",
+        "/a",
+        "aviation/a/b",
+        "../a",
+        "aviation/..",
+        "Aviation/a",
+        "aviation/A b",
+        "aviation/" + "a" * 41,
+    ],
 )
 def test_a_provider_is_written_as_audience_and_id(text: str):
     with pytest.raises(WorkDirError, match="audience/id"):
@@ -217,7 +289,9 @@ def test_a_provider_is_written_as_audience_and_id(text: str):
 def test_a_provider_can_be_added_later(made: Config):
     kit = add_provider(made, Provider("aviation", "northwind"))
     settings = Settings.load(kit / "tipstaff.toml", environment={})
-    assert identity_of(settings.read("certificate_file")) == "tipstaff://provider/aviation/northwind"
+    assert (
+        identity_of(settings.read("certificate_file")) == "tipstaff://provider/aviation/northwind"
+    )
     with pytest.raises(WorkDirError, match="exists already"):
         add_provider(made, Provider("aviation", "northwind"))
     with pytest.raises(WorkDirError, match="no audience"):

@@ -11,8 +11,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.signing import FaultyDisk, KilledError
-from tipstaff_signing import DirectoryFetcher, NotFoundError, StateBusyError, StorageError, TooLargeError, UnavailableError
-from tipstaff_signing.files import Disk, FileLock, is_metadata_name, is_target_path, read_capped, sha256_file, storage_errors, write_atomic
+from tipstaff_signing import (
+    DirectoryFetcher,
+    NotFoundError,
+    StateBusyError,
+    StorageError,
+    TooLargeError,
+    UnavailableError,
+)
+from tipstaff_signing.files import (
+    Disk,
+    FileLock,
+    is_metadata_name,
+    is_target_path,
+    read_capped,
+    sha256_file,
+    storage_errors,
+    write_atomic,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +48,9 @@ def test_write_atomic_syncs_before_it_renames_and_the_folder_after(tmp_path: Pat
 
     class Watched(Disk):
         def fsync(self, descriptor: int) -> None:
-            done.append("fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file")
+            done.append(
+                "fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file"
+            )
             super().fsync(descriptor)
 
         def replace(self, source: Path, target: Path) -> None:
@@ -45,7 +63,9 @@ def test_write_atomic_syncs_before_it_renames_and_the_folder_after(tmp_path: Pat
 
 @pytest.mark.parametrize("mode", ["full", "eio", "fsync", "kill"])
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_write_atomic_leaves_the_old_content_when_it_fails(tmp_path: Path, mode: str, at: int) -> None:
+def test_write_atomic_leaves_the_old_content_when_it_fails(
+    tmp_path: Path, mode: str, at: int
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     disk = FaultyDisk(mode, at)
@@ -114,7 +134,9 @@ def test_releasing_a_lock_twice_does_no_harm(tmp_path: Path) -> None:
     lock.release()
 
 
-@pytest.mark.parametrize("name", ["timestamp.json", "1.root.json", "92.relief-aviation.json", "targets.json"])
+@pytest.mark.parametrize(
+    "name", ["timestamp.json", "1.root.json", "92.relief-aviation.json", "targets.json"]
+)
 def test_metadata_names(name: str) -> None:
     assert is_metadata_name(name)
 
@@ -139,13 +161,36 @@ def test_names_that_are_none(name: str) -> None:
     assert not is_metadata_name(name)
 
 
-@pytest.mark.parametrize("path", ["catalogue", "listing/aviation/filter", "relief/rail/1-9", "listing/a/" + "0" * 64 + ".filter"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "catalogue",
+        "listing/aviation/filter",
+        "relief/rail/1-9",
+        "listing/a/" + "0" * 64 + ".filter",
+    ],
+)
 def test_target_paths(path: str) -> None:
     assert is_target_path(path)
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".hidden", "a/.b", "a\0b", "a\\b", "a b", "é", "a/" * 600 + "a"]
+    "path",
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a//b",
+        "a/",
+        ".hidden",
+        "a/.b",
+        "a\0b",
+        "a\\b",
+        "a b",
+        "é",
+        "a/" * 600 + "a",
+    ],
 )
 def test_paths_that_are_none(path: str) -> None:
     assert not is_target_path(path)
@@ -157,7 +202,10 @@ def test_read_capped_and_hash(tmp_path: Path) -> None:
     assert read_capped(path, 3) == b"abc"
     with pytest.raises(TooLargeError):
         read_capped(path, 2)
-    assert sha256_file(path) == (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    assert sha256_file(path) == (
+        3,
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    )
 
 
 def test_directory_fetcher_serves_a_folder_and_nothing_beside_it(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""python-tuf's own client, unmodified, reads each view over HTTP: any TUF client and any static file server will do."""
+"""python-tuf's own client, unmodified, reads each view over HTTP: any TUF client and any static
+file server will do.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

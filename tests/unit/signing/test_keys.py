@@ -9,7 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tipstaff_signing import KeyFileError, KeyFolder, RepositoryError, StorageError, create_key_files
+from tipstaff_signing import (
+    KeyFileError,
+    KeyFolder,
+    RepositoryError,
+    StorageError,
+    create_key_files,
+)
 from tipstaff_signing.keys.files import key_names
 
 if TYPE_CHECKING:
@@ -36,7 +42,10 @@ def test_existing_keys_are_never_replaced(tmp_path: Path) -> None:
     first = create_key_files(tmp_path, audiences=["rail"]).public("root-1")
     more = create_key_files(tmp_path, audiences=["rail", "aviation"])
     assert more.public("root-1") == first
-    assert more.signer("relief-aviation").public_key.keyid != more.signer("relief-rail").public_key.keyid
+    assert (
+        more.signer("relief-aviation").public_key.keyid
+        != more.signer("relief-rail").public_key.keyid
+    )
 
 
 def test_passphrase_protects_and_is_asked_for(tmp_path: Path) -> None:
@@ -79,7 +88,9 @@ def test_missing_key_and_missing_folder_say_how_to_make_them(tmp_path: Path) -> 
         b"",
         b"not a key",
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-        X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        X25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        ),
     ],
     ids=["empty", "text", "broken", "another kind"],
 )
@@ -108,7 +119,9 @@ def test_key_names_do_not_leave_the_folder(tmp_path: Path, name: str) -> None:
         KeyFolder(tmp_path).signer(name)
 
 
-@pytest.mark.parametrize("audience", ["", "Rail", "a" * 41, "../rail", "proposals", "refused", "鐵路"])
+@pytest.mark.parametrize(
+    "audience", ["", "Rail", "a" * 41, "../rail", "proposals", "refused", "鐵路"]
+)
 def test_bad_audience_makes_no_keys(tmp_path: Path, audience: str) -> None:
     with pytest.raises(RepositoryError, match="not an audience id"):
         create_key_files(tmp_path / "keys", audiences=["rail", audience])

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.signing import START, Clock, Deployment
-from tipstaff_signing import DirectoryFetcher, MetadataFormatError, MismatchError, NotFoundError, Reader, RollbackError, StorageError
+from tipstaff_signing import (
+    DirectoryFetcher,
+    MetadataFormatError,
+    MismatchError,
+    NotFoundError,
+    Reader,
+    RollbackError,
+    StorageError,
+)
 from tipstaff_signing.files import Disk
 from tipstaff_signing.reader.mirror import mirror, pack, survey, unpack
 
@@ -31,7 +39,9 @@ class Site:
 
     def follow(self, now: timedelta = timedelta(), disk: Disk | None = None) -> int:
         copy = survey(self.source, self.deployment.root, "aviation")
-        return mirror(copy, self.source, self.folder, now=START + now, **({"disk": disk} if disk else {}))
+        return mirror(
+            copy, self.source, self.folder, now=START + now, **({"disk": disk} if disk else {})
+        )
 
     def reader(self, name: str) -> Reader:
         return Reader(
@@ -70,7 +80,11 @@ def test_what_is_out_of_use_goes_after_a_day(site: Site) -> None:
     assert old <= set(site.folder.rglob("*"))
     site.follow(timedelta(hours=26))
     gone = {path.name for path in old - set(site.folder.rglob("*"))}
-    assert gone == {"2.relief-aviation.json", "3.snapshot.json", *(name for name in gone if name.endswith(".1-9"))}
+    assert gone == {
+        "2.relief-aviation.json",
+        "3.snapshot.json",
+        *(name for name in gone if name.endswith(".1-9")),
+    }
     assert len(gone) == 3
     assert site.read() == b"relief 2"
 
@@ -79,7 +93,8 @@ def test_a_damaged_source_reaches_no_provider(site: Site) -> None:
     site.follow()
     site.deployment.relief(b"relief 2")
     newest = max(
-        (site.deployment.path / "aviation" / "targets" / "relief" / "aviation").iterdir(), key=lambda path: path.stat().st_mtime_ns
+        (site.deployment.path / "aviation" / "targets" / "relief" / "aviation").iterdir(),
+        key=lambda path: path.stat().st_mtime_ns,
     )
     for damage in (b"relief X", b"", b"relief 2 and more"):
         newest.write_bytes(damage)
@@ -142,11 +157,16 @@ def bundle_of(site: Site) -> io.BytesIO:
 def test_a_bundle_carries_the_same(site: Site, tmp_path: Path) -> None:
     unpack(bundle_of(site), tmp_path / "unpacked")
     state = site.reader("air-gapped").refresh(DirectoryFetcher(tmp_path / "unpacked"))
-    assert state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes() == b"filter 1"
+    assert (
+        state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes()
+        == b"filter 1"
+    )
 
 
 def test_a_damaged_source_is_not_packed(site: Site) -> None:
-    damaged = next((site.deployment.path / "aviation" / "targets" / "relief" / "aviation").iterdir())
+    damaged = next(
+        (site.deployment.path / "aviation" / "targets" / "relief" / "aviation").iterdir()
+    )
     damaged.write_bytes(b"relief X")
     with pytest.raises(MismatchError):
         bundle_of(site)
@@ -178,7 +198,13 @@ def members() -> Iterator[tuple[str, tarfile.TarInfo]]:
         "targets/.hidden",
     ):
         yield name, tarfile.TarInfo(name)
-    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
+    for kind in (
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.DIRTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.CHRTYPE,
+    ):
         member = tarfile.TarInfo("metadata/1.root.json")
         member.type = kind
         member.linkname = "/etc/passwd"

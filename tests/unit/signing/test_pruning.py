@@ -42,9 +42,17 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 
 def read(deployment: Deployment, name: str) -> bytes:
-    deployment.repository.refresh("aviation", deployment.keys.signer("relief-aviation"), *deployment.online)
+    deployment.repository.refresh(
+        "aviation", deployment.keys.signer("relief-aviation"), *deployment.online
+    )
     roles = ["listing-aviation", "relief-aviation"]
-    reader = Reader(deployment.folder / name, view="aviation", trusted_root=deployment.root, roles=roles, clock=deployment.clock)
+    reader = Reader(
+        deployment.folder / name,
+        view="aviation",
+        trusted_root=deployment.root,
+        roles=roles,
+        clock=deployment.clock,
+    )
     state = reader.refresh(DirectoryFetcher(deployment.path / "aviation"))
     return state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes()
 
@@ -58,22 +66,45 @@ def test_what_is_older_than_the_window_moves_and_nothing_is_lost(deployment: Dep
     assert left | old == before
     assert not left & old
     assert len(old) == moved
-    assert {"metadata/1.root.json", "metadata/1.targets.json", "metadata/4.listing-aviation.json"} <= left
-    # Eight and twelve days ago: the first two listings, but the second's last snapshots belong to nobody within the window.
+    assert {
+        "metadata/1.root.json",
+        "metadata/1.targets.json",
+        "metadata/4.listing-aviation.json",
+    } <= left
+    # Eight and twelve days ago: the first two listings, but the second's last snapshots belong to
+    # nobody within the window.
     assert {"metadata/2.listing-aviation.json", "metadata/3.listing-aviation.json"} <= old
     assert deployment.repository.root_bytes() == root
     assert read(deployment, "after") == b"filter 2"
-    assert prune(deployment.repository, "aviation", history, now=deployment.clock(), window=WINDOW) == 0
+    assert (
+        prune(deployment.repository, "aviation", history, now=deployment.clock(), window=WINDOW)
+        == 0
+    )
 
 
 def test_within_the_window_everything_stays(deployment: Deployment) -> None:
     history = deployment.folder / "history"
-    assert prune(deployment.repository, "aviation", history, now=deployment.clock(), window=timedelta(days=30)) == 0
+    assert (
+        prune(
+            deployment.repository,
+            "aviation",
+            history,
+            now=deployment.clock(),
+            window=timedelta(days=30),
+        )
+        == 0
+    )
 
 
 def test_writing_goes_on_above_what_was_pruned(deployment: Deployment) -> None:
     before = deployment.repository.versions("aviation")
-    prune(deployment.repository, "aviation", deployment.folder / "history", now=deployment.clock(), window=timedelta())
+    prune(
+        deployment.repository,
+        "aviation",
+        deployment.folder / "history",
+        now=deployment.clock(),
+        window=timedelta(),
+    )
     deployment.listing(b"filter 3")
     after = deployment.repository.versions("aviation")
     assert (after.listing, after.snapshot) == (before.listing + 1, before.snapshot + 1)
@@ -92,7 +123,14 @@ class OtherFileSystem(Disk):
 def test_to_another_file_system_files_are_copied(deployment: Deployment) -> None:
     view, history = deployment.path / "aviation", deployment.folder / "history"
     before = {name: (view / name).read_bytes() for name in files(view)}
-    prune(deployment.repository, "aviation", history, now=deployment.clock(), window=WINDOW, disk=OtherFileSystem())
+    prune(
+        deployment.repository,
+        "aviation",
+        history,
+        now=deployment.clock(),
+        window=WINDOW,
+        disk=OtherFileSystem(),
+    )
     for name in files(history / "aviation"):
         assert (history / "aviation" / name).read_bytes() == before[name]
         assert not (view / name).exists()
@@ -115,7 +153,14 @@ class Full(Disk):
 def test_stopped_by_a_full_disk_the_repository_is_whole(deployment: Deployment, room: int) -> None:
     history = deployment.folder / "history"
     with pytest.raises(StorageError):
-        prune(deployment.repository, "aviation", history, now=deployment.clock(), window=WINDOW, disk=Full(room))
+        prune(
+            deployment.repository,
+            "aviation",
+            history,
+            now=deployment.clock(),
+            window=WINDOW,
+            disk=Full(room),
+        )
     assert read(deployment, "after") == b"filter 2"
     prune(deployment.repository, "aviation", history, now=deployment.clock(), window=WINDOW)
     assert read(deployment, "again") == b"filter 2"
@@ -123,4 +168,10 @@ def test_stopped_by_a_full_disk_the_repository_is_whole(deployment: Deployment, 
 
 def test_an_unknown_audience(deployment: Deployment) -> None:
     with pytest.raises(RepositoryError, match="no audience"):
-        prune(deployment.repository, "space", deployment.folder / "history", now=deployment.clock(), window=WINDOW)
+        prune(
+            deployment.repository,
+            "space",
+            deployment.folder / "history",
+            now=deployment.clock(),
+            window=WINDOW,
+        )

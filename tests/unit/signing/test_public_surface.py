@@ -63,5 +63,13 @@ def test_every_error_has_the_one_root_and_stands_in_the_tree() -> None:
 
 
 def test_import_brings_no_http_and_no_grpc() -> None:
-    script = "import sys, tipstaff_signing; print([name for name in ('urllib3', 'grpc', 'tuf.ngclient') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    script = (
+        "import sys, tipstaff_signing; print([name for name in ('urllib3', 'grpc', 'tuf.ngclient')"
+        " if name in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -60,11 +60,21 @@ def test_nothing_is_there_before_the_first_refresh(deployment: Deployment) -> No
 def test_state_says_what_was_verified(deployment: Deployment) -> None:
     state = deployment.reader().load()
     assert state is not None
-    assert (state.view, state.root_version, state.timestamp_version, state.snapshot_version) == ("aviation", 1, 3, 3)
+    assert (state.view, state.root_version, state.timestamp_version, state.snapshot_version) == (
+        "aviation",
+        1,
+        3,
+        3,
+    )
     assert set(state.roles) == {"targets", "listing-aviation", "relief-aviation"}
     assert set(state.roles["targets"].targets) == {"catalogue"}
     relief = state.roles["relief-aviation"]
-    assert (relief.name, relief.version, relief.signed_at, relief.expires) == ("relief-aviation", 2, START, START + timedelta(hours=1))
+    assert (relief.name, relief.version, relief.signed_at, relief.expires) == (
+        "relief-aviation",
+        2,
+        START,
+        START + timedelta(hours=1),
+    )
     target = relief.targets["relief/aviation/1-9"]
     assert (target.path, target.length, target.custom) == ("relief/aviation/1-9", 8, {})
     assert target.file.name == target.sha256
@@ -80,7 +90,12 @@ def test_expiry_is_reported_offline_and_not_judged(deployment: Deployment) -> No
     assert state.expired(deployment.clock()) == ()
     deployment.clock.move(days=8)
     assert reader.load() == state
-    assert state.expired(deployment.clock()) == ("listing-aviation", "relief-aviation", "snapshot", "timestamp")
+    assert state.expired(deployment.clock()) == (
+        "listing-aviation",
+        "relief-aviation",
+        "snapshot",
+        "timestamp",
+    )
     deployment.clock.move(days=400)
     assert reader.load() == state
     assert len(state.expired(deployment.clock())) == 6
@@ -88,11 +103,15 @@ def test_expiry_is_reported_offline_and_not_judged(deployment: Deployment) -> No
 
 def test_refresh_without_a_change_writes_nothing_and_asks_little(deployment: Deployment) -> None:
     reader = deployment.reader()
-    before = {path: path.stat().st_mtime_ns for path in (deployment.folder / "state").rglob("*.json")}
+    before = {
+        path: path.stat().st_mtime_ns for path in (deployment.folder / "state").rglob("*.json")
+    }
     source = Altered(deployment.fetcher())
     assert reader.refresh(source) == reader.load()
     assert source.asked == ["2.root.json", "timestamp.json"]
-    assert {path: path.stat().st_mtime_ns for path in (deployment.folder / "state").rglob("*.json")} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (deployment.folder / "state").rglob("*.json")
+    } == before
 
 
 def test_only_changed_artefacts_are_fetched(deployment: Deployment) -> None:
@@ -125,7 +144,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("path", ["listing/aviation/filter", "relief/aviation/1-9", "catalogue"])
-def test_damaged_artefact_is_noticed_put_aside_and_fetched_again(deployment: Deployment, path: str, damage: str) -> None:
+def test_damaged_artefact_is_noticed_put_aside_and_fetched_again(
+    deployment: Deployment, path: str, damage: str
+) -> None:
     whole = deployment.reader().load()
     assert whole is not None
     (file,) = [role.targets[path].file for role in whole.roles.values() if path in role.targets]
@@ -142,12 +163,17 @@ def test_damaged_artefact_is_noticed_put_aside_and_fetched_again(deployment: Dep
     assert len([asked for asked in source.asked if "@" in asked]) == 1
 
 
-def test_artefact_damaged_between_two_refreshes_of_one_reader_is_repaired(deployment: Deployment) -> None:
+def test_artefact_damaged_between_two_refreshes_of_one_reader_is_repaired(
+    deployment: Deployment,
+) -> None:
     reader = deployment.reader()
     state = reader.refresh(deployment.fetcher())
     file = state.roles["listing-aviation"].targets["listing/aviation/filter"].file
     file.write_bytes(flip(file.read_bytes()))
-    assert contents(reader.refresh(deployment.fetcher()))["listing/aviation/filter"] == b"filter 1" * 100
+    assert (
+        contents(reader.refresh(deployment.fetcher()))["listing/aviation/filter"]
+        == b"filter 1" * 100
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -171,12 +197,22 @@ def test_damaged_current_version_is_put_aside_and_fetched_again(
 
 
 @pytest.mark.parametrize(
-    "name", ["timestamp.json", "snapshot.json", "targets.json", "listing-aviation.json", "relief-aviation.json", "1.root.json"]
+    "name",
+    [
+        "timestamp.json",
+        "snapshot.json",
+        "targets.json",
+        "listing-aviation.json",
+        "relief-aviation.json",
+        "1.root.json",
+    ],
 )
 def test_altered_metadata_on_disk_is_not_believed(deployment: Deployment, name: str) -> None:
     path = deployment.folder / "state" / "cache" / "current.json"
     content = json.loads(path.read_bytes())
-    content["metadata"][name] = content["metadata"][name].replace("2026-07", "2036-07").replace("2027-07", "2037-07")
+    content["metadata"][name] = (
+        content["metadata"][name].replace("2026-07", "2036-07").replace("2027-07", "2037-07")
+    )
     path.write_text(json.dumps(content))
     if name == "1.root.json":  # the trusted root came with the kit; this copy is not used
         assert deployment.reader().load() is not None
@@ -185,7 +221,9 @@ def test_altered_metadata_on_disk_is_not_believed(deployment: Deployment, name: 
         assert deployment.reader().refresh(deployment.fetcher()) is not None
 
 
-def test_state_of_another_deployment_is_not_believed(deployment: Deployment, tmp_path: Path) -> None:
+def test_state_of_another_deployment_is_not_believed(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     other = Deployment(tmp_path / "other")
     reader = deployment.reader(trusted_root=other.root)
     assert reader.load() is None
@@ -201,9 +239,17 @@ def test_two_audiences_do_not_share_a_folder(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1, "view": "aviation", "newest": 5, "keys": [], "accepted": {}, "seen": {}}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"format": 2}',
+        b'{"format": 1, "view": "aviation", "newest": 5, "keys": [], "accepted": {}, "seen": {}}',
+    ],
 )
-def test_damaged_floor_is_made_anew_from_a_sound_state_only(deployment: Deployment, content: bytes) -> None:
+def test_damaged_floor_is_made_anew_from_a_sound_state_only(
+    deployment: Deployment, content: bytes
+) -> None:
     floor = deployment.folder / "state" / "floor.json"
     before = floor.read_bytes()
     floor.write_bytes(content)
@@ -220,16 +266,28 @@ def test_damaged_floor_is_made_anew_from_a_sound_state_only(deployment: Deployme
 
 
 def test_other_roles_are_fetched_when_wanted(deployment: Deployment) -> None:
-    options: dict[str, Any] = {"view": "aviation", "trusted_root": deployment.root, "clock": deployment.clock}
+    options: dict[str, Any] = {
+        "view": "aviation",
+        "trusted_root": deployment.root,
+        "clock": deployment.clock,
+    }
     relief_only = Reader(deployment.folder / "relief", roles=["relief-aviation"], **options)
     assert set(relief_only.refresh(deployment.fetcher()).roles) == {"targets", "relief-aviation"}
-    both = Reader(deployment.folder / "relief", roles=["relief-aviation", "listing-aviation"], **options)
+    both = Reader(
+        deployment.folder / "relief", roles=["relief-aviation", "listing-aviation"], **options
+    )
     assert both.load() is None
     assert relief_only.load() is not None
-    assert set(both.refresh(deployment.fetcher()).roles) == {"targets", "relief-aviation", "listing-aviation"}
+    assert set(both.refresh(deployment.fetcher()).roles) == {
+        "targets",
+        "relief-aviation",
+        "listing-aviation",
+    }
     for role in ("listing-hotel", "listing-rail"):
         with pytest.raises(TrustError):
-            Reader(deployment.folder / "state", roles=[role], **options).refresh(deployment.fetcher())
+            Reader(deployment.folder / "state", roles=[role], **options).refresh(
+                deployment.fetcher()
+            )
 
 
 @pytest.mark.parametrize("root", [b"", b"{}", b"[]"])
@@ -264,7 +322,10 @@ def test_threads_share_a_reader(deployment: Deployment) -> None:
     seen: list[Any] = []
 
     def work(number: int) -> None:
-        seen.extend(contents(reader.refresh(deployment.fetcher()) if number % 2 else reader.load()) for _ in range(5))
+        seen.extend(
+            contents(reader.refresh(deployment.fetcher()) if number % 2 else reader.load())
+            for _ in range(5)
+        )
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -277,7 +338,12 @@ def test_threads_share_a_reader(deployment: Deployment) -> None:
 
 def test_replaced_artefacts_stay_for_late_openers_and_then_go(deployment: Deployment) -> None:
     reader = deployment.reader()
-    old = reader.refresh(deployment.fetcher()).roles["relief-aviation"].targets["relief/aviation/1-9"].file
+    old = (
+        reader.refresh(deployment.fetcher())
+        .roles["relief-aviation"]
+        .targets["relief/aviation/1-9"]
+        .file
+    )
     deployment.relief(b"relief 2")
     reader.refresh(deployment.fetcher())
     deployment.clock.move(minutes=9)
@@ -320,7 +386,11 @@ def test_a_version_that_is_not_accepted_never_comes_in_force(deployment: Deploym
 
     def accept(state: VerifiedState) -> None:
         asked.append(state.roles["listing-aviation"].version)
-        assert all(target.file.is_file() for role in state.roles.values() for target in role.targets.values())
+        assert all(
+            target.file.is_file()
+            for role in state.roles.values()
+            for target in role.targets.values()
+        )
         if b"nonsense" in contents(state)["listing/aviation/filter"]:
             raise ValueError("no filter")
 
@@ -342,7 +412,9 @@ def test_a_version_that_is_not_accepted_never_comes_in_force(deployment: Deploym
     assert contents(reader.refresh(deployment.fetcher()))["listing/aviation/filter"] == b"filter 3"
 
 
-def test_a_disk_that_fails_while_a_version_is_looked_into_is_a_storage_error(deployment: Deployment) -> None:
+def test_a_disk_that_fails_while_a_version_is_looked_into_is_a_storage_error(
+    deployment: Deployment,
+) -> None:
     def accept(state: VerifiedState) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -364,7 +436,9 @@ def test_incomplete_bundle_asks_for_a_refresh(deployment: Deployment) -> None:
         reader.apply(metadata, artefacts)
     for name in metadata:
         with pytest.raises(IncompleteBundleError, match="refresh instead"):
-            reader.apply({other: data for other, data in metadata.items() if other != name}, artefacts)
+            reader.apply(
+                {other: data for other, data in metadata.items() if other != name}, artefacts
+            )
     assert reader.load() == before
     assert contents(reader.refresh(deployment.fetcher()))["relief/aviation/1-9"] == b"relief 2"
 
@@ -382,8 +456,12 @@ def test_bundle_that_another_process_overtook_changes_nothing(deployment: Deploy
 
 
 def test_first_state_can_come_from_a_bundle(deployment: Deployment) -> None:
-    state = deployment.reader("new").apply(*deployment.repository.bundle_files("aviation", Versions(0, 0, 0, 0), 10_000))
-    assert state.roles == {name: state.roles[name] for name in ("targets", "listing-aviation", "relief-aviation")}
+    state = deployment.reader("new").apply(
+        *deployment.repository.bundle_files("aviation", Versions(0, 0, 0, 0), 10_000)
+    )
+    assert state.roles == {
+        name: state.roles[name] for name in ("targets", "listing-aviation", "relief-aviation")
+    }
     assert deployment.reader("new").load() == state
 
 
@@ -407,7 +485,9 @@ def test_file_in_place_of_the_folder_is_a_storage_error(deployment: Deployment) 
         deployment.reader("file").refresh(deployment.fetcher())
 
 
-def test_logs_name_files_and_nothing_of_their_content(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_name_files_and_nothing_of_their_content(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG):
         path = deployment.folder / "state" / "cache" / "current.json"
         path.write_bytes(path.read_bytes().replace(b"signed_at", b"somewhen!"))
@@ -440,10 +520,14 @@ def test_what_is_not_wanted_is_neither_fetched_nor_missed(deployment: Deployment
     assert not any(path.endswith(".filter") for path in asked)
     assert lean().load() == state
 
-    # The same folder, by one who wants everything: not whole for him, until he fetched what is missing.
+    # The same folder, by one who wants everything: not whole for him, until he fetched what is
+    # missing.
     whole = deployment.reader("lean")
     assert whole.load() is None
     full = whole.refresh(deployment.fetcher())
-    assert full.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes() == b"filter 1" * 100
+    assert (
+        full.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes()
+        == b"filter 1" * 100
+    )
     # And the other way: what nobody wants any more goes, as anything that was replaced.
     assert lean().refresh(deployment.fetcher()) == state

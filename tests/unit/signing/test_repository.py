@@ -39,16 +39,22 @@ def deployment(built: Deployment, tmp_path: Path) -> Deployment:
     return built.copy(tmp_path / "copy")
 
 
-def propose(deployment: Deployment, content: bytes = b"filter 2", audience: str = "aviation") -> Any:
+def propose(
+    deployment: Deployment, content: bytes = b"filter 2", audience: str = "aviation"
+) -> Any:
     source = deployment.folder / "source"
     source.write_bytes(content)
     return deployment.repository.propose_listing(
-        audience, {f"listing/{audience}/filter": source}, deployment.keys.signer(f"listing-{audience}-builder")
+        audience,
+        {f"listing/{audience}/filter": source},
+        deployment.keys.signer(f"listing-{audience}-builder"),
     )
 
 
 def sign_off(deployment: Deployment, proposal: Any) -> Any:
-    return deployment.repository.sign_off(proposal, deployment.keys.signer(f"listing-{proposal.audience}-signoff"))
+    return deployment.repository.sign_off(
+        proposal, deployment.keys.signer(f"listing-{proposal.audience}-signoff")
+    )
 
 
 def test_new_repository_has_version_1_of_everything(tmp_path: Path) -> None:
@@ -71,8 +77,13 @@ def test_new_repository_has_version_1_of_everything(tmp_path: Path) -> None:
         "timestamp": (1, 1),
     }
     assert root.consistent_snapshot is True
-    targets: Any = Metadata.from_bytes(repository.metadata_path("rail", "1.targets.json").read_bytes()).signed
-    assert {name: (len(role.keyids), role.threshold, role.terminating, role.paths) for name, role in targets.delegations.roles.items()} == {
+    targets: Any = Metadata.from_bytes(
+        repository.metadata_path("rail", "1.targets.json").read_bytes()
+    ).signed
+    assert {
+        name: (len(role.keyids), role.threshold, role.terminating, role.paths)
+        for name, role in targets.delegations.roles.items()
+    } == {
         "listing-aviation": (2, 2, True, ["listing/aviation/*"]),
         "relief-aviation": (1, 1, True, ["relief/aviation/*"]),
         "listing-rail": (2, 2, True, ["listing/rail/*"]),
@@ -83,21 +94,37 @@ def test_new_repository_has_version_1_of_everything(tmp_path: Path) -> None:
 def test_lifetimes_and_our_fields_are_signed(deployment: Deployment) -> None:
     days = {"root": 365, "targets": 365, "listing-aviation": 7, "snapshot": 7, "timestamp": 1}
     for role, lifetime in days.items():
-        name = "timestamp.json" if role == "timestamp" else "1.root.json" if role == "root" else deployment.current(role)
+        name = (
+            "timestamp.json"
+            if role == "timestamp"
+            else "1.root.json"
+            if role == "root"
+            else deployment.current(role)
+        )
         signed: Any = Metadata.from_bytes(deployment.metadata(name).read_bytes()).signed
         assert (signed.expires - START).days == lifetime
         assert signed.unrecognized_fields["signed_at"] == "2026-07-01T08:00:00Z"
-        assert signed.unrecognized_fields.get("view") == ("aviation" if role in {"snapshot", "timestamp"} else None)
-    relief: Any = Metadata.from_bytes(deployment.metadata("1.relief-aviation.json").read_bytes()).signed
+        assert signed.unrecognized_fields.get("view") == (
+            "aviation" if role in {"snapshot", "timestamp"} else None
+        )
+    relief: Any = Metadata.from_bytes(
+        deployment.metadata("1.relief-aviation.json").read_bytes()
+    ).signed
     assert (relief.expires - START).total_seconds() == 3600
 
 
 def test_one_audience_learns_nothing_of_anothers_changes(deployment: Deployment) -> None:
-    before = {path: path.read_bytes() for path in (deployment.path / "rail").rglob("*") if path.is_file()}
+    before = {
+        path: path.read_bytes() for path in (deployment.path / "rail").rglob("*") if path.is_file()
+    }
     deployment.listing(b"filter 2")
     deployment.relief(b"relief 2")
-    assert {path: path.read_bytes() for path in (deployment.path / "rail").rglob("*") if path.is_file()} == before
-    snapshot: Any = Metadata.from_bytes(deployment.metadata(deployment.current("snapshot", "rail"), "rail").read_bytes()).signed
+    assert {
+        path: path.read_bytes() for path in (deployment.path / "rail").rglob("*") if path.is_file()
+    } == before
+    snapshot: Any = Metadata.from_bytes(
+        deployment.metadata(deployment.current("snapshot", "rail"), "rail").read_bytes()
+    ).signed
     assert sorted(snapshot.meta) == ["listing-rail.json", "relief-rail.json", "targets.json"]
 
 
@@ -112,16 +139,27 @@ def test_listing_needs_both_keys(deployment: Deployment) -> None:
     assert signed.complete
     assert deployment.repository.proposal("aviation") == signed
     versions = deployment.repository.publish_listing(signed, *deployment.online)
-    assert versions == Versions(timestamp=3, snapshot=3, listing=signed.version, relief=1, targets=1, root=1)
+    assert versions == Versions(
+        timestamp=3, snapshot=3, listing=signed.version, relief=1, targets=1, root=1
+    )
     assert deployment.repository.proposal("aviation") is None
-    assert contents(deployment.reader().refresh(deployment.fetcher()))["listing/aviation/filter"] == b"filter 2"
+    assert (
+        contents(deployment.reader().refresh(deployment.fetcher()))["listing/aviation/filter"]
+        == b"filter 2"
+    )
 
 
 def test_sign_off_with_the_builders_or_a_strange_key_does_not_count(deployment: Deployment) -> None:
     proposal = propose(deployment)
-    again = deployment.repository.sign_off(proposal, deployment.keys.signer("listing-aviation-builder"))
+    again = deployment.repository.sign_off(
+        proposal, deployment.keys.signer("listing-aviation-builder")
+    )
     assert again.signatures == 1
-    for signer in (stranger(), deployment.keys.signer("relief-aviation"), deployment.keys.signer("listing-rail-signoff")):
+    for signer in (
+        stranger(),
+        deployment.keys.signer("relief-aviation"),
+        deployment.keys.signer("listing-rail-signoff"),
+    ):
         with pytest.raises(ProposalError, match="not one of listing-aviation's"):
             deployment.repository.sign_off(proposal, signer)
         with pytest.raises(ProposalError, match="not one of listing-aviation's"):
@@ -131,7 +169,9 @@ def test_sign_off_with_the_builders_or_a_strange_key_does_not_count(deployment: 
 
 
 @pytest.mark.parametrize("damage", [b"filter X", b"filter", b""])
-def test_altered_artefact_is_neither_signed_off_nor_published(deployment: Deployment, damage: bytes) -> None:
+def test_altered_artefact_is_neither_signed_off_nor_published(
+    deployment: Deployment, damage: bytes
+) -> None:
     proposal = propose(deployment)
     complete = sign_off(deployment, proposal)
     complete.artefacts["listing/aviation/filter"].write_bytes(damage)
@@ -141,7 +181,9 @@ def test_altered_artefact_is_neither_signed_off_nor_published(deployment: Deploy
         deployment.repository.publish_listing(complete, *deployment.online)
 
 
-def test_a_copy_is_what_was_signed_whatever_becomes_of_the_proposal(deployment: Deployment, tmp_path: Path) -> None:
+def test_a_copy_is_what_was_signed_whatever_becomes_of_the_proposal(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     proposal = propose(deployment)
     (path,) = proposal.artefacts
     copied = deployment.repository.copied(proposal, tmp_path)
@@ -151,8 +193,12 @@ def test_a_copy_is_what_was_signed_whatever_becomes_of_the_proposal(deployment: 
     assert copied.artefacts[path].read_bytes() == b"filter 2"
 
 
-@pytest.mark.parametrize("damage", ["another content", "another length", "gone", "a link", "a folder"])
-def test_a_proposal_that_is_not_what_was_signed_is_not_copied(deployment: Deployment, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["another content", "another length", "gone", "a link", "a folder"]
+)
+def test_a_proposal_that_is_not_what_was_signed_is_not_copied(
+    deployment: Deployment, tmp_path: Path, damage: str
+) -> None:
     proposal = propose(deployment)
     (file,) = proposal.artefacts.values()
     content = file.read_bytes()
@@ -187,13 +233,18 @@ def test_sign_off_signs_only_what_was_looked_at(deployment: Deployment) -> None:
             sign_off(deployment, newer)
 
 
-def test_refused_proposal_is_kept_with_its_reasons_and_its_number_is_not_used_again(deployment: Deployment) -> None:
+def test_refused_proposal_is_kept_with_its_reasons_and_its_number_is_not_used_again(
+    deployment: Deployment,
+) -> None:
     proposal = propose(deployment)
     deployment.repository.refuse(proposal, ["扩增超过上限", "an entry without a legal basis"])
     assert deployment.repository.proposal("aviation") is None
     folder = deployment.path / "refused" / "aviation" / str(proposal.version)
     reasons = json.loads((folder / "reasons.json").read_text(encoding="utf-8"))
-    assert reasons == {"refused_at": "2026-07-01T08:00:00+00:00", "reasons": ["扩增超过上限", "an entry without a legal basis"]}
+    assert reasons == {
+        "refused_at": "2026-07-01T08:00:00+00:00",
+        "reasons": ["扩增超过上限", "an entry without a legal basis"],
+    }
     assert propose(deployment).version == proposal.version + 1
     with pytest.raises(ProposalError, match="gone"):
         deployment.repository.publish_listing(proposal, *deployment.online)
@@ -203,11 +254,16 @@ def test_refused_proposal_is_kept_with_its_reasons_and_its_number_is_not_used_ag
 
 def test_waiting_and_refused_listings_never_hold_up_relief(deployment: Deployment) -> None:
     proposal = propose(deployment)
-    with FileLock(deployment.path / "proposals" / "aviation" / "lock", timeout=0):  # somebody is busy with the proposal
+    with FileLock(
+        deployment.path / "proposals" / "aviation" / "lock", timeout=0
+    ):  # somebody is busy with the proposal
         assert deployment.relief(b"relief 2").relief == 2
     deployment.repository.refuse(proposal, ["no"])
     assert deployment.relief(b"relief 3").relief == 3
-    assert contents(deployment.reader().refresh(deployment.fetcher()))["relief/aviation/1-9"] == b"relief 3"
+    assert (
+        contents(deployment.reader().refresh(deployment.fetcher()))["relief/aviation/1-9"]
+        == b"relief 3"
+    )
 
 
 def test_old_proposal_is_not_published(deployment: Deployment) -> None:
@@ -223,7 +279,9 @@ def test_old_proposal_is_not_published(deployment: Deployment) -> None:
         deployment.repository.publish_listing(waiting, *deployment.online)
 
 
-def test_half_written_proposal_is_not_seen_and_is_cleared_by_the_next(deployment: Deployment) -> None:
+def test_half_written_proposal_is_not_seen_and_is_cleared_by_the_next(
+    deployment: Deployment,
+) -> None:
     half = deployment.path / "proposals" / "aviation" / "7"
     (half / "listing" / "aviation").mkdir(parents=True)
     assert deployment.repository.proposal("aviation") is None
@@ -234,7 +292,10 @@ def test_half_written_proposal_is_not_seen_and_is_cleared_by_the_next(deployment
 def test_paths_outside_the_role_are_refused(deployment: Deployment) -> None:
     source = deployment.folder / "source"
     source.write_bytes(b"x")
-    builder, relief = deployment.keys.signer("listing-aviation-builder"), deployment.keys.signer("relief-aviation")
+    builder, relief = (
+        deployment.keys.signer("listing-aviation-builder"),
+        deployment.keys.signer("relief-aviation"),
+    )
     for path in (
         "filter",
         "listing/rail/filter",
@@ -247,7 +308,9 @@ def test_paths_outside_the_role_are_refused(deployment: Deployment) -> None:
             deployment.repository.propose_listing("aviation", {path: source}, builder)
     for path in ("1-2", "relief/rail/1-2", "listing/aviation/filter"):
         with pytest.raises(RepositoryError, match="relief/aviation/\\*"):
-            deployment.repository.publish_relief("aviation", {path: b"x"}, relief, *deployment.online)
+            deployment.repository.publish_relief(
+                "aviation", {path: b"x"}, relief, *deployment.online
+            )
 
 
 def test_relief_is_the_whole_set_each_time(deployment: Deployment) -> None:
@@ -269,11 +332,15 @@ def test_refresh_signs_relief_anew_without_a_change(deployment: Deployment) -> N
     reader = deployment.reader()
     before = reader.refresh(deployment.fetcher())
     deployment.clock.move(minutes=50)
-    versions = deployment.repository.refresh("aviation", deployment.keys.signer("relief-aviation"), *deployment.online)
+    versions = deployment.repository.refresh(
+        "aviation", deployment.keys.signer("relief-aviation"), *deployment.online
+    )
     deployment.clock.move(minutes=20)
     after = reader.refresh(deployment.fetcher())
     assert (versions.relief, versions.listing) == (3, before.roles["listing-aviation"].version)
-    assert (after.roles["relief-aviation"].signed_at - before.roles["relief-aviation"].signed_at).total_seconds() == 3000
+    assert (
+        after.roles["relief-aviation"].signed_at - before.roles["relief-aviation"].signed_at
+    ).total_seconds() == 3000
     assert after.roles["relief-aviation"].targets == before.roles["relief-aviation"].targets
 
 
@@ -281,7 +348,11 @@ def test_wrong_keys_publish_nothing(deployment: Deployment) -> None:
     before = deployment.repository.versions("aviation")
     relief = deployment.keys.signer("relief-aviation")
     snapshot, timestamp = deployment.online
-    for signers in ((stranger(), snapshot, timestamp), (relief, timestamp, timestamp), (relief, snapshot, snapshot)):
+    for signers in (
+        (stranger(), snapshot, timestamp),
+        (relief, timestamp, timestamp),
+        (relief, snapshot, snapshot),
+    ):
         with pytest.raises(SignatureError, match="0 of 1 signatures"):
             deployment.repository.publish_relief("aviation", {}, *signers)
         with pytest.raises(SignatureError):
@@ -313,7 +384,10 @@ def test_numbers_left_by_a_killed_writer_are_passed_over(deployment: Deployment)
         deployment.metadata(name).write_bytes(b"half")
     versions = deployment.relief(b"relief 2")
     assert (versions.relief, versions.snapshot) == (4, 4)
-    assert contents(deployment.reader().refresh(deployment.fetcher()))["relief/aviation/1-9"] == b"relief 2"
+    assert (
+        contents(deployment.reader().refresh(deployment.fetcher()))["relief/aviation/1-9"]
+        == b"relief 2"
+    )
 
 
 def test_damaged_repository_says_to_restore_it(deployment: Deployment) -> None:
@@ -328,7 +402,9 @@ def test_damaged_repository_says_to_restore_it(deployment: Deployment) -> None:
         deployment.repository.versions("aviation")
 
 
-def test_places_that_are_no_repository_or_are_one_already(deployment: Deployment, tmp_path: Path) -> None:
+def test_places_that_are_no_repository_or_are_one_already(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     with pytest.raises(RepositoryError, match="tipstaff-server init"):
         Repository(tmp_path / "nowhere")
     with pytest.raises(RepositoryError, match="in use already"):
@@ -340,7 +416,9 @@ def test_places_that_are_no_repository_or_are_one_already(deployment: Deployment
         Repository.create(tmp_path / "new", deployment.keys, audiences=["hotel"], catalogue=b"")
     assert not (tmp_path / "new").exists()
     (tmp_path / "empty").mkdir()
-    assert Repository.create(tmp_path / "empty", deployment.keys, audiences=["rail"], catalogue=b"").audiences() == ["rail"]
+    assert Repository.create(
+        tmp_path / "empty", deployment.keys, audiences=["rail"], catalogue=b""
+    ).audiences() == ["rail"]
 
 
 def test_unknown_audience_names_those_there_are(deployment: Deployment) -> None:
@@ -349,7 +427,19 @@ def test_unknown_audience_names_those_there_are(deployment: Deployment) -> None:
             deployment.repository.versions(audience)
 
 
-@pytest.mark.parametrize("name", ["../../lock", "1.root.json/..", "2.root.json", "", ".", "..", "timestamp.json\0", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../lock",
+        "1.root.json/..",
+        "2.root.json",
+        "",
+        ".",
+        "..",
+        "timestamp.json\0",
+        "/etc/passwd",
+    ],
+)
 def test_nothing_outside_a_view_is_served(deployment: Deployment, name: str) -> None:
     with pytest.raises(NotFoundError):
         deployment.repository.metadata_path("aviation", name)
@@ -360,7 +450,9 @@ def test_nothing_outside_a_view_is_served(deployment: Deployment, name: str) -> 
 def test_artefacts_are_served_by_hash(deployment: Deployment) -> None:
     state = deployment.reader().refresh(deployment.fetcher())
     target = state.roles["listing-aviation"].targets["listing/aviation/filter"]
-    path = deployment.repository.artefact_path("aviation", f"listing/aviation/{target.sha256}.filter")
+    path = deployment.repository.artefact_path(
+        "aviation", f"listing/aviation/{target.sha256}.filter"
+    )
     assert path.read_bytes() == b"filter 1"
     with pytest.raises(NotFoundError):
         deployment.repository.artefact_path("rail", f"listing/aviation/{target.sha256}.filter")
@@ -376,7 +468,9 @@ def test_bundle_brings_what_changed_and_no_more(deployment: Deployment) -> None:
     assert list(artefacts.values()) == [b"relief 2"]
     assert reader.apply(metadata, artefacts).roles["relief-aviation"].version == 2
     second = deployment.repository.versions("aviation")
-    deployment.repository.refresh("aviation", deployment.keys.signer("relief-aviation"), *deployment.online)
+    deployment.repository.refresh(
+        "aviation", deployment.keys.signer("relief-aviation"), *deployment.online
+    )
     metadata, artefacts = deployment.repository.bundle_files("aviation", second, 1000)
     assert set(metadata) == {"timestamp.json", "4.snapshot.json", "3.relief-aviation.json"}
     assert artefacts == {}
@@ -391,14 +485,18 @@ def test_bundle_for_one_who_has_nothing_brings_everything_small(deployment: Depl
     }  # fmt: skip
     assert sorted(artefacts.values()) == [b"catalogue 1", b"parameters of " + b"x" * 16]
     everything = deployment.repository.bundle_files("aviation", Versions(0, 0, 0, 0), 2000)
-    assert contents(deployment.reader().apply(*everything))["listing/aviation/filter"] == b"x" * 2000
+    assert (
+        contents(deployment.reader().apply(*everything))["listing/aviation/filter"] == b"x" * 2000
+    )
 
 
 def test_writers_take_turns_and_a_stuck_one_is_named(deployment: Deployment) -> None:
     def publish(content: bytes) -> None:
         deployment.relief(content)
 
-    threads = [threading.Thread(target=publish, args=(b"relief %d" % number,)) for number in range(6)]
+    threads = [
+        threading.Thread(target=publish, args=(b"relief %d" % number,)) for number in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -410,20 +508,29 @@ def test_writers_take_turns_and_a_stuck_one_is_named(deployment: Deployment) -> 
         impatient.refresh("aviation", deployment.keys.signer("relief-aviation"), *deployment.online)
 
 
-def test_relief_does_not_read_large_artefacts_again(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relief_does_not_read_large_artefacts_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deployment.listing(b"x" * 100_000)
     read: list[int] = []
     original = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path.stat().st_size), original(path))[1])
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: (read.append(path.stat().st_size), original(path))[1]
+    )
     disk = FaultyDisk()
     Repository(deployment.path, clock=deployment.clock, disk=disk).publish_relief(
-        "aviation", {"relief/aviation/1-1": b"r"}, deployment.keys.signer("relief-aviation"), *deployment.online
+        "aviation",
+        {"relief/aviation/1-1": b"r"},
+        deployment.keys.signer("relief-aviation"),
+        *deployment.online,
     )
     assert max(read) < 10_000
     assert disk.steps < 20
 
 
-def test_keys_of_one_deployment_do_not_open_anothers(deployment: Deployment, tmp_path: Path) -> None:
+def test_keys_of_one_deployment_do_not_open_anothers(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     other = create_key_files(tmp_path / "other", audiences=["aviation", "rail"])
     with pytest.raises(SignatureError):
         deployment.repository.set_catalogue(b"catalogue 2", other)

@@ -1,4 +1,6 @@
-"""Changes of keys: drafts carried to signers and back, every role, old and new clients, broken-off publications."""
+"""Changes of keys: drafts carried to signers and back, every role, old and new clients, broken-off
+publications.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ class Ceremony:
         self.deployment.relief(b"relief 1")
         self.keys = self.deployment.keys
         self.new = folder / "new"
-        self.rotation = Rotation(self.deployment.repository, clock=self.deployment.clock, **({"disk": disk} if disk else {}))
+        self.rotation = Rotation(
+            self.deployment.repository,
+            clock=self.deployment.clock,
+            **({"disk": disk} if disk else {}),
+        )
 
     def fresh(self, name: str, scheme: str = "ed25519") -> Any:
         return create_key(self.new, name, scheme=scheme).public(name)
@@ -53,7 +59,11 @@ class Ceremony:
         return self.keys.public(name).keyid
 
     def signer(self, name: str) -> Any:
-        return KeyFolder(self.new).signer(name) if (self.new / f"{name}.pem").exists() else self.keys.signer(name)
+        return (
+            KeyFolder(self.new).signer(name)
+            if (self.new / f"{name}.pem").exists()
+            else self.keys.signer(name)
+        )
 
     def signed(self, draft: Draft, old: Sequence[str] = (), new: Sequence[str] = ()) -> Draft:
         """Carried to each signer as a file, and their signatures back."""
@@ -91,8 +101,18 @@ CASES = {
     "both online keys": (["timestamp", "snapshot"], ["root-2", "root-3"], [], ["root"]),
     "one root key": (["root-1"], ["root-2", "root-3"], [], ["root"]),
     "two root keys": (["root-1", "root-2"], ["root-1", "root-3"], ["root-1"], ["root"]),
-    "one targets key": (["targets-1"], ["root-1", "root-2", "targets-2"], ["targets-1"], ["root", "targets"]),
-    "both targets keys": (["targets-1", "targets-2"], ["root-1", "root-2"], ["targets-1", "targets-2"], ["root", "targets"]),
+    "one targets key": (
+        ["targets-1"],
+        ["root-1", "root-2", "targets-2"],
+        ["targets-1"],
+        ["root", "targets"],
+    ),
+    "both targets keys": (
+        ["targets-1", "targets-2"],
+        ["root-1", "root-2"],
+        ["targets-1", "targets-2"],
+        ["root", "targets"],
+    ),
     "builder": (
         ["listing-aviation-builder"],
         ["targets-1", "targets-2", "listing-aviation-signoff"],
@@ -111,40 +131,62 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("scheme", ["ed25519", "ml-dsa-65"])
-def test_a_key_is_replaced_and_clients_old_and_new_follow(ceremony: Ceremony, case: str, scheme: str) -> None:
+def test_a_key_is_replaced_and_clients_old_and_new_follow(
+    ceremony: Ceremony, case: str, scheme: str
+) -> None:
     replaced, old, new, parts = CASES[case]
     sleeper = ceremony.reader("sleeper")
     sleeper.refresh(ceremony.fetcher())
-    changes = Changes(replace={ceremony.keyid(name): ceremony.fresh(name, scheme) for name in replaced})
+    changes = Changes(
+        replace={ceremony.keyid(name): ceremony.fresh(name, scheme) for name in replaced}
+    )
     draft = ceremony.signed(ceremony.rotation.draft(changes), old, new)
     assert sorted(draft.parts) == parts
     assert draft.missing() == {}
     assert ceremony.rotation.publish(draft, ceremony.signer) == list(AUDIENCES)
     for reader in (sleeper, ceremony.reader("newcomer")):
         state = reader.refresh(ceremony.fetcher())
-        assert state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes() == b"filter 1"
-        assert state.roles["relief-aviation"].targets["relief/aviation/1-9"].file.read_bytes() == b"relief 1"
+        assert (
+            state.roles["listing-aviation"].targets["listing/aviation/filter"].file.read_bytes()
+            == b"filter 1"
+        )
+        assert (
+            state.roles["relief-aviation"].targets["relief/aviation/1-9"].file.read_bytes()
+            == b"relief 1"
+        )
     ceremony.reader("rail", "rail").refresh(ceremony.fetcher("rail"))
     # Life goes on with the new keys, and only with them.
-    with pytest.raises(SignatureError) if set(replaced) & {"snapshot", "timestamp", "relief-aviation"} else contextlib.nullcontext():
+    with (
+        pytest.raises(SignatureError)
+        if set(replaced) & {"snapshot", "timestamp", "relief-aviation"}
+        else contextlib.nullcontext()
+    ):
         ceremony.deployment.relief(b"relief 2")
     for file in ceremony.new.iterdir():
         shutil.copy2(file, ceremony.keys.folder)
     ceremony.deployment.listing(b"filter 2")
     ceremony.deployment.relief(b"relief 3")
     state = sleeper.refresh(ceremony.fetcher())
-    assert state.roles["relief-aviation"].targets["relief/aviation/1-9"].file.read_bytes() == b"relief 3"
+    assert (
+        state.roles["relief-aviation"].targets["relief/aviation/1-9"].file.read_bytes()
+        == b"relief 3"
+    )
 
 
 def test_a_thief_of_the_old_timestamp_key_is_not_believed_any_more(ceremony: Ceremony) -> None:
     thief = ceremony.deployment.copy(ceremony.deployment.folder.parent / "thief")
     reader = ceremony.reader("one")
     reader.refresh(ceremony.fetcher())
-    draft = ceremony.rotation.draft(Changes(replace={ceremony.keyid("timestamp"): ceremony.fresh("timestamp")}))
+    draft = ceremony.rotation.draft(
+        Changes(replace={ceremony.keyid("timestamp"): ceremony.fresh("timestamp")})
+    )
     ceremony.rotation.publish(ceremony.signed(draft, ["root-1", "root-2"]), ceremony.signer)
     reader.refresh(ceremony.fetcher())
     thief.relief(b"the thief's")
-    shutil.copy2(ceremony.deployment.path / "aviation" / "metadata" / "2.root.json", thief.path / "aviation" / "metadata")
+    shutil.copy2(
+        ceremony.deployment.path / "aviation" / "metadata" / "2.root.json",
+        thief.path / "aviation" / "metadata",
+    )
     with pytest.raises((SignatureError, RollbackError)):
         reader.refresh(DirectoryFetcher(thief.path / "aviation"))
 
@@ -152,15 +194,24 @@ def test_a_thief_of_the_old_timestamp_key_is_not_believed_any_more(ceremony: Cer
 def test_an_audience_is_added(ceremony: Ceremony) -> None:
     names = ("listing-banking-builder", "listing-banking-signoff", "relief-banking")
     public = tuple(ceremony.fresh(name) for name in names)
-    draft = ceremony.rotation.draft(Changes(audiences={"banking": (public[0], public[1], public[2])}))
+    draft = ceremony.rotation.draft(
+        Changes(audiences={"banking": (public[0], public[1], public[2])})
+    )
     draft = ceremony.signed(draft, ["targets-1", "targets-2"])
     assert ceremony.rotation.publish(draft, ceremony.signer) == ["aviation", "rail", "banking"]
-    assert ceremony.rotation.publish(draft, ceremony.signer) == ["aviation", "banking", "rail"]  # again, as after a break
+    assert ceremony.rotation.publish(draft, ceremony.signer) == [
+        "aviation",
+        "banking",
+        "rail",
+    ]  # again, as after a break
     for file in ceremony.new.iterdir():
         shutil.copy2(file, ceremony.keys.folder)
     ceremony.deployment.listing(b"banking filter", "banking")
     state = ceremony.reader("bank", "banking").refresh(ceremony.fetcher("banking"))
-    assert state.roles["listing-banking"].targets["listing/banking/filter"].file.read_bytes() == b"banking filter"
+    assert (
+        state.roles["listing-banking"].targets["listing/banking/filter"].file.read_bytes()
+        == b"banking filter"
+    )
     ceremony.reader("old").refresh(ceremony.fetcher())
     with pytest.raises(RepositoryError, match="already"):
         ceremony.rotation.draft(Changes(audiences={"banking": (public[0], public[1], public[2])}))
@@ -170,25 +221,58 @@ def test_root_and_targets_are_renewed_before_they_end(ceremony: Ceremony) -> Non
     clock = ceremony.deployment.clock
     assert isinstance(clock, Clock)
     clock.move(days=340)
-    due = {item.role for item in expiries(ceremony.deployment.repository, clock(), timedelta(days=30)) if item.due}
+    due = {
+        item.role
+        for item in expiries(ceremony.deployment.repository, clock(), timedelta(days=30))
+        if item.due
+    }
     assert {"root", "targets"} <= due
-    draft = ceremony.signed(ceremony.rotation.draft(Changes(renew=["root", "targets"])), ["root-1", "root-2", "targets-1", "targets-2"])
+    draft = ceremony.signed(
+        ceremony.rotation.draft(Changes(renew=["root", "targets"])),
+        ["root-1", "root-2", "targets-1", "targets-2"],
+    )
     ceremony.rotation.publish(draft, ceremony.signer)
-    due = {item.role for item in expiries(ceremony.deployment.repository, clock(), timedelta(days=30)) if item.due}
-    assert due == {"listing-aviation", "listing-rail", "relief-aviation", "relief-rail"}  # which only their programs renew
+    due = {
+        item.role
+        for item in expiries(ceremony.deployment.repository, clock(), timedelta(days=30))
+        if item.due
+    }
+    assert due == {
+        "listing-aviation",
+        "listing-rail",
+        "relief-aviation",
+        "relief-rail",
+    }  # which only their programs renew
 
 
 def test_nothing_online_is_due_in_the_course_of_things(ceremony: Ceremony) -> None:
-    assert not any(item.due for item in expiries(ceremony.deployment.repository, START, timedelta(days=30)))
-    late = [item.role for item in expiries(ceremony.deployment.repository, START + timedelta(minutes=46), timedelta(days=30)) if item.due]
+    assert not any(
+        item.due for item in expiries(ceremony.deployment.repository, START, timedelta(days=30))
+    )
+    late = [
+        item.role
+        for item in expiries(
+            ceremony.deployment.repository, START + timedelta(minutes=46), timedelta(days=30)
+        )
+        if item.due
+    ]
     assert late == ["relief-aviation", "relief-rail"]
 
 
 def test_mixed_thresholds_want_both_kinds_of_keys(tmp_path: Path) -> None:
-    keys = create_key_files(tmp_path / "keys", audiences=["aviation"], ml_dsa=["root-3", "targets-2"])
+    keys = create_key_files(
+        tmp_path / "keys", audiences=["aviation"], ml_dsa=["root-3", "targets-2"]
+    )
     assert keys.public("root-3").scheme == "ml-dsa-65/1"
-    repository = Repository.create(tmp_path / "repository", keys, audiences=["aviation"], catalogue=b"c")
-    reader = Reader(tmp_path / "state", view="aviation", trusted_root=repository.root_bytes(), roles=["relief-aviation"])
+    repository = Repository.create(
+        tmp_path / "repository", keys, audiences=["aviation"], catalogue=b"c"
+    )
+    reader = Reader(
+        tmp_path / "state",
+        view="aviation",
+        trusted_root=repository.root_bytes(),
+        roles=["relief-aviation"],
+    )
     reader.refresh(DirectoryFetcher(repository.path / "aviation"))
     assert reader.load() is not None
     draft = Rotation(repository).draft(Changes(renew=["targets"]))
@@ -203,7 +287,9 @@ def test_mixed_thresholds_want_both_kinds_of_keys(tmp_path: Path) -> None:
 class TestDrafts:
     def test_say_what_changes(self, ceremony: Ceremony) -> None:
         fresh = ceremony.fresh("timestamp")
-        lines = ceremony.rotation.draft(Changes(replace={ceremony.keyid("timestamp"): fresh}, thresholds={"root": 3})).describe()
+        lines = ceremony.rotation.draft(
+            Changes(replace={ceremony.keyid("timestamp"): fresh}, thresholds={"root": 3})
+        ).describe()
         assert f"timestamp: key {ceremony.keyid('timestamp')} goes" in lines
         assert f"timestamp: key {fresh.keyid} comes" in lines
         assert "root: threshold 2 becomes 3" in lines
@@ -218,12 +304,16 @@ class TestDrafts:
             (Changes(thresholds={"listing-space": 1}), "there is no role"),
         ],
     )
-    def test_of_what_cannot_be_are_refused(self, ceremony: Ceremony, changes: Changes, message: str) -> None:
+    def test_of_what_cannot_be_are_refused(
+        self, ceremony: Ceremony, changes: Changes, message: str
+    ) -> None:
         with pytest.raises(RepositoryError, match=message):
             ceremony.rotation.draft(changes)
 
     def test_without_enough_signatures_change_nothing(self, ceremony: Ceremony) -> None:
-        draft = ceremony.rotation.draft(Changes(replace={ceremony.keyid("timestamp"): ceremony.fresh("timestamp")}))
+        draft = ceremony.rotation.draft(
+            Changes(replace={ceremony.keyid("timestamp"): ceremony.fresh("timestamp")})
+        )
         with pytest.raises(ProposalError, match="root needs 1 more"):
             ceremony.rotation.publish(ceremony.signed(draft, ["root-1"]), ceremony.signer)
         assert ceremony.deployment.repository.versions("aviation").root == 1
@@ -235,7 +325,9 @@ class TestDrafts:
 
     def test_with_signatures_of_another_draft(self, ceremony: Ceremony) -> None:
         first = ceremony.rotation.draft(Changes(renew=["root"]))
-        second = ceremony.rotation.draft(Changes(replace={ceremony.keyid("timestamp"): ceremony.fresh("timestamp")}))
+        second = ceremony.rotation.draft(
+            Changes(replace={ceremony.keyid("timestamp"): ceremony.fresh("timestamp")})
+        )
         made = signatures_to_bytes(sign_parts(first, ceremony.keys.signer("root-1")))
         with pytest.raises(ProposalError, match="another root"):
             complete(second, [made])
@@ -247,7 +339,9 @@ class TestDrafts:
         with pytest.raises(SignatureError, match="not valid"):
             complete(draft, [signatures_to_bytes(made)])
 
-    @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"format": 2}', b'{"format": 1, "parts": {}, "current": []}'])
+    @pytest.mark.parametrize(
+        "data", [b"", b"{}", b"[1]", b'{"format": 2}', b'{"format": 1, "parts": {}, "current": []}']
+    )
     def test_that_are_none(self, ceremony: Ceremony, data: bytes) -> None:
         with pytest.raises(ProposalError, match="not a draft"):
             Draft.from_bytes(data)
@@ -257,13 +351,17 @@ class TestDrafts:
     def test_overtaken_by_another_publication(self, ceremony: Ceremony) -> None:
         signers = ["root-1", "root-2", "targets-1", "targets-2"]
         stale = ceremony.signed(ceremony.rotation.draft(Changes(renew=["root"])), signers[:2])
-        other = ceremony.signed(ceremony.rotation.draft(Changes(renew=["root", "targets"])), signers)
+        other = ceremony.signed(
+            ceremony.rotation.draft(Changes(renew=["root", "targets"])), signers
+        )
         ceremony.rotation.publish(other, ceremony.signer)
         with pytest.raises(ProposalError, match="export a new one"):
             ceremony.rotation.publish(stale, ceremony.signer)
 
     def test_published_without_the_new_online_key(self, ceremony: Ceremony) -> None:
-        draft = ceremony.rotation.draft(Changes(replace={ceremony.keyid("timestamp"): ceremony.fresh("timestamp")}))
+        draft = ceremony.rotation.draft(
+            Changes(replace={ceremony.keyid("timestamp"): ceremony.fresh("timestamp")})
+        )
         draft = ceremony.signed(draft, ["root-1", "root-2"])
         with pytest.raises(KeyFileError, match="give the folder"):
             ceremony.rotation.publish(draft, ceremony.keys.signer)
@@ -289,14 +387,23 @@ class Dying(Disk):
 
 def test_broken_off_anywhere_it_is_finished_by_doing_it_again(tmp_path: Path) -> None:
     base = Ceremony(tmp_path / "base")
-    changes = Changes(replace={base.keyid("targets-1"): base.fresh("targets-1"), base.keyid("timestamp"): base.fresh("timestamp")})
-    draft = base.signed(base.rotation.draft(changes), ["root-1", "root-2", "targets-2"], ["targets-1"])
+    changes = Changes(
+        replace={
+            base.keyid("targets-1"): base.fresh("targets-1"),
+            base.keyid("timestamp"): base.fresh("timestamp"),
+        }
+    )
+    draft = base.signed(
+        base.rotation.draft(changes), ["root-1", "root-2", "targets-2"], ["targets-1"]
+    )
     for step in range(20):
         folder = tmp_path / str(step)
         deployment = base.deployment.copy(folder)
         repository = deployment.repository
         try:
-            Rotation(repository, clock=deployment.clock, disk=Dying(step)).publish(draft, base.signer)
+            Rotation(repository, clock=deployment.clock, disk=Dying(step)).publish(
+                draft, base.signer
+            )
         except Killed:
             Rotation(repository, clock=deployment.clock).publish(draft, base.signer)
         else:
@@ -307,7 +414,11 @@ def test_broken_off_anywhere_it_is_finished_by_doing_it_again(tmp_path: Path) ->
             assert (versions.root, versions.targets) == (2, 2)
             roles = [f"listing-{audience}", f"relief-{audience}"]
             reader = Reader(
-                folder / "new-reader" / audience, view=audience, trusted_root=base.deployment.root, roles=roles, clock=deployment.clock
+                folder / "new-reader" / audience,
+                view=audience,
+                trusted_root=base.deployment.root,
+                roles=roles,
+                clock=deployment.clock,
             )
             reader.refresh(DirectoryFetcher(repository.path / audience))
     else:
@@ -319,7 +430,9 @@ class TestKeyUris:
         folder = ceremony.keys.folder
         (tmp_path / "stick").mkdir()
         (folder / "timestamp.pem").rename(tmp_path / "stick" / "moved.pem")
-        (folder / "keys.toml").write_text(f'timestamp = "file2:{tmp_path / "stick" / "moved.pem"}"\n')
+        (folder / "keys.toml").write_text(
+            f'timestamp = "file2:{tmp_path / "stick" / "moved.pem"}"\n'
+        )
         assert "timestamp" in ceremony.keys.names()
         ceremony.deployment.relief(b"signed through a URI")
         ceremony.reader("one").refresh(ceremony.fetcher())
@@ -334,7 +447,9 @@ class TestKeyUris:
             ("timestamp", "cannot be read"),
         ],
     )
-    def test_that_do_not_work_say_what_to_do(self, ceremony: Ceremony, line: str, message: str) -> None:
+    def test_that_do_not_work_say_what_to_do(
+        self, ceremony: Ceremony, line: str, message: str
+    ) -> None:
         (ceremony.keys.folder / "keys.toml").write_text(line)
         with pytest.raises(KeyFileError, match=message):
             ceremony.keys.signer("timestamp")

@@ -1,7 +1,8 @@
 """Rows of a CSV file, one after another, in bounded memory, whatever the file holds.
 
-A broken record never takes its neighbours with it: when a quote is not closed, its first line alone is refused and reading goes on
-with the next. A row is numbered by the line that it begins on, the header's being 1.
+A broken record never takes its neighbours with it: when a quote is not closed, its first line alone
+is refused and reading goes on with the next. A row is numbered by the line that it begins on, the
+header's being 1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ DELIMITERS = ",\t;"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record: the line that it begins on, its fields, and what they are where each record says so itself."""
+    """One record: the line that it begins on, its fields, and what they are where each record says
+    so itself.
+    """
 
     line: int
     fields: list[Cell] = field(repr=False)
@@ -94,7 +97,10 @@ def read_line(file: TextIO) -> str:
 
 
 def open_csv(file: TextIO) -> tuple[Columns, Iterator[Row | BrokenRow]]:
-    """Columns, and the rows behind the header: the first line that is not empty. Raises FileHeaderError."""
+    """Columns, and the rows behind the header: the first line that is not empty.
+
+    Raises FileHeaderError.
+    """
     number = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
@@ -116,10 +122,15 @@ def split_header(line: str) -> tuple[str, list[str]]:
         return delimiter, []
 
 
-def read_rows(file: TextIO, delimiter: str, *, width: int, after: int = 0) -> Iterator[Row | BrokenRow]:
-    """Records of a text file opened with newline="", of which `after` lines are read. Empty lines are passed over.
+def read_rows(
+    file: TextIO, delimiter: str, *, width: int, after: int = 0
+) -> Iterator[Row | BrokenRow]:
+    """Records of a text file opened with newline="", of which `after` lines are read.
 
-    `width`: how many fields a row should have. One of several lines with another number of them is a quote that was never closed.
+    Empty lines are passed over.
+
+    `width`: how many fields a row should have. One of several lines with another number of them is
+    a quote that was never closed.
     """
     feed = _Feed(file, after)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)

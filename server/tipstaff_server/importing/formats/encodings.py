@@ -1,7 +1,7 @@
 """Which of the two encodings a list is in: UTF-8 (with or without a byte order mark) or GB18030.
 
-UTF-8 is tried first, strictly and over the whole file, because almost no GB18030 text is valid UTF-8 while the reverse happens. The
-file is read in pieces, so its size does not matter.
+UTF-8 is tried first, strictly and over the whole file, because almost no GB18030 text is valid
+UTF-8 while the reverse happens. The file is read in pieces, so its size does not matter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _OTHER_MARKS = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file whose encoding is known: `encoding` as codecs call it, `size` in bytes, `digest` its SHA-256."""
+    """A file whose encoding is known:
+
+    `encoding` as codecs call it, `size` in bytes, `digest` its SHA-256.
+    """
 
     path: Path
     encoding: str
@@ -38,7 +41,11 @@ class Source:
 
 
 def inspect(path: Path) -> Source:
-    """Finds the encoding. Raises FileEncodingError with the place of the first wrong byte; ImportFileError: cannot be read."""
+    """Finds the encoding.
+
+    Raises FileEncodingError with the place of the first wrong byte; ImportFileError: cannot be
+    read.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -55,7 +62,8 @@ def inspect(path: Path) -> Source:
             return found
         wrong.append(found)
     raise FileEncodingError(
-        f"{path.name} is neither UTF-8 (wrong at byte {wrong[0]}) nor GB18030 (wrong at byte {wrong[1]}); save it again in one of the two"
+        f"{path.name} is neither UTF-8 (wrong at byte {wrong[0]}) nor GB18030 (wrong at byte"
+        f" {wrong[1]}); save it again in one of the two"
     )
 
 

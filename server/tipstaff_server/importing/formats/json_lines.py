@@ -1,7 +1,7 @@
 """Rows of a file with one JSON object on each line, in bounded memory, whatever the file holds.
 
-Each line has its own keys, and is numbered as in any editor, the first being 1. A line that is too long, is no JSON, or no object, costs
-that line only.
+Each line has its own keys, and is numbered as in any editor, the first being 1. A line that is too
+long, is no JSON, or no object, costs that line only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ DIGITS_OF_A_NUMBER = 6
 
 
 class JsonLines:
-    """Reads a text file. `ignored` are keys that were not understood, a few of them, as they come up."""
+    """Reads a text file.
+
+    `ignored` are keys that were not understood, a few of them, as they come up.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -49,7 +52,9 @@ class JsonLines:
             if not line.strip():
                 continue
             if not seen and line.lstrip()[:1] == "[":
-                raise FileHeaderError("the file is one JSON array; write one object on each line (JSON Lines)")
+                raise FileHeaderError(
+                    "the file is one JSON array; write one object on each line (JSON Lines)"
+                )
             seen = True
             yield self._row(number, line)
         if not seen:
@@ -71,7 +76,10 @@ class JsonLines:
             return BrokenRow(number, EntryCode.TOO_MANY_FIELDS)
         for name in columns.ignored:
             # A key that holds a number is somebody's data, and this is shown on a screen.
-            if len(self._ignored) < MAX_IGNORED and sum(character.isdigit() for character in name) < DIGITS_OF_A_NUMBER:
+            if (
+                len(self._ignored) < MAX_IGNORED
+                and sum(character.isdigit() for character in name) < DIGITS_OF_A_NUMBER
+            ):
                 self._ignored[name] = None
         return row_of(number, columns, list(found.items()))
 

@@ -34,7 +34,8 @@ LOOK = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """An open file: its columns, its rows, what was not understood (once the rows are read), and how many bytes are behind us.
+    """An open file: its columns, its rows, what was not understood (once the rows are read), and
+    how many bytes are behind us.
 
     Rows of JSON Lines have columns of their own, and the file has none.
     """
@@ -46,13 +47,18 @@ class Sheet:
 
 
 def inspect_sheet(path: Path) -> Source:
-    """What the file is, its encoding ("parquet" for that), size and digest. Raises ImportFileError, FileEncodingError."""
+    """What the file is, its encoding ("parquet" for that), size and digest.
+
+    Raises ImportFileError, FileEncodingError.
+    """
     if _start(path).startswith(MAGIC):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
         return Source(path, PARQUET, path.stat().st_size, digest.digest())
     if path.suffix.lower() == ".parquet":
-        raise ImportFileError(f"{path.name} is not a Parquet file: it begins otherwise; get it again")
+        raise ImportFileError(
+            f"{path.name} is not a Parquet file: it begins otherwise; get it again"
+        )
     return inspect(path)
 
 
@@ -61,7 +67,12 @@ def open_sheet(source: Source) -> Generator[Sheet]:
     """The rows of an inspected file. Raises FileHeaderError, ImportFileError."""
     if source.encoding == PARQUET:
         parquet = Parquet(source.path)
-        yield Sheet(parquet.columns, parquet.rows(), lambda: parquet.ignored, lambda: source.size * parquet.done // max(parquet.size, 1))
+        yield Sheet(
+            parquet.columns,
+            parquet.rows(),
+            lambda: parquet.ignored,
+            lambda: source.size * parquet.done // max(parquet.size, 1),
+        )
         return
     with source.path.open("rb") as raw, io.TextIOWrapper(raw, source.encoding, newline="") as file:
         if _is_json(source.path):
@@ -73,7 +84,9 @@ def open_sheet(source: Source) -> Generator[Sheet]:
 
 
 def _is_json(path: Path) -> bool:
-    return path.suffix.lower() in JSON_SUFFIXES or _start(path).lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
+    return path.suffix.lower() in JSON_SUFFIXES or _start(path).lstrip(
+        b"\xef\xbb\xbf \t\r\n"
+    ).startswith((b"{", b"["))
 
 
 def _start(path: Path) -> bytes:

@@ -1,9 +1,11 @@
-"""What stands in one field of one row: a text, or where the file has lists and objects, several texts or items.
+"""What stands in one field of one row: a text, or where the file has lists and objects, several
+texts or items.
 
     CSV           "张三"
     JSON, Arrow   "张三"   ["张三", "曾用名"]   [{"id_type": "护照", "id_number": "…"}]   [{"capacity": "法定代表人", "name": …}]
 
-Numbers are texts everywhere: as a JSON or Arrow number one loses its zeros, its X or its last digits without anybody noticing.
+Numbers are texts everywhere: as a JSON or Arrow number one loses its zeros, its X or its last
+digits without anybody noticing.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ MAX_ITEMS = 100
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A number with its kind, or a responsible person. `capacity` as in the contract; 0: none was said."""
+    """A number with its kind, or a responsible person.
+
+    `capacity` as in the contract; 0: none was said.
+    """
 
     names: tuple[str, ...] = field(default=(), repr=False)
     numbers: tuple[str, ...] = field(default=(), repr=False)
@@ -37,13 +42,20 @@ Cell: TypeAlias = str | tuple[str | Item, ...]
 
 
 def cell_of(value: object) -> Cell:
-    """A value of a JSON object or an Arrow column. Raises EntryError: FIELD_TYPE, FIELD_TOO_LONG, RESPONSIBLE_PERSON."""
+    """A value of a JSON object or an Arrow column.
+
+    Raises EntryError: FIELD_TYPE, FIELD_TOO_LONG, RESPONSIBLE_PERSON.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, date):  # and datetime, which is one
-        return value.isoformat(timespec="seconds") if isinstance(value, datetime) else value.isoformat()
+        return (
+            value.isoformat(timespec="seconds")
+            if isinstance(value, datetime)
+            else value.isoformat()
+        )
     if isinstance(value, dict):
         return (_item(cast("Mapping[object, object]", value)),)
     if isinstance(value, list):
@@ -94,7 +106,9 @@ def _item(value: Mapping[object, object]) -> Item:
 def _capacity(content: object) -> int:
     found = capacity_of(content) if isinstance(content, str) else None
     if found is None:
-        raise EntryError(EntryCode.RESPONSIBLE_PERSON, "a responsible person's capacity is not known")
+        raise EntryError(
+            EntryCode.RESPONSIBLE_PERSON, "a responsible person's capacity is not known"
+        )
     return found
 
 

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from tipstaff_sdk.identity.identifier import IdentifierKind
 from tipstaff_server.errors import EntryCode, ImportFileError
-from tipstaff_server.importing.synthetic.lists import LEGAL_BASIS, Synthetic, SyntheticRow, SyntheticSubject
+from tipstaff_server.importing.synthetic.lists import (
+    LEGAL_BASIS,
+    Synthetic,
+    SyntheticRow,
+    SyntheticSubject,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +27,44 @@ __all__ = ["ENCODINGS", "Breakage", "BrokenLine", "write_csv"]
 ENCODINGS = ("utf-8", "utf-8-sig", "gb18030")
 _HEADERS = {
     "zh": (
-        *("姓名/名称", "性别", "证件类型", "证件号码", "案号", "执行法院", "立案时间", "发布时间", "限制措施", "期限", "法律依据"),
+        *(
+            "姓名/名称",
+            "性别",
+            "证件类型",
+            "证件号码",
+            "案号",
+            "执行法院",
+            "立案时间",
+            "发布时间",
+            "限制措施",
+            "期限",
+            "法律依据",
+        ),
         *("法定代表人/负责人", "法定代表人证件号码", "备注"),
     ),
     "en": (
-        *("name", "sex", "id_type", "id_number", "case_number", "court", "case_opened", "published", "measures", "term", "legal_basis"),
+        *(
+            "name",
+            "sex",
+            "id_type",
+            "id_number",
+            "case_number",
+            "court",
+            "case_opened",
+            "published",
+            "measures",
+            "term",
+            "legal_basis",
+        ),
         *("legal_representative", "legal_representative_id", "remark"),
     ),
 }
 _KINDS = {
-    "zh": {IdentifierKind.RESIDENT_ID: "居民身份证", IdentifierKind.ORGANISATION_CODE: "统一社会信用代码", IdentifierKind.PASSPORT: "护照"},
+    "zh": {
+        IdentifierKind.RESIDENT_ID: "居民身份证",
+        IdentifierKind.ORGANISATION_CODE: "统一社会信用代码",
+        IdentifierKind.PASSPORT: "护照",
+    },
     "en": {
         IdentifierKind.RESIDENT_ID: "resident id",
         IdentifierKind.ORGANISATION_CODE: "organisation code",
@@ -85,7 +118,9 @@ EXPECTED = {
 
 @dataclass(frozen=True, slots=True)
 class BrokenLine:
-    """A broken row: the line that it begins on (the header's is 1), its index, how it is broken, what an import answers."""
+    """A broken row: the line that it begins on (the header's is 1), its index, how it is broken,
+    what an import answers.
+    """
 
     line: int
     index: int
@@ -103,7 +138,9 @@ def write_csv(
     broken: float = 0.0,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[BrokenLine]:
-    """Writes a list of `rows` rows, of which the share `broken` is broken (0 to 1), and says which. Raises ImportFileError."""
+    """Writes a list of `rows` rows, of which the share `broken` is broken (0 to 1), and says which.
+    Raises ImportFileError.
+    """
     if encoding not in ENCODINGS:
         raise ImportFileError(f"no such encoding: {encoding}; choose one of {', '.join(ENCODINGS)}")
     if rows < 0 or not 0 <= broken <= 1:

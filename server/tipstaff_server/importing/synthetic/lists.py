@@ -1,8 +1,9 @@
 """Made-up lists, of any size, from a seed: for tests, demos and load.
 
-Everything follows from (seed, today, index), so row 5,000,000 costs as much as row 0 and the same call gives the same file. Numbers have
-valid check digits (GB 11643, GB 32100 with GB 11714 inside) and never repeat: an index is spread over the whole space by a
-permutation. Names are of several origins, courts do not exist. Any likeness to somebody is chance; the numbers are not to be used
+Everything follows from (seed, today, index), so row 5,000,000 costs as much as row 0 and the same
+call gives the same file. Numbers have valid check digits (GB 11643, GB 32100 with GB 11714 inside)
+and never repeat: an index is spread over the whole space by a permutation. Names are of several
+origins, courts do not exist. Any likeness to somebody is chance; the numbers are not to be used
 outside.
 """
 
@@ -23,7 +24,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Synthetic", "SyntheticRow", "SyntheticSubject"]
 
-REGIONS = ("110101", "120103", "130102", "210202", "310104", "320106", "330106", "350102", "370202", "410105", "420106", "440106")
+REGIONS = (
+    "110101",
+    "120103",
+    "130102",
+    "210202",
+    "310104",
+    "320106",
+    "330106",
+    "350102",
+    "370202",
+    "410105",
+    "420106",
+    "440106",
+)
 REGIONS_WEST = ("500103", "510104", "530102", "540102", "610103", "620102", "630102", "650102")
 FIRST_BIRTH = date(1950, 1, 1)
 BIRTH_DAYS = 18_000
@@ -40,22 +54,76 @@ _SURNAMES = (
 )
 _DOUBLE_SURNAMES = ("欧阳", "司马", "上官", "诸葛", "慕容")
 _GIVEN = "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超秀霞平刚桂英华玉兰萍红玲建国志文辉力斌波宇浩凯健俊帆雪婷倩颖晨旭阳宁博思佳欣怡梓涵子轩一诺雨泽"
-_UYGHUR = ("买买提", "吐尔逊", "阿依古丽", "艾力", "古丽努尔", "玉素甫", "帕提古丽", "阿卜杜拉", "热依汗", "库尔班", "迪丽拜尔", "亚森")
+_UYGHUR = (
+    "买买提",
+    "吐尔逊",
+    "阿依古丽",
+    "艾力",
+    "古丽努尔",
+    "玉素甫",
+    "帕提古丽",
+    "阿卜杜拉",
+    "热依汗",
+    "库尔班",
+    "迪丽拜尔",
+    "亚森",
+)
 _KAZAKH = ("叶尔江", "哈力克", "努尔兰", "阿依努尔", "别克", "巴合提", "加那提", "古丽扎")
 _TIBETAN = ("扎西", "顿珠", "卓玛", "次仁", "达瓦", "央金", "索朗", "平措", "格桑", "旺堆")
-_LATIN_GIVEN = ("Anna", "James", "Maria", "Oleg", "Fatima", "Pedro", "Ingrid", "Minh", "Kofi", "Chloé", "Søren", "José")
-_LATIN_FAMILY = ("Smith", "Müller", "Ivanov", "O'Brien", "Nguyen", "García", "Okafor", "Larsen", "Dubois", "van Dijk", "Kowalska", "Rossi")
+_LATIN_GIVEN = (
+    "Anna",
+    "James",
+    "Maria",
+    "Oleg",
+    "Fatima",
+    "Pedro",
+    "Ingrid",
+    "Minh",
+    "Kofi",
+    "Chloé",
+    "Søren",
+    "José",
+)
+_LATIN_FAMILY = (
+    "Smith",
+    "Müller",
+    "Ivanov",
+    "O'Brien",
+    "Nguyen",
+    "García",
+    "Okafor",
+    "Larsen",
+    "Dubois",
+    "van Dijk",
+    "Kowalska",
+    "Rossi",
+)
 _PLACES = ("示例", "虚谷", "明川", "青屿", "云泽", "南麓", "北汀", "白榆")
 _TRADES = ("商贸", "建筑工程", "科技", "餐饮管理", "物流", "置业", "文化传媒", "机械制造")
 _MEASURES = (
     ("AIR_TRAVEL", "RAIL_HIGH_CLASS", "STAR_HOTEL", "LOAN_PRICING"),
-    ("AIR_TRAVEL", "RAIL_HIGH_CLASS", "SHIP_HIGH_CLASS", "STAR_HOTEL", "REAL_ESTATE", "TOURISM", "INSURANCE_PREMIUM"),
+    (
+        "AIR_TRAVEL",
+        "RAIL_HIGH_CLASS",
+        "SHIP_HIGH_CLASS",
+        "STAR_HOTEL",
+        "REAL_ESTATE",
+        "TOURISM",
+        "INSURANCE_PREMIUM",
+    ),
     ("AIR_TRAVEL", "RAIL_HIGH_CLASS"),
     ("LOAN_PRICING",),
     ("EXIT", "LOAN_PRICING", "LOAN_RESTRICTION"),
 )
 # Shares of rows and names of each kind, and which rows have a remark of two lines.
-ORGANISATIONS, REPRESENTED, FOREIGNERS, TRANSLITERATED, DOUBLE_SURNAME, ONE_CHARACTER = 1 / 8, 0.9, 0.02, 0.5, 0.02, 0.2
+ORGANISATIONS, REPRESENTED, FOREIGNERS, TRANSLITERATED, DOUBLE_SURNAME, ONE_CHARACTER = (
+    1 / 8,
+    0.9,
+    0.02,
+    0.5,
+    0.02,
+    0.2,
+)
 REMARK_EVERY, REMARK_AT = 50, 7
 LEGAL_BASIS = "《最高人民法院关于公布失信被执行人名单信息的若干规定》第一条"
 
@@ -70,7 +138,11 @@ class SyntheticSubject:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticRow:
-    """A made-up row of a list. `term`: text as a list writes it; `representative`: of an organisation, its legal representative."""
+    """A made-up row of a list.
+
+    `term`: text as a list writes it; `representative`: of an organisation, its legal
+    representative.
+    """
 
     index: int
     subject: SyntheticSubject
@@ -85,7 +157,10 @@ class SyntheticRow:
 
 
 class Synthetic:
-    """Rows and people of one seed. `today`: what the dates of rows lie before, so that their terms are running."""
+    """Rows and people of one seed.
+
+    `today`: what the dates of rows lie before, so that their terms are running.
+    """
 
     def __init__(self, seed: int, today: date) -> None:
         self.seed = seed
@@ -99,7 +174,10 @@ class Synthetic:
         return (self.row(index) for index in range(count))
 
     def row(self, index: int) -> SyntheticRow:
-        """Row `index`, from 0. One in eight is an organisation, most of these with a legal representative."""
+        """Row `index`, from 0.
+
+        One in eight is an organisation, most of these with a legal representative.
+        """
         random = self._random("row", index)
         is_organisation = random.random() < ORGANISATIONS
         subject = self._organisation(index) if is_organisation else self._listed(index)
@@ -114,9 +192,20 @@ class Synthetic:
             opened=published - timedelta(days=random.randint(10, 200)),
             published=published,
             measures=random.choice(_MEASURES),
-            term=random.choice((f"{years}年", f"{years * 12}个月", f"P{years}Y", _add_years(published, years).isoformat())),
+            term=random.choice(
+                (
+                    f"{years}年",
+                    f"{years * 12}个月",
+                    f"P{years}Y",
+                    _add_years(published, years).isoformat(),
+                )
+            ),
             remark="全部未履行\n另案处理" if index % REMARK_EVERY == REMARK_AT else "",
-            representative=self._person(2 * index + 1) if is_organisation and random.random() < REPRESENTED else None,
+            representative=(
+                self._person(2 * index + 1)
+                if is_organisation and random.random() < REPRESENTED
+                else None
+            ),
         )
 
     def clear(self, index: int) -> SyntheticSubject:
@@ -127,7 +216,9 @@ class Synthetic:
         random = self._random("kind", index)
         if random.random() < FOREIGNERS:
             number = f"E{self._passports(index):08d}"
-            return SyntheticSubject(Identifier(IdentifierKind.PASSPORT, number), _latin_name(random))
+            return SyntheticSubject(
+                Identifier(IdentifierKind.PASSPORT, number), _latin_name(random)
+            )
         return self._person(2 * index)
 
     def _person(self, position: int) -> SyntheticSubject:
@@ -146,7 +237,9 @@ class Synthetic:
             body += CODE_ALPHABET[digit]
         code = f"91{random.choice(REGIONS)}{body}{_organisation_digit(body)}"
         name = f"{random.choice(_PLACES)}市{''.join(random.choices(_GIVEN, k=2))}{random.choice(_TRADES)}有限公司"
-        return SyntheticSubject(Identifier.organisation(code + organisation_check_character(code)), name)
+        return SyntheticSubject(
+            Identifier.organisation(code + organisation_check_character(code)), name
+        )
 
     def _random(self, purpose: str, index: int) -> Random:
         return Random(f"{self.seed}/{purpose}/{index}")  # noqa: S311  made-up data, nothing secret
@@ -174,7 +267,11 @@ def _name(random: Random, *, west: bool) -> str:
     if west and random.random() < TRANSLITERATED:
         names = random.choice((_UYGHUR, _KAZAKH, _TIBETAN))
         return f"{random.choice(names)}·{random.choice(names)}"
-    surname = random.choice(_DOUBLE_SURNAMES) if random.random() < DOUBLE_SURNAME else random.choice(_SURNAMES)
+    surname = (
+        random.choice(_DOUBLE_SURNAMES)
+        if random.random() < DOUBLE_SURNAME
+        else random.choice(_SURNAMES)
+    )
     return surname + "".join(random.choices(_GIVEN, k=1 if random.random() < ONE_CHARACTER else 2))
 
 
@@ -183,9 +280,18 @@ def _latin_name(random: Random) -> str:
 
 
 def _organisation_digit(body: str) -> str:
-    """Check character of an organisation's own code (GB 11714), here over the digits of its alphabet."""
+    """Check character of an organisation's own code (GB 11714), here over the digits of its
+    alphabet.
+    """
     values = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    check = 11 - sum(weight * values.index(character) for weight, character in zip(_ORGANISATION_WEIGHTS, body, strict=True)) % 11
+    check = (
+        11
+        - sum(
+            weight * values.index(character)
+            for weight, character in zip(_ORGANISATION_WEIGHTS, body, strict=True)
+        )
+        % 11
+    )
     return {10: "X", 11: "0"}.get(check, str(check))
 
 

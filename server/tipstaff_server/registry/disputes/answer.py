@@ -16,11 +16,28 @@ from sqlalchemy import func, select
 
 from tipstaff_server.domain.actors import Actor, ActorKind
 from tipstaff_server.domain.lifecycle import Event, State
-from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import (
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from tipstaff_server.registry.disputes.open import Dispute, view_of
-from tipstaff_server.registry.idempotency import ANY, Precondition, check_version, first_answer, remember
+from tipstaff_server.registry.idempotency import (
+    ANY,
+    Precondition,
+    check_version,
+    first_answer,
+    remember,
+)
 from tipstaff_server.registry.restrictions.amendments import Amendment
-from tipstaff_server.registry.restrictions.transitions import RestrictionSummary, apply, check_reason, find, summary_of
+from tipstaff_server.registry.restrictions.transitions import (
+    RestrictionSummary,
+    apply,
+    check_reason,
+    find,
+    summary_of,
+)
 from tipstaff_server.storage.models import DisputeRow, DisputeState
 
 if TYPE_CHECKING:
@@ -38,7 +55,9 @@ NOTHING = Amendment()
 
 @dataclass(frozen=True, slots=True)
 class AnsweredDispute:
-    """The dispute and its restriction after the answer, and the relief sequence that carries what became less (0: nothing did)."""
+    """The dispute and its restriction after the answer, and the relief sequence that carries what
+    became less (0: nothing did).
+    """
 
     dispute: Dispute
     restriction: RestrictionSummary
@@ -64,34 +83,55 @@ class Answering:
     ) -> AnsweredDispute:
         """Answers one. `correction` goes with CORRECTED, and only with that.
 
-        Raises NotFoundError, LifecycleError (answered already), StaleVersionError, EntryError (as at an amendment), InvalidRequestError,
-        PermissionDeniedError.
+        Raises NotFoundError, LifecycleError (answered already), StaleVersionError, EntryError (as
+        at an amendment), InvalidRequestError, PermissionDeniedError.
         """
         check_reason(reason)
         if (correction == NOTHING) is (outcome is DisputeState.CORRECTED):
             raise InvalidRequestError(
-                "a correction goes with the answer `corrected`, and only with that: say what is corrected, or nothing"
+                "a correction goes with the answer `corrected`, and only with that: say what is"
+                " corrected, or nothing"
             )
         if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError("only the authority that decided, or the operator, answers a dispute")
+            raise PermissionDeniedError(
+                "only the authority that decided, or the operator, answers a dispute"
+            )
         fields = [sorted(correction.measures), correction.legal_basis, correction.expires_at]
         request = ["ANSWER", case_number, outcome.value, *fields, reason]
         with self._core.act() as unit:
-            row = unit.session.scalar(select(DisputeRow).where(DisputeRow.case_number == case_number).with_for_update())
+            row = unit.session.scalar(
+                select(DisputeRow).where(DisputeRow.case_number == case_number).with_for_update()
+            )
             if row is None:
                 raise NotFoundError("there is no such dispute here; check the case number")
             restriction = find(unit.session, row.restriction_id, actor, self._core, lock=True)
             if first_answer(unit, self._core.vault, actor, given, request) is not None:
-                return AnsweredDispute(view_of(row, restriction), summary_of(unit.session, restriction), restriction.relief_sequence)
+                return AnsweredDispute(
+                    view_of(row, restriction),
+                    summary_of(unit.session, restriction),
+                    restriction.relief_sequence,
+                )
             if row.state is not DisputeState.OPEN:
-                raise LifecycleError(f"this dispute is {row.state} already; a new one can be opened, with another ground")
+                raise LifecycleError(
+                    f"this dispute is {row.state} already; a new one can be opened, with another"
+                    " ground"
+                )
             check_version(restriction, given)
             detail = {"restriction": restriction.id.hex(), "ground": row.ground}
-            unit.log.add(unit.now, actor, f"DISPUTE_{outcome}", ("dispute", case_number.encode()), detail=detail, reason=reason)
+            unit.log.add(
+                unit.now,
+                actor,
+                f"DISPUTE_{outcome}",
+                ("dispute", case_number.encode()),
+                detail=detail,
+                reason=reason,
+            )
             sequence = self._carry_out(unit, row, restriction, outcome, correction, actor, reason)
             remember(unit, self._core.vault, actor, given, request, restriction.id)
             unit.session.flush()
-            return AnsweredDispute(view_of(row, restriction), summary_of(unit.session, restriction), sequence)
+            return AnsweredDispute(
+                view_of(row, restriction), summary_of(unit.session, restriction), sequence
+            )
 
     def _carry_out(
         self,
@@ -107,18 +147,33 @@ class Answering:
             sequence = apply(unit, restriction, Event.REVOKE, actor, reason)
             unit.session.refresh(row)
             return sequence
-        sequence = self._correct(unit, restriction, correction, actor, reason) if outcome is DisputeState.CORRECTED else 0
+        sequence = (
+            self._correct(unit, restriction, correction, actor, reason)
+            if outcome is DisputeState.CORRECTED
+            else 0
+        )
         row.state, row.answered_at = outcome, unit.now
         unit.session.flush()
-        if restriction.state is State.SUSPENDED and not _others_suspend(unit.session, restriction.id):
+        if restriction.state is State.SUSPENDED and not _others_suspend(
+            unit.session, restriction.id
+        ):
             apply(unit, restriction, Event.REINSTATE, actor, reason)
         return sequence
 
-    def _correct(self, unit: Unit, restriction: RestrictionRow, correction: Amendment, actor: Actor, reason: str) -> int:
+    def _correct(
+        self,
+        unit: Unit,
+        restriction: RestrictionRow,
+        correction: Amendment,
+        actor: Actor,
+        reason: str,
+    ) -> int:
         before = restriction.version
         sequence = self._amending.apply(unit, restriction, correction, actor, reason)
         if restriction.version == before:
-            raise InvalidRequestError("the correction changes nothing; say what is different, or answer `upheld`")
+            raise InvalidRequestError(
+                "the correction changes nothing; say what is different, or answer `upheld`"
+            )
         return sequence
 
 
@@ -126,6 +181,10 @@ def _others_suspend(session: Session, restriction_id: bytes) -> bool:
     found = session.scalar(
         select(func.count())
         .select_from(DisputeRow)
-        .where(DisputeRow.restriction_id == restriction_id, DisputeRow.state == DisputeState.OPEN, DisputeRow.suspends.is_(True))
+        .where(
+            DisputeRow.restriction_id == restriction_id,
+            DisputeRow.state == DisputeState.OPEN,
+            DisputeRow.suspends.is_(True),
+        )
     )
     return bool(found)

@@ -1,7 +1,9 @@
-"""Looking at disputes: whoever answers them sees the case, whoever holds a case number sees where it stands.
+"""Looking at disputes: whoever answers them sees the case, whoever holds a case number sees where
+it stands.
 
-A case number is 80 random bits, so holding it is the right to ask. The answer says a state and dates and nothing about anybody: not what
-is restricted, nor by whom, nor whether the restriction is enforced.
+A case number is 80 random bits, so holding it is the right to ask. The answer says a state and
+dates and nothing about anybody: not what is restricted, nor by whom, nor whether the restriction is
+enforced.
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ if TYPE_CHECKING:
     from tipstaff_server.registry.unit import Core
     from tipstaff_server.storage.database import Database
 
-__all__ = ["DisputeCase", "DisputeCounts", "Following", "Progress", "WantedDisputes", "dispute_counts"]
+__all__ = [
+    "DisputeCase",
+    "DisputeCounts",
+    "Following",
+    "Progress",
+    "WantedDisputes",
+    "dispute_counts",
+]
 
 DEFAULT_PAGE, MAX_PAGE = 100, 500
 UNKNOWN = "there is no such dispute here; check the case number"
@@ -35,7 +44,10 @@ _MISREAD = str.maketrans("018", "OIB")
 
 @dataclass(frozen=True, slots=True)
 class DisputeCase:
-    """A dispute for whoever answers it; fields as DisputeCase in the contract. `statement` is what a person said."""
+    """A dispute for whoever answers it; fields as DisputeCase in the contract.
+
+    `statement` is what a person said.
+    """
 
     dispute: Dispute
     restriction_id: bytes
@@ -90,7 +102,10 @@ class Following:
         self._core = core
 
     def follow(self, case_number: str) -> Progress:
-        """For whoever holds the number. Raises NotFoundError, in the same words whatever is wrong."""
+        """For whoever holds the number.
+
+        Raises NotFoundError, in the same words whatever is wrong.
+        """
         written = case_number.upper().translate(_MISREAD)
         plain = _BETWEEN.sub("", written)[:32]
         if not _CASE.fullmatch(plain):
@@ -100,29 +115,48 @@ class Following:
             row = session.get(DisputeRow, stored)
             if row is None:
                 raise NotFoundError(UNKNOWN)
-            return Progress(row.state, row.opened_at, row.answer_due_at, row.answered_at, _overdue(row, self._core.clock()))
+            return Progress(
+                row.state,
+                row.opened_at,
+                row.answer_due_at,
+                row.answered_at,
+                _overdue(row, self._core.clock()),
+            )
 
     def case(self, case_number: str, actor: Actor) -> DisputeCase:
-        """With what the person said. Raises NotFoundError: none that this actor answers; PermissionDeniedError."""
+        """With what the person said.
+
+        Raises NotFoundError: none that this actor answers; PermissionDeniedError.
+        """
         with self._core.database.read() as session:
-            row = session.execute(_cases(actor).where(DisputeRow.case_number == case_number)).first()
+            row = session.execute(
+                _cases(actor).where(DisputeRow.case_number == case_number)
+            ).first()
             if row is None:
                 raise NotFoundError(UNKNOWN)
             kept = row[0].statement  # empty once it was erased
-            statement = self._core.vault.decrypt_text(STATEMENT, case_number.encode(), kept) if kept else ""
+            statement = (
+                self._core.vault.decrypt_text(STATEMENT, case_number.encode(), kept) if kept else ""
+            )
             return self._case(row[0], row[1], statement)
 
     def page(self, wanted: WantedDisputes, actor: Actor) -> tuple[list[DisputeCase], bytes]:
-        """A page by the time that answers are due, and the token of the next page (empty: this was the last).
+        """A page by the time that answers are due, and the token of the next page (empty: this was
+        the last).
 
         Raises PermissionDeniedError; InvalidRequestError: no such token.
         """
         limit = min(wanted.limit or DEFAULT_PAGE, MAX_PAGE)
-        query = _cases(actor).order_by(DisputeRow.answer_due_at, DisputeRow.case_number).limit(limit)
+        query = (
+            _cases(actor).order_by(DisputeRow.answer_due_at, DisputeRow.case_number).limit(limit)
+        )
         if wanted.state is not None:
             query = query.where(DisputeRow.state == wanted.state)
         if wanted.overdue:
-            query = query.where(DisputeRow.state == DisputeState.OPEN, DisputeRow.answer_due_at <= self._core.clock())
+            query = query.where(
+                DisputeRow.state == DisputeState.OPEN,
+                DisputeRow.answer_due_at <= self._core.clock(),
+            )
         if wanted.after:
             due, number = _parse(wanted.after)
             later = and_(DisputeRow.answer_due_at == due, DisputeRow.case_number > number)
@@ -132,7 +166,9 @@ class Following:
             found = [self._case(row, restriction) for row, restriction in rows]
         return found, _token(rows[-1][0]) if len(rows) == limit else b""
 
-    def _case(self, row: DisputeRow, restriction: RestrictionRow, statement: str = "") -> DisputeCase:
+    def _case(
+        self, row: DisputeRow, restriction: RestrictionRow, statement: str = ""
+    ) -> DisputeCase:
         return DisputeCase(
             dispute=view_of(row, restriction),
             restriction_id=row.restriction_id,
@@ -150,7 +186,9 @@ def dispute_counts(database: Database, now: datetime) -> list[DisputeCounts]:
         select(
             RestrictionRow.authority_id,
             func.count().filter(DisputeRow.state == DisputeState.OPEN).label("open"),
-            func.count().filter(DisputeRow.state == DisputeState.OPEN, DisputeRow.answer_due_at <= now).label("overdue"),
+            func.count()
+            .filter(DisputeRow.state == DisputeState.OPEN, DisputeRow.answer_due_at <= now)
+            .label("overdue"),
             func.count().filter(DisputeRow.state != DisputeState.OPEN).label("answered"),
         )
         .join(RestrictionRow, RestrictionRow.id == DisputeRow.restriction_id)
@@ -158,14 +196,26 @@ def dispute_counts(database: Database, now: datetime) -> list[DisputeCounts]:
         .order_by(RestrictionRow.authority_id)
     )
     with database.read() as session:
-        return [DisputeCounts(row.authority_id, row.open, row.overdue, row.answered) for row in session.execute(query)]
+        return [
+            DisputeCounts(row.authority_id, row.open, row.overdue, row.answered)
+            for row in session.execute(query)
+        ]
 
 
 def _cases(actor: Actor) -> Select[DisputeRow, RestrictionRow]:
     if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-        raise PermissionDeniedError("disputes are listed to the authority that decided, and to the operator; follow one by its case number")
-    query = select(DisputeRow, RestrictionRow).join(RestrictionRow, RestrictionRow.id == DisputeRow.restriction_id)
-    return query.where(RestrictionRow.authority_id == actor.id) if actor.kind is ActorKind.AUTHORITY else query
+        raise PermissionDeniedError(
+            "disputes are listed to the authority that decided, and to the operator; follow one by"
+            " its case number"
+        )
+    query = select(DisputeRow, RestrictionRow).join(
+        RestrictionRow, RestrictionRow.id == DisputeRow.restriction_id
+    )
+    return (
+        query.where(RestrictionRow.authority_id == actor.id)
+        if actor.kind is ActorKind.AUTHORITY
+        else query
+    )
 
 
 def _overdue(row: DisputeRow, now: datetime) -> bool:
@@ -181,4 +231,6 @@ def _parse(token: bytes) -> tuple[datetime, str]:
         due, number = token.decode("ascii").split(" ")
         return datetime.fromisoformat(due).astimezone(UTC), number
     except (ValueError, OverflowError):
-        raise InvalidRequestError("this is no page token of an answer before; start again without one") from None
+        raise InvalidRequestError(
+            "this is no page token of an answer before; start again without one"
+        ) from None

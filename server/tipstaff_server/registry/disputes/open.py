@@ -1,7 +1,8 @@
 """Disputes (异议): somebody says that a restriction is wrong.
 
-What opening one does is the list's policy; by default enforcement is suspended until it is answered, and relief says so at once
-(核实期间暂不执行). One suspension for each ground: a ground that was examined while the restriction stayed does not suspend again.
+What opening one does is the list's policy; by default enforcement is suspended until it is
+answered, and relief says so at once (核实期间暂不执行). One suspension for each ground: a ground that was
+examined while the restriction stayed does not suspend again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,20 @@ from sqlalchemy import and_, func, or_, select
 
 from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
 from tipstaff_server.domain.lifecycle import TERMINAL, Event, State
-from tipstaff_server.errors import CallLimitError, InvalidRequestError, LifecycleError, NotFoundError
+from tipstaff_server.errors import (
+    CallLimitError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+)
 from tipstaff_server.registry.restrictions.transitions import apply, check_id, find
-from tipstaff_server.storage.models import DisputeEffect, DisputeGround, DisputeRow, DisputeState, RestrictionRow
+from tipstaff_server.storage.models import (
+    DisputeEffect,
+    DisputeGround,
+    DisputeRow,
+    DisputeState,
+    RestrictionRow,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,7 +50,10 @@ REMIND_BEFORE = timedelta(days=3)
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """A dispute; fields as Dispute in the contract. `suspended`: its restriction is not enforced now."""
+    """A dispute; fields as Dispute in the contract.
+
+    `suspended`: its restriction is not enforced now.
+    """
 
     case_number: str
     state: DisputeState
@@ -79,10 +94,11 @@ class Disputing:
         decision_id: bytes = b"",
         ground: DisputeGround = DisputeGround.OTHER,
     ) -> OpenedDispute:
-        """Opens one; the same `request_id` (16 bytes) of the same actor again gives the first answer.
+        """Opens one; the same `request_id` (16 bytes) of the same actor again gives the first
+        answer.
 
-        Raises NotFoundError: no such restriction for this actor; LifecycleError: it has ended; CallLimitError: a provider opens too
-        many; InvalidRequestError.
+        Raises NotFoundError: no such restriction for this actor; LifecycleError: it has ended;
+        CallLimitError: a provider opens too many; InvalidRequestError.
         """
         check_id(restriction_id)
         check_id(request_id)
@@ -92,15 +108,23 @@ class Disputing:
             raise InvalidRequestError(f"a statement has 1 to {MAX_STATEMENT} characters")
         with self._core.act() as unit:
             restriction = find(unit.session, restriction_id, actor, self._core, lock=True)
-            before = unit.session.scalar(select(DisputeRow).where(DisputeRow.opened_by == str(actor), DisputeRow.request_id == request_id))
+            before = unit.session.scalar(
+                select(DisputeRow).where(
+                    DisputeRow.opened_by == str(actor), DisputeRow.request_id == request_id
+                )
+            )
             if before is not None:
                 if before.restriction_id != restriction_id:
-                    raise InvalidRequestError("this request id was used for another restriction; choose a new one")
+                    raise InvalidRequestError(
+                        "this request id was used for another restriction; choose a new one"
+                    )
                 return OpenedDispute(view_of(before, restriction), before.relief_sequence)
             self._bound(unit, actor)
             row = self._open(unit, restriction, actor, ground)
             row.request_id, row.decision_id = request_id, decision_id or None
-            row.statement = self._core.vault.encrypt_text(STATEMENT, row.case_number.encode(), statement)
+            row.statement = self._core.vault.encrypt_text(
+                STATEMENT, row.case_number.encode(), statement
+            )
             unit.session.add(row)
             return OpenedDispute(view_of(row, restriction), row.relief_sequence)
 
@@ -114,7 +138,10 @@ class Disputing:
             return view_of(row, restriction)
 
     def follow_up(self, now: datetime) -> Chased:
-        """Reminds of answers that are due soon, and notes those that are overdue, each once. Safe to run on several replicas."""
+        """Reminds of answers that are due soon, and notes those that are overdue, each once.
+
+        Safe to run on several replicas.
+        """
         with self._core.database.read() as session:
             if session.scalar(_near(now).limit(1)) is None:
                 return Chased(0, 0)
@@ -127,7 +154,13 @@ class Disputing:
                 else:
                     row.reminded_at, act = now, "DISPUTE_REMIND"
                     reminded += 1
-                unit.log.add(now, SYSTEM, act, ("dispute", row.case_number.encode()), detail={"restriction": row.restriction_id.hex()})
+                unit.log.add(
+                    now,
+                    SYSTEM,
+                    act,
+                    ("dispute", row.case_number.encode()),
+                    detail={"restriction": row.restriction_id.hex()},
+                )
         return Chased(reminded, overdue)
 
     def _bound(self, unit: Unit, actor: Actor) -> None:
@@ -135,19 +168,32 @@ class Disputing:
         if actor.kind is not ActorKind.PROVIDER:
             return
         recent = (DisputeRow.opened_by == str(actor), DisputeRow.opened_at > unit.now - HOUR)
-        found = unit.session.execute(select(func.count(), func.min(DisputeRow.opened_at)).where(*recent)).one()
+        found = unit.session.execute(
+            select(func.count(), func.min(DisputeRow.opened_at)).where(*recent)
+        ).one()
         if found[0] >= self._core.disputes_per_hour:
             wait = (found[1] + HOUR - unit.now).total_seconds()
-            raise CallLimitError(f"at most {self._core.disputes_per_hour} disputes of one provider within an hour are taken", wait)
+            raise CallLimitError(
+                f"at most {self._core.disputes_per_hour} disputes of one provider within an hour"
+                " are taken",
+                wait,
+            )
 
     @staticmethod
-    def _open(unit: Unit, restriction: RestrictionRow, actor: Actor, ground: DisputeGround) -> DisputeRow:
+    def _open(
+        unit: Unit, restriction: RestrictionRow, actor: Actor, ground: DisputeGround
+    ) -> DisputeRow:
         if restriction.state is State.DRAFT:
             raise LifecycleError("a draft restricts nobody yet: withdraw it (revoke) or amend it")
         if restriction.state in TERMINAL:
-            raise LifecycleError(f"this restriction is {restriction.state} already: there is nothing left to dispute at a counter")
+            raise LifecycleError(
+                f"this restriction is {restriction.state} already: there is nothing left to dispute"
+                " at a counter"
+            )
         policy = unit.policies.lists[restriction.list_id]
-        suspends = policy.dispute_effect is DisputeEffect.SUSPEND and not _was_examined(unit.session, restriction.id, ground)
+        suspends = policy.dispute_effect is DisputeEffect.SUSPEND and not _was_examined(
+            unit.session, restriction.id, ground
+        )
         case_number = _case_number()
         unit.log.add(
             unit.now,
@@ -197,18 +243,28 @@ def _was_examined(session: Session, restriction_id: bytes, ground: DisputeGround
     found = session.scalar(
         select(func.count())
         .select_from(DisputeRow)
-        .where(DisputeRow.restriction_id == restriction_id, DisputeRow.ground == ground, DisputeRow.state.in_(answers))
+        .where(
+            DisputeRow.restriction_id == restriction_id,
+            DisputeRow.ground == ground,
+            DisputeRow.state.in_(answers),
+        )
     )
     return bool(found)
 
 
 def _near(now: datetime) -> Select[DisputeRow]:
-    """Open disputes whose answer is due soon and was not reminded of, or is overdue and was not noted."""
+    """Open disputes whose answer is due soon and was not reminded of, or is overdue and was not
+    noted.
+    """
     return select(DisputeRow).where(
         DisputeRow.state == DisputeState.OPEN,
         or_(
             and_(DisputeRow.answer_due_at <= now, DisputeRow.escalated_at.is_(None)),
-            and_(DisputeRow.answer_due_at > now, DisputeRow.answer_due_at <= now + REMIND_BEFORE, DisputeRow.reminded_at.is_(None)),
+            and_(
+                DisputeRow.answer_due_at > now,
+                DisputeRow.answer_due_at <= now + REMIND_BEFORE,
+                DisputeRow.reminded_at.is_(None),
+            ),
         ),
     )
 

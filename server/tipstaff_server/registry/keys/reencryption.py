@@ -1,7 +1,9 @@
-"""Every encrypted column of the registry, in one place, and encrypting all of them anew after a change of keys.
+"""Every encrypted column of the registry, in one place, and encrypting all of them anew after a
+change of keys.
 
-A batch is one transaction under the head's lock; whoever is killed in between goes on where values are still under the old key. Servers
-may run meanwhile: since the change, every act writes under the new key. A key that nothing is written under any more is destroyed.
+A batch is one transaction under the head's lock; whoever is killed in between goes on where values
+are still under the old key. Servers may run meanwhile: since the change, every act writes under the
+new key. A key that nothing is written under any more is destroyed.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from tipstaff_server.audit.log import lock_head
 from tipstaff_server.registry.disputes.open import STATEMENT
 from tipstaff_server.registry.restrictions.drafts import ENTRY
 from tipstaff_server.registry.restrictions.remedies import NOTE
-from tipstaff_server.registry.subjects.resolver import NAME, NEXT_STRETCHED, NUMBER, STRETCHED, name_row
+from tipstaff_server.registry.subjects.resolver import (
+    NAME,
+    NEXT_STRETCHED,
+    NUMBER,
+    STRETCHED,
+    name_row,
+)
 from tipstaff_server.storage.models import (
     AuditReasonRow,
     AuditRow,
@@ -50,7 +58,10 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """One encrypted column. `label`: its name to the vault; `row`: from the primary key to the vault's row."""
+    """One encrypted column.
+
+    `label`: its name to the vault; `row`: from the primary key to the vault's row.
+    """
 
     label: str
     column: InstrumentedAttribute[Any]
@@ -73,7 +84,10 @@ SEALED = (
 
 
 def counts(session: Session) -> dict[int, int]:
-    """How many values are written under each version of the column key. Reads every value's first byte."""
+    """How many values are written under each version of the column key.
+
+    Reads every value's first byte.
+    """
     found: dict[int, int] = {}
     for item in SEALED:
         first = func.substr(item.column, 1, 1)
@@ -81,13 +95,17 @@ def counts(session: Session) -> dict[int, int]:
         for version, count in session.execute(query):
             found[version[0]] = found.get(version[0], 0) + count
     first = func.substr(AuditRow.reason, 1, 1)
-    for version, count in session.execute(select(first, func.count()).where(*_old_reasons(session)).group_by(first)):
+    for version, count in session.execute(
+        select(first, func.count()).where(*_old_reasons(session)).group_by(first)
+    ):
         found[version[0]] = found.get(version[0], 0) + count
     return found
 
 
 def reencrypt(database: Database, vault: Vault, *, batch: int = BATCH) -> Iterator[int]:
-    """Writes under the newest key whatever is not; yields how many values each transaction wrote. May be killed, and run again."""
+    """Writes under the newest key whatever is not; yields how many values each transaction wrote.
+    May be killed, and run again.
+    """
     yield from _clear_exemptions(database, vault, batch)
     yield from _move_reasons(database, vault, batch)
     for item in SEALED:
@@ -119,33 +137,56 @@ def _rewrite(session: Session, vault: Vault, item: Sealed, rows: Any) -> None:
     name = item.column.key
     same = [table.c[part.key] == bindparam(f"was_{part.key}") for part in item.key]
     # Whoever changed the value meanwhile has written it under the newest key already.
-    change = update(table).where(*same, table.c[name] == bindparam("was")).values({name: bindparam("anew")})
+    change = (
+        update(table)
+        .where(*same, table.c[name] == bindparam("was"))
+        .values({name: bindparam("anew")})
+    )
     values: list[dict[str, Any]] = []
     for *key, stored in rows:
         row = item.row(*key)
         anew = vault.encrypt(item.label, row, vault.decrypt(item.label, row, stored))
-        values.append({f"was_{part.key}": value for part, value in zip(item.key, key, strict=True)} | {"was": stored, "anew": anew})
+        values.append(
+            {f"was_{part.key}": value for part, value in zip(item.key, key, strict=True)}
+            | {"was": stored, "anew": anew}
+        )
     session.connection().execute(change, values)
 
 
 def _old_reasons(session: Session) -> tuple[ColumnElement[bool], ...]:
-    """Reasons that an older program wrote into the log itself, and that nobody has copied from there yet.
+    """Reasons that an older program wrote into the log itself, and that nobody has copied from
+    there yet.
 
     Those whose key is gone were copied, and erased since.
     """
-    versions = session.scalars(select(VaultKeyRow.version).where(VaultKeyRow.purpose == KeyPurpose.COLUMN)).all() or [1]
-    copied = select(AuditReasonRow.sequence).where(AuditReasonRow.sequence == AuditRow.sequence).exists()
-    return AuditRow.reason.is_not(None), func.substr(AuditRow.reason, 1, 1).in_([bytes([version]) for version in versions]), ~copied
+    versions = session.scalars(
+        select(VaultKeyRow.version).where(VaultKeyRow.purpose == KeyPurpose.COLUMN)
+    ).all() or [1]
+    copied = (
+        select(AuditReasonRow.sequence).where(AuditReasonRow.sequence == AuditRow.sequence).exists()
+    )
+    return (
+        AuditRow.reason.is_not(None),
+        func.substr(AuditRow.reason, 1, 1).in_([bytes([version]) for version in versions]),
+        ~copied,
+    )
 
 
 def _move_reasons(database: Database, vault: Vault, batch: int) -> Iterator[int]:
-    """Copies them out of the log, so that the key they are under there can go; the chain goes on covering what it covered."""
+    """Copies them out of the log, so that the key they are under there can go; the chain goes on
+    covering what it covered.
+    """
     if vault.keys.column == 1:
         return
     while True:
         with database.write() as session:
             lock_head(session, vault)
-            query = select(AuditRow.sequence, AuditRow.reason).where(*_old_reasons(session)).order_by(AuditRow.sequence).limit(batch)
+            query = (
+                select(AuditRow.sequence, AuditRow.reason)
+                .where(*_old_reasons(session))
+                .order_by(AuditRow.sequence)
+                .limit(batch)
+            )
             rows = session.execute(query).all()
             made = list(starmap(_moved(vault), rows))
             if made:
@@ -169,7 +210,9 @@ def _clear_exemptions(database: Database, vault: Vault, batch: int) -> Iterator[
     while True:
         with database.write() as session:
             lock_head(session, vault)
-            rows = session.scalars(select(ExemptionRow).where(ExemptionRow.reason.is_(None)).limit(batch)).all()
+            rows = session.scalars(
+                select(ExemptionRow).where(ExemptionRow.reason.is_(None)).limit(batch)
+            ).all()
             for row in rows:
                 row.reason = exempting.seal(vault, row.id, (row.reason_zh, row.reason_en))
                 row.reason_zh = row.reason_en = ""

@@ -4,8 +4,8 @@
     rotate      a new column key; every act from here on writes under it, `re-encrypt` brings over what is there, then the old one goes
     reindex     a new index key, in one transaction that acts wait for: a look-up must never find half of an index
 
-An index key that was replaced stays, wrapped, to recognise entries and requests that come again (Vault.made): what they were made of is
-not kept, so their digests cannot be made anew.
+An index key that was replaced stays, wrapped, to recognise entries and requests that come again
+(Vault.made): what they were made of is not kept, so their digests cannot be made anew.
 """
 
 from __future__ import annotations
@@ -18,8 +18,22 @@ from sqlalchemy import delete, select, update
 from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_server.audit.log import AuditLog, lock_head
 from tipstaff_server.registry.keys.reencryption import counts
-from tipstaff_server.registry.subjects.resolver import NAME, NEXT_STRETCHED, NUMBER, STRETCHED, name_blind, number_blind
-from tipstaff_server.storage.models import IdentifierRow, KeyPurpose, Meta, NameRow, SubjectRow, VaultKeyRow
+from tipstaff_server.registry.subjects.resolver import (
+    NAME,
+    NEXT_STRETCHED,
+    NUMBER,
+    STRETCHED,
+    name_blind,
+    number_blind,
+)
+from tipstaff_server.storage.models import (
+    IdentifierRow,
+    KeyPurpose,
+    Meta,
+    NameRow,
+    SubjectRow,
+    VaultKeyRow,
+)
 from tipstaff_server.vault import keys as vault_keys
 
 if TYPE_CHECKING:
@@ -38,7 +52,9 @@ PAGE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class KeyStatus:
-    """One key: since when, wrapped by which, replaced when; `values`: how many are under it (column keys only)."""
+    """One key: since when, wrapped by which, replaced when; `values`: how many are under it (column
+    keys only).
+    """
 
     purpose: KeyPurpose
     version: int
@@ -52,10 +68,22 @@ def status(database: Database, vault: Vault) -> list[KeyStatus]:
     """Every key of the registry. One that is not wrapped yet says so in `wrapper`."""
     with database.read() as session:
         used = counts(session)
-        rows = session.scalars(select(VaultKeyRow).order_by(VaultKeyRow.purpose, VaultKeyRow.version)).all()
+        rows = session.scalars(
+            select(VaultKeyRow).order_by(VaultKeyRow.purpose, VaultKeyRow.version)
+        ).all()
     if not rows:
         wrapper = f"not wrapped; from {vault.wrappers[0].id}"
-        return [KeyStatus(purpose, 1, wrapper, None, None, used.get(1, 0) if purpose is KeyPurpose.COLUMN else 0) for purpose in KeyPurpose]
+        return [
+            KeyStatus(
+                purpose,
+                1,
+                wrapper,
+                None,
+                None,
+                used.get(1, 0) if purpose is KeyPurpose.COLUMN else 0,
+            )
+            for purpose in KeyPurpose
+        ]
     return [
         KeyStatus(
             row.purpose,
@@ -70,13 +98,22 @@ def status(database: Database, vault: Vault) -> list[KeyStatus]:
 
 
 def rewrap(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> int:
-    """Wraps every key by the configured one; how many were not. Raises WrongVaultKeyError, KeyWrapperError: then nothing has changed."""
+    """Wraps every key by the configured one; how many were not.
+
+    Raises WrongVaultKeyError, KeyWrapperError: then nothing has changed.
+    """
     with database.write() as session:
         log = AuditLog(session, vault)
         adopted = vault_keys.adopt(session, vault.wrappers, now)
         done = vault_keys.rewrap(session, vault.wrappers) + (len(KeyPurpose) if adopted else 0)
         if done:
-            log.add(now, actor, "VAULT_REWRAP", ("vault", b""), detail={"keys": done, "wrapper": vault.wrappers[0].id})
+            log.add(
+                now,
+                actor,
+                "VAULT_REWRAP",
+                ("vault", b""),
+                detail={"keys": done, "wrapper": vault.wrappers[0].id},
+            )
         log.flush()
     vault.attach(database)
     return done
@@ -88,9 +125,13 @@ def rotate(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> 
         log = AuditLog(session, vault)
         vault_keys.adopt(session, vault.wrappers, now)
         registry_id = vault_keys.registry_id_of(session)
-        version, _ = vault_keys.make(session, vault.wrappers[0], registry_id, KeyPurpose.COLUMN, now)
+        version, _ = vault_keys.make(
+            session, vault.wrappers[0], registry_id, KeyPurpose.COLUMN, now
+        )
         vault_keys.bump(session)
-        log.add(now, actor, "VAULT_ROTATE", ("vault", bytes([version])), detail={"column_key": version})
+        log.add(
+            now, actor, "VAULT_ROTATE", ("vault", bytes([version])), detail={"column_key": version}
+        )
         log.flush()
     vault.attach(database)
     return version
@@ -99,7 +140,8 @@ def rotate(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> 
 def retire(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> list[int]:
     """Destroys the column keys that nothing is under any more; their versions.
 
-    Since a key was replaced, under the head's lock, nobody can have written under it: what is counted after that stays counted.
+    Since a key was replaced, under the head's lock, nobody can have written under it: what is
+    counted after that stays counted.
     """
     with database.read() as session:
         replaced = (VaultKeyRow.purpose == KeyPurpose.COLUMN, VaultKeyRow.replaced_at.is_not(None))
@@ -116,7 +158,13 @@ def retire(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> 
             .execution_options(synchronize_session=False)
         ).all()
         for version in sorted(gone):
-            log.add(now, actor, "VAULT_RETIRE", ("vault", bytes([version])), detail={"column_key": version})
+            log.add(
+                now,
+                actor,
+                "VAULT_RETIRE",
+                ("vault", bytes([version])),
+                detail={"column_key": version},
+            )
         vault_keys.bump(session)
         log.flush()
     vault.attach(database)
@@ -124,20 +172,31 @@ def retire(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> 
 
 
 def reindex(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> int:
-    """Begins a new index key and moves every identifier and name to it, all or nothing; how many. Acts wait meanwhile."""
+    """Begins a new index key and moves every identifier and name to it, all or nothing; how many.
+    Acts wait meanwhile.
+    """
     with database.write() as session:
         log = AuditLog(session, vault)
         vault_keys.adopt(session, vault.wrappers, now)
         registry_id = vault_keys.registry_id_of(session)
-        version, key = vault_keys.make(session, vault.wrappers[0], registry_id, KeyPurpose.INDEX, now)
+        version, key = vault_keys.make(
+            session, vault.wrappers[0], registry_id, KeyPurpose.INDEX, now
+        )
         vault_keys.bump(session)
-        # Another vault: this one's other threads must not look up under a key that may yet be rolled back.
+        # Another vault: this one's other threads must not look up under a key that may yet be
+        # rolled back.
         moving = type(vault)(vault.wrappers)
         check = vault_keys.check_value(key, registry_id)
         session.execute(update(Meta).where(Meta.name == "vault.check").values(value=check))
         lock_head(session, moving)
         done = _move(session, moving)
-        log.add(now, actor, "VAULT_REINDEX", ("vault", bytes([version])), detail={"index_key": version, "values": done})
+        log.add(
+            now,
+            actor,
+            "VAULT_REINDEX",
+            ("vault", bytes([version])),
+            detail={"index_key": version, "values": done},
+        )
         log.flush()
     vault.attach(database)
     return done
@@ -146,16 +205,27 @@ def reindex(database: Database, vault: Vault, *, actor: Actor, now: datetime) ->
 def _move(session: Session, vault: Vault) -> int:
     done, last = 0, b""
     while True:
-        subjects = session.scalars(select(SubjectRow.id).where(SubjectRow.id > last).order_by(SubjectRow.id).limit(PAGE)).all()
+        subjects = session.scalars(
+            select(SubjectRow.id).where(SubjectRow.id > last).order_by(SubjectRow.id).limit(PAGE)
+        ).all()
         if not subjects:
             return done
         low, last = last, subjects[-1]
-        done += _move_identifiers(session, vault, low, last) + _move_names(session, vault, low, last)
+        done += _move_identifiers(session, vault, low, last) + _move_names(
+            session, vault, low, last
+        )
 
 
 def _move_identifiers(session: Session, vault: Vault, low: bytes, high: bytes) -> int:
-    columns = (IdentifierRow.blind, IdentifierRow.value, IdentifierRow.stretched, IdentifierRow.next_stretched)
-    rows = session.execute(select(*columns).where(IdentifierRow.subject_id > low, IdentifierRow.subject_id <= high)).all()
+    columns = (
+        IdentifierRow.blind,
+        IdentifierRow.value,
+        IdentifierRow.stretched,
+        IdentifierRow.next_stretched,
+    )
+    rows = session.execute(
+        select(*columns).where(IdentifierRow.subject_id > low, IdentifierRow.subject_id <= high)
+    ).all()
     for row in rows:
         number = vault.decrypt(NUMBER, row.blind, row.value)
         coming = row.next_stretched and vault.decrypt(NEXT_STRETCHED, row.blind, row.next_stretched)
@@ -163,16 +233,22 @@ def _move_identifiers(session: Session, vault: Vault, low: bytes, high: bytes) -
         values = {
             "blind": blind,
             "value": vault.encrypt(NUMBER, blind, number),
-            "stretched": vault.encrypt(STRETCHED, blind, vault.decrypt(STRETCHED, row.blind, row.stretched)),
+            "stretched": vault.encrypt(
+                STRETCHED, blind, vault.decrypt(STRETCHED, row.blind, row.stretched)
+            ),
             "next_stretched": coming and vault.encrypt(NEXT_STRETCHED, blind, coming),
         }
-        session.execute(update(IdentifierRow).where(IdentifierRow.blind == row.blind).values(values))
+        session.execute(
+            update(IdentifierRow).where(IdentifierRow.blind == row.blind).values(values)
+        )
     return len(rows)
 
 
 def _move_names(session: Session, vault: Vault, low: bytes, high: bytes) -> int:
     columns = (NameRow.subject_id, NameRow.blind, NameRow.value)
-    rows = session.execute(select(*columns).where(NameRow.subject_id > low, NameRow.subject_id <= high)).all()
+    rows = session.execute(
+        select(*columns).where(NameRow.subject_id > low, NameRow.subject_id <= high)
+    ).all()
     for row in rows:
         shown = vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
         blind = name_blind(vault, row.subject_id, canonical_name(shown))

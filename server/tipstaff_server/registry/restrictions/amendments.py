@@ -1,8 +1,9 @@
 """Correcting a restriction that stays (更正).
 
-What becomes less (a measure goes, the term ends earlier) takes effect at once: relief takes the old restriction back, and the next
-listing brings the new one. Until then providers see nothing of it, which is the right way to be wrong for a while. What becomes more
-waits for the next listing, like everything that restricts.
+What becomes less (a measure goes, the term ends earlier) takes effect at once: relief takes the old
+restriction back, and the next listing brings the new one. Until then providers see nothing of it,
+which is the right way to be wrong for a while. What becomes more waits for the next listing, like
+everything that restricts.
 """
 
 from __future__ import annotations
@@ -15,9 +16,26 @@ from sqlalchemy import select, update
 from tipstaff_server.domain.actors import Actor, ActorKind
 from tipstaff_server.domain.lifecycle import LISTED, TERMINAL, State
 from tipstaff_server.errors import EntryCode, EntryError, LifecycleError, PermissionDeniedError
-from tipstaff_server.registry.idempotency import ANY, Precondition, check_version, first_answer, remember
-from tipstaff_server.registry.restrictions.entry import check_legal_basis, check_measures, check_term
-from tipstaff_server.registry.restrictions.transitions import Ended, check_id, check_reason, find, measures_of, summary_of
+from tipstaff_server.registry.idempotency import (
+    ANY,
+    Precondition,
+    check_version,
+    first_answer,
+    remember,
+)
+from tipstaff_server.registry.restrictions.entry import (
+    check_legal_basis,
+    check_measures,
+    check_term,
+)
+from tipstaff_server.registry.restrictions.transitions import (
+    Ended,
+    check_id,
+    check_reason,
+    find,
+    measures_of,
+    summary_of,
+)
 from tipstaff_server.storage.models import Approval, DraftRow, MeasureSetRow
 
 if TYPE_CHECKING:
@@ -46,17 +64,34 @@ class Amending:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def amend(self, restriction_id: bytes, amendment: Amendment, reason: str, actor: Actor, given: Precondition = ANY) -> Ended:
-        """Corrects one; the restriction after it, and the relief sequence that takes the old one back (0: nothing became less).
+    def amend(
+        self,
+        restriction_id: bytes,
+        amendment: Amendment,
+        reason: str,
+        actor: Actor,
+        given: Precondition = ANY,
+    ) -> Ended:
+        """Corrects one; the restriction after it, and the relief sequence that takes the old one
+        back (0: nothing became less).
 
-        Raises NotFoundError, LifecycleError (it has ended), StaleVersionError, EntryError (as at entry), InvalidRequestError,
-        PermissionDeniedError.
+        Raises NotFoundError, LifecycleError (it has ended), StaleVersionError, EntryError (as at
+        entry), InvalidRequestError, PermissionDeniedError.
         """
         check_id(restriction_id)
         check_reason(reason)
         if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError("only the authority that decided, or the operator, corrects a restriction")
-        request = ["AMEND", restriction_id.hex(), sorted(amendment.measures), amendment.legal_basis, amendment.expires_at, reason]
+            raise PermissionDeniedError(
+                "only the authority that decided, or the operator, corrects a restriction"
+            )
+        request = [
+            "AMEND",
+            restriction_id.hex(),
+            sorted(amendment.measures),
+            amendment.legal_basis,
+            amendment.expires_at,
+            reason,
+        ]
         with self._core.act() as unit:
             row = find(unit.session, restriction_id, actor, self._core, lock=True)
             if first_answer(unit, self._core.vault, actor, given, request) is not None:
@@ -67,10 +102,14 @@ class Amending:
             unit.session.flush()
             return Ended(summary_of(unit.session, row), sequence)
 
-    def apply(self, unit: Unit, row: RestrictionRow, amendment: Amendment, actor: Actor, reason: str) -> int:
+    def apply(
+        self, unit: Unit, row: RestrictionRow, amendment: Amendment, actor: Actor, reason: str
+    ) -> int:
         """The same on a locked restriction, within an act."""
         if row.state in TERMINAL:
-            raise LifecycleError(f"this restriction is {row.state} already: there is nothing left to correct")
+            raise LifecycleError(
+                f"this restriction is {row.state} already: there is nothing left to correct"
+            )
         before = measures_of(unit.session, row)
         after = tuple(sorted(set(amendment.measures))) or before
         expires_at = amendment.expires_at or row.expires_at
@@ -78,18 +117,25 @@ class Amending:
         if (after, expires_at, legal_basis) == (before, row.expires_at, row.legal_basis):
             return 0
         if row.expires_at <= unit.now:
-            # The scheduler may not have looked yet; a term that is over is over, and nothing makes it longer.
-            raise LifecycleError(f"its term ended at {row.expires_at.isoformat()}: there is nothing left to correct")
+            # The scheduler may not have looked yet; a term that is over is over, and nothing makes
+            # it longer.
+            raise LifecycleError(
+                f"its term ended at {row.expires_at.isoformat()}: there is nothing left to correct"
+            )
         check_measures(after, row.authority_id, unit.policies)
         check_legal_basis(legal_basis)
         check_term(row.effective_at, expires_at, self._core.max_term)
         more = bool(set(after) - set(before)) or expires_at > row.expires_at
         _check_two_persons(unit, row, actor, more=more)
         if expires_at <= unit.now:
-            raise EntryError(EntryCode.TERM_OVER, "the term would be over already; release, repair or revoke it instead")
+            raise EntryError(
+                EntryCode.TERM_OVER,
+                "the term would be over already; release, repair or revoke it instead",
+            )
         sequence = 0
         if row.state in LISTED and (set(before) - set(after) or expires_at < row.expires_at):
-            # Lifted for whoever enforces the measures as they were; the next listing's record stands above this lift.
+            # Lifted for whoever enforces the measures as they were; the next listing's record
+            # stands above this lift.
             sequence = row.relief_sequence = unit.lift(row.id, row.measure_set_id, "AMEND")
             row.relief_floor = sequence
         detail = {
@@ -102,20 +148,31 @@ class Amending:
         row.measure_set_id = _measure_set(unit.session, after)
         row.expires_at, row.legal_basis = expires_at, legal_basis
         row.version += 1
-        unit.log.add(unit.now, actor, "AMEND", ("restriction", row.id), detail=detail, reason=reason)
+        unit.log.add(
+            unit.now, actor, "AMEND", ("restriction", row.id), detail=detail, reason=reason
+        )
         unit.session.flush()
         return sequence
 
 
 def _check_two_persons(unit: Unit, row: RestrictionRow, actor: Actor, *, more: bool) -> None:
-    """What a second person approved, no single one makes more of. A draft waits for another person than the one who amended it."""
+    """What a second person approved, no single one makes more of.
+
+    A draft waits for another person than the one who amended it.
+    """
     if row.state is State.DRAFT:
         if not actor.is_person:
-            raise PermissionDeniedError("amending a draft takes a person: use a certificate that names an officer (…/officer/…)")
-        unit.session.execute(update(DraftRow).where(DraftRow.restriction_id == row.id).values(entered_by=str(actor)))
+            raise PermissionDeniedError(
+                "amending a draft takes a person: use a certificate that names an officer"
+                " (…/officer/…)"
+            )
+        unit.session.execute(
+            update(DraftRow).where(DraftRow.restriction_id == row.id).values(entered_by=str(actor))
+        )
     elif more and unit.policies.lists[row.list_id].approval is Approval.TWO_PERSONS:
         raise LifecycleError(
-            "on this list more takes two persons: enter what is added as a restriction of its own, with its own case number"
+            "on this list more takes two persons: enter what is added as a restriction of its own,"
+            " with its own case number"
         )
 
 

@@ -1,12 +1,15 @@
-"""Drafts: entries of a list that asks for two persons. One enters, another one approves; nobody does both.
+"""Drafts: entries of a list that asks for two persons.
+
+One enters, another one approves; nobody does both.
 
     entered ──► DRAFT ──approved──► NOTICED ──► ACTIVE
                   ├──withdrawn──► REVOKED
                   └──its term is over──► EXPIRED
 
-A draft touches nothing (decision 0016): no listing, no relief, no provider, and no subject either. A name, a second number or a
-responsible person would widen restrictions that are in force, so they lie sealed until the approval. Whoever amends a draft counts as
-the one who entered it. The notice period runs from the approval, because only then is there something to announce.
+A draft touches nothing (decision 0016): no listing, no relief, no provider, and no subject either.
+A name, a second number or a responsible person would widen restrictions that are in force, so they
+lie sealed until the approval. Whoever amends a draft counts as the one who entered it. The notice
+period runs from the approval, because only then is there something to announce.
 """
 
 from __future__ import annotations
@@ -30,7 +33,13 @@ from tipstaff_server.errors import (
     StorageError,
     VaultDataError,
 )
-from tipstaff_server.registry.idempotency import ANY, Precondition, check_version, first_answer, remember
+from tipstaff_server.registry.idempotency import (
+    ANY,
+    Precondition,
+    check_version,
+    first_answer,
+    remember,
+)
 from tipstaff_server.registry.restrictions.entry import Entry, check_measures
 from tipstaff_server.registry.restrictions.transitions import (
     RestrictionSummary,
@@ -43,7 +52,13 @@ from tipstaff_server.registry.restrictions.transitions import (
 )
 from tipstaff_server.registry.subjects.resolver import Resolver, blind_of
 from tipstaff_server.storage.bulk import insert_all
-from tipstaff_server.storage.models import DraftRow, IdentifierRow, NameRow, ResponsibleLinkRow, SubjectRow
+from tipstaff_server.storage.models import (
+    DraftRow,
+    IdentifierRow,
+    NameRow,
+    ResponsibleLinkRow,
+    SubjectRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +112,11 @@ class Drafting:
         self._core = core
 
     def read(self, restriction_id: bytes, actor: Actor) -> Draft:
-        """What a draft holds. Who looked stands in the audit log. Raises NotFoundError, LifecycleError, PermissionDeniedError."""
+        """What a draft holds.
+
+        Who looked stands in the audit log. Raises NotFoundError, LifecycleError,
+        PermissionDeniedError.
+        """
         check_id(restriction_id)
         _check_deciding(actor)
         with self._core.act() as unit:
@@ -116,14 +135,17 @@ class Drafting:
     def approve(self, approval: Approval, actor: Actor) -> RestrictionSummary:
         """Puts one draft in force, after its list's notice.
 
-        Raises NotFoundError, LifecycleError (no draft; it cannot be put in force as it stands), StaleVersionError, InvalidRequestError,
-        PermissionDeniedError (the one who entered it, or nobody in particular).
+        Raises NotFoundError, LifecycleError (no draft; it cannot be put in force as it stands),
+        StaleVersionError, InvalidRequestError, PermissionDeniedError (the one who entered it, or
+        nobody in particular).
         """
         check_id(approval.restriction_id)
         check_reason(approval.reason)
         _check_deciding(actor)
         if not actor.is_person:
-            raise PermissionDeniedError("approving takes a person: use a certificate that names an officer (…/officer/…)")
+            raise PermissionDeniedError(
+                "approving takes a person: use a certificate that names an officer (…/officer/…)"
+            )
         request = ["APPROVE", approval.restriction_id.hex(), approval.reason]
         computed = self._stretched(approval.restriction_id, actor)
         with self._core.act() as unit:
@@ -137,9 +159,14 @@ class Drafting:
             return summary_of(unit.session, row)
 
     def approve_many(self, approvals: Sequence[Approval], actor: Actor) -> list[Approved]:
-        """Each for itself, in order; one answer each. Raises InvalidRequestError: too many; PermissionDeniedError, StorageError."""
+        """Each for itself, in order; one answer each.
+
+        Raises InvalidRequestError: too many; PermissionDeniedError, StorageError.
+        """
         if len(approvals) > MAX_BATCH:
-            raise InvalidRequestError(f"at most {MAX_BATCH} drafts at a time; send the rest in another call")
+            raise InvalidRequestError(
+                f"at most {MAX_BATCH} drafts at a time; send the rest in another call"
+            )
         _check_deciding(actor)
         answers: list[Approved] = []
         for approval in approvals:
@@ -152,52 +179,97 @@ class Drafting:
         return answers
 
     def _stretched(self, restriction_id: bytes, actor: Actor) -> tuple[int, dict[bytes, bytes]]:
-        """Stretching takes its time, so it happens before the transaction, which holds locks. The stretch's number, and its values."""
+        """Stretching takes its time, so it happens before the transaction, which holds locks.
+
+        The stretch's number, and its values.
+        """
         with self._core.database.read() as session:
             number = self._core.refresh_stretch(session)
             row = find(session, restriction_id, actor, self._core)
             if row.state is not State.DRAFT:
                 return number, {}
             entry = Entry.from_proto(self._message(_draft_of(session, row)))
-            wanted = {blind_of(self._core.vault, item): item for party in _parties(entry) for item in party.identifiers}
-            known = set(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))))
-        futures = {blind: self._core.stretcher.submit(item) for blind, item in wanted.items() if blind not in known}
+            wanted = {
+                blind_of(self._core.vault, item): item
+                for party in _parties(entry)
+                for item in party.identifiers
+            }
+            known = set(
+                session.scalars(
+                    select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))
+                )
+            )
+        futures = {
+            blind: self._core.stretcher.submit(item)
+            for blind, item in wanted.items()
+            if blind not in known
+        }
         return number, {blind: future.result() for blind, future in futures.items()}
 
-    def _approve(self, unit: Unit, row: RestrictionRow, stretched: dict[bytes, bytes], actor: Actor, reason: str) -> None:
+    def _approve(
+        self,
+        unit: Unit,
+        row: RestrictionRow,
+        stretched: dict[bytes, bytes],
+        actor: Actor,
+        reason: str,
+    ) -> None:
         draft = _draft_of(unit.session, row)
         if draft.entered_by == str(actor):
-            raise PermissionDeniedError("whoever entered or amended a draft does not approve it; another person has to")
+            raise PermissionDeniedError(
+                "whoever entered or amended a draft does not approve it; another person has to"
+            )
         entry = Entry.from_proto(self._message(draft))
         notice_days = unit.policies.lists[row.list_id].notice_days
         effective = effective_after(row.effective_at, None, notice_days, unit.now)
         if row.expires_at <= max(unit.now, effective):
-            raise LifecycleError("its term would be over before the notice period ends; amend the draft, or withdraw it (revoke)")
+            raise LifecycleError(
+                "its term would be over before the notice period ends; amend the draft, or withdraw"
+                " it (revoke)"
+            )
         try:
             check_measures(measures_of(unit.session, row), row.authority_id, unit.policies)
             self._keep(unit, row, entry, stretched)
         except EntryError as error:
-            raise LifecycleError(f"it cannot be put in force as it stands: {error}; withdraw it (revoke) and enter it anew") from None
+            raise LifecycleError(
+                f"it cannot be put in force as it stands: {error}; withdraw it (revoke) and enter"
+                " it anew"
+            ) from None
         row.effective_at, row.approved_at = effective, unit.now
         apply(unit, row, Event.ANNOUNCE, actor, reason)
         if effective <= unit.now:
             apply(unit, row, Event.ENTER_FORCE, SYSTEM, "")
 
-    def _keep(self, unit: Unit, row: RestrictionRow, entry: Entry, stretched: dict[bytes, bytes]) -> None:
+    def _keep(
+        self, unit: Unit, row: RestrictionRow, entry: Entry, stretched: dict[bytes, bytes]
+    ) -> None:
         """What the draft says of its subject and of who answers for it counts from here on."""
-        resolver = Resolver(unit.session, self._core.vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
+        resolver = Resolver(
+            unit.session,
+            self._core.vault,
+            stretched,
+            self._core.stretcher.stretch.stretch,
+            unit.now,
+        )
         resolver.load(_parties(entry))
         staged = resolver.stage()
         if staged.resolve(entry.party) != row.subject_id:
-            raise LifecycleError("its subject was merged or split since it was entered; withdraw it (revoke) and enter it anew")
+            raise LifecycleError(
+                "its subject was merged or split since it was entered; withdraw it (revoke) and"
+                " enter it anew"
+            )
         for person in entry.responsible:
             staged.link(row.subject_id, staged.resolve(person.party), person.capacity)
         staged.keep()
-        insert_all(unit.session, (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow), resolver.take())
+        insert_all(
+            unit.session, (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow), resolver.take()
+        )
 
     def _message(self, draft: DraftRow) -> registry_pb2.RestrictionEntry:
         try:
-            return registry_pb2.RestrictionEntry.FromString(self._core.vault.decrypt(ENTRY, draft.restriction_id, draft.entry))
+            return registry_pb2.RestrictionEntry.FromString(
+                self._core.vault.decrypt(ENTRY, draft.restriction_id, draft.entry)
+            )
         except DecodeError as error:
             raise VaultDataError("a draft's entry is not one of this program's") from error
 
@@ -208,8 +280,12 @@ def draft_row(vault: Vault, restriction_id: bytes, entry: Entry, actor: Actor) -
     return {"restriction_id": restriction_id, "entered_by": str(actor), "entry": sealed}
 
 
-def effective_after(effective_at: datetime, published_at: datetime | None, notice_days: int, now: datetime) -> datetime:
-    """The first moment of enforcement: a list's notice period runs from the publication, or from now when there was none."""
+def effective_after(
+    effective_at: datetime, published_at: datetime | None, notice_days: int, now: datetime
+) -> datetime:
+    """The first moment of enforcement: a list's notice period runs from the publication, or from
+    now when there was none.
+    """
     if not notice_days:
         return effective_at
     announced = min(published_at or now, now)
@@ -218,7 +294,9 @@ def effective_after(effective_at: datetime, published_at: datetime | None, notic
 
 def _check_deciding(actor: Actor) -> None:
     if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-        raise PermissionDeniedError("drafts are for the authority that decides, and for the operator")
+        raise PermissionDeniedError(
+            "drafts are for the authority that decides, and for the operator"
+        )
 
 
 def _draft_of(session: Session, row: RestrictionRow) -> DraftRow:
@@ -226,7 +304,10 @@ def _draft_of(session: Session, row: RestrictionRow) -> DraftRow:
     if row.state is not State.DRAFT:
         raise LifecycleError(f"this restriction is no draft: it is {row.state}")
     if draft is None:
-        raise LifecycleError("what this draft would add was lost in a downgrade; withdraw it (revoke) and enter it anew")
+        raise LifecycleError(
+            "what this draft would add was lost in a downgrade; withdraw it (revoke) and enter it"
+            " anew"
+        )
     return draft
 
 
@@ -236,7 +317,10 @@ def _parties(entry: Entry) -> list[Party]:
 
 def _to_message(entry: Entry) -> registry_pb2.RestrictionEntry:
     message = registry_pb2.RestrictionEntry(
-        list_id=entry.list_id, measures=entry.measures, legal_basis=entry.legal_basis, case_number=entry.case_number
+        list_id=entry.list_id,
+        measures=entry.measures,
+        legal_basis=entry.legal_basis,
+        case_number=entry.case_number,
     )
     message.subject.type = entry.party.type  # type: ignore[assignment]  # checked at entry
     message.subject.identifiers.extend(item.to_proto() for item in entry.party.identifiers)

@@ -1,6 +1,7 @@
 """What an authority enters, and every rule about it that needs no database.
 
-`Entry.from_proto` and the list import both make an `Entry`; `check` holds it against the rules. Personal data never shows in a repr.
+`Entry.from_proto` and the list import both make an `Entry`; `check` holds it against the rules.
+Personal data never shows in a repr.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 
     from tipstaff_server.administration.policies import Policies
 
-__all__ = ["Entry", "Party", "Responsible", "check", "check_legal_basis", "check_measures", "check_party", "check_term"]
+__all__ = [
+    "Entry",
+    "Party",
+    "Responsible",
+    "check",
+    "check_legal_basis",
+    "check_measures",
+    "check_party",
+    "check_term",
+]
 
 PERSON = int(identity_pb2.SUBJECT_TYPE_PERSON)
 ORGANISATION = int(identity_pb2.SUBJECT_TYPE_ORGANISATION)
@@ -47,8 +57,16 @@ class Party:
     _canonical: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Millions of them travel from process to process: what dataclasses do by themselves takes four times as long.
-        return _made, (Party, "_canonical", getattr(self, "_canonical", None), self.type, self.identifiers, self.names)
+        # Millions of them travel from process to process: what dataclasses do by themselves takes
+        # four times as long.
+        return _made, (
+            Party,
+            "_canonical",
+            getattr(self, "_canonical", None),
+            self.type,
+            self.identifiers,
+            self.names,
+        )
 
     def canonical_names(self) -> dict[str, str]:
         """Canonical name → the name as given, in order. Raises EntryError."""
@@ -81,7 +99,10 @@ class Responsible:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One restriction to enter. `decided_by`: the deciding court's own name, where an authority enters for several."""
+    """One restriction to enter.
+
+    `decided_by`: the deciding court's own name, where an authority enters for several.
+    """
 
     party: Party
     list_id: str
@@ -98,14 +119,20 @@ class Entry:
     _told: tuple[str, bytes] = field(init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (Entry, "_told", getattr(self, "_told", None), *(getattr(self, name) for name in _ENTRY_FIELDS))
+        return _made, (
+            Entry,
+            "_told",
+            getattr(self, "_told", None),
+            *(getattr(self, name) for name in _ENTRY_FIELDS),
+        )
 
     @classmethod
     def from_proto(cls, message: registry_pb2.RestrictionEntry) -> Entry:
         """From the contract's message. Raises EntryError."""
         subject = message.subject
         responsible = tuple(
-            Responsible(int(person.capacity), _party(PERSON, person.identifiers, person.names)) for person in subject.responsible_persons
+            Responsible(int(person.capacity), _party(PERSON, person.identifiers, person.names))
+            for person in subject.responsible_persons
         )
         return cls(
             party=_party(int(subject.type), subject.identifiers, subject.names),
@@ -113,15 +140,22 @@ class Entry:
             measures=tuple(sorted(set(message.measures))),
             legal_basis=message.legal_basis.strip(),
             case_number=message.case_number.strip(),
-            effective_at=_moment(message.effective_at, present=message.HasField("effective_at"), what="effective_at"),
+            effective_at=_moment(
+                message.effective_at, present=message.HasField("effective_at"), what="effective_at"
+            ),
             expires_at=_term(message),
-            case_opened_at=_optional(message.case_opened_at, present=message.HasField("case_opened_at")),
+            case_opened_at=_optional(
+                message.case_opened_at, present=message.HasField("case_opened_at")
+            ),
             published_at=_optional(message.published_at, present=message.HasField("published_at")),
             responsible=responsible,
         )
 
     def canonical(self, authority_id: str) -> bytes:
-        """What makes two entries the same one, as bytes. Holds personal data: only ever hashed under the vault's key."""
+        """What makes two entries the same one, as bytes.
+
+        Holds personal data: only ever hashed under the vault's key.
+        """
         told = getattr(self, "_told", None)
         if told is None or told[0] != authority_id:
             told = (authority_id, self._canonical(authority_id))
@@ -132,7 +166,9 @@ class Entry:
         parts = [
             authority_id,
             _canonical_party(self.party),
-            sorted((person.capacity, _canonical_party(person.party)) for person in self.responsible),
+            sorted(
+                (person.capacity, _canonical_party(person.party)) for person in self.responsible
+            ),
             self.list_id,
             sorted(self.measures),
             self.legal_basis,
@@ -140,7 +176,12 @@ class Entry:
             self.decided_by,
             [
                 None if moment is None else _iso(moment)
-                for moment in (self.effective_at, self.expires_at, self.case_opened_at, self.published_at)
+                for moment in (
+                    self.effective_at,
+                    self.expires_at,
+                    self.case_opened_at,
+                    self.published_at,
+                )
             ],
         ]
         return _canonical_json(parts).encode()
@@ -158,20 +199,30 @@ def _made(kind: type[Any], kept: str, value: object, *values: Any) -> Any:
 
 
 def check(entry: Entry, authority_id: str, policies: Policies, max_term: timedelta) -> None:
-    """Holds an entry against the rules that do not depend on the present moment. Raises EntryError."""
+    """Holds an entry against the rules that do not depend on the present moment.
+
+    Raises EntryError.
+    """
     check_party(entry.party)
     _check_responsible(entry)
     if entry.list_id not in policies.lists:
-        raise EntryError(EntryCode.LIST_UNKNOWN, f"there is no list {entry.list_id[:64]!r}; lists: {', '.join(sorted(policies.lists))}")
+        raise EntryError(
+            EntryCode.LIST_UNKNOWN,
+            f"there is no list {entry.list_id[:64]!r}; lists: {', '.join(sorted(policies.lists))}",
+        )
     check_measures(entry.measures, authority_id, policies)
     _check_text(entry.case_number, MAX_CASE_NUMBER, EntryCode.CASE_NUMBER, "case number")
     check_legal_basis(entry.legal_basis)
     if entry.decided_by:
-        _check_text(entry.decided_by, MAX_DECIDED_BY, EntryCode.FIELD_TOO_LONG, "name of the deciding court")
+        _check_text(
+            entry.decided_by, MAX_DECIDED_BY, EntryCode.FIELD_TOO_LONG, "name of the deciding court"
+        )
     _check_term(entry, max_term)
 
 
-def _party(kind: int, identifiers: Iterable[identity_pb2.Identifier], names: Iterable[str]) -> Party:
+def _party(
+    kind: int, identifiers: Iterable[identity_pb2.Identifier], names: Iterable[str]
+) -> Party:
     try:
         return Party(kind, tuple(Identifier.from_proto(item) for item in identifiers), tuple(names))
     except InvalidIdentifierError as error:
@@ -179,7 +230,11 @@ def _party(kind: int, identifiers: Iterable[identity_pb2.Identifier], names: Ite
 
 
 def _canonical_party(party: Party) -> list[object]:
-    return [party.type, sorted((int(item.kind), item.number) for item in party.identifiers), sorted(party.canonical_names())]
+    return [
+        party.type,
+        sorted((int(item.kind), item.number) for item in party.identifiers),
+        sorted(party.canonical_names()),
+    ]
 
 
 @lru_cache(KEPT)
@@ -193,12 +248,17 @@ def _moment(value: Timestamp, *, present: bool, what: str) -> datetime:
     try:
         return value.ToDatetime(UTC)
     except (ValueError, OverflowError):
-        raise EntryError(EntryCode.DATE_INVALID, f"{what} is not a moment between the years 1 and 9999") from None
+        raise EntryError(
+            EntryCode.DATE_INVALID, f"{what} is not a moment between the years 1 and 9999"
+        ) from None
 
 
 def _term(message: registry_pb2.RestrictionEntry) -> datetime:
     if not message.HasField("expires_at"):
-        raise EntryError(EntryCode.TERM_MISSING, "expires_at is missing: no restriction is open-ended, give its end")
+        raise EntryError(
+            EntryCode.TERM_MISSING,
+            "expires_at is missing: no restriction is open-ended, give its end",
+        )
     return _moment(message.expires_at, present=True, what="expires_at")
 
 
@@ -209,12 +269,19 @@ def _optional(value: Timestamp, *, present: bool) -> datetime | None:
 def check_party(party: Party) -> None:
     """Raises EntryError: no number or name, too many of them, or one that does not fit the type."""
     if party.type not in {PERSON, ORGANISATION}:
-        raise EntryError(EntryCode.SUBJECT_TYPE, "say whether the subject is a person or an organisation")
+        raise EntryError(
+            EntryCode.SUBJECT_TYPE, "say whether the subject is a person or an organisation"
+        )
     if not 1 <= len(party.identifiers) <= MAX_IDENTIFIERS:
-        raise EntryError(EntryCode.IDENTIFIER_MISSING, f"give between 1 and {MAX_IDENTIFIERS} identifiers")
+        raise EntryError(
+            EntryCode.IDENTIFIER_MISSING, f"give between 1 and {MAX_IDENTIFIERS} identifiers"
+        )
     of_organisation = {item.kind is IdentifierKind.ORGANISATION_CODE for item in party.identifiers}
     if of_organisation != {party.type == ORGANISATION}:
-        raise EntryError(EntryCode.SUBJECT_TYPE, "an organisation has a unified social credit code, a person any other kind of number")
+        raise EntryError(
+            EntryCode.SUBJECT_TYPE,
+            "an organisation has a unified social credit code, a person any other kind of number",
+        )
     if not 1 <= len(party.names) <= MAX_NAMES:
         raise EntryError(EntryCode.NAME_MISSING, f"give between 1 and {MAX_NAMES} names")
     party.canonical_names()
@@ -222,12 +289,19 @@ def check_party(party: Party) -> None:
 
 def _check_responsible(entry: Entry) -> None:
     if entry.responsible and entry.party.type != ORGANISATION:
-        raise EntryError(EntryCode.RESPONSIBLE_PERSON, "only an organisation has responsible persons")
+        raise EntryError(
+            EntryCode.RESPONSIBLE_PERSON, "only an organisation has responsible persons"
+        )
     if len(entry.responsible) > MAX_RESPONSIBLE:
-        raise EntryError(EntryCode.RESPONSIBLE_PERSON, f"at most {MAX_RESPONSIBLE} responsible persons")
+        raise EntryError(
+            EntryCode.RESPONSIBLE_PERSON, f"at most {MAX_RESPONSIBLE} responsible persons"
+        )
     for person in entry.responsible:
         if person.capacity not in identity_pb2.Capacity.values() or not person.capacity:
-            raise EntryError(EntryCode.RESPONSIBLE_PERSON, "say in which capacity each responsible person answers")
+            raise EntryError(
+                EntryCode.RESPONSIBLE_PERSON,
+                "say in which capacity each responsible person answers",
+            )
         check_party(person.party)
 
 
@@ -236,16 +310,24 @@ def check_measures(measures: Sequence[str], authority_id: str, policies: Policie
     if not 1 <= len(measures) <= MAX_MEASURES:
         raise EntryError(EntryCode.MEASURE_MISSING, f"give between 1 and {MAX_MEASURES} measures")
     if unknown := _missing(measures, policies.measures):
-        raise EntryError(EntryCode.MEASURE_UNKNOWN, f"no such measure in the catalogue: {unknown}; give codes of the catalogue in force")
+        raise EntryError(
+            EntryCode.MEASURE_UNKNOWN,
+            f"no such measure in the catalogue: {unknown}; give codes of the catalogue in force",
+        )
     if refused := _missing(measures, policies.authorities[authority_id].entitlements):
         raise EntryError(
             EntryCode.MEASURE_NOT_ENTITLED,
-            f"{authority_id} is not entitled to: {refused}; leave it out, or have the operator add it to your entitlements",
+            f"{authority_id} is not entitled to: {refused}; leave it out, or have the operator add"
+            " it to your entitlements",
         )
 
 
 def _missing(codes: Sequence[str], known: frozenset[str]) -> str:
-    return "" if known.issuperset(codes) else ", ".join(sorted(code[:64] for code in set(codes) - set(known)))
+    return (
+        ""
+        if known.issuperset(codes)
+        else ", ".join(sorted(code[:64] for code in set(codes) - set(known)))
+    )
 
 
 def check_legal_basis(text: str) -> None:
@@ -265,17 +347,28 @@ def _check_text(text: str, limit: int, code: EntryCode, what: str) -> None:
 def _check_term(entry: Entry, max_term: timedelta) -> None:
     moments = (entry.effective_at, entry.expires_at, entry.case_opened_at, entry.published_at)
     if any(moment is not None and not EARLIEST <= moment <= LATEST for moment in moments):
-        raise EntryError(EntryCode.DATE_INVALID, f"dates have to lie between {EARLIEST.year} and {LATEST.year}; correct them")
+        raise EntryError(
+            EntryCode.DATE_INVALID,
+            f"dates have to lie between {EARLIEST.year} and {LATEST.year}; correct them",
+        )
     check_term(entry.effective_at, entry.expires_at, max_term)
 
 
 def check_term(effective_at: datetime, expires_at: datetime, max_term: timedelta) -> None:
     """Raises EntryError: inverted, too long, or beyond the calendar."""
     if expires_at > LATEST:
-        raise EntryError(EntryCode.DATE_INVALID, f"dates have to lie between {EARLIEST.year} and {LATEST.year}; correct them")
+        raise EntryError(
+            EntryCode.DATE_INVALID,
+            f"dates have to lie between {EARLIEST.year} and {LATEST.year}; correct them",
+        )
     if expires_at <= effective_at:
-        raise EntryError(EntryCode.TERM_INVERTED, "the term ends before it begins; correct effective_at or expires_at")
+        raise EntryError(
+            EntryCode.TERM_INVERTED,
+            "the term ends before it begins; correct effective_at or expires_at",
+        )
     if expires_at - effective_at > max_term:
         raise EntryError(
-            EntryCode.TERM_TOO_LONG, f"the term is longer than {max_term.days} days; shorten it, and enter anew what goes on after it"
+            EntryCode.TERM_TOO_LONG,
+            f"the term is longer than {max_term.days} days; shorten it, and enter anew what goes on"
+            " after it",
         )

@@ -1,9 +1,11 @@
-"""Remedies (恢复): a restriction is revoked as wrong, so each provider that acted on it is told to make good, and answers.
+"""Remedies (恢复): a restriction is revoked as wrong, so each provider that acted on it is told to
+make good, and answers.
 
     revoked ──► OPEN ──fetched by the provider──► DELIVERED ──► ANSWERED ──a report comes in late──► OPEN
 
-Opened in the transaction that revokes. Reports may come later than that, because providers keep them while they are offline:
-`follow_up` finds those, and reminds of deadlines. What counts as acting on a restriction is ACTED.
+Opened in the transaction that revokes. Reports may come later than that, because providers keep
+them while they are offline: `follow_up` finds those, and reminds of deadlines. What counts as
+acting on a restriction is ACTED.
 """
 
 from __future__ import annotations
@@ -18,8 +20,20 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
 from tipstaff_server.domain.lifecycle import State
-from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
-from tipstaff_server.storage.models import RemedyOutcome, RemedyRow, RemedyState, ReportRestrictionRow, ReportRow, RestrictionRow
+from tipstaff_server.errors import (
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from tipstaff_server.storage.models import (
+    RemedyOutcome,
+    RemedyRow,
+    RemedyState,
+    ReportRestrictionRow,
+    ReportRow,
+    RestrictionRow,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,7 +95,9 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class FollowedUp:
-    """What `follow_up` did: remedies opened (or opened again) for late reports, reminders, deadlines found passed."""
+    """What `follow_up` did: remedies opened (or opened again) for late reports, reminders,
+    deadlines found passed.
+    """
 
     opened: int
     reminded: int
@@ -94,8 +110,11 @@ class Remedies:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def mine(self, actor: Actor, *, answered: bool = False, after: bytes = b"", limit: int = 0) -> list[Remedy]:
-        """A provider's own remedies, in the order of their ids; those that are new to it count as delivered from here on.
+    def mine(
+        self, actor: Actor, *, answered: bool = False, after: bytes = b"", limit: int = 0
+    ) -> list[Remedy]:
+        """A provider's own remedies, in the order of their ids; those that are new to it count as
+        delivered from here on.
 
         Raises PermissionDeniedError: not a provider; InvalidRequestError: `after` is no id.
         """
@@ -105,7 +124,12 @@ class Remedies:
         conditions = [RemedyRow.provider_id == actor.id, RemedyRow.id > after]
         if not answered:
             conditions.append(RemedyRow.state != RemedyState.ANSWERED)
-        query = select(RemedyRow).where(*conditions).order_by(RemedyRow.id).limit(min(limit or MAX_PAGE, MAX_PAGE))
+        query = (
+            select(RemedyRow)
+            .where(*conditions)
+            .order_by(RemedyRow.id)
+            .limit(min(limit or MAX_PAGE, MAX_PAGE))
+        )
         with self._core.database.read() as session:
             rows = session.scalars(query).all()
             if all(row.state is not RemedyState.OPEN for row in rows):
@@ -122,7 +146,8 @@ class Remedies:
     def answer(self, remedy_id: bytes, outcome: RemedyOutcome, note: str, actor: Actor) -> Remedy:
         """A provider says what it did. The same outcome again changes nothing.
 
-        Raises NotFoundError: no such remedy of this provider; LifecycleError: answered otherwise already; InvalidRequestError.
+        Raises NotFoundError: no such remedy of this provider; LifecycleError: answered otherwise
+        already; InvalidRequestError.
         """
         _check_provider(actor)
         _check_id(remedy_id)
@@ -130,24 +155,39 @@ class Remedies:
             raise InvalidRequestError(f"a note has at most {MAX_NOTE} characters")
         with self._core.act() as unit:
             row = unit.session.scalar(
-                select(RemedyRow).where(RemedyRow.id == remedy_id, RemedyRow.provider_id == actor.id).with_for_update()
+                select(RemedyRow)
+                .where(RemedyRow.id == remedy_id, RemedyRow.provider_id == actor.id)
+                .with_for_update()
             )
             if row is None:
-                raise NotFoundError("there is no such remedy of this provider; list them to see which there are")
+                raise NotFoundError(
+                    "there is no such remedy of this provider; list them to see which there are"
+                )
             if row.state is RemedyState.ANSWERED:
                 if row.outcome is not outcome:
-                    raise LifecycleError(f"this remedy was answered already, with {row.outcome}; tell the authority about a correction")
+                    raise LifecycleError(
+                        f"this remedy was answered already, with {row.outcome}; tell the authority"
+                        " about a correction"
+                    )
                 return self._view(unit.session, row)
             row.state, row.outcome, row.answered_at = RemedyState.ANSWERED, outcome, unit.now
             row.note = self._core.vault.encrypt_text(NOTE, row.id, note) if note else None
-            unit.log.add(unit.now, actor, "REMEDY_ANSWER", ("remedy", row.id), detail={"outcome": outcome})
+            unit.log.add(
+                unit.now, actor, "REMEDY_ANSWER", ("remedy", row.id), detail={"outcome": outcome}
+            )
             unit.session.flush()
             return self._view(unit.session, row)
 
-    def all(self, actor: Actor, *, answered: bool = True, provider_id: str | None = None) -> list[Remedy]:
-        """Remedies with their notes, by deadline: an authority's own restrictions, or everybody's for the operator."""
+    def all(
+        self, actor: Actor, *, answered: bool = True, provider_id: str | None = None
+    ) -> list[Remedy]:
+        """Remedies with their notes, by deadline: an authority's own restrictions, or everybody's
+        for the operator.
+        """
         if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError("only the authority that decided, or the operator, follows remedies of others")
+            raise PermissionDeniedError(
+                "only the authority that decided, or the operator, follows remedies of others"
+            )
         query = select(RemedyRow).order_by(RemedyRow.due_at, RemedyRow.id)
         if actor.kind is ActorKind.AUTHORITY:
             query = query.join(RestrictionRow, RestrictionRow.id == RemedyRow.restriction_id)
@@ -160,9 +200,15 @@ class Remedies:
             return [self._view(session, row, with_note=True) for row in session.scalars(query)]
 
     def follow_up(self, now: datetime) -> FollowedUp:
-        """Opens what late reports ask for, and reminds of deadlines, each once. Safe to run often and on several replicas."""
+        """Opens what late reports ask for, and reminds of deadlines, each once.
+
+        Safe to run often and on several replicas.
+        """
         with self._core.database.read() as session:
-            if session.execute(_missing().limit(1)).first() is None and session.scalar(_near(now).limit(1)) is None:
+            if (
+                session.execute(_missing().limit(1)).first() is None
+                and session.scalar(_near(now).limit(1)) is None
+            ):
                 return FollowedUp(0, 0, 0)
         with self._core.act() as unit:
             unit.now = now
@@ -175,26 +221,41 @@ class Remedies:
                 else:
                     row.reminded_at, act = now, "REMEDY_REMIND"
                     reminded += 1
-                unit.log.add(now, SYSTEM, act, ("remedy", row.id), detail={"provider": row.provider_id})
+                unit.log.add(
+                    now, SYSTEM, act, ("remedy", row.id), detail={"provider": row.provider_id}
+                )
         return FollowedUp(opened, reminded, overdue)
 
     def _view(self, session: Session, row: RemedyRow, *, with_note: bool = False) -> Remedy:
         query = (
             select(ReportRow)
             .join(ReportRestrictionRow, _same_report())
-            .where(ReportRestrictionRow.restriction_id == row.restriction_id, ReportRow.provider_id == row.provider_id)
+            .where(
+                ReportRestrictionRow.restriction_id == row.restriction_id,
+                ReportRow.provider_id == row.provider_id,
+            )
             .where(ReportRow.outcome.in_(ACTED))
             .order_by(ReportRow.acted_at, ReportRow.report_id)
             .limit(MAX_AFFECTED)
         )
-        note = self._core.vault.decrypt_text(NOTE, row.id, row.note) if with_note and row.note is not None else ""
+        note = (
+            self._core.vault.decrypt_text(NOTE, row.id, row.note)
+            if with_note and row.note is not None
+            else ""
+        )
         return Remedy(
             remedy_id=row.id,
             restriction_id=row.restriction_id,
             provider_id=row.provider_id,
             state=row.state,
             affected=tuple(
-                Affected(report.report_id, report.decision_id, report.measure, report.outcome, report.acted_at)
+                Affected(
+                    report.report_id,
+                    report.decision_id,
+                    report.measure,
+                    report.outcome,
+                    report.acted_at,
+                )
                 for report in session.scalars(query)
             ),
             affected_count=row.affected,
@@ -207,7 +268,9 @@ class Remedies:
 
 
 def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
-    """Opens, or opens again, what reports on revoked restrictions ask for (on one of them, or on all); how many."""
+    """Opens, or opens again, what reports on revoked restrictions ask for (on one of them, or on
+    all); how many.
+    """
     query = _missing()
     if restriction_id is not None:
         query = query.where(RestrictionRow.id == restriction_id)
@@ -232,8 +295,14 @@ def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
             remedy, act = known.id, "REMEDY_REOPEN"
             known.affected = row.times
             known.state, known.due_at = RemedyState.OPEN, due
-            known.delivered_at = known.answered_at = known.reminded_at = known.escalated_at = known.outcome = known.note = None
-        detail = {"restriction": row.restriction_id.hex(), "provider": row.provider_id, "affected": row.times}
+            known.delivered_at = known.answered_at = known.reminded_at = known.escalated_at = (
+                known.outcome
+            ) = known.note = None
+        detail = {
+            "restriction": row.restriction_id.hex(),
+            "provider": row.provider_id,
+            "affected": row.times,
+        }
         unit.log.add(unit.now, SYSTEM, act, ("remedy", remedy), detail=detail)
     return len(found)
 
@@ -242,7 +311,12 @@ def _missing() -> Select[bytes, str, int, bytes]:
     """Revoked restriction and provider, with more acts than its remedy knows of."""
     times = func.count().label("times")
     return (
-        select(ReportRestrictionRow.restriction_id, ReportRestrictionRow.provider_id, times, RemedyRow.id.label("remedy_id"))
+        select(
+            ReportRestrictionRow.restriction_id,
+            ReportRestrictionRow.provider_id,
+            times,
+            RemedyRow.id.label("remedy_id"),
+        )
         .join(RestrictionRow, RestrictionRow.id == ReportRestrictionRow.restriction_id)
         .join(ReportRow, _same_report())
         .outerjoin(
@@ -253,30 +327,47 @@ def _missing() -> Select[bytes, str, int, bytes]:
             ),
         )
         .where(RestrictionRow.state == State.REVOKED, ReportRow.outcome.in_(ACTED))
-        .group_by(ReportRestrictionRow.restriction_id, ReportRestrictionRow.provider_id, RemedyRow.id, RemedyRow.affected)
+        .group_by(
+            ReportRestrictionRow.restriction_id,
+            ReportRestrictionRow.provider_id,
+            RemedyRow.id,
+            RemedyRow.affected,
+        )
         .having(times > func.coalesce(RemedyRow.affected, 0))
         .order_by(ReportRestrictionRow.restriction_id, ReportRestrictionRow.provider_id)
     )
 
 
 def _same_report() -> ColumnElement[bool]:
-    return and_(ReportRow.provider_id == ReportRestrictionRow.provider_id, ReportRow.report_id == ReportRestrictionRow.report_id)
+    return and_(
+        ReportRow.provider_id == ReportRestrictionRow.provider_id,
+        ReportRow.report_id == ReportRestrictionRow.report_id,
+    )
 
 
 def _near(now: datetime) -> Select[RemedyRow]:
-    """Unanswered remedies whose deadline is near and was not reminded of, or has passed and was not noted."""
+    """Unanswered remedies whose deadline is near and was not reminded of, or has passed and was not
+    noted.
+    """
     return select(RemedyRow).where(
         RemedyRow.state != RemedyState.ANSWERED,
         or_(
             and_(RemedyRow.due_at <= now, RemedyRow.escalated_at.is_(None)),
-            and_(RemedyRow.due_at > now, RemedyRow.due_at <= now + REMIND_BEFORE, RemedyRow.reminded_at.is_(None)),
+            and_(
+                RemedyRow.due_at > now,
+                RemedyRow.due_at <= now + REMIND_BEFORE,
+                RemedyRow.reminded_at.is_(None),
+            ),
         ),
     )
 
 
 def _check_provider(actor: Actor) -> None:
     if actor.kind is not ActorKind.PROVIDER:
-        raise PermissionDeniedError("remedies are a provider's; authorities and the operator follow them with `tipstaff-server remedies`")
+        raise PermissionDeniedError(
+            "remedies are a provider's; authorities and the operator follow them with"
+            " `tipstaff-server remedies`"
+        )
 
 
 def _check_id(value: bytes) -> None:

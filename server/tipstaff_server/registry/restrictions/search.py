@@ -1,4 +1,7 @@
-"""Looking for restrictions, and at what was done with one. Everybody sees their own; the operator sees all."""
+"""Looking for restrictions, and at what was done with one.
+
+Everybody sees their own; the operator sees all.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ from sqlalchemy import select
 from tipstaff_server.audit import reasons
 from tipstaff_server.domain.actors import Actor, ActorKind
 from tipstaff_server.errors import PermissionDeniedError
-from tipstaff_server.registry.restrictions.transitions import RestrictionSummary, check_id, find, summary_of
+from tipstaff_server.registry.restrictions.transitions import (
+    RestrictionSummary,
+    check_id,
+    find,
+    summary_of,
+)
 from tipstaff_server.registry.subjects.resolver import blind_of
 from tipstaff_server.storage.models import AuditRow, IdentifierRow, RestrictionRow
 
@@ -28,7 +36,10 @@ DEFAULT_PAGE, MAX_PAGE = 100, 500
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to look for; what is not given does not matter. `after`: the last id of the page before."""
+    """What to look for; what is not given does not matter.
+
+    `after`: the last id of the page before.
+    """
 
     identifier: Identifier | None = None
     case_number: str = ""
@@ -56,16 +67,26 @@ class Looking:
         self._core = core
 
     def search(self, wanted: Wanted, actor: Actor) -> list[RestrictionSummary]:
-        """A page, in the order of ids. A search by number is an act: the audit log keeps who made it, not the number.
+        """A page, in the order of ids.
+
+        A search by number is an act: the audit log keeps who made it, not the number.
 
         Raises PermissionDeniedError; InvalidRequestError: `after` is no id.
         """
         if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError("only authorities and the operator search the registry; a provider checks against its listing")
+            raise PermissionDeniedError(
+                "only authorities and the operator search the registry; a provider checks against"
+                " its listing"
+            )
         if wanted.after:
             check_id(wanted.after)
         limit = min(wanted.limit or DEFAULT_PAGE, MAX_PAGE)
-        query = select(RestrictionRow).where(RestrictionRow.id > wanted.after).order_by(RestrictionRow.id).limit(limit)
+        query = (
+            select(RestrictionRow)
+            .where(RestrictionRow.id > wanted.after)
+            .order_by(RestrictionRow.id)
+            .limit(limit)
+        )
         if actor.kind is ActorKind.AUTHORITY:
             query = query.where(RestrictionRow.authority_id == actor.id)
         if wanted.case_number:
@@ -76,9 +97,14 @@ class Looking:
             with self._core.database.read() as session:
                 return [summary_of(session, row) for row in session.scalars(query)]
         blind = blind_of(self._core.vault, wanted.identifier)
-        owner = select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind).scalar_subquery()
+        owner = (
+            select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind).scalar_subquery()
+        )
         with self._core.act() as unit:
-            found = [summary_of(unit.session, row) for row in unit.session.scalars(query.where(RestrictionRow.subject_id == owner))]
+            found = [
+                summary_of(unit.session, row)
+                for row in unit.session.scalars(query.where(RestrictionRow.subject_id == owner))
+            ]
             unit.log.add(unit.now, actor, "SEARCH", ("registry", b""), detail={"found": len(found)})
         return found
 
@@ -86,7 +112,9 @@ class Looking:
         """All acts on one restriction, in order. Raises NotFoundError, PermissionDeniedError."""
         check_id(restriction_id)
         if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError("only the authority that decided, or the operator, reads a restriction's history")
+            raise PermissionDeniedError(
+                "only the authority that decided, or the operator, reads a restriction's history"
+            )
         with self._core.database.read() as session:
             find(session, restriction_id, actor, self._core)
             rows = session.scalars(
@@ -95,4 +123,9 @@ class Looking:
                 .order_by(AuditRow.sequence)
             ).all()
             told = reasons.read(session, self._core.vault, rows)
-            return [HistoryEntry(row.sequence, row.at, row.actor, row.act, row.detail, told.get(row.sequence, "")) for row in rows]
+            return [
+                HistoryEntry(
+                    row.sequence, row.at, row.actor, row.act, row.detail, told.get(row.sequence, "")
+                )
+                for row in rows
+            ]

@@ -1,9 +1,12 @@
 """Entering restrictions, one or many at a time.
 
-1. `prepare` looks up which identifiers are known and starts stretching the others, without a transaction.
-2. `commit` takes one transaction: for each entry the rules, the subject, the case number; then everything is written in bulk.
+1. `prepare` looks up which identifiers are known and starts stretching the others, without a
+   transaction.
+2. `commit` takes one transaction: for each entry the rules, the subject, the case number; then
+   everything is written in bulk.
 
-One refused entry does not hold up the others. An entry that is there already changes nothing, however often it comes.
+One refused entry does not hold up the others. An entry that is there already changes nothing,
+however often it comes.
 """
 
 from __future__ import annotations
@@ -52,7 +55,15 @@ ID_BYTES = 16
 ENTRY = "restrictions.entry"
 # Entries whose rows the database takes in while the next ones' are made.
 PART = 250
-WRITTEN = (SubjectRow, IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, DraftRow, IdempotencyRow)
+WRITTEN = (
+    SubjectRow,
+    IdentifierRow,
+    NameRow,
+    ResponsibleLinkRow,
+    RestrictionRow,
+    DraftRow,
+    IdempotencyRow,
+)
 
 
 class SubmitStatus(StrEnum):
@@ -65,7 +76,10 @@ class SubmitStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The answer to one entry. `code` and `detail` are set when it was rejected, `restriction_id` (16 bytes) when it was not."""
+    """The answer to one entry.
+
+    `code` and `detail` are set when it was rejected, `restriction_id` (16 bytes) when it was not.
+    """
 
     status: SubmitStatus
     restriction_id: bytes = b""
@@ -121,7 +135,14 @@ class Submitting:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def prepare(self, entries: Sequence[Entry], *, authority: str, actor: Actor, keys: Sequence[str | None] | None = None) -> Prepared:
+    def prepare(
+        self,
+        entries: Sequence[Entry],
+        *,
+        authority: str,
+        actor: Actor,
+        keys: Sequence[str | None] | None = None,
+    ) -> Prepared:
         """Step 1. Raises PermissionDeniedError: not this actor's authority."""
         if actor.kind is ActorKind.AUTHORITY and actor.id != authority:
             raise PermissionDeniedError(f"{actor} may not enter restrictions of another authority")
@@ -140,57 +161,106 @@ class Submitting:
             for asked in one_of(session, IdentifierRow.blind, wanted):
                 known.update(session.scalars(select(IdentifierRow.blind).where(asked)))
         new = [(blind, identifier) for blind, identifier in wanted.items() if blind not in known]
-        # So many to a thread that handing them over costs little, and so few that all threads have work.
+        # So many to a thread that handing them over costs little, and so few that all threads have
+        # work.
         parts = [new[start : start + AT_ONCE] for start in range(0, len(new), AT_ONCE)]
         stretching = [
-            ([blind for blind, _ in part], self._core.stretcher.submit_many([identifier for _, identifier in part])) for part in parts
+            (
+                [blind for blind, _ in part],
+                self._core.stretcher.submit_many([identifier for _, identifier in part]),
+            )
+            for part in parts
         ]
-        return Prepared(entries, keys or [None] * len(entries), authority, actor, stretching, stretch)
+        return Prepared(
+            entries, keys or [None] * len(entries), authority, actor, stretching, stretch
+        )
 
     def commit(self, work: Prepared) -> list[Submission]:
-        """Step 2: one submission for each entry, in order. Raises DatabaseUnavailableError; then nothing was entered."""
+        """Step 2: one submission for each entry, in order.
+
+        Raises DatabaseUnavailableError; then nothing was entered.
+        """
         try:
             return self._commit(work)
         except StretchChangedError:
             # Once in years, at the moment at which another stretch takes over.
-            return self._commit(self.prepare(work.entries, authority=work.authority_id, actor=work.actor, keys=work.keys))
+            return self._commit(
+                self.prepare(
+                    work.entries, authority=work.authority_id, actor=work.actor, keys=work.keys
+                )
+            )
 
     def _commit(self, work: Prepared) -> list[Submission]:
         # Waiting for threads happens before the transaction, which holds locks.
-        stretched = {blind: value for blinds, values in work.stretching for blind, value in zip(blinds, values.result(), strict=True)}
+        stretched = {
+            blind: value
+            for blinds, values in work.stretching
+            for blind, value in zip(blinds, values.result(), strict=True)
+        }
         with self._core.act() as unit:
             if self._core.refresh_stretch(unit.session) != work.stretch:
-                raise StretchChangedError("identifiers are stretched otherwise by now: enter them again")
-            resolver = Resolver(unit.session, self._core.vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
-            resolver.load([party for entry in work.entries for party in (entry.party, *(p.party for p in entry.responsible))])
+                raise StretchChangedError(
+                    "identifiers are stretched otherwise by now: enter them again"
+                )
+            resolver = Resolver(
+                unit.session,
+                self._core.vault,
+                stretched,
+                self._core.stretcher.stretch.stretch,
+                unit.now,
+            )
+            resolver.load(
+                [
+                    party
+                    for entry in work.entries
+                    for party in (entry.party, *(p.party for p in entry.responsible))
+                ]
+            )
             answers: list[Submission] = []
             with Behind(unit.session, WRITTEN, many=len(work.entries) > PART) as writing:
                 batch = _Batch(unit, work, resolver, writing)
                 self._load(batch)
                 waiting = zip(work.entries, work.keys, strict=True)
-                while some := [self._one(batch, entry, key) for entry, key in islice(waiting, PART)]:
+                while some := [
+                    self._one(batch, entry, key) for entry, key in islice(waiting, PART)
+                ]:
                     answers += some
                     writing.put(batch.take())
         return answers
 
     def _load(self, batch: _Batch) -> None:
         session, work = batch.unit.session, batch.work
-        for asked in one_of(session, RestrictionRow.subject_id, list(batch.resolver.known_subjects())):
+        for asked in one_of(
+            session, RestrictionRow.subject_id, list(batch.resolver.known_subjects())
+        ):
             found = session.execute(
-                select(RestrictionRow.subject_id, RestrictionRow.case_number, RestrictionRow.id, RestrictionRow.entry_digest).where(
-                    asked, RestrictionRow.authority_id == work.authority_id
-                )
+                select(
+                    RestrictionRow.subject_id,
+                    RestrictionRow.case_number,
+                    RestrictionRow.id,
+                    RestrictionRow.entry_digest,
+                ).where(asked, RestrictionRow.authority_id == work.authority_id)
             )
-            batch.cases.update({(row.subject_id, row.case_number): (row.id, row.entry_digest) for row in found})
+            batch.cases.update(
+                {(row.subject_id, row.case_number): (row.id, row.entry_digest) for row in found}
+            )
         keys = [key for key in work.keys if key]
         for some in _chunks(keys):
             answered = session.execute(
-                select(IdempotencyRow.key, IdempotencyRow.entry_digest, IdempotencyRow.restriction_id, IdempotencyRow.status).where(
-                    IdempotencyRow.scope == str(work.actor), IdempotencyRow.key.in_(some)
-                )
+                select(
+                    IdempotencyRow.key,
+                    IdempotencyRow.entry_digest,
+                    IdempotencyRow.restriction_id,
+                    IdempotencyRow.status,
+                ).where(IdempotencyRow.scope == str(work.actor), IdempotencyRow.key.in_(some))
             )
-            batch.answered.update({row.key: (row.entry_digest, row.restriction_id, row.status) for row in answered})
-        batch.sets = {row.codes: row.id for row in session.execute(select(MeasureSetRow.codes, MeasureSetRow.id))}
+            batch.answered.update(
+                {row.key: (row.entry_digest, row.restriction_id, row.status) for row in answered}
+            )
+        batch.sets = {
+            row.codes: row.id
+            for row in session.execute(select(MeasureSetRow.codes, MeasureSetRow.id))
+        }
 
     def _one(self, batch: _Batch, entry: Entry, key: str | None) -> Submission:
         try:
@@ -209,7 +279,10 @@ class Submitting:
 
     def _first_answer(self, answered: tuple[bytes, bytes, str], told: bytes) -> Submission:
         if not self._core.vault.made(answered[0], ENTRY, told):
-            raise EntryError(EntryCode.IDEMPOTENCY_KEY, "this idempotency key was used for another entry; choose a new one")
+            raise EntryError(
+                EntryCode.IDEMPOTENCY_KEY,
+                "this idempotency key was used for another entry; choose a new one",
+            )
         return Submission(SubmitStatus(answered[2]), answered[1])
 
     def _enter(self, batch: _Batch, entry: Entry, digest: bytes) -> Submission:
@@ -217,15 +290,20 @@ class Submitting:
         two_persons = batch.unit.policies.lists[entry.list_id].approval is Approval.TWO_PERSONS
         if two_persons and not batch.work.actor.is_person:
             raise EntryError(
-                EntryCode.OFFICER_MISSING, "this list needs two persons: enter with a certificate that names an officer (…/officer/…)"
+                EntryCode.OFFICER_MISSING,
+                "this list needs two persons: enter with a certificate that names an officer"
+                " (…/officer/…)",
             )
         subject = staged.anchor(entry.party) if two_persons else staged.resolve(entry.party)
         known = batch.cases.get((subject, entry.case_number))
         if known is not None:
-            if known[1] != digest and not self._core.vault.made(known[1], ENTRY, entry.canonical(batch.work.authority_id)):
+            if known[1] != digest and not self._core.vault.made(
+                known[1], ENTRY, entry.canonical(batch.work.authority_id)
+            ):
                 raise EntryError(
                     EntryCode.CASE_CONFLICT,
-                    "this case number is entered for this subject already, with other content; amend that one, or give another number",
+                    "this case number is entered for this subject already, with other content;"
+                    " amend that one, or give another number",
                 )
             return Submission(SubmitStatus.UNCHANGED, known[0])
         row = self._restriction(batch, entry, subject, digest)
@@ -237,7 +315,11 @@ class Submitting:
             row |= {"state": State.DRAFT, "effective_at": entry.effective_at, "activated_at": None}
             batch.put(DraftRow, draft_row(self._core.vault, row["id"], entry, batch.work.actor))
         else:
-            left = [person for person in entry.responsible if not staged.link(subject, staged.resolve(person.party), person.capacity)]
+            left = [
+                person
+                for person in entry.responsible
+                if not staged.link(subject, staged.resolve(person.party), person.capacity)
+            ]
         staged.keep()
         batch.cases[subject, entry.case_number] = (row["id"], digest)
         batch.put(RestrictionRow, row)
@@ -250,11 +332,22 @@ class Submitting:
         )
         return Submission(SubmitStatus.CREATED, row["id"])
 
-    def _restriction(self, batch: _Batch, entry: Entry, subject: bytes, digest: bytes) -> dict[str, Any]:
+    def _restriction(
+        self, batch: _Batch, entry: Entry, subject: bytes, digest: bytes
+    ) -> dict[str, Any]:
         now = batch.unit.now
-        effective = effective_after(entry.effective_at, entry.published_at, batch.unit.policies.lists[entry.list_id].notice_days, now)
+        effective = effective_after(
+            entry.effective_at,
+            entry.published_at,
+            batch.unit.policies.lists[entry.list_id].notice_days,
+            now,
+        )
         if entry.expires_at <= max(now, effective):
-            raise EntryError(EntryCode.TERM_OVER, "the term is over already, or would be before the notice period ends; correct expires_at")
+            raise EntryError(
+                EntryCode.TERM_OVER,
+                "the term is over already, or would be before the notice period ends; correct"
+                " expires_at",
+            )
         state = State.ACTIVE if effective <= now else State.NOTICED
         return {
             "id": batch.resolver.new_id(),
@@ -301,8 +394,15 @@ def _detail(batch: _Batch, entry: Entry, state: State, left: int) -> str:
     key = entry.list_id, entry.measures, state, left
     known = batch.details.get(key)
     if known is None:
-        facts = {"authority": batch.work.authority_id, "list": entry.list_id, "measures": entry.measures, "state": state}
-        known = batch.details[key] = detail_text(facts | ({"posts_left_before": left} if left else {}))
+        facts = {
+            "authority": batch.work.authority_id,
+            "list": entry.list_id,
+            "measures": entry.measures,
+            "state": state,
+        }
+        known = batch.details[key] = detail_text(
+            facts | ({"posts_left_before": left} if left else {})
+        )
     return known
 
 
@@ -320,7 +420,9 @@ def _measure_set(batch: _Batch, measures: Sequence[str]) -> int:
 
 def _check_key(key: str | None) -> None:
     if key is not None and not 1 <= len(key) <= MAX_KEY:
-        raise EntryError(EntryCode.IDEMPOTENCY_KEY, f"an idempotency key has 1 to {MAX_KEY} characters")
+        raise EntryError(
+            EntryCode.IDEMPOTENCY_KEY, f"an idempotency key has 1 to {MAX_KEY} characters"
+        )
 
 
 def _chunks(items: list[Any]) -> list[list[Any]]:

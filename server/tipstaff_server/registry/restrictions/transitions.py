@@ -12,8 +12,19 @@ from sqlalchemy import delete, select, update
 from tipstaff_server import exempting
 from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
 from tipstaff_server.domain.lifecycle import LIFTS, TERMINAL, Event, Moment, State, check_may, step
-from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError, PermissionDeniedError
-from tipstaff_server.registry.idempotency import ANY, Precondition, check_version, first_answer, remember
+from tipstaff_server.errors import (
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from tipstaff_server.registry.idempotency import (
+    ANY,
+    Precondition,
+    check_version,
+    first_answer,
+    remember,
+)
 from tipstaff_server.registry.restrictions.remedies import open_remedies
 from tipstaff_server.registry.subjects.resolver import blind_of, holder
 from tipstaff_server.storage.models import (
@@ -64,7 +75,10 @@ class EndKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RestrictionSummary:
-    """A restriction without its subject; fields as RestrictionSummary in the contract. `measures` is sorted."""
+    """A restriction without its subject; fields as RestrictionSummary in the contract.
+
+    `measures` is sorted.
+    """
 
     restriction_id: bytes
     state: State
@@ -79,7 +93,9 @@ class RestrictionSummary:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A restriction after its end, and the relief sequence that carries it (0: it was never in a listing)."""
+    """A restriction after its end, and the relief sequence that carries it (0: it was never in a
+    listing).
+    """
 
     restriction: RestrictionSummary
     relief_sequence: int
@@ -105,15 +121,25 @@ class Acting:
         with self._core.database.read() as session:
             return summary_of(session, find(session, restriction_id, actor, self._core))
 
-    def end(self, restriction_id: bytes, kind: EndKind, reason: str, actor: Actor, given: Precondition = ANY) -> Ended:
+    def end(
+        self,
+        restriction_id: bytes,
+        kind: EndKind,
+        reason: str,
+        actor: Actor,
+        given: Precondition = ANY,
+    ) -> Ended:
         """Ends one.
 
-        Raises NotFoundError, LifecycleError, StaleVersionError, InvalidRequestError (no reason, a used key), PermissionDeniedError.
+        Raises NotFoundError, LifecycleError, StaleVersionError, InvalidRequestError (no reason, a
+        used key), PermissionDeniedError.
         """
         check_id(restriction_id)
         check_reason(reason)
         if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError("only the authority that decided, or the operator, ends a restriction")
+            raise PermissionDeniedError(
+                "only the authority that decided, or the operator, ends a restriction"
+            )
         with self._core.act() as unit:
             row = find(unit.session, restriction_id, actor, self._core, lock=True)
             request = [kind.value, restriction_id.hex(), reason]
@@ -138,9 +164,11 @@ class Acting:
     ) -> bytes:
         """Permits something inside a restriction, from the next listing on; the exemption's id.
 
-        `measures`: codes, none for all of them; `valid`: from, until (exclusive); `why`: for the counter, Chinese and English;
-        `person`: for this one alone, whom the restriction reaches through an organisation (因私消费); none: for everybody whom it reaches.
-        Raises NotFoundError, LifecycleError (it has ended), StaleVersionError, InvalidRequestError, PermissionDeniedError.
+        `measures`: codes, none for all of them; `valid`: from, until (exclusive); `why`: for the
+        counter, Chinese and English; `person`: for this one alone, whom the restriction reaches
+        through an organisation (因私消费); none: for everybody whom it reaches. Raises NotFoundError,
+        LifecycleError (it has ended), StaleVersionError, InvalidRequestError,
+        PermissionDeniedError.
         """
         check_id(restriction_id)
         for text in why:
@@ -151,15 +179,29 @@ class Acting:
             raise InvalidRequestError("the exemption ends before it begins")
         with self._core.act() as unit:
             row = find(unit.session, restriction_id, actor, self._core, lock=True)
-            subject = None if person is None else _reached(unit, row, blind_of(self._core.vault, person))
-            request = ["EXEMPT", restriction_id.hex(), sorted(measures), *valid, *why, *([subject.hex()] if subject else [])]
+            subject = (
+                None if person is None else _reached(unit, row, blind_of(self._core.vault, person))
+            )
+            request = [
+                "EXEMPT",
+                restriction_id.hex(),
+                sorted(measures),
+                *valid,
+                *why,
+                *([subject.hex()] if subject else []),
+            ]
             if (known := first_answer(unit, self._core.vault, actor, given, request)) is not None:
                 return known
             check_version(row, given)
             if row.state in TERMINAL:
-                raise LifecycleError(f"this restriction is {row.state} already: nothing needs to be permitted")
+                raise LifecycleError(
+                    f"this restriction is {row.state} already: nothing needs to be permitted"
+                )
             if not set(measures) <= set(measures_of(unit.session, row)):
-                raise InvalidRequestError("the restriction does not hold all of these measures; exempt from those that it holds")
+                raise InvalidRequestError(
+                    "the restriction does not hold all of these measures; exempt from those that it"
+                    " holds"
+                )
             exemption = secrets.token_bytes(ID_BYTES)
             unit.session.add(
                 ExemptionRow(
@@ -179,12 +221,24 @@ class Acting:
             remember(unit, self._core.vault, actor, given, request, exemption)
             if subject:
                 detail = {"exemption": exemption.hex(), "restriction": row.id.hex()}
-                unit.log.add(unit.now, actor, "EXEMPT", ("subject", subject), detail=detail, reason=why[0])
-            unit.log.add(unit.now, actor, "EXEMPT", ("restriction", row.id), detail={"exemption": exemption.hex()}, reason=why[0])
+                unit.log.add(
+                    unit.now, actor, "EXEMPT", ("subject", subject), detail=detail, reason=why[0]
+                )
+            unit.log.add(
+                unit.now,
+                actor,
+                "EXEMPT",
+                ("restriction", row.id),
+                detail={"exemption": exemption.hex()},
+                reason=why[0],
+            )
         return exemption
 
     def expire_due(self, now: datetime) -> Due:
-        """Lets restrictions enter into force and expire whose time has come. Safe to run often and on several replicas."""
+        """Lets restrictions enter into force and expire whose time has come.
+
+        Safe to run often and on several replicas.
+        """
         activated = self._advance(Event.ENTER_FORCE, now)
         expired = self._advance(Event.EXPIRE, now)
         return Due(activated, expired)
@@ -197,11 +251,26 @@ class Acting:
                 if session.scalar(select(RestrictionRow.id).where(*due).limit(1)) is None:
                     return done
             with self._core.act() as unit:
-                # The chosen moment counts, not the clock's: a scheduler that is late must not skip anything.
+                # The chosen moment counts, not the clock's: a scheduler that is late must not skip
+                # anything.
                 unit.now = now
-                # In the order of an index of moments: in that of ids the database might go through all there are to find the few due.
-                order = (RestrictionRow.effective_at if event is Event.ENTER_FORCE else RestrictionRow.expires_at, RestrictionRow.id)
-                rows = unit.session.scalars(select(RestrictionRow).where(*due).order_by(*order).limit(DUE_BATCH).with_for_update()).all()
+                # In the order of an index of moments: in that of ids the database might go through
+                # all there are to find the few due.
+                order = (
+                    (
+                        RestrictionRow.effective_at
+                        if event is Event.ENTER_FORCE
+                        else RestrictionRow.expires_at
+                    ),
+                    RestrictionRow.id,
+                )
+                rows = unit.session.scalars(
+                    select(RestrictionRow)
+                    .where(*due)
+                    .order_by(*order)
+                    .limit(DUE_BATCH)
+                    .with_for_update()
+                ).all()
                 for row in rows:
                     apply(unit, row, event, SYSTEM, "")
                 done += len(rows)
@@ -210,18 +279,31 @@ class Acting:
 def _due(event: Event, now: datetime) -> tuple[ColumnElement[bool], ...]:
     """Which restrictions the event is due for."""
     if event is Event.ENTER_FORCE:
-        return (RestrictionRow.state == State.NOTICED, RestrictionRow.effective_at <= now, RestrictionRow.expires_at > now)
-    return (RestrictionRow.state.in_(sorted(set(State) - TERMINAL)), RestrictionRow.expires_at <= now)
+        return (
+            RestrictionRow.state == State.NOTICED,
+            RestrictionRow.effective_at <= now,
+            RestrictionRow.expires_at > now,
+        )
+    return (
+        RestrictionRow.state.in_(sorted(set(State) - TERMINAL)),
+        RestrictionRow.expires_at <= now,
+    )
 
 
 def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: str) -> int:
-    """One event on one locked restriction: state, relief, disputes, remedies, audit; the relief sequence, or 0.
+    """One event on one locked restriction: state, relief, disputes, remedies, audit; the relief
+    sequence, or 0.
 
     Raises LifecycleError, PermissionDeniedError.
     """
     check_may(event, actor.kind)
     before = row.state
-    moment = Moment(now=unit.now, effective_at=row.effective_at, expires_at=row.expires_at, was_active=row.activated_at is not None)
+    moment = Moment(
+        now=unit.now,
+        effective_at=row.effective_at,
+        expires_at=row.expires_at,
+        was_active=row.activated_at is not None,
+    )
     row.state = step(before, event, moment)
     row.version += 1
     if before is State.DRAFT:
@@ -241,7 +323,12 @@ def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: s
         actor,
         event.value,
         ("restriction", row.id),
-        detail={"from": before, "to": row.state, "version": row.version, "relief_sequence": sequence},
+        detail={
+            "from": before,
+            "to": row.state,
+            "version": row.version,
+            "relief_sequence": sequence,
+        },
         reason=reason,
     )
     if row.state is State.REVOKED:
@@ -253,12 +340,20 @@ def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: s
 def _reached(unit: Unit, row: RestrictionRow, blind: bytes) -> bytes:
     found = holder(unit.session, row.subject_id, blind)
     if found is None:
-        raise InvalidRequestError("the restriction does not reach this person through a post: there is nothing to exempt from")
+        raise InvalidRequestError(
+            "the restriction does not reach this person through a post: there is nothing to exempt"
+            " from"
+        )
     return found
 
 
-def find(session: Session, restriction_id: bytes, actor: Actor, core: Core, *, lock: bool = False) -> RestrictionRow:
-    """The restriction, if this actor may know of it. Raises NotFoundError otherwise, in the same words as when there is none."""
+def find(
+    session: Session, restriction_id: bytes, actor: Actor, core: Core, *, lock: bool = False
+) -> RestrictionRow:
+    """The restriction, if this actor may know of it.
+
+    Raises NotFoundError otherwise, in the same words as when there is none.
+    """
     query = select(RestrictionRow).where(RestrictionRow.id == restriction_id)
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None or not _may_know(session, row, actor, core):
@@ -275,7 +370,9 @@ def check_id(value: bytes) -> None:
 def check_reason(reason: str) -> None:
     """Raises InvalidRequestError: empty, or longer than 500 characters."""
     if not 1 <= len(reason.strip()) <= MAX_REASON:
-        raise InvalidRequestError(f"give a reason of 1 to {MAX_REASON} characters; it goes into the audit log")
+        raise InvalidRequestError(
+            f"give a reason of 1 to {MAX_REASON} characters; it goes into the audit log"
+        )
 
 
 def _may_know(session: Session, row: RestrictionRow, actor: Actor, core: Core) -> bool:
@@ -289,7 +386,9 @@ def _may_know(session: Session, row: RestrictionRow, actor: Actor, core: Core) -
 
 def measures_of(session: Session, row: RestrictionRow) -> tuple[str, ...]:
     """Its codes, sorted."""
-    codes: str = session.execute(select(MeasureSetRow.codes).where(MeasureSetRow.id == row.measure_set_id)).scalar_one()
+    codes: str = session.execute(
+        select(MeasureSetRow.codes).where(MeasureSetRow.id == row.measure_set_id)
+    ).scalar_one()
     return tuple(codes.split())
 
 

@@ -1,7 +1,8 @@
 """Two subjects turn out to be one (归并): everything of the one goes over to the other.
 
-Nothing becomes less by that, so nothing is lifted, and what newly reaches a number or a name comes with the next listing. The one
-exception is a post that both were entered with: one of the two stays, the other is ended for whoever was listed under it.
+Nothing becomes less by that, so nothing is lifted, and what newly reaches a number or a name comes
+with the next listing. The one exception is a post that both were entered with: one of the two
+stays, the other is ended for whoever was listed under it.
 """
 
 from __future__ import annotations
@@ -47,11 +48,18 @@ class Merging:
         self._core = core
 
     def merge(
-        self, surviving: Reference, absorbed: Reference, reason: str, actor: Actor, given: Precondition = ANY
+        self,
+        surviving: Reference,
+        absorbed: Reference,
+        reason: str,
+        actor: Actor,
+        given: Precondition = ANY,
     ) -> tuple[SubjectView, int]:
-        """Makes two subjects one; the one that stays, and the relief sequence (0: no post was entered twice).
+        """Makes two subjects one; the one that stays, and the relief sequence (0: no post was
+        entered twice).
 
-        Raises NotFoundError, LifecycleError (they cannot be one), InvalidRequestError, PermissionDeniedError; then nothing has changed.
+        Raises NotFoundError, LifecycleError (they cannot be one), InvalidRequestError,
+        PermissionDeniedError; then nothing has changed.
         """
         check_operator(actor)
         check_reason(reason)
@@ -59,7 +67,14 @@ class Merging:
         request = ["MERGE", surviving.key(vault), absorbed.key(vault), reason]
         with self._core.act() as unit:
             if (known := first_answer(unit, vault, actor, given, request)) is not None:
-                return view_of(unit.session, find_subject(unit.session, vault, Reference(known), actor), actor), 0
+                return (
+                    view_of(
+                        unit.session,
+                        find_subject(unit.session, vault, Reference(known), actor),
+                        actor,
+                    ),
+                    0,
+                )
             stays = find_subject(unit.session, vault, surviving, actor)
             goes = find_subject(unit.session, vault, absorbed, actor)
             _check(unit, stays, goes)
@@ -72,16 +87,31 @@ class Merging:
         session = unit.session
         # What is to be lifted is what stands in listings now, so before the restrictions move.
         sequence = _merge_posts(unit, stays, goes)
-        numbers = session.scalars(select(IdentifierRow.blind).where(IdentifierRow.subject_id == goes)).all()
-        session.execute(update(IdentifierRow).where(IdentifierRow.subject_id == goes).values(subject_id=stays))
+        numbers = session.scalars(
+            select(IdentifierRow.blind).where(IdentifierRow.subject_id == goes)
+        ).all()
+        session.execute(
+            update(IdentifierRow).where(IdentifierRow.subject_id == goes).values(subject_id=stays)
+        )
         names = names_of(session, goes)
         for name in names:
-            give_name(session, self._core.vault, stays, self._core.vault.decrypt_text(NAME, goes + name.blind, name.value))
+            give_name(
+                session,
+                self._core.vault,
+                stays,
+                self._core.vault.decrypt_text(NAME, goes + name.blind, name.value),
+            )
         session.execute(delete(NameRow).where(NameRow.subject_id == goes))
-        restrictions = session.scalars(select(RestrictionRow).where(RestrictionRow.subject_id == goes).order_by(RestrictionRow.id)).all()
+        restrictions = session.scalars(
+            select(RestrictionRow)
+            .where(RestrictionRow.subject_id == goes)
+            .order_by(RestrictionRow.id)
+        ).all()
         for row in restrictions:
             move_restriction(unit, row, stays, actor, reason)
-        session.execute(update(ExemptionRow).where(ExemptionRow.subject_id == goes).values(subject_id=stays))
+        session.execute(
+            update(ExemptionRow).where(ExemptionRow.subject_id == goes).values(subject_id=stays)
+        )
         session.flush()
         session.execute(delete(SubjectRow).where(SubjectRow.id == goes))
         detail = {
@@ -93,22 +123,36 @@ class Merging:
             "relief_sequence": sequence,
         }
         for subject in (stays, goes):
-            unit.log.add(unit.now, actor, "MERGE", ("subject", subject), detail=detail, reason=reason)
+            unit.log.add(
+                unit.now, actor, "MERGE", ("subject", subject), detail=detail, reason=reason
+            )
         note_officers(unit, stays, actor, "MERGE")
         return sequence
 
 
 def give_name(session: Session, vault: Vault, subject: bytes, shown: str) -> None:
-    """One more name, at the end; nothing when it is known. Bound to the subject, so it is encrypted anew."""
+    """One more name, at the end; nothing when it is known.
+
+    Bound to the subject, so it is encrypted anew.
+    """
     blind = name_blind(vault, subject, canonical_name(shown))
     known = names_of(session, subject)
     if all(name.blind != blind for name in known):
         position = max((name.position for name in known), default=-1) + 1
-        session.add(NameRow(subject_id=subject, blind=blind, position=position, value=vault.encrypt_text(NAME, subject + blind, shown)))
+        session.add(
+            NameRow(
+                subject_id=subject,
+                blind=blind,
+                position=position,
+                value=vault.encrypt_text(NAME, subject + blind, shown),
+            )
+        )
         session.flush()
 
 
-def move_restriction(unit: Unit, row: RestrictionRow, subject: bytes, actor: Actor, reason: str) -> None:
+def move_restriction(
+    unit: Unit, row: RestrictionRow, subject: bytes, actor: Actor, reason: str
+) -> None:
     """A restriction is on another subject from here on."""
     detail = {"from": row.subject_id.hex(), "to": subject.hex(), "version": row.version + 1}
     row.subject_id = subject
@@ -117,11 +161,17 @@ def move_restriction(unit: Unit, row: RestrictionRow, subject: bytes, actor: Act
 
 
 def note_officers(unit: Unit, organisation: bytes, actor: Actor, act: str) -> None:
-    """An entry for everybody who holds a post in an organisation: what reaches them, or how it is named, changes with it."""
+    """An entry for everybody who holds a post in an organisation: what reaches them, or how it is
+    named, changes with it.
+    """
     link = ResponsibleLinkRow
-    query = select(link.person_id).where(link.organisation_id == organisation, link.state != PostState.LEFT)
+    query = select(link.person_id).where(
+        link.organisation_id == organisation, link.state != PostState.LEFT
+    )
     for person in unit.session.scalars(query.distinct().order_by(link.person_id)).all():
-        unit.log.add(unit.now, actor, act, ("subject", person), detail={"organisation": organisation.hex()})
+        unit.log.add(
+            unit.now, actor, act, ("subject", person), detail={"organisation": organisation.hex()}
+        )
 
 
 def _check(unit: Unit, stays: SubjectRow, goes: SubjectRow) -> None:
@@ -132,30 +182,49 @@ def _check(unit: Unit, stays: SubjectRow, goes: SubjectRow) -> None:
         raise LifecycleError("a person and an organisation cannot be one subject")
     row = RestrictionRow
     found: dict[tuple[str, str], list[bytes]] = {}
-    query = select(row.id, row.authority_id, row.case_number).where(row.subject_id.in_([stays.id, goes.id])).order_by(row.id)
+    query = (
+        select(row.id, row.authority_id, row.case_number)
+        .where(row.subject_id.in_([stays.id, goes.id]))
+        .order_by(row.id)
+    )
     for item in unit.session.execute(query):
         found.setdefault((item.authority_id, item.case_number), []).append(item.id)
     twice = [ids for ids in found.values() if len(ids) > 1]
     if twice:
         examples = "; ".join(" and ".join(item.hex() for item in ids) for ids in twice[:3])
         raise LifecycleError(
-            f"both have a restriction of the same authority under the same case number ({len(twice)}: {examples}), and a subject has each "
-            "case once: move numbers and names over by correcting both subjects, and end the restriction that is not needed"
+            "both have a restriction of the same authority under the same case number"
+            f" ({len(twice)}: {examples}), and a subject has each case once: move numbers and names"
+            " over by correcting both subjects, and end the restriction that is not needed"
         )
 
 
 def _merge_posts(unit: Unit, stays: bytes, goes: bytes) -> int:
-    """All posts of the one go over. Of a post that both were entered with one stays, with the earlier of the two ends."""
+    """All posts of the one go over.
+
+    Of a post that both were entered with one stays, with the earlier of the two ends.
+    """
     link = ResponsibleLinkRow
-    query = select(link).where(or_(link.person_id.in_([stays, goes]), link.organisation_id.in_([stays, goes]))).order_by(link.id)
+    query = (
+        select(link)
+        .where(or_(link.person_id.in_([stays, goes]), link.organisation_id.in_([stays, goes])))
+        .order_by(link.id)
+    )
     rows = unit.session.scalars(query.with_for_update()).all()
     kept = [row for row in rows if goes not in {row.person_id, row.organisation_id}]
     sequence = 0
-    # What has been left goes first: who left a post and was appointed again later holds it, in whatever order the rows lie.
-    for row in sorted(rows, key=lambda item: (item.state is not PostState.LEFT, item.valid_from, item.id)):
+    # What has been left goes first: who left a post and was appointed again later holds it, in
+    # whatever order the rows lie.
+    for row in sorted(
+        rows, key=lambda item: (item.state is not PostState.LEFT, item.valid_from, item.id)
+    ):
         if row in kept:
             continue
-        who = (_renamed(row.organisation_id, goes, stays), _renamed(row.person_id, goes, stays), row.capacity)
+        who = (
+            _renamed(row.organisation_id, goes, stays),
+            _renamed(row.person_id, goes, stays),
+            row.capacity,
+        )
         twin = _twin(kept, row, who)
         if twin is None:
             row.organisation_id, row.person_id = who[0], who[1]
@@ -171,15 +240,23 @@ def _renamed(subject: bytes, goes: bytes, stays: bytes) -> bytes:
     return stays if subject == goes else subject
 
 
-def _twin(kept: Sequence[ResponsibleLinkRow], row: ResponsibleLinkRow, who: tuple[bytes, bytes, int]) -> ResponsibleLinkRow | None:
+def _twin(
+    kept: Sequence[ResponsibleLinkRow], row: ResponsibleLinkRow, who: tuple[bytes, bytes, int]
+) -> ResponsibleLinkRow | None:
     """The same post, entered twice: from the same moment, or else both held."""
-    same = [other for other in kept if (other.organisation_id, other.person_id, other.capacity) == who]
+    same = [
+        other for other in kept if (other.organisation_id, other.person_id, other.capacity) == who
+    ]
     twin = next((other for other in same if other.valid_from == row.valid_from), None)
-    return twin or next((other for other in same if {other.state, row.state} == {PostState.HELD}), None)
+    return twin or next(
+        (other for other in same if {other.state, row.state} == {PostState.HELD}), None
+    )
 
 
 def _absorb(unit: Unit, twin: ResponsibleLinkRow, row: ResponsibleLinkRow) -> int:
-    """`row` goes, and `twin` ends when the first of the two does: a contradiction is read in the person's favour."""
+    """`row` goes, and `twin` ends when the first of the two does: a contradiction is read in the
+    person's favour.
+    """
     sequence = lift_post(unit, row, "MERGE") if row.state is PostState.HELD else 0
     ends = [end for end in (twin.valid_until, row.valid_until) if end is not None]
     if row.state is PostState.LEFT and twin.state is PostState.HELD:

@@ -1,8 +1,9 @@
 """Posts: who answers for an organisation, in which capacity, from and until (落实到人).
 
-An organisation's restrictions reach whoever holds a post in it, from the next listing on. Leaving takes effect at once: records name the
-posts through which a restriction reaches somebody, so relief that names the post lifts it for that person and for nobody else
-(docs/decisions/0015). A post that was left never comes back under its id.
+An organisation's restrictions reach whoever holds a post in it, from the next listing on. Leaving
+takes effect at once: records name the posts through which a restriction reaches somebody, so relief
+that names the post lifts it for that person and for nobody else (docs/decisions/0015). A post that
+was left never comes back under its id.
 
     COMING ──its first moment──► HELD ──its end, or somebody says so──► LEFT
 """
@@ -17,14 +18,27 @@ from sqlalchemy import and_, select
 
 from tipstaff_server.domain.actors import SYSTEM
 from tipstaff_server.domain.lifecycle import LISTED
-from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError
+from tipstaff_server.errors import (
+    EntryCode,
+    EntryError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+)
 from tipstaff_server.registry.idempotency import ANY, Precondition, first_answer, remember
 from tipstaff_server.registry.restrictions.entry import EARLIEST, LATEST, ORGANISATION, check_party
 from tipstaff_server.registry.restrictions.transitions import check_id, check_reason
 from tipstaff_server.registry.subjects.reference import find_subject, require_party, restricts
 from tipstaff_server.registry.subjects.resolver import Resolver, stretch_unknown
 from tipstaff_server.storage.bulk import insert_all
-from tipstaff_server.storage.models import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, RestrictionRow, SubjectRow
+from tipstaff_server.storage.models import (
+    IdentifierRow,
+    NameRow,
+    PostState,
+    ResponsibleLinkRow,
+    RestrictionRow,
+    SubjectRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +72,10 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Dates:
-    """What is to be different about a post's dates; what is not given stays. `without_end`: no end is known after all."""
+    """What is to be different about a post's dates; what is not given stays.
+
+    `without_end`: no end is known after all.
+    """
 
     valid_from: datetime | None = None
     valid_until: datetime | None = None
@@ -79,25 +96,48 @@ class Posts:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def add(self, organisation: Reference, person: Responsible, dates: Dates, reason: str, actor: Actor, given: Precondition = ANY) -> Post:
-        """Somebody takes a post; restrictions reach them from the next listing on. An authority: in organisations that it restricts.
+    def add(
+        self,
+        organisation: Reference,
+        person: Responsible,
+        dates: Dates,
+        reason: str,
+        actor: Actor,
+        given: Precondition = ANY,
+    ) -> Post:
+        """Somebody takes a post; restrictions reach them from the next listing on.
 
-        Raises NotFoundError, LifecycleError (it is held already), EntryError (as at entry), InvalidRequestError, PermissionDeniedError.
+        An authority: in organisations that it restricts.
+
+        Raises NotFoundError, LifecycleError (it is held already), EntryError (as at entry),
+        InvalidRequestError, PermissionDeniedError.
         """
         check_reason(reason)
         _check_person(person)
         computed = stretch_unknown(self._core, person.party.identifiers)
         vault = self._core.vault
         numbers = sorted([int(item.kind), item.number] for item in person.party.identifiers)
-        request = ["POST_ADD", organisation.key(vault), numbers, person.party.names, person.capacity, dates, reason]
+        request = [
+            "POST_ADD",
+            organisation.key(vault),
+            numbers,
+            person.party.names,
+            person.capacity,
+            dates,
+            reason,
+        ]
         with self._core.act() as unit:
             if (known := first_answer(unit, vault, actor, given, request)) is not None:
                 return post_of(_find(unit, known, actor))
             target = find_subject(unit.session, vault, organisation, actor)
             if target.type != ORGANISATION:
-                raise InvalidRequestError("this subject is a person: only an organisation has posts")
+                raise InvalidRequestError(
+                    "this subject is a person: only an organisation has posts"
+                )
             stretched = self._core.still(unit.session, computed)
-            resolver = Resolver(unit.session, vault, stretched, self._core.stretcher.stretch.stretch, unit.now)
+            resolver = Resolver(
+                unit.session, vault, stretched, self._core.stretcher.stretch.stretch, unit.now
+            )
             resolver.load([person.party])
             staged = resolver.stage()
             subject = staged.resolve(person.party)
@@ -109,24 +149,45 @@ class Posts:
             unit.session.flush()
             return post_of(row)
 
-    def end(self, post_id: bytes, valid_until: datetime | None, reason: str, actor: Actor, given: Precondition = ANY) -> tuple[Post, int]:
-        """Somebody leaves a post, now (None) or at a moment; the post, and the relief sequence (0: nothing to lift, or not yet).
+    def end(
+        self,
+        post_id: bytes,
+        valid_until: datetime | None,
+        reason: str,
+        actor: Actor,
+        given: Precondition = ANY,
+    ) -> tuple[Post, int]:
+        """Somebody leaves a post, now (None) or at a moment; the post, and the relief sequence (0:
+        nothing to lift, or not yet).
 
-        One that was left already stays as it is, unless another past moment is given: then its date is corrected.
-        Raises NotFoundError, LifecycleError, InvalidRequestError, PermissionDeniedError.
+        One that was left already stays as it is, unless another past moment is given: then its date
+        is corrected. Raises NotFoundError, LifecycleError, InvalidRequestError,
+        PermissionDeniedError.
         """
-        return self._change(post_id, Dates(valid_until=valid_until), "POST_END", reason, actor, given)
+        return self._change(
+            post_id, Dates(valid_until=valid_until), "POST_END", reason, actor, given
+        )
 
-    def amend(self, post_id: bytes, dates: Dates, reason: str, actor: Actor, given: Precondition = ANY) -> tuple[Post, int]:
-        """Corrects the dates of a post; answers and raises as `end`. One that begins later after all is lifted, and gets another id."""
+    def amend(
+        self, post_id: bytes, dates: Dates, reason: str, actor: Actor, given: Precondition = ANY
+    ) -> tuple[Post, int]:
+        """Corrects the dates of a post; answers and raises as `end`.
+
+        One that begins later after all is lifted, and gets another id.
+        """
         if dates == Dates():
             raise InvalidRequestError("say which date is to be different")
         return self._change(post_id, dates, "POST_AMEND", reason, actor, given)
 
     def turn(self, now: datetime) -> Turned:
-        """Lets posts begin and end whose time has come. Safe to run often and on several replicas."""
+        """Lets posts begin and end whose time has come.
+
+        Safe to run often and on several replicas.
+        """
         link = ResponsibleLinkRow
-        ended = and_(link.state != PostState.LEFT, link.valid_until.is_not(None), link.valid_until <= now)
+        ended = and_(
+            link.state != PostState.LEFT, link.valid_until.is_not(None), link.valid_until <= now
+        )
         begun = and_(link.state == PostState.COMING, link.valid_from <= now)
         left = self._advance(ended, PostState.LEFT, "POST_LEFT", now)
         return Turned(self._advance(begun, PostState.HELD, "POST_BEGUN", now), left)
@@ -139,13 +200,21 @@ class Posts:
                     return done
             with self._core.act() as unit:
                 unit.now = now
-                query = select(ResponsibleLinkRow).where(due).order_by(ResponsibleLinkRow.id).limit(DUE_BATCH).with_for_update()
+                query = (
+                    select(ResponsibleLinkRow)
+                    .where(due)
+                    .order_by(ResponsibleLinkRow.id)
+                    .limit(DUE_BATCH)
+                    .with_for_update()
+                )
                 for row in unit.session.scalars(query).all():
                     _set_state(unit, row, state)
                     _note(unit, row, SYSTEM, act, "")
                     done += 1
 
-    def _change(self, post_id: bytes, dates: Dates, act: str, reason: str, actor: Actor, given: Precondition) -> tuple[Post, int]:
+    def _change(
+        self, post_id: bytes, dates: Dates, act: str, reason: str, actor: Actor, given: Precondition
+    ) -> tuple[Post, int]:
         check_id(post_id)
         check_reason(reason)
         require_party(actor)
@@ -156,7 +225,9 @@ class Posts:
                 return post_of(row), row.relief_sequence
             row = _find(unit, post_id, actor)
             if act == "POST_END" and dates.valid_until is None:
-                dates = Dates(valid_until=row.valid_until if row.state is PostState.LEFT else unit.now)
+                dates = Dates(
+                    valid_until=row.valid_until if row.state is PostState.LEFT else unit.now
+                )
             sequence = _date(unit, row, dates, act, actor, reason)
             remember(unit, self._core.vault, actor, given, request, row.id)
             unit.session.flush()
@@ -165,23 +236,41 @@ class Posts:
 
 def post_of(row: ResponsibleLinkRow) -> Post:
     """A post as it stands."""
-    return Post(row.id, row.organisation_id, row.person_id, row.capacity, row.state, row.valid_from, row.valid_until)
+    return Post(
+        row.id,
+        row.organisation_id,
+        row.person_id,
+        row.capacity,
+        row.state,
+        row.valid_from,
+        row.valid_until,
+    )
 
 
 def lift_post(unit: Unit, row: ResponsibleLinkRow, cause: str) -> int:
-    """Lifts what reaches the person through this post, for every audience that may have it; the last sequence, or 0."""
+    """Lifts what reaches the person through this post, for every audience that may have it; the
+    last sequence, or 0.
+    """
     query = select(RestrictionRow.measure_set_id, RestrictionRow.id).where(
-        RestrictionRow.subject_id == row.organisation_id, RestrictionRow.state.in_(sorted(LISTED)), RestrictionRow.expires_at > unit.now
+        RestrictionRow.subject_id == row.organisation_id,
+        RestrictionRow.state.in_(sorted(LISTED)),
+        RestrictionRow.expires_at > unit.now,
     )
-    # One for each set of measures: audiences are told by the measures, and the post's id covers all restrictions of the organisation.
-    sets = {found.measure_set_id: found.id for found in unit.session.execute(query.order_by(RestrictionRow.id))}
+    # One for each set of measures: audiences are told by the measures, and the post's id covers all
+    # restrictions of the organisation.
+    sets = {
+        found.measure_set_id: found.id
+        for found in unit.session.execute(query.order_by(RestrictionRow.id))
+    }
     sequence = 0
     for measure_set, restriction in sorted(sets.items()):
         sequence = unit.lift(restriction, measure_set, cause, row.id)
     return sequence
 
 
-def _date(unit: Unit, row: ResponsibleLinkRow, dates: Dates, act: str, actor: Actor, reason: str) -> int:
+def _date(
+    unit: Unit, row: ResponsibleLinkRow, dates: Dates, act: str, actor: Actor, reason: str
+) -> int:
     """Other dates, and what follows from them; the relief sequence, or 0."""
     begin = dates.valid_from or row.valid_from
     end = None if dates.without_end else dates.valid_until or row.valid_until
@@ -190,8 +279,14 @@ def _date(unit: Unit, row: ResponsibleLinkRow, dates: Dates, act: str, actor: Ac
         return row.relief_sequence
     left = row.state is PostState.LEFT
     if left and (end is None or end > unit.now):
-        raise LifecycleError("this post has been left; if that was wrong, enter it again: it comes with the next listing")
-    if begin != row.valid_from and _same_post(unit, (row.organisation_id, row.person_id, row.capacity), begin) is not None:
+        raise LifecycleError(
+            "this post has been left; if that was wrong, enter it again: it comes with the next"
+            " listing"
+        )
+    if (
+        begin != row.valid_from
+        and _same_post(unit, (row.organisation_id, row.person_id, row.capacity), begin) is not None
+    ):
         raise LifecycleError("the same post from that moment is known already; correct that one")
     row.valid_from, row.valid_until = begin, end
     if left:
@@ -203,7 +298,10 @@ def _date(unit: Unit, row: ResponsibleLinkRow, dates: Dates, act: str, actor: Ac
 
 
 def _set_state(unit: Unit, row: ResponsibleLinkRow, state: PostState) -> int:
-    """The next state. What is no longer held is lifted, and if it is to be held later, it will be under another id."""
+    """The next state.
+
+    What is no longer held is lifted, and if it is to be held later, it will be under another id.
+    """
     sequence = 0
     if row.state is PostState.HELD and state is not PostState.HELD:
         sequence = lift_post(unit, row, "POST")
@@ -223,35 +321,60 @@ def _state(begin: datetime, end: datetime | None, now: datetime) -> PostState:
 
 
 def _take(unit: Unit, who: tuple[bytes, bytes, int], dates: Dates) -> ResponsibleLinkRow:
-    """The post of a person in an organisation, in a capacity, written. Raises LifecycleError: it is held, or to come, already."""
+    """The post of a person in an organisation, in a capacity, written.
+
+    Raises LifecycleError: it is held, or to come, already.
+    """
     link = ResponsibleLinkRow
     begin = dates.valid_from or unit.now
     _check_dates(begin, dates.valid_until)
     state = _state(begin, dates.valid_until, unit.now)
     if state is PostState.LEFT:
-        raise InvalidRequestError("this post is over already: there is nothing for restrictions to reach")
+        raise InvalidRequestError(
+            "this post is over already: there is nothing for restrictions to reach"
+        )
     same = link.organisation_id == who[0], link.person_id == who[1], link.capacity == who[2]
-    if unit.session.scalar(select(link.id).where(*same, link.state != PostState.LEFT).limit(1)) is not None:
-        raise LifecycleError("this person holds that post already, or is to; correct its dates instead")
+    if (
+        unit.session.scalar(select(link.id).where(*same, link.state != PostState.LEFT).limit(1))
+        is not None
+    ):
+        raise LifecycleError(
+            "this person holds that post already, or is to; correct its dates instead"
+        )
     row = _same_post(unit, who, begin)
     if row is None:
         row = link(organisation_id=who[0], person_id=who[1], capacity=who[2], valid_from=begin)
         unit.session.add(row)
-    # One that was left by mistake begins anew under another id: relief has ended the old one for good.
+    # One that was left by mistake begins anew under another id: relief has ended the old one for
+    # good.
     row.id = secrets.token_bytes(ID_BYTES)
-    row.valid_until, row.state, row.changed_at, row.relief_sequence = dates.valid_until, state, unit.now, 0
+    row.valid_until, row.state, row.changed_at, row.relief_sequence = (
+        dates.valid_until,
+        state,
+        unit.now,
+        0,
+    )
     return row
 
 
-def _same_post(unit: Unit, who: tuple[bytes, bytes, int], begin: datetime) -> ResponsibleLinkRow | None:
+def _same_post(
+    unit: Unit, who: tuple[bytes, bytes, int], begin: datetime
+) -> ResponsibleLinkRow | None:
     link = ResponsibleLinkRow
-    same = link.organisation_id == who[0], link.person_id == who[1], link.capacity == who[2], link.valid_from == begin
+    same = (
+        link.organisation_id == who[0],
+        link.person_id == who[1],
+        link.capacity == who[2],
+        link.valid_from == begin,
+    )
     return unit.session.scalar(select(link).where(*same))
 
 
 def _find(unit: Unit, post_id: bytes, actor: Actor) -> ResponsibleLinkRow:
     """The post, locked, if this actor may know of it. Raises NotFoundError."""
-    row = unit.session.scalar(select(ResponsibleLinkRow).where(ResponsibleLinkRow.id == post_id).with_for_update())
+    row = unit.session.scalar(
+        select(ResponsibleLinkRow).where(ResponsibleLinkRow.id == post_id).with_for_update()
+    )
     if row is None or not restricts(unit.session, actor, row.organisation_id):
         raise NotFoundError("there is no such post here; look at the organisation for its posts")
     return row
@@ -275,14 +398,20 @@ def _note(unit: Unit, row: ResponsibleLinkRow, actor: Actor, act: str, reason: s
 
 def _check_person(person: Responsible) -> None:
     if not 1 <= person.capacity <= 4:  # noqa: PLR2004  the contract's capacities
-        raise EntryError(EntryCode.RESPONSIBLE_PERSON, "say in which capacity this person answers for the organisation")
+        raise EntryError(
+            EntryCode.RESPONSIBLE_PERSON,
+            "say in which capacity this person answers for the organisation",
+        )
     if person.party.type == ORGANISATION:
         raise EntryError(EntryCode.RESPONSIBLE_PERSON, "only a person holds a post")
     check_party(person.party)
 
 
 def _check_dates(begin: datetime, end: datetime | None) -> None:
-    """Raises InvalidRequestError. An end at the very beginning says that the post was never held."""
+    """Raises InvalidRequestError.
+
+    An end at the very beginning says that the post was never held.
+    """
     if not (EARLIEST <= begin <= LATEST and (end is None or EARLIEST <= end <= LATEST)):
         raise InvalidRequestError(f"dates have to lie between {EARLIEST.year} and {LATEST.year}")
     if end is not None and end < begin:

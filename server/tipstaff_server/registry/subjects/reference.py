@@ -39,12 +39,20 @@ class Reference:
         return [self.subject_id.hex(), blind.hex(), self.restriction_id.hex()]
 
     def query(self, vault: Vault) -> Select[bytes]:
-        """The subject's id. Raises InvalidRequestError: none of the three, several, or an id of another length."""
+        """The subject's id.
+
+        Raises InvalidRequestError: none of the three, several, or an id of another length.
+        """
         given = [bool(self.subject_id), self.identifier is not None, bool(self.restriction_id)]
         if sum(given) != 1:
-            raise InvalidRequestError("say which subject is meant: by its id, by one of its numbers, or by one of its restrictions")
+            raise InvalidRequestError(
+                "say which subject is meant: by its id, by one of its numbers, or by one of its"
+                " restrictions"
+            )
         if self.identifier is not None:
-            return select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind_of(vault, self.identifier))
+            return select(IdentifierRow.subject_id).where(
+                IdentifierRow.blind == blind_of(vault, self.identifier)
+            )
         if self.subject_id:
             check_id(self.subject_id)
             return select(SubjectRow.id).where(SubjectRow.id == self.subject_id)
@@ -53,9 +61,11 @@ class Reference:
 
 
 def find_subject(session: Session, vault: Vault, reference: Reference, actor: Actor) -> SubjectRow:
-    """The subject, if this actor may know of it: an authority knows those that it restricts, the operator all.
+    """The subject, if this actor may know of it: an authority knows those that it restricts, the
+    operator all.
 
-    Raises NotFoundError otherwise, in the same words as when there is none; InvalidRequestError, PermissionDeniedError.
+    Raises NotFoundError otherwise, in the same words as when there is none; InvalidRequestError,
+    PermissionDeniedError.
     """
     require_party(actor)
     subject = session.scalar(reference.query(vault))
@@ -66,10 +76,16 @@ def find_subject(session: Session, vault: Vault, reference: Reference, actor: Ac
 
 
 def restricts(session: Session, actor: Actor, subject: bytes) -> bool:
-    """Whether an authority has ever put a restriction on this subject, a draft aside, which touches nothing; true of the operator."""
+    """Whether an authority has ever put a restriction on this subject, a draft aside, which touches
+    nothing; true of the operator.
+    """
     if actor.kind is not ActorKind.AUTHORITY:
         return True
-    own = RestrictionRow.subject_id == subject, RestrictionRow.authority_id == actor.id, RestrictionRow.state != State.DRAFT
+    own = (
+        RestrictionRow.subject_id == subject,
+        RestrictionRow.authority_id == actor.id,
+        RestrictionRow.state != State.DRAFT,
+    )
     return session.scalar(select(RestrictionRow.id).where(*own).limit(1)) is not None
 
 
@@ -82,4 +98,6 @@ def require_party(actor: Actor) -> None:
 def check_operator(actor: Actor) -> None:
     """Raises PermissionDeniedError: not the operator."""
     if actor.kind is not ActorKind.OPERATOR:
-        raise PermissionDeniedError("this is for the operator: it concerns restrictions of several authorities at once")
+        raise PermissionDeniedError(
+            "this is for the operator: it concerns restrictions of several authorities at once"
+        )

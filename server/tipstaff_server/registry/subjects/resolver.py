@@ -1,7 +1,8 @@
 """Finding whom an entry is on, or making a new subject.
 
-A number that is known must come with a name that is known for it. Otherwise the entry is refused: a mistyped number would put one
-person's restriction on another, and that is the worst thing that this system can do (DESIGN §1).
+A number that is known must come with a name that is known for it. Otherwise the entry is refused: a
+mistyped number would put one person's restriction on another, and that is the worst thing that this
+system can do (DESIGN §1).
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from sqlalchemy import select
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.errors import EntryCode, EntryError
 from tipstaff_server.storage.bulk import one_of
-from tipstaff_server.storage.models import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, SubjectRow
+from tipstaff_server.storage.models import (
+    IdentifierRow,
+    NameRow,
+    PostState,
+    ResponsibleLinkRow,
+    SubjectRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,9 +60,16 @@ def number_bytes(identifier: Identifier) -> bytes:
 
 
 def identifier_of(number: bytes) -> Identifier:
-    """The identifier that `number_bytes` gives so. Raises InvalidIdentifierError, ValueError: another program wrote it."""
+    """The identifier that `number_bytes` gives so.
+
+    Raises InvalidIdentifierError, ValueError: another program wrote it.
+    """
     text = number[1:].decode("ascii")
-    return Identifier.resident_id(text) if number[0] == IdentifierKind.RESIDENT_ID else Identifier(IdentifierKind(number[0]), text)
+    return (
+        Identifier.resident_id(text)
+        if number[0] == IdentifierKind.RESIDENT_ID
+        else Identifier(IdentifierKind(number[0]), text)
+    )
 
 
 def blind_of(vault: Vault, identifier: Identifier) -> bytes:
@@ -78,22 +92,35 @@ def name_blind(vault: Vault, subject: bytes, canonical: str) -> bytes:
     return vault.index("names", subject + canonical.encode())
 
 
-def stretch_unknown(core: Core, identifiers: Iterable[Identifier]) -> tuple[int, dict[bytes, bytes]]:
-    """Stretches those that the registry does not know: before a transaction, which holds locks and asks `Core.still`.
+def stretch_unknown(
+    core: Core, identifiers: Iterable[Identifier]
+) -> tuple[int, dict[bytes, bytes]]:
+    """Stretches those that the registry does not know: before a transaction, which holds locks and
+    asks `Core.still`.
 
     The number of the stretch, and values by blind index.
     """
     wanted = {blind_of(core.vault, identifier): identifier for identifier in identifiers}
     with core.database.read() as session:
         number = core.refresh_stretch(session)
-        known = set(session.scalars(select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))))
-    started = {blind: core.stretcher.submit(identifier) for blind, identifier in wanted.items() if blind not in known}
+        known = set(
+            session.scalars(
+                select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))
+            )
+        )
+    started = {
+        blind: core.stretcher.submit(identifier)
+        for blind, identifier in wanted.items()
+        if blind not in known
+    }
     return number, {blind: future.result() for blind, future in started.items()}
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of subjects: by identifier, their type, the indices of their names, their links."""
+    """What is known of subjects: by identifier, their type, the indices of their names, their
+    links.
+    """
 
     owners: dict[bytes, bytes] = field(default_factory=dict)
     types: dict[bytes, int] = field(default_factory=dict)
@@ -103,10 +130,17 @@ class _Known:
 
 
 class Resolver:
-    """Subjects of one batch of entries: what the database knows, and what entries before have added."""
+    """Subjects of one batch of entries: what the database knows, and what entries before have
+    added.
+    """
 
     def __init__(
-        self, session: Session, vault: Vault, stretched: dict[bytes, bytes], stretch: Callable[[Identifier], bytes], now: datetime
+        self,
+        session: Session,
+        vault: Vault,
+        stretched: dict[bytes, bytes],
+        stretch: Callable[[Identifier], bytes],
+        now: datetime,
     ) -> None:
         self.session = session
         self.vault = vault
@@ -119,7 +153,10 @@ class Resolver:
         self._blinds: dict[Identifier, bytes] = {}
 
     def blind(self, identifier: Identifier) -> bytes:
-        """Its blind index. Remembered: an entry asks three times, and the keys are the same until the commit."""
+        """Its blind index.
+
+        Remembered: an entry asks three times, and the keys are the same until the commit.
+        """
         found = self._blinds.get(identifier)
         if found is None:
             found = self._blinds[identifier] = blind_of(self.vault, identifier)
@@ -138,11 +175,15 @@ class Resolver:
                 self.known.owners[row.blind] = row.subject_id
                 self.known.types[row.subject_id] = row.type
         for asked in one_of(self.session, NameRow.subject_id, self.known.types):
-            for name in self.session.execute(select(NameRow.subject_id, NameRow.blind).where(asked)):
+            for name in self.session.execute(
+                select(NameRow.subject_id, NameRow.blind).where(asked)
+            ):
                 self.known.names.setdefault(name.subject_id, set()).add(name.blind)
         link = ResponsibleLinkRow
         for asked in one_of(self.session, link.organisation_id, self.known.types):
-            query = select(link.organisation_id, link.person_id, link.capacity, link.state).where(asked)
+            query = select(link.organisation_id, link.person_id, link.capacity, link.state).where(
+                asked
+            )
             for post in self.session.execute(query):
                 known = self.known.left if post.state is PostState.LEFT else self.known.links
                 known.add((post.organisation_id, post.person_id, post.capacity))
@@ -156,7 +197,9 @@ class Resolver:
         return Staged(self)
 
     def stretched(self, blind: bytes, identifier: Identifier) -> bytes:
-        """The stretched identifier; computed here only in the rare case that it was not asked for in time."""
+        """The stretched identifier; computed here only in the rare case that it was not asked for
+        in time.
+        """
         found = self._stretched.get(blind)
         return self._stretch(identifier) if found is None else found
 
@@ -181,11 +224,18 @@ class Staged:
         self._rows: dict[type, list[dict[str, Any]]] = {}
 
     def resolve(self, party: Party) -> bytes:
-        """The subject's id. Raises EntryError: the numbers belong to several subjects, or the name is not known for the number."""
+        """The subject's id.
+
+        Raises EntryError: the numbers belong to several subjects, or the name is not known for the
+        number.
+        """
         blinds = {self._resolver.blind(identifier): identifier for identifier in party.identifiers}
         owners = {owner for blind in blinds if (owner := self._owner(blind)) is not None}
         if len(owners) > 1:
-            raise EntryError(EntryCode.IDENTIFIER_CONFLICT, "these numbers belong to different subjects here; enter them one by one")
+            raise EntryError(
+                EntryCode.IDENTIFIER_CONFLICT,
+                "these numbers belong to different subjects here; enter them one by one",
+            )
         names = party.canonical_names()
         subject = owners.pop() if owners else self._create(party)
         self._check_known(subject, party, names)
@@ -197,12 +247,15 @@ class Staged:
         return subject
 
     def anchor(self, party: Party) -> bytes:
-        """Whom a draft is on: the subject that is known, as it is, or a new one with the first number and no name.
+        """Whom a draft is on: the subject that is known, as it is, or a new one with the first
+        number and no name.
 
-        Nothing else of the entry counts before a second person has approved it: a name or a number more would widen what is in force.
-        Raises EntryError as `resolve` does.
+        Nothing else of the entry counts before a second person has approved it: a name or a number
+        more would widen what is in force. Raises EntryError as `resolve` does.
         """
-        Staged(self._resolver).resolve(party)  # what it adds is thrown away; that it could be added is what counts
+        Staged(self._resolver).resolve(
+            party
+        )  # what it adds is thrown away; that it could be added is what counts
         owners = (self._owner(self._resolver.blind(identifier)) for identifier in party.identifiers)
         known = next((owner for owner in owners if owner is not None), None)
         if known is not None:
@@ -213,7 +266,9 @@ class Staged:
         return subject
 
     def link(self, organisation: bytes, person: bytes, capacity: int) -> bool:
-        """The person answers for the organisation from now on; nothing when that is known. False: they have left that post.
+        """The person answers for the organisation from now on; nothing when that is known.
+
+        False: they have left that post.
 
         Lists name people long after they left: only `Posts.add` puts somebody back.
         """
@@ -257,12 +312,19 @@ class Staged:
     def _check_known(self, subject: bytes, party: Party, names: dict[str, str]) -> None:
         kind = self._new.types.get(subject) or self._known.types[subject]
         if kind != party.type:
-            raise EntryError(EntryCode.SUBJECT_TYPE, "this number is known as one of a person, or of an organisation: the other of the two")
+            raise EntryError(
+                EntryCode.SUBJECT_TYPE,
+                "this number is known as one of a person, or of an organisation: the other of"
+                " the two",
+            )
         known = self._names(subject)
-        if known and not any(name_blind(self._resolver.vault, subject, name) in known for name in names):
+        if known and not any(
+            name_blind(self._resolver.vault, subject, name) in known for name in names
+        ):
             raise EntryError(
                 EntryCode.NAME_CONFLICT,
-                "this number is known under another name; check both, and give a known name together with the new one",
+                "this number is known under another name; check both, and give a known name"
+                " together with the new one",
             )
 
     def _create(self, party: Party) -> bytes:
@@ -274,7 +336,10 @@ class Staged:
     def _add_identifier(self, subject: bytes, blind: bytes, identifier: Identifier) -> None:
         self._new.owners[blind] = subject
         stretched = self._resolver.stretched(blind, identifier)
-        self._put(IdentifierRow, identifier_row(self._resolver.vault, subject, identifier, stretched, blind))
+        self._put(
+            IdentifierRow,
+            identifier_row(self._resolver.vault, subject, identifier, stretched, blind),
+        )
 
     def _add_name(self, subject: bytes, canonical: str, shown: str) -> None:
         blind = name_blind(self._resolver.vault, subject, canonical)
@@ -283,13 +348,17 @@ class Staged:
             return
         self._new.names.setdefault(subject, set()).add(blind)
         value = self._resolver.vault.encrypt_text(NAME, subject + blind, shown)
-        self._put(NameRow, {"subject_id": subject, "blind": blind, "position": len(known), "value": value})
+        self._put(
+            NameRow, {"subject_id": subject, "blind": blind, "position": len(known), "value": value}
+        )
 
     def _put(self, table: type, row: dict[str, Any]) -> None:
         self._rows.setdefault(table, []).append(row)
 
 
-def identifier_row(vault: Vault, subject: bytes, identifier: Identifier, stretched: bytes, blind: bytes) -> dict[str, Any]:
+def identifier_row(
+    vault: Vault, subject: bytes, identifier: Identifier, stretched: bytes, blind: bytes
+) -> dict[str, Any]:
     """An identifier as it is stored; `blind`: its blind index."""
     return {
         "blind": blind,
@@ -303,12 +372,21 @@ def identifier_row(vault: Vault, subject: bytes, identifier: Identifier, stretch
 def holder(session: Session, organisation: bytes, blind: bytes) -> bytes | None:
     """Whoever has this number and holds a post in the organisation, or is to; None: nobody."""
     link = ResponsibleLinkRow
-    posts = select(link.person_id).join(IdentifierRow, IdentifierRow.subject_id == link.person_id).where(IdentifierRow.blind == blind)
-    return session.scalar(posts.where(link.organisation_id == organisation, link.state != PostState.LEFT).limit(1))
+    posts = (
+        select(link.person_id)
+        .join(IdentifierRow, IdentifierRow.subject_id == link.person_id)
+        .where(IdentifierRow.blind == blind)
+    )
+    return session.scalar(
+        posts.where(link.organisation_id == organisation, link.state != PostState.LEFT).limit(1)
+    )
 
 
 def _random_ids() -> Iterator[bytes]:
-    """Ids without end. Asking the system for one at a time costs more than all else that is done with one."""
+    """Ids without end.
+
+    Asking the system for one at a time costs more than all else that is done with one.
+    """
     while True:
         random = secrets.token_bytes(IDS_AT_ONCE * ID_BYTES)
         yield from (random[start : start + ID_BYTES] for start in range(0, len(random), ID_BYTES))

@@ -1,9 +1,11 @@
 """One subject turns out to be two (拆分), or has numbers and names that are not its own (更正).
 
-Records stand under every number and name of a subject. Once one of these goes, the restrictions in its record must stop at once, and relief
-has no word for "under this number": so each restriction of the subject is lifted as it was, its floor is raised to that lift, and the next
-listing brings it back where it belongs. Until then providers see nothing of it, which is the right way to be wrong for a while. What
-reaches a person through posts is lifted by the posts, which then go on under other ids: the organisation stays restricted.
+Records stand under every number and name of a subject. Once one of these goes, the restrictions in
+its record must stop at once, and relief has no word for "under this number": so each restriction of
+the subject is lifted as it was, its floor is raised to that lift, and the next listing brings it
+back where it belongs. Until then providers see nothing of it, which is the right way to be wrong
+for a while. What reaches a person through posts is lifted by the posts, which then go on under
+other ids: the organisation stays restricted.
 """
 
 from __future__ import annotations
@@ -18,16 +20,36 @@ from tipstaff_sdk.identity.identifier import IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_server import exempting
 from tipstaff_server.domain.lifecycle import LISTED
-from tipstaff_server.errors import EntryCode, EntryError, InvalidRequestError, LifecycleError, NotFoundError
+from tipstaff_server.errors import (
+    EntryCode,
+    EntryError,
+    InvalidRequestError,
+    LifecycleError,
+    NotFoundError,
+)
 from tipstaff_server.registry.idempotency import ANY, Precondition, first_answer, remember
 from tipstaff_server.registry.restrictions.entry import MAX_IDENTIFIERS, MAX_NAMES, ORGANISATION
 from tipstaff_server.registry.restrictions.transitions import check_reason
 from tipstaff_server.registry.subjects.merge import give_name, move_restriction, note_officers
 from tipstaff_server.registry.subjects.posts import lift_post
 from tipstaff_server.registry.subjects.reference import Reference, check_operator, find_subject
-from tipstaff_server.registry.subjects.resolver import NAME, blind_of, identifier_row, name_blind, stretch_unknown
+from tipstaff_server.registry.subjects.resolver import (
+    NAME,
+    blind_of,
+    identifier_row,
+    name_blind,
+    stretch_unknown,
+)
 from tipstaff_server.registry.subjects.view import SubjectView, names_of, view_of
-from tipstaff_server.storage.models import ExemptionRow, IdentifierRow, NameRow, PostState, ResponsibleLinkRow, RestrictionRow, SubjectRow
+from tipstaff_server.storage.models import (
+    ExemptionRow,
+    IdentifierRow,
+    NameRow,
+    PostState,
+    ResponsibleLinkRow,
+    RestrictionRow,
+    SubjectRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -46,7 +68,10 @@ ID_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is the new subject's. `names` are its alone, `shared_names` both have; ids of restrictions and posts have 16 bytes."""
+    """What is the new subject's.
+
+    `names` are its alone, `shared_names` both have; ids of restrictions and posts have 16 bytes.
+    """
 
     identifiers: tuple[Identifier, ...] = field(repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
@@ -80,55 +105,109 @@ class Splitting:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def split(self, reference: Reference, parts: Parts, reason: str, actor: Actor, given: Precondition = ANY) -> Split:
+    def split(
+        self,
+        reference: Reference,
+        parts: Parts,
+        reason: str,
+        actor: Actor,
+        given: Precondition = ANY,
+    ) -> Split:
         """Makes one subject two. What no longer reaches a number or a name is lifted at once.
 
-        Raises NotFoundError (also: a part is not the subject's), LifecycleError (nothing would stay, or go), InvalidRequestError,
-        PermissionDeniedError; then nothing has changed.
+        Raises NotFoundError (also: a part is not the subject's), LifecycleError (nothing would
+        stay, or go), InvalidRequestError, PermissionDeniedError; then nothing has changed.
         """
         check_operator(actor)
         check_reason(reason)
         vault = self._core.vault
-        request = ["SPLIT", reference.key(vault), _plain(parts.identifiers), parts.names, parts.shared_names]
-        request += [[item.hex() for item in ids] for ids in (parts.restriction_ids, parts.post_ids)] + [reason]
+        request = [
+            "SPLIT",
+            reference.key(vault),
+            _plain(parts.identifiers),
+            parts.names,
+            parts.shared_names,
+        ]
+        request += [
+            [item.hex() for item in ids] for ids in (parts.restriction_ids, parts.post_ids)
+        ] + [reason]
         with self._core.act() as unit:
             if (known := first_answer(unit, vault, actor, given, request)) is not None:
-                halves = [find_subject(unit.session, vault, item, actor) for item in (reference, Reference(known))]
-                return Split(view_of(unit.session, halves[0], actor), view_of(unit.session, halves[1], actor), 0)
+                halves = [
+                    find_subject(unit.session, vault, item, actor)
+                    for item in (reference, Reference(known))
+                ]
+                return Split(
+                    view_of(unit.session, halves[0], actor),
+                    view_of(unit.session, halves[1], actor),
+                    0,
+                )
             row = find_subject(unit.session, vault, reference, actor)
             made = SubjectRow(id=secrets.token_bytes(ID_BYTES), type=row.type, created_at=unit.now)
             unit.session.add(made)
             unit.session.flush()
             sequence = self._part(unit, row, made.id, parts, actor, reason)
-            detail = {"subject": row.id.hex(), "split_off": made.id.hex(), "relief_sequence": sequence}
+            detail = {
+                "subject": row.id.hex(),
+                "split_off": made.id.hex(),
+                "relief_sequence": sequence,
+            }
             for subject in (row.id, made.id):
-                unit.log.add(unit.now, actor, "SPLIT", ("subject", subject), detail=detail, reason=reason)
+                unit.log.add(
+                    unit.now, actor, "SPLIT", ("subject", subject), detail=detail, reason=reason
+                )
                 note_officers(unit, subject, actor, "SPLIT")
             remember(unit, vault, actor, given, request, made.id)
             unit.session.flush()
-            return Split(view_of(unit.session, row, actor), view_of(unit.session, made, actor), sequence)
+            return Split(
+                view_of(unit.session, row, actor), view_of(unit.session, made, actor), sequence
+            )
 
     def correct(
-        self, reference: Reference, correction: Correction, reason: str, actor: Actor, given: Precondition = ANY
+        self,
+        reference: Reference,
+        correction: Correction,
+        reason: str,
+        actor: Actor,
+        given: Precondition = ANY,
     ) -> tuple[SubjectView, int]:
-        """Takes wrong numbers and names away and adds right ones; the subject, and the last relief sequence (0: nothing to lift).
+        """Takes wrong numbers and names away and adds right ones; the subject, and the last relief
+        sequence (0: nothing to lift).
 
-        Raises NotFoundError (also: what is to go is not the subject's), EntryError (what is to come cannot), LifecycleError (nothing
-        would stay), InvalidRequestError, PermissionDeniedError; then nothing has changed.
+        Raises NotFoundError (also: what is to go is not the subject's), EntryError (what is to come
+        cannot), LifecycleError (nothing would stay), InvalidRequestError, PermissionDeniedError;
+        then nothing has changed.
         """
         check_operator(actor)
         check_reason(reason)
         if correction == Correction():
             raise InvalidRequestError("say which numbers or names are to go or to come")
-        if len(correction.add_identifiers) > MAX_IDENTIFIERS or len(correction.add_names) > MAX_NAMES:
-            raise InvalidRequestError(f"at most {MAX_IDENTIFIERS} numbers and {MAX_NAMES} names at a time")
+        if (
+            len(correction.add_identifiers) > MAX_IDENTIFIERS
+            or len(correction.add_names) > MAX_NAMES
+        ):
+            raise InvalidRequestError(
+                f"at most {MAX_IDENTIFIERS} numbers and {MAX_NAMES} names at a time"
+            )
         vault = self._core.vault
         computed = stretch_unknown(self._core, correction.add_identifiers)
-        request = ["CORRECT", reference.key(vault), _plain(correction.remove_identifiers), correction.remove_names]
+        request = [
+            "CORRECT",
+            reference.key(vault),
+            _plain(correction.remove_identifiers),
+            correction.remove_names,
+        ]
         request += [_plain(correction.add_identifiers), correction.add_names, reason]
         with self._core.act() as unit:
             if (known := first_answer(unit, vault, actor, given, request)) is not None:
-                return view_of(unit.session, find_subject(unit.session, vault, Reference(known), actor), actor), 0
+                return (
+                    view_of(
+                        unit.session,
+                        find_subject(unit.session, vault, Reference(known), actor),
+                        actor,
+                    ),
+                    0,
+                )
             row = find_subject(unit.session, vault, reference, actor)
             stretched = self._core.still(unit.session, computed)
             sequence = self._correct(unit, row, correction, stretched, actor, reason)
@@ -136,12 +215,19 @@ class Splitting:
             unit.session.flush()
             return view_of(unit.session, row, actor), sequence
 
-    def _part(self, unit: Unit, row: SubjectRow, made: bytes, parts: Parts, actor: Actor, reason: str) -> int:
+    def _part(
+        self, unit: Unit, row: SubjectRow, made: bytes, parts: Parts, actor: Actor, reason: str
+    ) -> int:
         session, vault = unit.session, self._core.vault
         if not parts.identifiers or not (parts.names or parts.shared_names):
             raise InvalidRequestError("the new subject needs at least one number and one name")
-        shown = {item.blind: vault.decrypt_text(NAME, row.id + item.blind, item.value) for item in names_of(session, row.id)}
-        wanted = [self._name(row.id, name, shown.keys()) for name in (*parts.names, *parts.shared_names)]
+        shown = {
+            item.blind: vault.decrypt_text(NAME, row.id + item.blind, item.value)
+            for item in names_of(session, row.id)
+        }
+        wanted = [
+            self._name(row.id, name, shown.keys()) for name in (*parts.names, *parts.shared_names)
+        ]
         # What is to be lifted is what stands in listings now, so before anything moves.
         sequence = _lift_all(unit, row, "SPLIT", actor, reason)
         for number in self._numbers(session, row.id, parts.identifiers):
@@ -166,7 +252,13 @@ class Splitting:
         return sequence
 
     def _correct(
-        self, unit: Unit, row: SubjectRow, correction: Correction, stretched: dict[bytes, bytes], actor: Actor, reason: str
+        self,
+        unit: Unit,
+        row: SubjectRow,
+        correction: Correction,
+        stretched: dict[bytes, bytes],
+        actor: Actor,
+        reason: str,
     ) -> int:
         session, vault = unit.session, self._core.vault
         sequence = 0
@@ -175,7 +267,11 @@ class Splitting:
             known = {item.blind for item in names_of(session, row.id)}
             for number in self._numbers(session, row.id, correction.remove_identifiers):
                 session.delete(number)
-            _drop_names(session, row.id, [self._name(row.id, name, known) for name in correction.remove_names])
+            _drop_names(
+                session,
+                row.id,
+                [self._name(row.id, name, known) for name in correction.remove_names],
+            )
             if row.type != ORGANISATION:
                 _rename_posts(unit, row.id)
         session.flush()
@@ -193,45 +289,78 @@ class Splitting:
         note_officers(unit, row.id, actor, "CORRECT")
         return sequence
 
-    def _add(self, session: Session, row: SubjectRow, identifier: Identifier, stretched: dict[bytes, bytes]) -> None:
+    def _add(
+        self,
+        session: Session,
+        row: SubjectRow,
+        identifier: Identifier,
+        stretched: dict[bytes, bytes],
+    ) -> None:
         vault = self._core.vault
         if (identifier.kind is IdentifierKind.ORGANISATION_CODE) != (row.type == ORGANISATION):
-            raise EntryError(EntryCode.SUBJECT_TYPE, "an organisation has a unified social credit code, a person any other kind of number")
+            raise EntryError(
+                EntryCode.SUBJECT_TYPE,
+                "an organisation has a unified social credit code, a person any other kind of"
+                " number",
+            )
         blind = blind_of(vault, identifier)
         owner = session.scalar(select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind))
         if owner is not None and owner != row.id:
-            raise EntryError(EntryCode.IDENTIFIER_CONFLICT, "this number is another subject's here: merge the two, or correct that one")
+            raise EntryError(
+                EntryCode.IDENTIFIER_CONFLICT,
+                "this number is another subject's here: merge the two, or correct that one",
+            )
         if owner is None:
             value = stretched.get(blind) or self._core.stretcher.stretch.stretch(identifier)
-            session.execute(insert(IdentifierRow), [identifier_row(vault, row.id, identifier, value, blind)])
+            session.execute(
+                insert(IdentifierRow), [identifier_row(vault, row.id, identifier, value, blind)]
+            )
 
-    def _numbers(self, session: Session, subject: bytes, identifiers: Sequence[Identifier]) -> list[IdentifierRow]:
+    def _numbers(
+        self, session: Session, subject: bytes, identifiers: Sequence[Identifier]
+    ) -> list[IdentifierRow]:
         blinds = {blind_of(self._core.vault, identifier) for identifier in identifiers}
-        query = select(IdentifierRow).where(IdentifierRow.subject_id == subject, IdentifierRow.blind.in_(sorted(blinds)))
+        query = select(IdentifierRow).where(
+            IdentifierRow.subject_id == subject, IdentifierRow.blind.in_(sorted(blinds))
+        )
         found = list(session.scalars(query))
         if len(found) != len(blinds):
-            raise NotFoundError("one of these numbers is not this subject's; look at the subject first")
+            raise NotFoundError(
+                "one of these numbers is not this subject's; look at the subject first"
+            )
         return found
 
     def _name(self, subject: bytes, name: str, known: Collection[bytes]) -> bytes:
         """The blind index of one of the subject's names. Raises NotFoundError, InvalidNameError."""
         blind = name_blind(self._core.vault, subject, canonical_name(name))
         if blind not in known:
-            raise NotFoundError("one of these names is not this subject's; look at the subject first")
+            raise NotFoundError(
+                "one of these names is not this subject's; look at the subject first"
+            )
         return blind
 
 
 def _lift_all(unit: Unit, row: SubjectRow, cause: str, actor: Actor, reason: str) -> int:
     """Lifts what stands under the subject's numbers and names, as it was; the last sequence, or 0."""
     sequence = 0
-    query = select(RestrictionRow).where(RestrictionRow.subject_id == row.id, RestrictionRow.state.in_(sorted(LISTED)))
-    for restriction in unit.session.scalars(query.order_by(RestrictionRow.id).with_for_update()).all():
-        sequence = restriction.relief_sequence = unit.lift(restriction.id, restriction.measure_set_id, cause)
+    query = select(RestrictionRow).where(
+        RestrictionRow.subject_id == row.id, RestrictionRow.state.in_(sorted(LISTED))
+    )
+    for restriction in unit.session.scalars(
+        query.order_by(RestrictionRow.id).with_for_update()
+    ).all():
+        sequence = restriction.relief_sequence = unit.lift(
+            restriction.id, restriction.measure_set_id, cause
+        )
         restriction.relief_floor = sequence
         restriction.version += 1
         detail = {"version": restriction.version, "relief_sequence": sequence}
-        unit.log.add(unit.now, actor, cause, ("restriction", restriction.id), detail=detail, reason=reason)
-    held = select(ResponsibleLinkRow).where(ResponsibleLinkRow.person_id == row.id, ResponsibleLinkRow.state == PostState.HELD)
+        unit.log.add(
+            unit.now, actor, cause, ("restriction", restriction.id), detail=detail, reason=reason
+        )
+    held = select(ResponsibleLinkRow).where(
+        ResponsibleLinkRow.person_id == row.id, ResponsibleLinkRow.state == PostState.HELD
+    )
     for post in unit.session.scalars(held.order_by(ResponsibleLinkRow.id)).all():
         sequence = max(sequence, lift_post(unit, post, cause))
     return sequence
@@ -239,7 +368,9 @@ def _lift_all(unit: Unit, row: SubjectRow, cause: str, actor: Actor, reason: str
 
 def _rename_posts(unit: Unit, person: bytes) -> None:
     """Posts that were lifted and are held all the same go on under other ids."""
-    held = select(ResponsibleLinkRow).where(ResponsibleLinkRow.person_id == person, ResponsibleLinkRow.state == PostState.HELD)
+    held = select(ResponsibleLinkRow).where(
+        ResponsibleLinkRow.person_id == person, ResponsibleLinkRow.state == PostState.HELD
+    )
     for post in unit.session.scalars(held).all():
         post.id, post.changed_at = secrets.token_bytes(ID_BYTES), unit.now
     unit.session.flush()
@@ -247,11 +378,19 @@ def _rename_posts(unit: Unit, person: bytes) -> None:
 
 def _share_exemptions(unit: Unit, vault: Vault, subject: bytes, made: bytes) -> None:
     """Exemptions go where the posts went; where both have one in the organisation, both keep them."""
-    query = select(ExemptionRow, RestrictionRow.subject_id).join(RestrictionRow, RestrictionRow.id == ExemptionRow.restriction_id)
-    for row, organisation in unit.session.execute(query.where(ExemptionRow.subject_id == subject)).all():
+    query = select(ExemptionRow, RestrictionRow.subject_id).join(
+        RestrictionRow, RestrictionRow.id == ExemptionRow.restriction_id
+    )
+    for row, organisation in unit.session.execute(
+        query.where(ExemptionRow.subject_id == subject)
+    ).all():
         link = ResponsibleLinkRow
         holders = set(
-            unit.session.scalars(select(link.person_id).where(link.organisation_id == organisation, link.state != PostState.LEFT))
+            unit.session.scalars(
+                select(link.person_id).where(
+                    link.organisation_id == organisation, link.state != PostState.LEFT
+                )
+            )
         )
         if made not in holders:
             continue
@@ -262,20 +401,45 @@ def _share_exemptions(unit: Unit, vault: Vault, subject: bytes, made: bytes) -> 
         identity = secrets.token_bytes(ID_BYTES)
         # Its reason is bound to the exemption's id, so it is encrypted anew.
         reason = exempting.seal(vault, identity, exempting.read(vault, row))
-        unit.session.add(ExemptionRow(**copied | {"id": identity, "subject_id": made, "reason": reason, "reason_zh": "", "reason_en": ""}))
+        unit.session.add(
+            ExemptionRow(
+                **copied
+                | {
+                    "id": identity,
+                    "subject_id": made,
+                    "reason": reason,
+                    "reason_zh": "",
+                    "reason_en": "",
+                }
+            )
+        )
 
 
 def _restrictions(session: Session, subject: bytes, ids: Sequence[bytes]) -> list[RestrictionRow]:
     wanted = sorted(set(ids))
-    found = list(session.scalars(select(RestrictionRow).where(RestrictionRow.subject_id == subject, RestrictionRow.id.in_(wanted))))
+    found = list(
+        session.scalars(
+            select(RestrictionRow).where(
+                RestrictionRow.subject_id == subject, RestrictionRow.id.in_(wanted)
+            )
+        )
+    )
     if len(found) != len(wanted):
-        raise NotFoundError("one of these restrictions is not this subject's own; look at the subject first")
+        raise NotFoundError(
+            "one of these restrictions is not this subject's own; look at the subject first"
+        )
     return found
 
 
 def _posts(session: Session, subject: bytes, ids: Sequence[bytes]) -> list[ResponsibleLinkRow]:
     link, wanted = ResponsibleLinkRow, sorted(set(ids))
-    found = list(session.scalars(select(link).where((link.person_id == subject) | (link.organisation_id == subject), link.id.in_(wanted))))
+    found = list(
+        session.scalars(
+            select(link).where(
+                (link.person_id == subject) | (link.organisation_id == subject), link.id.in_(wanted)
+            )
+        )
+    )
     if len(found) != len(wanted):
         raise NotFoundError("one of these posts is not this subject's; look at the subject first")
     return found
@@ -284,7 +448,9 @@ def _posts(session: Session, subject: bytes, ids: Sequence[bytes]) -> list[Respo
 def _drop_names(session: Session, subject: bytes, blinds: Collection[bytes]) -> None:
     """Takes names away; those that stay close up, because the first one is the one shown."""
     stay = [name for name in names_of(session, subject) if name.blind not in blinds]
-    session.execute(delete(NameRow).where(NameRow.subject_id == subject, NameRow.blind.in_(sorted(blinds))))
+    session.execute(
+        delete(NameRow).where(NameRow.subject_id == subject, NameRow.blind.in_(sorted(blinds)))
+    )
     for position, name in enumerate(stay):
         name.position = position
     session.flush()
@@ -294,7 +460,10 @@ def _check_left(session: Session, subject: bytes) -> None:
     """Raises LifecycleError: the subject would have no number, or no name."""
     for table, what in ((IdentifierRow, "number"), (NameRow, "name")):
         if session.scalar(select(table.blind).where(table.subject_id == subject).limit(1)) is None:
-            raise LifecycleError(f"the subject would be left without a {what}; leave it one, or end its restrictions instead")
+            raise LifecycleError(
+                f"the subject would be left without a {what}; leave it one, or end its restrictions"
+                " instead"
+            )
 
 
 def _plain(identifiers: Sequence[Identifier]) -> list[list[object]]:

@@ -1,4 +1,6 @@
-"""Looking at a subject: in figures for whoever restricts it, with numbers and names for the operator, who has to say why."""
+"""Looking at a subject: in figures for whoever restricts it, with numbers and names for the
+operator, who has to say why.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from tipstaff_server.registry.restrictions.transitions import check_reason
 from tipstaff_server.registry.subjects.posts import Post, post_of
 from tipstaff_server.registry.subjects.reference import check_operator, find_subject
 from tipstaff_server.registry.subjects.resolver import NAME, NUMBER
-from tipstaff_server.storage.models import IdentifierRow, NameRow, ResponsibleLinkRow, RestrictionRow, SubjectRow
+from tipstaff_server.storage.models import (
+    IdentifierRow,
+    NameRow,
+    ResponsibleLinkRow,
+    RestrictionRow,
+    SubjectRow,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -54,20 +62,25 @@ class Showing:
         self._core = core
 
     def show(self, reference: Reference, actor: Actor) -> SubjectView:
-        """A subject in figures. Looking up a number is an act: the audit log keeps who did it, and what was found.
+        """A subject in figures.
+
+        Looking up a number is an act: the audit log keeps who did it, and what was found.
 
         Raises NotFoundError, PermissionDeniedError, InvalidRequestError.
         """
         if reference.identifier is None:
             with self._core.database.read() as session:
-                return view_of(session, find_subject(session, self._core.vault, reference, actor), actor)
+                return view_of(
+                    session, find_subject(session, self._core.vault, reference, actor), actor
+                )
         with self._core.act() as unit:
             row = find_subject(unit.session, self._core.vault, reference, actor)
             unit.log.add(unit.now, actor, "SHOW", ("subject", row.id))
             return view_of(unit.session, row, actor)
 
     def reveal(self, reference: Reference, reason: str, actor: Actor) -> Revealed:
-        """A subject with its numbers and names, for the operator; the audit log keeps who was told, and why.
+        """A subject with its numbers and names, for the operator; the audit log keeps who was told,
+        and why.
 
         Raises NotFoundError, PermissionDeniedError, InvalidRequestError.
         """
@@ -77,10 +90,17 @@ class Showing:
         with self._core.act() as unit:
             row = find_subject(unit.session, vault, reference, actor)
             unit.log.add(unit.now, actor, "REVEAL", ("subject", row.id), reason=reason)
-            stored = unit.session.scalars(select(IdentifierRow).where(IdentifierRow.subject_id == row.id).order_by(IdentifierRow.blind))
+            stored = unit.session.scalars(
+                select(IdentifierRow)
+                .where(IdentifierRow.subject_id == row.id)
+                .order_by(IdentifierRow.blind)
+            )
             numbers = [vault.decrypt(NUMBER, item.blind, item.value) for item in stored]
             identifiers = sorted((number[0], number[1:].decode("ascii")) for number in numbers)
-            names = [vault.decrypt_text(NAME, row.id + item.blind, item.value) for item in names_of(unit.session, row.id)]
+            names = [
+                vault.decrypt_text(NAME, row.id + item.blind, item.value)
+                for item in names_of(unit.session, row.id)
+            ]
             return Revealed(
                 view_of(unit.session, row, actor),
                 tuple(Identifier(IdentifierKind(kind), number) for kind, number in identifiers),
@@ -90,15 +110,31 @@ class Showing:
 
 def names_of(session: Session, subject: bytes) -> list[NameRow]:
     """A subject's names, the current one first."""
-    return list(session.scalars(select(NameRow).where(NameRow.subject_id == subject).order_by(NameRow.position, NameRow.blind)))
+    return list(
+        session.scalars(
+            select(NameRow)
+            .where(NameRow.subject_id == subject)
+            .order_by(NameRow.position, NameRow.blind)
+        )
+    )
 
 
 def view_of(session: Session, row: SubjectRow, actor: Actor) -> SubjectView:
-    """A subject in figures, as far as this actor may know: an authority sees its own restrictions, and posts where it has any."""
+    """A subject in figures, as far as this actor may know: an authority sees its own restrictions,
+    and posts where it has any.
+    """
     link = ResponsibleLinkRow
     kinds = session.scalars(select(IdentifierRow.kind).where(IdentifierRow.subject_id == row.id))
-    restrictions = select(RestrictionRow.id).where(RestrictionRow.subject_id == row.id).order_by(RestrictionRow.id)
-    posts = select(link).where(or_(link.organisation_id == row.id, link.person_id == row.id)).order_by(link.valid_from, link.id)
+    restrictions = (
+        select(RestrictionRow.id)
+        .where(RestrictionRow.subject_id == row.id)
+        .order_by(RestrictionRow.id)
+    )
+    posts = (
+        select(link)
+        .where(or_(link.organisation_id == row.id, link.person_id == row.id))
+        .order_by(link.valid_from, link.id)
+    )
     if actor.kind is ActorKind.AUTHORITY:
         own = RestrictionRow.authority_id == actor.id
         restrictions = restrictions.where(own)
@@ -107,7 +143,9 @@ def view_of(session: Session, row: SubjectRow, actor: Actor) -> SubjectView:
         subject_id=row.id,
         type=row.type,
         identifiers={IdentifierKind(kind): count for kind, count in sorted(Counter(kinds).items())},
-        names=session.execute(select(func.count()).select_from(NameRow).where(NameRow.subject_id == row.id)).scalar_one(),
+        names=session.execute(
+            select(func.count()).select_from(NameRow).where(NameRow.subject_id == row.id)
+        ).scalar_one(),
         restriction_ids=tuple(session.scalars(restrictions)),
         posts=tuple(post_of(item) for item in session.scalars(posts)),
     )

@@ -40,8 +40,19 @@ from tipstaff_server.storage.models.restrictions import (
     RestrictionRow,
 )
 from tipstaff_server.storage.models.stretches import StretchRow, StretchState
-from tipstaff_server.storage.models.subjects import IdentifierRow, NameRow, PostState, ResponsibleLinkRow, SubjectRow
-from tipstaff_server.storage.models.vault import AuditCheckpointRow, AuditReasonRow, KeyPurpose, VaultKeyRow
+from tipstaff_server.storage.models.subjects import (
+    IdentifierRow,
+    NameRow,
+    PostState,
+    ResponsibleLinkRow,
+    SubjectRow,
+)
+from tipstaff_server.storage.models.vault import (
+    AuditCheckpointRow,
+    AuditReasonRow,
+    KeyPurpose,
+    VaultKeyRow,
+)
 
 __all__ = [
     "AdministrationRow",

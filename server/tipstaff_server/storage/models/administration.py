@@ -1,4 +1,6 @@
-"""Who may decide what, and who is told: kept from the administration file, with every version of it."""
+"""Who may decide what, and who is told: kept from the administration file, with every version of
+it.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -70,7 +72,10 @@ class EntitlementRow(Base):
 
 
 class ListRow(Base):
-    """A list and its policies. `default_term` is an ISO 8601 duration, or empty: a term is then required."""
+    """A list and its policies.
+
+    `default_term` is an ISO 8601 duration, or empty: a term is then required.
+    """
 
     __tablename__ = "lists"
     id: Mapped[Code] = mapped_column(primary_key=True)
@@ -114,7 +119,9 @@ class AudienceMeasureRow(Base):
 
 
 class ProviderRow(Base):
-    """A provider (实施单位), and what it last said it enforces. `wrapping_key`: its X25519 public key, 32 bytes, once registered.
+    """A provider (实施单位), and what it last said it enforces.
+
+    `wrapping_key`: its X25519 public key, 32 bytes, once registered.
 
     `removed_at`: since when it is turned away; its reports and remedies stay.
     """

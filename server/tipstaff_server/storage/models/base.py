@@ -32,7 +32,10 @@ class Base(DeclarativeBase):
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware moment, kept in UTC: timestamptz on PostgreSQL, a sortable text on SQLite. Refuses naive values."""
+    """An aware moment, kept in UTC: timestamptz on PostgreSQL, a sortable text on SQLite.
+
+    Refuses naive values.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -55,8 +58,17 @@ class Moment(TypeDecorator[datetime]):
 
 
 def word(kind: type[StrEnum]) -> Enum:
-    """A column type for a fixed set of words, kept as text so that a new word is no change of schema."""
-    return Enum(kind, native_enum=False, length=24, create_constraint=False, validate_strings=True, values_callable=_values)
+    """A column type for a fixed set of words, kept as text so that a new word is no change of
+    schema.
+    """
+    return Enum(
+        kind,
+        native_enum=False,
+        length=24,
+        create_constraint=False,
+        validate_strings=True,
+        values_callable=_values,
+    )
 
 
 def _values(kind: Any) -> list[str]:

@@ -3,7 +3,15 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, LargeBinary, SmallInteger, String
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    String,
+)
 from sqlalchemy import Text as LongText
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -20,7 +28,10 @@ class BuildState(StrEnum):
 
 
 class ReportRow(Base):
-    """One report of a provider. Verdict, reason and outcome are the numbers of the contract's enums."""
+    """One report of a provider.
+
+    Verdict, reason and outcome are the numbers of the contract's enums.
+    """
 
     __tablename__ = "reports"
     __table_args__ = (Index(None, "provider_id", "measure", "outcome"),)
@@ -42,7 +53,11 @@ class ReportRestrictionRow(Base):
     """A restriction that a report rested on."""
 
     __tablename__ = "report_restrictions"
-    __table_args__ = (ForeignKeyConstraint(["provider_id", "report_id"], ["reports.provider_id", "reports.report_id"]),)
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["provider_id", "report_id"], ["reports.provider_id", "reports.report_id"]
+        ),
+    )
     restriction_id: Mapped[Id] = mapped_column(ForeignKey("restrictions.id"), primary_key=True)
     provider_id: Mapped[Code] = mapped_column(primary_key=True)
     report_id: Mapped[Id] = mapped_column(primary_key=True)
@@ -67,7 +82,11 @@ class CoverageRow(Base):
 
 
 class AuditRow(Base):
-    """One act. `digest` covers everything else and the digest before. `reason`: a commitment to the reason, see audit/reasons.py."""
+    """One act.
+
+    `digest` covers everything else and the digest before. `reason`: a commitment to the reason, see
+    audit/reasons.py.
+    """
 
     __tablename__ = "audit_log"
     __table_args__ = (Index(None, "object_kind", "object_id"),)
@@ -85,7 +104,8 @@ class AuditRow(Base):
 class AuditHeadRow(Base):
     """The last entry of the audit log, in a single row that every act locks: a shortened log shows.
 
-    `vault_generation` counts changes of the registry's keys, so that every act writes under the newest.
+    `vault_generation` counts changes of the registry's keys, so that every act writes under the
+    newest.
     """
 
     __tablename__ = "audit_head"
@@ -96,7 +116,8 @@ class AuditHeadRow(Base):
 
 
 class EpochKeyRow(Base):
-    """An audience's master key of one epoch, encrypted; row of the vault: audience, 0x00, epoch as 4 bytes big-endian.
+    """An audience's master key of one epoch, encrypted; row of the vault: audience, 0x00, epoch as
+    4 bytes big-endian.
 
     `stretch`: the one that its listings use.
     """
@@ -111,7 +132,10 @@ class EpochKeyRow(Base):
 
 
 class ListingBuildRow(Base):
-    """One listing that was built. `detail` is JSON without personal data: reasons of a refusal, digests."""
+    """One listing that was built.
+
+    `detail` is JSON without personal data: reasons of a refusal, digests.
+    """
 
     __tablename__ = "listing_builds"
     audience_id: Mapped[str] = mapped_column(ForeignKey("audiences.id"), primary_key=True)

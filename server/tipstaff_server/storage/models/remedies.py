@@ -28,7 +28,10 @@ class RemedyOutcome(StrEnum):
 
 
 class RemedyRow(Base):
-    """One provider's duty to make good what it did on one revoked restriction. `note` is encrypted, in the row of the remedy's id."""
+    """One provider's duty to make good what it did on one revoked restriction.
+
+    `note` is encrypted, in the row of the remedy's id.
+    """
 
     __tablename__ = "remedies"
     __table_args__ = (

@@ -7,7 +7,17 @@ from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Uniqu
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tipstaff_server.domain.lifecycle import State
-from tipstaff_server.storage.models.base import Base, Code, Digest, Id, Moment, Sealed, Text, When, word
+from tipstaff_server.storage.models.base import (
+    Base,
+    Code,
+    Digest,
+    Id,
+    Moment,
+    Sealed,
+    Text,
+    When,
+    word,
+)
 
 
 class DisputeState(StrEnum):
@@ -31,7 +41,10 @@ class DisputeGround(StrEnum):
 
 
 class MeasureSetRow(Base):
-    """A set of measures that occurs: few exist, so a restriction names its set. `codes` is sorted, separated by spaces."""
+    """A set of measures that occurs: few exist, so a restriction names its set.
+
+    `codes` is sorted, separated by spaces.
+    """
 
     __tablename__ = "measure_sets"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -39,9 +52,12 @@ class MeasureSetRow(Base):
 
 
 class RestrictionRow(Base):
-    """One restriction. `entry_digest` recognises the same entry again; `decided_by` is the deciding court's own name.
+    """One restriction.
 
-    `approved_at`: when the second person approved it; empty for a draft, and where a list asks for one person only.
+    `entry_digest` recognises the same entry again; `decided_by` is the deciding court's own name.
+
+    `approved_at`: when the second person approved it; empty for a draft, and where a list asks for
+    one person only.
     """
 
     __tablename__ = "restrictions"
@@ -76,9 +92,12 @@ class RestrictionRow(Base):
 
 
 class DraftRow(Base):
-    """What a draft will add once it is approved: numbers, names, responsible persons. Until then it touches nobody's subject.
+    """What a draft will add once it is approved: numbers, names, responsible persons.
 
-    `entry` is encrypted, in the row of the restriction's id. The row goes when the restriction is a draft no longer.
+    Until then it touches nobody's subject.
+
+    `entry` is encrypted, in the row of the restriction's id. The row goes when the restriction is a
+    draft no longer.
     """
 
     __tablename__ = "drafts"
@@ -88,10 +107,13 @@ class DraftRow(Base):
 
 
 class ExemptionRow(Base):
-    """A narrow permission inside a restriction. `measures` is sorted, separated by spaces; empty: all of them.
+    """A narrow permission inside a restriction.
 
-    `reason` is encrypted, see vault/columns.py; the two texts hold it in clear only where an older program wrote it.
-    `subject_id`: for one person alone, whom it reaches through an organisation; none: for everybody whom it reaches.
+    `measures` is sorted, separated by spaces; empty: all of them.
+
+    `reason` is encrypted, see vault/columns.py; the two texts hold it in clear only where an older
+    program wrote it. `subject_id`: for one person alone, whom it reaches through an organisation;
+    none: for everybody whom it reaches.
     """
 
     __tablename__ = "exemptions"
@@ -104,11 +126,15 @@ class ExemptionRow(Base):
     reason_en: Mapped[Text]
     reason: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[When]
-    subject_id: Mapped[bytes | None] = mapped_column(LargeBinary(16), ForeignKey("subjects.id"), index=True)
+    subject_id: Mapped[bytes | None] = mapped_column(
+        LargeBinary(16), ForeignKey("subjects.id"), index=True
+    )
 
 
 class ReliefHeadRow(Base):
-    """The last relief sequence, in a single row that every lifting act locks: so the order of commits is the order of sequences."""
+    """The last relief sequence, in a single row that every lifting act locks: so the order of
+    commits is the order of sequences.
+    """
 
     __tablename__ = "relief_head"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -116,9 +142,11 @@ class ReliefHeadRow(Base):
 
 
 class ReliefRow(Base):
-    """One lift, and the measures that the restriction had until then: an amendment may take some away.
+    """One lift, and the measures that the restriction had until then: an amendment may take some
+    away.
 
-    `post_id`: only what reaches somebody through this post is lifted; the restriction is one of the organisation's with these measures.
+    `post_id`: only what reaches somebody through this post is lifted; the restriction is one of the
+    organisation's with these measures.
     """
 
     __tablename__ = "relief_log"
@@ -131,7 +159,10 @@ class ReliefRow(Base):
 
 
 class DisputeRow(Base):
-    """One dispute. `opened_by` and `request_id` make opening idempotent; `ground` bounds how often one suspends."""
+    """One dispute.
+
+    `opened_by` and `request_id` make opening idempotent; `ground` bounds how often one suspends.
+    """
 
     __tablename__ = "disputes"
     __table_args__ = (UniqueConstraint("opened_by", "request_id"),)

@@ -22,7 +22,10 @@ class StretchState(StrEnum):
 
 
 class StretchRow(Base):
-    """Salt (16 bytes) and cost of scrypt. Of each deployment one is CURRENT or TAKING_OVER; one besides may be on its way."""
+    """Salt (16 bytes) and cost of scrypt.
+
+    Of each deployment one is CURRENT or TAKING_OVER; one besides may be on its way.
+    """
 
     __tablename__ = "stretches"
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

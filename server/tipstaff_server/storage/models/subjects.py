@@ -1,4 +1,7 @@
-"""Whom restrictions are on. Numbers, names and stretched values are encrypted; look-up goes through the blind index."""
+"""Whom restrictions are on.
+
+Numbers, names and stretched values are encrypted; look-up goes through the blind index.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -28,7 +31,11 @@ class SubjectRow(Base):
 
 
 class IdentifierRow(Base):
-    """One identifier. `blind` covers kind and number; the values are bound to it. `next_stretched`: by the stretch to come."""
+    """One identifier.
+
+    `blind` covers kind and number; the values are bound to it. `next_stretched`: by the stretch to
+    come.
+    """
 
     __tablename__ = "identifiers"
     blind: Mapped[Digest] = mapped_column(primary_key=True)
@@ -40,7 +47,10 @@ class IdentifierRow(Base):
 
 
 class NameRow(Base):
-    """One known name. `blind` covers the canonical name; the oldest by `position` is the one shown."""
+    """One known name.
+
+    `blind` covers the canonical name; the oldest by `position` is the one shown.
+    """
 
     __tablename__ = "names"
     subject_id: Mapped[Id] = mapped_column(ForeignKey("subjects.id"), primary_key=True)
@@ -50,9 +60,11 @@ class NameRow(Base):
 
 
 class ResponsibleLinkRow(Base):
-    """A post: a person answers for an organisation, in a capacity (as in the contract), from and until.
+    """A post: a person answers for an organisation, in a capacity (as in the contract), from and
+    until.
 
-    `state` is what a listing goes by, since `changed_at`; `relief_sequence` is the last one that carries the leaving (0: none).
+    `state` is what a listing goes by, since `changed_at`; `relief_sequence` is the last one that
+    carries the leaving (0: none).
     """
 
     __tablename__ = "responsible_links"

@@ -1,4 +1,6 @@
-"""The registry's own keys, wrapped; reasons of acts, apart from the log that covers them; checkpoints of the log."""
+"""The registry's own keys, wrapped; reasons of acts, apart from the log that covers them;
+checkpoints of the log.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -18,9 +20,12 @@ class KeyPurpose(StrEnum):
 
 
 class VaultKeyRow(Base):
-    """One key of the registry, wrapped by the key named in `wrapper`. The newest version of a purpose is the one that writes.
+    """One key of the registry, wrapped by the key named in `wrapper`.
 
-    `replaced_at`: since when it only reads (columns), or only recognises entries made under it (index).
+    The newest version of a purpose is the one that writes.
+
+    `replaced_at`: since when it only reads (columns), or only recognises entries made under it
+    (index).
     """
 
     __tablename__ = "vault_keys"
@@ -33,7 +38,10 @@ class VaultKeyRow(Base):
 
 
 class AuditReasonRow(Base):
-    """The reason of one act, encrypted. Its entry in the log holds a commitment to it, so it can be encrypted anew, and erased."""
+    """The reason of one act, encrypted.
+
+    Its entry in the log holds a commitment to it, so it can be encrypted anew, and erased.
+    """
 
     __tablename__ = "audit_reasons"
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -41,7 +49,9 @@ class AuditReasonRow(Base):
 
 
 class AuditCheckpointRow(Base):
-    """A signed statement of how long the log was, and with which digest: a signed note (docs/formats/audit.md)."""
+    """A signed statement of how long the log was, and with which digest: a signed note
+    (docs/formats/audit.md).
+    """
 
     __tablename__ = "audit_checkpoints"
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

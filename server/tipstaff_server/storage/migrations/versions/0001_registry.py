@@ -119,16 +119,28 @@ def upgrade() -> None:
         "audience_measures",
         sa.Column("audience_id", sa.String(length=40), nullable=False),
         sa.Column("measure", sa.String(length=64), nullable=False),
-        sa.ForeignKeyConstraint(["audience_id"], ["audiences.id"], name=op.f("fk_audience_measures_audience_id_audiences")),
-        sa.ForeignKeyConstraint(["measure"], ["measures.code"], name=op.f("fk_audience_measures_measure_measures")),
+        sa.ForeignKeyConstraint(
+            ["audience_id"],
+            ["audiences.id"],
+            name=op.f("fk_audience_measures_audience_id_audiences"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["measure"], ["measures.code"], name=op.f("fk_audience_measures_measure_measures")
+        ),
         sa.PrimaryKeyConstraint("audience_id", "measure", name=op.f("pk_audience_measures")),
     )
     op.create_table(
         "entitlements",
         sa.Column("authority_id", sa.String(length=64), nullable=False),
         sa.Column("measure", sa.String(length=64), nullable=False),
-        sa.ForeignKeyConstraint(["authority_id"], ["authorities.id"], name=op.f("fk_entitlements_authority_id_authorities")),
-        sa.ForeignKeyConstraint(["measure"], ["measures.code"], name=op.f("fk_entitlements_measure_measures")),
+        sa.ForeignKeyConstraint(
+            ["authority_id"],
+            ["authorities.id"],
+            name=op.f("fk_entitlements_authority_id_authorities"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["measure"], ["measures.code"], name=op.f("fk_entitlements_measure_measures")
+        ),
         sa.PrimaryKeyConstraint("authority_id", "measure", name=op.f("pk_entitlements")),
     )
     op.create_table(
@@ -138,7 +150,9 @@ def upgrade() -> None:
         sa.Column("key", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("retired_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["audience_id"], ["audiences.id"], name=op.f("fk_epoch_keys_audience_id_audiences")),
+        sa.ForeignKeyConstraint(
+            ["audience_id"], ["audiences.id"], name=op.f("fk_epoch_keys_audience_id_audiences")
+        ),
         sa.PrimaryKeyConstraint("audience_id", "epoch", name=op.f("pk_epoch_keys")),
     )
     op.create_table(
@@ -148,7 +162,9 @@ def upgrade() -> None:
         sa.Column("subject_id", sa.LargeBinary(length=16), nullable=False),
         sa.Column("value", sa.LargeBinary(), nullable=False),
         sa.Column("stretched", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["subject_id"], ["subjects.id"], name=op.f("fk_identifiers_subject_id_subjects")),
+        sa.ForeignKeyConstraint(
+            ["subject_id"], ["subjects.id"], name=op.f("fk_identifiers_subject_id_subjects")
+        ),
         sa.PrimaryKeyConstraint("blind", name=op.f("pk_identifiers")),
     )
     op.create_index(op.f("ix_identifiers_subject_id"), "identifiers", ["subject_id"], unique=False)
@@ -163,7 +179,9 @@ def upgrade() -> None:
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("unchanged", sa.BigInteger(), nullable=False),
         sa.Column("rejected", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["authority_id"], ["authorities.id"], name=op.f("fk_imports_authority_id_authorities")),
+        sa.ForeignKeyConstraint(
+            ["authority_id"], ["authorities.id"], name=op.f("fk_imports_authority_id_authorities")
+        ),
         sa.ForeignKeyConstraint(["list_id"], ["lists.id"], name=op.f("fk_imports_list_id_lists")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_imports")),
     )
@@ -171,8 +189,12 @@ def upgrade() -> None:
         "list_measures",
         sa.Column("list_id", sa.String(length=64), nullable=False),
         sa.Column("measure", sa.String(length=64), nullable=False),
-        sa.ForeignKeyConstraint(["list_id"], ["lists.id"], name=op.f("fk_list_measures_list_id_lists")),
-        sa.ForeignKeyConstraint(["measure"], ["measures.code"], name=op.f("fk_list_measures_measure_measures")),
+        sa.ForeignKeyConstraint(
+            ["list_id"], ["lists.id"], name=op.f("fk_list_measures_list_id_lists")
+        ),
+        sa.ForeignKeyConstraint(
+            ["measure"], ["measures.code"], name=op.f("fk_list_measures_measure_measures")
+        ),
         sa.PrimaryKeyConstraint("list_id", "measure", name=op.f("pk_list_measures")),
     )
     op.create_table(
@@ -187,7 +209,9 @@ def upgrade() -> None:
         sa.Column("built_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("detail", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["audience_id"], ["audiences.id"], name=op.f("fk_listing_builds_audience_id_audiences")),
+        sa.ForeignKeyConstraint(
+            ["audience_id"], ["audiences.id"], name=op.f("fk_listing_builds_audience_id_audiences")
+        ),
         sa.PrimaryKeyConstraint("audience_id", "version", name=op.f("pk_listing_builds")),
     )
     op.create_table(
@@ -196,7 +220,9 @@ def upgrade() -> None:
         sa.Column("blind", sa.LargeBinary(length=32), nullable=False),
         sa.Column("position", sa.SmallInteger(), nullable=False),
         sa.Column("value", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["subject_id"], ["subjects.id"], name=op.f("fk_names_subject_id_subjects")),
+        sa.ForeignKeyConstraint(
+            ["subject_id"], ["subjects.id"], name=op.f("fk_names_subject_id_subjects")
+        ),
         sa.PrimaryKeyConstraint("subject_id", "blind", name=op.f("pk_names")),
     )
     op.create_table(
@@ -207,7 +233,9 @@ def upgrade() -> None:
         sa.Column("enforced_listing", sa.BigInteger(), nullable=False),
         sa.Column("enforced_relief_sequence", sa.BigInteger(), nullable=False),
         sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["audience_id"], ["audiences.id"], name=op.f("fk_providers_audience_id_audiences")),
+        sa.ForeignKeyConstraint(
+            ["audience_id"], ["audiences.id"], name=op.f("fk_providers_audience_id_audiences")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_providers")),
     )
     op.create_index(op.f("ix_providers_audience_id"), "providers", ["audience_id"], unique=False)
@@ -219,8 +247,14 @@ def upgrade() -> None:
         sa.Column("capacity", sa.SmallInteger(), nullable=False),
         sa.Column("valid_from", sa.DateTime(timezone=True), nullable=False),
         sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["organisation_id"], ["subjects.id"], name=op.f("fk_responsible_links_organisation_id_subjects")),
-        sa.ForeignKeyConstraint(["person_id"], ["subjects.id"], name=op.f("fk_responsible_links_person_id_subjects")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"],
+            ["subjects.id"],
+            name=op.f("fk_responsible_links_organisation_id_subjects"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["person_id"], ["subjects.id"], name=op.f("fk_responsible_links_person_id_subjects")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_responsible_links")),
         sa.UniqueConstraint(
             "organisation_id",
@@ -230,7 +264,9 @@ def upgrade() -> None:
             name=op.f("uq_responsible_links_organisation_id_person_id_capacity_valid_from"),
         ),
     )
-    op.create_index(op.f("ix_responsible_links_person_id"), "responsible_links", ["person_id"], unique=False)
+    op.create_index(
+        op.f("ix_responsible_links_person_id"), "responsible_links", ["person_id"], unique=False
+    )
     op.create_table(
         "restrictions",
         sa.Column("id", sa.LargeBinary(length=16), nullable=False),
@@ -253,15 +289,42 @@ def upgrade() -> None:
         sa.Column("relief_floor", sa.BigInteger(), nullable=False),
         sa.Column("relief_sequence", sa.BigInteger(), nullable=False),
         sa.Column("entry_digest", sa.LargeBinary(length=32), nullable=False),
-        sa.ForeignKeyConstraint(["authority_id"], ["authorities.id"], name=op.f("fk_restrictions_authority_id_authorities")),
-        sa.ForeignKeyConstraint(["list_id"], ["lists.id"], name=op.f("fk_restrictions_list_id_lists")),
-        sa.ForeignKeyConstraint(["measure_set_id"], ["measure_sets.id"], name=op.f("fk_restrictions_measure_set_id_measure_sets")),
-        sa.ForeignKeyConstraint(["subject_id"], ["subjects.id"], name=op.f("fk_restrictions_subject_id_subjects")),
+        sa.ForeignKeyConstraint(
+            ["authority_id"],
+            ["authorities.id"],
+            name=op.f("fk_restrictions_authority_id_authorities"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["list_id"], ["lists.id"], name=op.f("fk_restrictions_list_id_lists")
+        ),
+        sa.ForeignKeyConstraint(
+            ["measure_set_id"],
+            ["measure_sets.id"],
+            name=op.f("fk_restrictions_measure_set_id_measure_sets"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["subject_id"], ["subjects.id"], name=op.f("fk_restrictions_subject_id_subjects")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_restrictions")),
-        sa.UniqueConstraint("subject_id", "authority_id", "case_number", name=op.f("uq_restrictions_subject_id_authority_id_case_number")),
+        sa.UniqueConstraint(
+            "subject_id",
+            "authority_id",
+            "case_number",
+            name=op.f("uq_restrictions_subject_id_authority_id_case_number"),
+        ),
     )
-    op.create_index(op.f("ix_restrictions_state_effective_at"), "restrictions", ["state", "effective_at"], unique=False)
-    op.create_index(op.f("ix_restrictions_state_expires_at"), "restrictions", ["state", "expires_at"], unique=False)
+    op.create_index(
+        op.f("ix_restrictions_state_effective_at"),
+        "restrictions",
+        ["state", "effective_at"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_restrictions_state_expires_at"),
+        "restrictions",
+        ["state", "expires_at"],
+        unique=False,
+    )
     op.create_table(
         "coverage",
         sa.Column("provider_id", sa.String(length=64), nullable=False),
@@ -275,11 +338,20 @@ def upgrade() -> None:
         sa.Column("review", sa.BigInteger(), nullable=False),
         sa.Column("unknown", sa.BigInteger(), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["measure"], ["measures.code"], name=op.f("fk_coverage_measure_measures")),
-        sa.ForeignKeyConstraint(["provider_id"], ["providers.id"], name=op.f("fk_coverage_provider_id_providers")),
+        sa.ForeignKeyConstraint(
+            ["measure"], ["measures.code"], name=op.f("fk_coverage_measure_measures")
+        ),
+        sa.ForeignKeyConstraint(
+            ["provider_id"], ["providers.id"], name=op.f("fk_coverage_provider_id_providers")
+        ),
         sa.PrimaryKeyConstraint("provider_id", "count_id", name=op.f("pk_coverage")),
     )
-    op.create_index(op.f("ix_coverage_provider_id_measure_hour"), "coverage", ["provider_id", "measure", "hour"], unique=False)
+    op.create_index(
+        op.f("ix_coverage_provider_id_measure_hour"),
+        "coverage",
+        ["provider_id", "measure", "hour"],
+        unique=False,
+    )
     op.create_table(
         "disputes",
         sa.Column("case_number", sa.String(length=32), nullable=False),
@@ -295,12 +367,20 @@ def upgrade() -> None:
         sa.Column("answer_due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("relief_sequence", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["restriction_id"], ["restrictions.id"], name=op.f("fk_disputes_restriction_id_restrictions")),
+        sa.ForeignKeyConstraint(
+            ["restriction_id"],
+            ["restrictions.id"],
+            name=op.f("fk_disputes_restriction_id_restrictions"),
+        ),
         sa.PrimaryKeyConstraint("case_number", name=op.f("pk_disputes")),
-        sa.UniqueConstraint("opened_by", "request_id", name=op.f("uq_disputes_opened_by_request_id")),
+        sa.UniqueConstraint(
+            "opened_by", "request_id", name=op.f("uq_disputes_opened_by_request_id")
+        ),
     )
     op.create_index(op.f("ix_disputes_answer_due_at"), "disputes", ["answer_due_at"], unique=False)
-    op.create_index(op.f("ix_disputes_restriction_id"), "disputes", ["restriction_id"], unique=False)
+    op.create_index(
+        op.f("ix_disputes_restriction_id"), "disputes", ["restriction_id"], unique=False
+    )
     op.create_table(
         "exemptions",
         sa.Column("id", sa.LargeBinary(length=16), nullable=False),
@@ -311,20 +391,32 @@ def upgrade() -> None:
         sa.Column("reason_zh", sa.String(length=500), nullable=False),
         sa.Column("reason_en", sa.String(length=500), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["restriction_id"], ["restrictions.id"], name=op.f("fk_exemptions_restriction_id_restrictions")),
+        sa.ForeignKeyConstraint(
+            ["restriction_id"],
+            ["restrictions.id"],
+            name=op.f("fk_exemptions_restriction_id_restrictions"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_exemptions")),
     )
-    op.create_index(op.f("ix_exemptions_restriction_id"), "exemptions", ["restriction_id"], unique=False)
+    op.create_index(
+        op.f("ix_exemptions_restriction_id"), "exemptions", ["restriction_id"], unique=False
+    )
     op.create_table(
         "relief_log",
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("restriction_id", sa.LargeBinary(length=16), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("cause", sa.String(length=24), nullable=False),
-        sa.ForeignKeyConstraint(["restriction_id"], ["restrictions.id"], name=op.f("fk_relief_log_restriction_id_restrictions")),
+        sa.ForeignKeyConstraint(
+            ["restriction_id"],
+            ["restrictions.id"],
+            name=op.f("fk_relief_log_restriction_id_restrictions"),
+        ),
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_relief_log")),
     )
-    op.create_index(op.f("ix_relief_log_restriction_id"), "relief_log", ["restriction_id"], unique=False)
+    op.create_index(
+        op.f("ix_relief_log_restriction_id"), "relief_log", ["restriction_id"], unique=False
+    )
     op.create_table(
         "reports",
         sa.Column("provider_id", sa.String(length=64), nullable=False),
@@ -339,12 +431,21 @@ def upgrade() -> None:
         sa.Column("listing_version", sa.BigInteger(), nullable=False),
         sa.Column("relief_sequence", sa.BigInteger(), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["measure"], ["measures.code"], name=op.f("fk_reports_measure_measures")),
-        sa.ForeignKeyConstraint(["provider_id"], ["providers.id"], name=op.f("fk_reports_provider_id_providers")),
+        sa.ForeignKeyConstraint(
+            ["measure"], ["measures.code"], name=op.f("fk_reports_measure_measures")
+        ),
+        sa.ForeignKeyConstraint(
+            ["provider_id"], ["providers.id"], name=op.f("fk_reports_provider_id_providers")
+        ),
         sa.PrimaryKeyConstraint("provider_id", "report_id", name=op.f("pk_reports")),
     )
     op.create_index(op.f("ix_reports_acted_at"), "reports", ["acted_at"], unique=False)
-    op.create_index(op.f("ix_reports_provider_id_measure_outcome"), "reports", ["provider_id", "measure", "outcome"], unique=False)
+    op.create_index(
+        op.f("ix_reports_provider_id_measure_outcome"),
+        "reports",
+        ["provider_id", "measure", "outcome"],
+        unique=False,
+    )
     op.create_table(
         "report_restrictions",
         sa.Column("restriction_id", sa.LargeBinary(length=16), nullable=False),
@@ -355,8 +456,14 @@ def upgrade() -> None:
             ["reports.provider_id", "reports.report_id"],
             name=op.f("fk_report_restrictions_provider_id_report_id_reports"),
         ),
-        sa.ForeignKeyConstraint(["restriction_id"], ["restrictions.id"], name=op.f("fk_report_restrictions_restriction_id_restrictions")),
-        sa.PrimaryKeyConstraint("restriction_id", "provider_id", "report_id", name=op.f("pk_report_restrictions")),
+        sa.ForeignKeyConstraint(
+            ["restriction_id"],
+            ["restrictions.id"],
+            name=op.f("fk_report_restrictions_restriction_id_restrictions"),
+        ),
+        sa.PrimaryKeyConstraint(
+            "restriction_id", "provider_id", "report_id", name=op.f("pk_report_restrictions")
+        ),
     )
 
 

@@ -28,10 +28,18 @@ def upgrade() -> None:
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.String(length=24), nullable=True),
         sa.Column("note", sa.LargeBinary(), nullable=True),
-        sa.ForeignKeyConstraint(["provider_id"], ["providers.id"], name=op.f("fk_remedies_provider_id_providers")),
-        sa.ForeignKeyConstraint(["restriction_id"], ["restrictions.id"], name=op.f("fk_remedies_restriction_id_restrictions")),
+        sa.ForeignKeyConstraint(
+            ["provider_id"], ["providers.id"], name=op.f("fk_remedies_provider_id_providers")
+        ),
+        sa.ForeignKeyConstraint(
+            ["restriction_id"],
+            ["restrictions.id"],
+            name=op.f("fk_remedies_restriction_id_restrictions"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_remedies")),
-        sa.UniqueConstraint("restriction_id", "provider_id", name=op.f("uq_remedies_restriction_id_provider_id")),
+        sa.UniqueConstraint(
+            "restriction_id", "provider_id", name=op.f("uq_remedies_restriction_id_provider_id")
+        ),
     )
     op.create_index(op.f("ix_remedies_provider_id_state"), "remedies", ["provider_id", "state"])
     op.create_index(op.f("ix_remedies_state_due_at"), "remedies", ["state", "due_at"])

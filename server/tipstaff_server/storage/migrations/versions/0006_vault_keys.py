@@ -1,7 +1,8 @@
 """Wrapped keys, reasons apart from the log, checkpoints of the log, the mark of what was erased.
 
-A database that goes down keeps its wrapped keys and reasons aside in `meta`, which every version has: without its keys nothing in it
-would open again. The older program refuses such a key and leaves the database alone.
+A database that goes down keeps its wrapped keys and reasons aside in `meta`, which every version
+has: without its keys nothing in it would open again. The older program refuses such a key and
+leaves the database alone.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,12 @@ depends_on: str | Sequence[str] | None = None
 REASON, KEY, EXEMPTION = "aside.reason.", "aside.key.", "aside.exemption."
 
 META = sa.table("meta", sa.column("name", sa.String), sa.column("value", sa.LargeBinary))
-REASONS = sa.table("audit_reasons", sa.column("sequence", sa.BigInteger), sa.column("sealed", sa.LargeBinary))
-EXEMPTIONS = sa.table("exemptions", sa.column("id", sa.LargeBinary), sa.column("reason", sa.LargeBinary))
+REASONS = sa.table(
+    "audit_reasons", sa.column("sequence", sa.BigInteger), sa.column("sealed", sa.LargeBinary)
+)
+EXEMPTIONS = sa.table(
+    "exemptions", sa.column("id", sa.LargeBinary), sa.column("reason", sa.LargeBinary)
+)
 KEYS = sa.table(
     "vault_keys",
     sa.column("purpose", sa.String),
@@ -57,7 +62,10 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_audit_checkpoints")),
     )
-    op.add_column("audit_head", sa.Column("vault_generation", sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column(
+        "audit_head",
+        sa.Column("vault_generation", sa.BigInteger(), nullable=False, server_default="0"),
+    )
     op.add_column("restrictions", sa.Column("erased_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("subjects", sa.Column("erased_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("exemptions", sa.Column("reason", sa.LargeBinary(), nullable=True))
@@ -67,7 +75,12 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Down. Checkpoints are in the folders of those who keep them."""
     _put_aside()
-    added = (("exemptions", "reason"), ("subjects", "erased_at"), ("restrictions", "erased_at"), ("audit_head", "vault_generation"))
+    added = (
+        ("exemptions", "reason"),
+        ("subjects", "erased_at"),
+        ("restrictions", "erased_at"),
+        ("audit_head", "vault_generation"),
+    )
     for table, column in added:
         # Not in a batch: SQLite would copy the table and drop the old one, which others refer to.
         op.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
@@ -78,7 +91,8 @@ def downgrade() -> None:
 def _put_aside() -> None:
     connection = op.get_bind()
     rows: list[dict[str, Any]] = [
-        {"name": f"{REASON}{row.sequence}", "value": row.sealed} for row in connection.execute(sa.select(REASONS)).all()
+        {"name": f"{REASON}{row.sequence}", "value": row.sealed}
+        for row in connection.execute(sa.select(REASONS)).all()
     ]
     found = connection.execute(sa.select(EXEMPTIONS).where(EXEMPTIONS.c.reason.is_not(None))).all()
     rows += [{"name": f"{EXEMPTION}{row.id.hex()}", "value": row.reason} for row in found]
@@ -94,7 +108,11 @@ def _bring_back() -> None:
     connection = op.get_bind()
     for row in connection.execute(sa.select(META).where(META.c.name.like("aside.%"))).all():
         if row.name.startswith(REASON):
-            connection.execute(REASONS.insert().values(sequence=int(row.name.removeprefix(REASON)), sealed=row.value))
+            connection.execute(
+                REASONS.insert().values(
+                    sequence=int(row.name.removeprefix(REASON)), sealed=row.value
+                )
+            )
         elif row.name.startswith(EXEMPTION):
             which = EXEMPTIONS.c.id == bytes.fromhex(row.name.removeprefix(EXEMPTION))
             connection.execute(EXEMPTIONS.update().where(which).values(reason=row.value))

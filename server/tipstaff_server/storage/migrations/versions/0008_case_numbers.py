@@ -1,4 +1,6 @@
-"""Restrictions are found by their case number through an index, in the order of ids; posts whose term ends, by that moment."""
+"""Restrictions are found by their case number through an index, in the order of ids; posts whose
+term ends, by that moment.
+"""
 
 from collections.abc import Sequence
 
