@@ -22,6 +22,7 @@ from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.signoff.sign_off import sign_off
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -55,7 +56,7 @@ def measure(folder: Path, *, subjects: int, changes: int) -> dict[str, float]:
     _in_process(folder, None)
     with Runtime(config) as runtime:
         started = time.perf_counter()
-        publishing.sign_off(runtime, AUDIENCE, accept_growth=True)
+        sign_off(runtime, AUDIENCE, accept_growth=True)
         signed_off = time.perf_counter() - started
         publishing.publish(runtime, AUDIENCE)
         for restriction in ids[:: max(1, subjects // max(1, changes // 2))][: changes // 2]:

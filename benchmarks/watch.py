@@ -28,13 +28,15 @@ from benchmarks.plan import Figures
 from tests.support.server import enter, entry, name_of, resident_id
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Screener, Verdict
+from tipstaff_server.administration.providers import add_provider
 from tipstaff_server.clock import utc_now
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
-from tipstaff_server.registry import facts as setup
+from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_server.workdir import make as workdir
+from tipstaff_server.workdir.layout import Provider, development_authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -168,16 +170,16 @@ def _deployment(folder: Path, watchers: int, people: int) -> tuple[Config, list[
     """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         listen = f"127.0.0.1:{probe.getsockname()[1]}"
-    plan = workdir.Plan.of([AUDIENCE], [workdir.Provider(AUDIENCE, "full-sdk")], listen, 2)
+    plan = workdir.Plan.of([AUDIENCE], [Provider(AUDIENCE, "full-sdk")], listen, 2)
     config = workdir.initialise(folder / "operator", plan)
-    authority = workdir.development_authority(config)
+    authority = development_authority(config)
     with Runtime(config) as runtime:
         restrictions = enter(
             runtime.registry, [entry(number, [MEASURE]) for number in range(people)]
         )
         for number in range(watchers):
             name = f"watcher-{number}"
-            setup.add_provider(
+            add_provider(
                 runtime.registry.database,
                 runtime.registry.vault,
                 name,
@@ -192,7 +194,7 @@ def _deployment(folder: Path, watchers: int, people: int) -> tuple[Config, list[
             )
             (pairs / "ca.pem").write_bytes(authority.certificate)
         build(runtime, AUDIENCE)
-        publishing.sign_off(runtime, AUDIENCE)
+        sign_off(runtime, AUDIENCE)
         publishing.publish(runtime, AUDIENCE)
     return config, restrictions
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from tipstaff_server.audit.checkpointer import Checkpointing
 from tipstaff_server.clock import utc_now
 from tipstaff_server.registry.registry import Registry
+from tipstaff_server.repository.keyring import lifetimes
 from tipstaff_server.repository.published import Published
 from tipstaff_server.repository.relief import ReliefPublisher
 from tipstaff_server.vault.epochs import EpochKeys
 from tipstaff_signing.keys.files import KeyFolder
-from tipstaff_signing.model import Lifetimes
 from tipstaff_signing.repository.repository import Repository
 
 if TYPE_CHECKING:
@@ -22,16 +21,7 @@ if TYPE_CHECKING:
     from tipstaff_server.clock import Clock
     from tipstaff_server.config import Config
 
-__all__ = ["Runtime", "lifetimes"]
-
-
-def lifetimes(config: Config) -> Lifetimes:
-    """How long metadata of listings and relief are valid; the other roles keep the usual lifetimes."""
-    publication = config.publication
-    return Lifetimes(
-        listing=timedelta(seconds=publication.listing_lifetime_seconds),
-        relief=timedelta(seconds=publication.relief_lifetime_seconds),
-    )
+__all__ = ["Runtime"]
 
 
 class Runtime:

@@ -34,7 +34,7 @@ from tipstaff_server.distribution.broadcast import Broadcaster, Message
 from tipstaff_server.rpc.gate import RETRY_KEY, Gate
 from tipstaff_server.rpc.limits import CallerLimits
 from tipstaff_server.services.distribution import DistributionService
-from tipstaff_server.workdir.make import development_authority
+from tipstaff_server.workdir.layout import development_authority
 from tipstaff_server.workdir.revoke import revoke_provider
 from tipstaff_signing.files import write_atomic
 

@@ -13,9 +13,9 @@ from tests.support.deployment import Deployment
 from tests.support.registry import COURT, OPERATOR, entry, person
 from tipstaff_sdk import MeasureNotCoveredError, Reason, Verdict
 from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.load import set_administration
 from tipstaff_server.errors import AdministrationError
 from tipstaff_server.listing import publish as publishing
-from tipstaff_server.registry import facts as setup
 
 LISTED, CLEAR = person(0), person(1)
 
@@ -62,7 +62,7 @@ def test_a_measure_in_use_that_the_catalogue_drops_denies_nobody_and_the_others_
 
         # The registry does not let go of it.
         with pytest.raises(AdministrationError, match="'TOURISM' is left out, but 1 restrictions"):
-            setup.set_administration(
+            set_administration(
                 runtime.registry.database,
                 runtime.registry.vault,
                 without("TOURISM"),
@@ -103,7 +103,7 @@ def test_a_measure_that_the_audience_no_longer_enforces_is_a_wrong_call_from_the
         for audience in values["audiences"]:
             audience["measures"] = [code for code in audience["measures"] if code != "TOURISM"]
         narrower = Administration.from_document(json.dumps(values), "narrower")
-        setup.set_administration(
+        set_administration(
             runtime.registry.database, runtime.registry.vault, narrower, actor=OPERATOR, now=now
         )
         assert publishing.refresh_catalogue(runtime)

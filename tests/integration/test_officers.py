@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.server_process import Server
-    from tipstaff_server.registry.restrictions.entry import Party
+    from tipstaff_server.domain.parties import Party
 
 SECONDS, PATIENCE = 20, 60
 FIRM, CHIEF, CLERK = organisation(0), person(1), person(2)

@@ -27,7 +27,8 @@ from tipstaff_sdk import (
 )
 from tipstaff_sdk.decision.decide import decide
 from tipstaff_sdk.screening.engine import People, Screening, by_person
-from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsible
+from tipstaff_server.domain.parties import Party, Responsible
+from tipstaff_server.registry.restrictions.entry import Entry
 from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:

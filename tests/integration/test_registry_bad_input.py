@@ -36,7 +36,7 @@ from tipstaff_server.storage.models import (
     RestrictionRow,
     SubjectRow,
 )
-from tipstaff_server.workdir.make import development_authority
+from tipstaff_server.workdir.layout import development_authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ from tipstaff_sdk.errors import UnavailableError
 from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.sync.transport import connect
 from tipstaff_server.deployment import Runtime
-from tipstaff_server.workdir.make import development_authority
+from tipstaff_server.workdir.layout import development_authority
 from tipstaff_signing.files import write_atomic
 
 if TYPE_CHECKING:

@@ -26,11 +26,11 @@ from hypothesis.stateful import (
 from tests.support.builds import make_world
 from tests.support.registry import COURT, OPERATOR, entry, organisation, person, responsible
 from tipstaff_server.domain.actors import Actor
+from tipstaff_server.domain.parties import Party
 from tipstaff_server.errors import EntryError, InvalidRequestError, LifecycleError, NotFoundError
 from tipstaff_server.listing import build as builder
 from tipstaff_server.listing import rows as build_rows
 from tipstaff_server.registry.restrictions.amendments import Amendment
-from tipstaff_server.registry.restrictions.entry import Party
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.registry.subjects.posts import Dates
 from tipstaff_server.registry.subjects.reference import Reference

@@ -28,8 +28,9 @@ from tests.support.model import Model, Restriction, Subject
 from tests.support.registry import COURT, OPERATOR, TAX, organisation, person
 from tipstaff_sdk import TipstaffError, Verdict
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_server.domain.parties import Party, Responsible
 from tipstaff_server.errors import LifecycleError
-from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsible
+from tipstaff_server.registry.restrictions.entry import Entry
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import DisputeState
 

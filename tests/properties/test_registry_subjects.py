@@ -44,8 +44,8 @@ from tests.support.registry import (
 )
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_server.domain.parties import ORGANISATION, PERSON, Party, Responsible
 from tipstaff_server.errors import LifecycleError
-from tipstaff_server.registry.restrictions.entry import ORGANISATION, PERSON, Party, Responsible
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.registry.subjects.posts import Dates
 from tipstaff_server.registry.subjects.reference import Reference

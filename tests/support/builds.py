@@ -21,11 +21,14 @@ from tipstaff.v1 import listing_pb2
 from tipstaff_server.config import Config
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing import publish as publishing
-from tipstaff_server.listing.build import Built, build
+from tipstaff_server.listing.build import build
+from tipstaff_server.signoff.sign_off import sign_off
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+    from tipstaff_server.repository.history import Built
 
 __all__ = ["SEEDED", "World", "make_world"]
 
@@ -126,7 +129,7 @@ class World:
 
     def publish(self, audience: str = "aviation") -> None:
         """What waits is signed off and published."""
-        publishing.sign_off(self.runtime, audience, accept_growth=True)
+        sign_off(self.runtime, audience, accept_growth=True)
         publishing.publish(self.runtime, audience)
 
     def close(self) -> None:

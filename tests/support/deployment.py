@@ -23,6 +23,7 @@ from tipstaff_server.config import Config
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
+from tipstaff_server.signoff.sign_off import sign_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +113,7 @@ class Deployment:
 
         with patch.object(registry, "listing_subjects", interrupted):
             build(self.runtime, self.audience, from_scratch=meanwhile is not None)
-        publishing.sign_off(self.runtime, self.audience, accept_growth=True)
+        sign_off(self.runtime, self.audience, accept_growth=True)
         publishing.publish(self.runtime, self.audience)
 
     def relieve(self) -> None:

@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Any
 from tests.support.postgres import postgres
 from tipstaff_sdk.listing.relief import Relief, Segment
 from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.load import set_administration
+from tipstaff_server.administration.providers import add_provider
 from tipstaff_server.config import StretchSection
 from tipstaff_server.domain.actors import Actor
+from tipstaff_server.domain.parties import ORGANISATION, PERSON, Party, Responsible
 from tipstaff_server.importing.synthetic.lists import Synthetic
 from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.registry import Registry
-from tipstaff_server.registry.restrictions.entry import (
-    ORGANISATION,
-    PERSON,
-    Entry,
-    Party,
-    Responsible,
-)
+from tipstaff_server.registry.restrictions.entry import Entry
 from tipstaff_server.storage.database import Database
 from tipstaff_server.vault.vault import Vault, create_key_file
 
@@ -149,9 +146,9 @@ def _template() -> dict[str, bytes]:
 
 def _set_up(database: Database, vault: Vault) -> None:
     setup.initialise(database, vault, StretchSection(n=2, r=1))
-    setup.set_administration(database, vault, Administration.load(), actor=OPERATOR, now=NOW)
+    set_administration(database, vault, Administration.load(), actor=OPERATOR, now=NOW)
     for actor in (AIRLINE, RAILWAY):
-        setup.add_provider(database, vault, actor.id, actor.audience, actor=OPERATOR, now=NOW)
+        add_provider(database, vault, actor.id, actor.audience, actor=OPERATOR, now=NOW)
     database.close()
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_server.domain.actors import Actor
-from tipstaff_server.registry.restrictions.entry import Entry, Party
-from tipstaff_server.workdir.make import Plan, Provider, initialise
+from tipstaff_server.domain.parties import Party
+from tipstaff_server.registry.restrictions.entry import Entry
+from tipstaff_server.workdir.layout import Plan, Provider
+from tipstaff_server.workdir.make import initialise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

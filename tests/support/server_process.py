@@ -21,6 +21,7 @@ from tests.support.server import AUDIENCES, enter, entry, make
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
+from tipstaff_server.signoff.sign_off import sign_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def publish(config: Config, *audiences: str) -> None:
     with Runtime(config) as runtime:
         for audience in audiences or AUDIENCES:
             build(runtime, audience)
-            publishing.sign_off(runtime, audience)
+            sign_off(runtime, audience)
             publishing.publish(runtime, audience)
 
 

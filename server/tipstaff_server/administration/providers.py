@@ -8,6 +8,7 @@ has, it has: rotate the audience's epoch, so that later listings are closed to i
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,8 +17,8 @@ from sqlalchemy import select
 
 from tipstaff_server.audit import reasons
 from tipstaff_server.audit.log import AuditLog
-from tipstaff_server.errors import LifecycleError, NotFoundError
-from tipstaff_server.registry.restrictions.transitions import check_reason
+from tipstaff_server.domain.checks import check_reason
+from tipstaff_server.errors import AdministrationError, LifecycleError, NotFoundError
 from tipstaff_server.storage.models import AudienceRow, AuditRow, ProviderRow
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tipstaff_server.storage.database import Database
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Member", "MemberAct", "Membership"]
+__all__ = ["Member", "MemberAct", "Membership", "add_provider", "register_wrapping_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +181,88 @@ def _known_audience(session: Session, audience: str) -> None:
         raise NotFoundError(
             f"there is no audience {audience!r}; add it to the administration first"
         )
+
+
+def add_provider(
+    database: Database,
+    vault: Vault,
+    provider_id: str,
+    audience: str,
+    *,
+    actor: Actor,
+    now: datetime,
+) -> None:
+    """Makes a provider known. Repeating it changes nothing.
+
+    Raises AdministrationError: it is in another audience already, or was removed; NotFoundError: no
+    such audience.
+    """
+    with database.write() as session:
+        log = AuditLog(session, vault)
+        if session.get(AudienceRow, audience) is None:
+            raise NotFoundError(
+                f"there is no audience {audience!r}; add it to the administration first"
+            )
+        known = session.get(ProviderRow, provider_id)
+        if known is not None:
+            if known.audience_id != audience:
+                raise AdministrationError(
+                    f"provider {provider_id!r} belongs to audience {known.audience_id!r} already;"
+                    " see `provider move`"
+                )
+            if known.removed_at is not None:
+                raise AdministrationError(
+                    f"provider {provider_id!r} was removed; `provider restore` lets it in again"
+                )
+            return
+        session.add(
+            ProviderRow(
+                id=provider_id,
+                audience_id=audience,
+                created_at=now,
+                enforced_listing=0,
+                enforced_relief_sequence=0,
+            )
+        )
+        log.add(
+            now,
+            actor,
+            "ADD_PROVIDER",
+            ("provider", provider_id.encode()),
+            detail={"audience": audience},
+        )
+        session.flush()
+        log.flush()
+
+
+def register_wrapping_key(
+    database: Database,
+    vault: Vault,
+    provider_id: str,
+    public_key: bytes,
+    *,
+    actor: Actor,
+    now: datetime,
+) -> None:
+    """Registers a provider's X25519 public key, 32 bytes: from now on its epoch keys are sealed to
+    that key only.
+
+    Replaces the one before. Raises NotFoundError: no such provider.
+    """
+    with database.write() as session:
+        log = AuditLog(session, vault)
+        provider = session.get(ProviderRow, provider_id)
+        if provider is None:
+            raise NotFoundError(f"there is no provider {provider_id!r}; add it first")
+        if provider.wrapping_key == public_key:
+            return
+        provider.wrapping_key = public_key
+        log.add(
+            now,
+            actor,
+            "REGISTER_WRAPPING_KEY",
+            ("provider", provider_id.encode()),
+            detail={"digest": hashlib.sha256(public_key).hexdigest()},
+        )
+        session.flush()
+        log.flush()

@@ -22,10 +22,10 @@ from tipstaff_server.audit.checkpoints import (
     origin_of,
     sign,
 )
-from tipstaff_server.audit.log import lock_head
 from tipstaff_server.errors import CheckpointError
-from tipstaff_server.storage.models import AuditCheckpointRow, AuditHeadRow
+from tipstaff_server.storage.models import HEAD, AuditCheckpointRow, AuditHeadRow
 from tipstaff_server.vault.keys import registry_id_of
+from tipstaff_server.vault.lock import lock_head
 from tipstaff_signing.files import read_capped, storage_errors, write_atomic
 from tipstaff_signing.keys.files import KeyFolder
 
@@ -44,7 +44,6 @@ __all__ = ["KEY", "Checkpointing"]
 
 KEY = "audit"
 SUFFIX = ".note"
-HEAD = 1
 
 
 class Checkpointing:

@@ -22,7 +22,8 @@ from sqlalchemy import select, update
 from tipstaff_server.audit import reasons
 from tipstaff_server.errors import AuditError
 from tipstaff_server.storage.bulk import bulk_insert
-from tipstaff_server.storage.models import AuditHeadRow, AuditReasonRow, AuditRow
+from tipstaff_server.storage.models import HEAD, AuditHeadRow, AuditReasonRow, AuditRow
+from tipstaff_server.vault.lock import lock_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
     from tipstaff_server.storage.database import Database
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["START", "AuditLog", "lock_head", "verify"]
+__all__ = ["START", "AuditLog", "verify"]
 
 START = bytes(32)
-HEAD = 1
 ERASE = "ERASE"
 PAGE = 2_000
 _quoted = lru_cache(4_096)(encode_basestring_ascii)
@@ -101,19 +101,6 @@ class AuditLog:
         commitment, sealed = reasons.seal(self._vault, self._sequence, text)
         self._reasons.append({"sequence": self._sequence, "sealed": sealed})
         return commitment
-
-
-def lock_head(session: Session, vault: Vault) -> tuple[int, bytes]:
-    """Sequence and digest of the last entry, locked until the commit; from here on the vault writes
-    under the newest key.
-
-    Whoever encrypts anything for the database takes this lock first: a key that was replaced under
-    it is then written under no more.
-    """
-    columns = (AuditHeadRow.sequence, AuditHeadRow.digest, AuditHeadRow.vault_generation)
-    head = session.execute(select(*columns).where(AuditHeadRow.id == HEAD).with_for_update()).one()
-    vault.refresh(session, head.vault_generation)
-    return head.sequence, head.digest
 
 
 def detail_text(detail: Mapping[str, object]) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy import select
 
 from tipstaff_server.errors import AuditError, VaultDataError
 from tipstaff_server.storage.models import AuditReasonRow, AuditRow
+from tipstaff_server.vault.columns import AUDIT_REASON, audit_reason_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,17 +29,11 @@ if TYPE_CHECKING:
 
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["COLUMN", "check", "is_commitment", "read", "row_of", "seal"]
+__all__ = ["check", "is_commitment", "read", "seal"]
 
-COLUMN = "audit_log.reason"
 SALT_BYTES = 16
 _COMMITTED = b"\x00"
 _LABEL = b"tipstaff/audit/reason/v1\0"
-
-
-def row_of(sequence: int) -> bytes:
-    """The vault's row of an entry's reason."""
-    return sequence.to_bytes(8, "big")
 
 
 def is_commitment(reason: bytes) -> bool:
@@ -49,7 +44,7 @@ def is_commitment(reason: bytes) -> bool:
 def seal(vault: Vault, sequence: int, text: str) -> tuple[bytes, bytes]:
     """What the log keeps of a reason, and what is kept beside it."""
     plain = secrets.token_bytes(SALT_BYTES) + text.encode()
-    return commit(plain), vault.encrypt(COLUMN, row_of(sequence), plain)
+    return commit(plain), vault.encrypt(AUDIT_REASON, audit_reason_row(sequence), plain)
 
 
 def commit(plain: bytes) -> bytes:
@@ -65,11 +60,13 @@ def read(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> dict[int, 
     found: dict[int, str] = {}
     for row in rows:
         if (sealed := kept.get(row.sequence)) is not None:
-            found[row.sequence] = vault.decrypt(COLUMN, row_of(row.sequence), sealed)[
-                SALT_BYTES:
-            ].decode()
+            found[row.sequence] = vault.decrypt(
+                AUDIT_REASON, audit_reason_row(row.sequence), sealed
+            )[SALT_BYTES:].decode()
         elif row.reason is not None and row.reason[0] in vault.keys.columns:
-            found[row.sequence] = vault.decrypt_text(COLUMN, row_of(row.sequence), row.reason)
+            found[row.sequence] = vault.decrypt_text(
+                AUDIT_REASON, audit_reason_row(row.sequence), row.reason
+            )
     return found
 
 
@@ -88,7 +85,7 @@ def check(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> list[Audi
             gone.append(row)
             continue
         try:
-            plain = vault.decrypt(COLUMN, row_of(row.sequence), sealed)
+            plain = vault.decrypt(AUDIT_REASON, audit_reason_row(row.sequence), sealed)
         except VaultDataError:
             plain = b""
         if not hmac.compare_digest(commit(plain), row.reason):

@@ -9,17 +9,17 @@ import typer
 import yaml
 
 from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.load import set_administration
 from tipstaff_server.administration.versions import differences, load_version, versions
 from tipstaff_server.clock import utc_now
-from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  as above
-from tipstaff_server.commands.registry_options import (
+from tipstaff_server.commands.options import (
+    ConfigOption,
     JsonOption,
     open_registry,
     print_json,
     this_operator,
 )
 from tipstaff_server.config import Config
-from tipstaff_server.registry import facts as setup
 
 __all__ = ["CHANGED", "app"]
 
@@ -43,7 +43,7 @@ def load(context: typer.Context, config: ConfigOption = None) -> None:
         return
     loaded = _configured(config)
     with open_registry(config) as registry:
-        version = setup.set_administration(
+        version = set_administration(
             registry.database, registry.vault, loaded, actor=this_operator(), now=utc_now()
         )
     typer.echo(f"administration version {version}")

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from tipstaff_server.audit.checkpointer import Checkpointing
-from tipstaff_server.commands.options import ConfigOption
-from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json
+from tipstaff_server.commands.options import ConfigOption, JsonOption, open_registry, print_json
 from tipstaff_server.config import Config
 from tipstaff_server.repository.keyring import public_of
 from tipstaff_server.storage import migrations

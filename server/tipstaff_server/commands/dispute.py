@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tipstaff_server.commands.options import (
-    ConfigOption,  # noqa: TC001  typer reads it when the command is made
-)
-from tipstaff_server.commands.registry_options import (
+    ConfigOption,
     JsonOption,
     ReasonOption,
     identity_of,

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from google.protobuf.json_format import MessageToDict
 
-from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.commands.registry_options import (
+from tipstaff_server.commands.options import (
+    ConfigOption,
     JsonOption,
     ReasonOption,
     identity_of,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
-from tipstaff_server.commands.options import ConfigOption
-from tipstaff_server.commands.registry_options import (
+from tipstaff_server.commands.options import (
+    ConfigOption,
     IdArgument,
     JsonOption,
     ReasonOption,

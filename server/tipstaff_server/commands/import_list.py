@@ -18,8 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tipstaff_server.commands.options import ConfigOption
-from tipstaff_server.commands.registry_options import (
+from tipstaff_server.commands.options import (
+    ConfigOption,
     JsonOption,
     open_registry,
     print_json,

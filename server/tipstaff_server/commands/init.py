@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
+from tipstaff_server.administration.providers import register_wrapping_key
 from tipstaff_server.commands import provider as members
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.registry import facts as setup
-from tipstaff_server.workdir import make as workdir
+from tipstaff_server.workdir.kits import add_provider
+from tipstaff_server.workdir.layout import Plan, Provider
+from tipstaff_server.workdir.make import initialise
 from tipstaff_server.workdir.revoke import revoke_provider
 from tipstaff_server.workdir.wrapping_keys import read_public
 
@@ -56,9 +58,9 @@ def init(
     """Make a working directory: configuration, development certificates, keys, registry,
     repository, provider kits.
     """
-    providers = [workdir.Provider.parse(text) for text in provider or []]
-    plan = workdir.Plan.of(audience or [], providers, listen, stretch_n)
-    config = workdir.initialise(folder, plan)
+    providers = [Provider.parse(text) for text in provider or []]
+    plan = Plan.of(audience or [], providers, listen, stretch_n)
+    config = initialise(folder, plan)
     typer.echo(
         f"{config.folder / CONFIG_NAME}: audiences {', '.join(plan.audiences)}; listens on {listen}"
     )
@@ -80,7 +82,7 @@ def add(
     provider: Annotated[str, typer.Argument(metavar="AUDIENCE/ID")], config: ConfigOption = None
 ) -> None:
     """Make another provider known, and a kit for it with the development CA."""
-    kit = workdir.add_provider(Config.load(config_file(config)), workdir.Provider.parse(provider))
+    kit = add_provider(Config.load(config_file(config)), Provider.parse(provider))
     typer.echo(f"{kit}: kit of {kit.name}")
 
 
@@ -105,7 +107,7 @@ def wrapping_key(
         raise InvalidRequestError(f"{key} cannot be read: {error.strerror}") from error
     public = read_public(pem)
     with Runtime(loaded) as runtime:
-        setup.register_wrapping_key(
+        register_wrapping_key(
             runtime.registry.database,
             runtime.registry.vault,
             provider,

@@ -15,7 +15,7 @@ from tipstaff_server.commands.stretch import change_stretch
 from tipstaff_server.config import Config
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.repository.keyring import Ring, open_repository, roles_of
-from tipstaff_server.workdir.make import DEFAULT_AUDIENCES
+from tipstaff_server.workdir.layout import DEFAULT_AUDIENCES
 from tipstaff_signing.ceremony.rotation import Rotation
 from tipstaff_signing.keys.files import SCHEMES, create_key, create_key_files
 from tipstaff_signing.repository.expiry import expiries

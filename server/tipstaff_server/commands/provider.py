@@ -10,9 +10,7 @@ import typer
 from tipstaff_server.administration.providers import Membership
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import (
-    ConfigOption,  # noqa: TC001  typer reads it when the command is made
-)
-from tipstaff_server.commands.registry_options import (
+    ConfigOption,
     JsonOption,
     ReasonOption,
     open_registry,

@@ -18,14 +18,17 @@ from tipstaff_server.commands.options import (
 )
 from tipstaff_server.config import Config
 from tipstaff_server.deployment import Runtime
-from tipstaff_server.listing import publish as publishing
-from tipstaff_server.listing.build import Built
 from tipstaff_server.listing.build import build as build_one
+from tipstaff_server.listing.publish import publish as publish_one
+from tipstaff_server.listing.publish import refresh_catalogue
 from tipstaff_server.processes.per_audience import Outcome, for_each
+from tipstaff_server.signoff.sign_off import sign_off as sign_off_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from tipstaff_server.repository.history import Built
 
 __all__ = ["app"]
 
@@ -65,7 +68,7 @@ def sign_off(
     them. Exit status 3: refused.
     """
     file = config_file(config)
-    work = partial(publishing.sign_off, accept_growth=accept_growth)
+    work = partial(sign_off_one, accept_growth=accept_growth)
     outcomes = for_each(file, _audiences(file, audience), work)
     _tell(outcomes, lambda version: f"version {version} signed off")
     _finish(outcomes)
@@ -98,7 +101,7 @@ def publish(
         failed += [Outcome("", error="see above", refused=True)] if refused else []
     with Runtime(Config.load(file)) as runtime:
         if "targets-1" in runtime.keys.names():
-            publishing.refresh_catalogue(runtime)
+            refresh_catalogue(runtime)
         if not no_build:
             audiences = [item for item in audiences if _waits(runtime, item)]
         published = [_publish(runtime, item) for item in audiences]
@@ -151,7 +154,7 @@ def _waits(runtime: Runtime, audience: str) -> bool:
 
 
 def _publish(runtime: Runtime, audience: str) -> Outcome[int]:
-    return Outcome(audience, publishing.publish(runtime, audience).listing)
+    return Outcome(audience, publish_one(runtime, audience).listing)
 
 
 def _tell(outcomes: Sequence[Outcome[Any]], words: Callable[[Any], str]) -> None:

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tipstaff_server.clock import utc_now
-from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.commands.registry_options import (
+from tipstaff_server.commands.options import (
+    ConfigOption,
     JsonOption,
     open_registry,
     print_json,

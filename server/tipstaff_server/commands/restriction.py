@@ -15,8 +15,8 @@ from google.protobuf.json_format import Parse, ParseError
 from tipstaff.v1 import registry_pb2
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_server.commands import drafts
-from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.commands.registry_options import (
+from tipstaff_server.commands.options import (
+    ConfigOption,
     IdArgument,
     JsonOption,
     ReasonOption,
@@ -34,7 +34,7 @@ from tipstaff_server.registry.restrictions.search import MAX_PAGE, Wanted
 from tipstaff_server.registry.restrictions.submission import SubmitStatus
 
 if TYPE_CHECKING:
-    from tipstaff_server.registry.restrictions.transitions import RestrictionSummary
+    from tipstaff_server.registry.restrictions.summary import RestrictionSummary
 
 __all__ = ["app"]
 

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
-from tipstaff_server.commands.options import ConfigOption  # noqa: TC001  typer reads it when the command is made
-from tipstaff_server.commands.registry_options import open_registry, this_operator
+from tipstaff_server.commands.options import (
+    ConfigOption,
+    open_registry,
+    this_operator,
+)
 from tipstaff_server.config import Config
 from tipstaff_server.errors import InvalidRequestError
 from tipstaff_server.registry.erasure import append

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tipstaff.v1 import enforcement_pb2, statistics_pb2
-from tipstaff_server.commands.options import ConfigOption
-from tipstaff_server.commands.registry_options import JsonOption, open_registry, print_json
+from tipstaff_server.commands.options import ConfigOption, JsonOption, open_registry, print_json
 from tipstaff_server.config import Config
 from tipstaff_server.enforcement.lag import Allowed, supervise
-from tipstaff_server.enforcement.statistics import PublishedListing, published_listings, statistics
+from tipstaff_server.enforcement.statistics import statistics
+from tipstaff_server.repository.history import PublishedListing, published_listings
 
 __all__ = ["LAGGING", "app"]
 

@@ -15,8 +15,8 @@ from tipstaff_server.commands.options import (
     ConfigOption,
     chosen_audiences,
     config_file,
+    this_operator,
 )
-from tipstaff_server.commands.registry_options import this_operator
 from tipstaff_server.config import Config
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import InvalidRequestError

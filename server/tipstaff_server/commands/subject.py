@@ -18,17 +18,15 @@ import typer
 
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.commands.options import (
-    ConfigOption,  # noqa: TC001  typer reads it when the command is made
-)
-from tipstaff_server.commands.registry_options import (
+    ConfigOption,
     JsonOption,
     ReasonOption,
     open_registry,
     print_json,
     this_operator,
 )
+from tipstaff_server.domain.parties import PERSON, Party, Responsible
 from tipstaff_server.errors import InvalidRequestError
-from tipstaff_server.registry.restrictions.entry import PERSON, Party, Responsible
 from tipstaff_server.registry.subjects.posts import Dates
 from tipstaff_server.registry.subjects.reference import Reference
 from tipstaff_server.registry.subjects.split import Correction, Parts

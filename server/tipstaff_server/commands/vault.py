@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from tipstaff_server.clock import utc_now
-from tipstaff_server.commands.options import ConfigOption
-from tipstaff_server.commands.registry_options import (
+from tipstaff_server.commands.options import (
+    ConfigOption,
     JsonOption,
     open_registry,
     print_json,

@@ -24,6 +24,7 @@ entry begins as NOTICED or ACTIVE.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ __all__ = [
     "State",
     "allowed",
     "check_may",
+    "effective_after",
     "step",
 ]
 
@@ -167,3 +169,15 @@ def step(state: State, event: Event, moment: Moment) -> State:
     if event is Event.REINSTATE and moment.now < moment.effective_at:
         return State.NOTICED
     return target
+
+
+def effective_after(
+    effective_at: datetime, published_at: datetime | None, notice_days: int, now: datetime
+) -> datetime:
+    """The first moment of enforcement: a list's notice period runs from the publication, or from
+    now when there was none.
+    """
+    if not notice_days:
+        return effective_at
+    announced = min(published_at or now, now)
+    return max(effective_at, announced + timedelta(days=notice_days))

@@ -17,6 +17,7 @@ from sqlalchemy import insert, select
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.administration.policies import PolicyCache, visible_sets
 from tipstaff_server.clock import utc_now
+from tipstaff_server.domain.checks import ID_BYTES
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
 from tipstaff_server.storage.models import (
     CoverageRow,
@@ -41,7 +42,6 @@ __all__ = ["Feedback"]
 MAX_EVENTS = 1_000
 MAX_RESTRICTIONS = 64
 MAX_COUNT = 1 << 53
-ID_BYTES = 16
 # How far ahead of ours a provider's clock may be before its events are taken for mistakes.
 AHEAD = timedelta(days=1)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)

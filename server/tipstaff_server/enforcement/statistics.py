@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
 from tipstaff.v1 import statistics_pb2
 from tipstaff_server.storage.models import (
-    BuildState,
     CoverageRow,
-    ListingBuildRow,
     ProviderRow,
     ReportRow,
 )
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.storage.database import Database
 
-__all__ = ["PublishedListing", "published_listings", "statistics"]
+__all__ = ["statistics"]
 
 COUNTS = ("checked", "clear", "filter_hits", "restricted", "review", "unknown")
 
@@ -75,43 +71,6 @@ def statistics(
     return statistics_pb2.GetStatisticsResponse(
         measures=[found[key] for key in sorted(found)],
         providers=[_provider(row) for row in providers],
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedListing:
-    """An audience's listing, in figures; the last two: how many listed numbers share a bucket, at
-    least and in the median.
-    """
-
-    audience: str
-    version: int
-    subjects: int
-    records: int
-    bucket_least: int
-    bucket_median: int
-
-
-def published_listings(database: Database) -> list[PublishedListing]:
-    """The listing last published for each audience, as its build measured it; sorted by audience."""
-    with database.read() as session:
-        rows = session.scalars(
-            select(ListingBuildRow)
-            .where(ListingBuildRow.state == BuildState.PUBLISHED)
-            .order_by(ListingBuildRow.version)
-        ).all()
-    return [_listing(row) for _, row in sorted({row.audience_id: row for row in rows}.items())]
-
-
-def _listing(row: ListingBuildRow) -> PublishedListing:
-    buckets: dict[str, int] = json.loads(row.detail).get("buckets", {})
-    return PublishedListing(
-        row.audience_id,
-        row.version,
-        row.subject_count,
-        row.record_count,
-        buckets.get("least", 0),
-        buckets.get("median", 0),
     )
 
 

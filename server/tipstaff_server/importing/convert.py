@@ -13,17 +13,12 @@ from typing import TYPE_CHECKING, cast
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.errors import InvalidIdentifierError
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_server.domain.parties import ORGANISATION, PERSON, Party, Responsible
 from tipstaff_server.errors import EntryCode, EntryError
 from tipstaff_server.importing.columns import Columns, Field, kind_of, subject_type_of
 from tipstaff_server.importing.dates import add_duration, parse_moment, parse_term
-from tipstaff_server.importing.formats.values import Item, texts_of
-from tipstaff_server.registry.restrictions.entry import (
-    ORGANISATION,
-    PERSON,
-    Entry,
-    Party,
-    Responsible,
-)
+from tipstaff_server.importing.formats.cells import Item, texts_of
+from tipstaff_server.registry.restrictions.entry import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +26,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.administration.document import List
     from tipstaff_server.administration.policies import Policies
-    from tipstaff_server.importing.formats.values import Cell
+    from tipstaff_server.importing.formats.cells import Cell
 
 __all__ = ["Converter", "RowError"]
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, update
 
+from tipstaff_server.domain.checks import ID_BYTES
 from tipstaff_server.errors import EntryCode, NotFoundError
 from tipstaff_server.importing.batches import Batch, Order, read
 from tipstaff_server.importing.columns import Field
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["ImportResult", "Importer"]
 
 BATCH = 1_000
-ID_BYTES = 16
 # Which column a refusal by the registry is about.
 FIELD_OF = {
     EntryCode.NAME_CONFLICT: Field.NAME,

@@ -21,10 +21,8 @@ it does not show in a listing which way it was built.
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -44,7 +42,7 @@ from tipstaff_server.listing.seal import seal_subjects, sealing
 from tipstaff_server.logs import log_info, log_warning
 from tipstaff_server.processes.private_folder import private_folder
 from tipstaff_server.processes.spans import of_all
-from tipstaff_server.storage.models import BuildState, ListingBuildRow
+from tipstaff_server.repository.history import Built, record_build
 from tipstaff_signing.files import DISK, write_atomic
 from tipstaff_signing.keys.files import builder_key
 
@@ -56,12 +54,11 @@ if TYPE_CHECKING:
     from tipstaff_sdk.listing.sealing import EpochKey
     from tipstaff_server.deployment import Runtime
     from tipstaff_server.listing.incremental import Plan
-    from tipstaff_server.listing.rows import Change
     from tipstaff_server.listing.seal import Part
     from tipstaff_signing.files import Disk
     from tipstaff_signing.model import Proposal
 
-__all__ = ["Built", "build"]
+__all__ = ["build"]
 
 ARTEFACTS = ("parameters", "filter", "pack")
 # The k of k-anonymity: how many listed numbers every bucket of a pack holds at least. A listing of
@@ -74,25 +71,6 @@ LEAST_ROOM = 1_024
 # A proposal takes the first free version; when that is not the one in the parameters, they are
 # written again.
 ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A proposed listing, in figures."""
-
-    audience: str
-    version: int
-    epoch: int
-    relief_sequence: int
-    subjects: int
-    records: int
-    built_at: datetime
-    deltas: int = 0
-    change: Change | None = None  # in identifiers, since the build before
-    bucket_least: int = 0  # listed numbers in the emptiest bucket, and in the median one
-    bucket_median: int = 0
-    touched: int | None = None  # subjects that were read; None: all, because of `why`
-    why: str = ""
 
 
 def build(
@@ -160,7 +138,7 @@ def _build(
         touched=None if plan.touched is None else len(plan.touched),
         why=plan.why,
     )
-    _remember(runtime, built)
+    record_build(runtime.registry.database, built)
     _keep(audience, plan, states, contents, place)
     log_info(
         "listing_built",
@@ -338,27 +316,3 @@ def _propose(
             return proposal
         parameters.version = proposal.version + 1
     raise PublicationError(f"other proposals for {audience} keep coming in between; build again")
-
-
-def _remember(runtime: Runtime, built: Built) -> None:
-    with runtime.registry.database.write() as session:
-        session.merge(
-            ListingBuildRow(
-                audience_id=built.audience,
-                version=built.version,
-                epoch=built.epoch,
-                relief_sequence=built.relief_sequence,
-                subject_count=built.subjects,
-                record_count=built.records,
-                state=BuildState.BUILT,
-                built_at=built.built_at,
-                published_at=None,
-                detail=json.dumps(
-                    {
-                        "buckets": {"least": built.bucket_least, "median": built.bucket_median},
-                        "touched": built.touched,
-                        "why": built.why,
-                    }
-                ),
-            )
-        )

@@ -27,6 +27,7 @@ from tipstaff_server.audit.log import START, chain
 from tipstaff_server.domain.lifecycle import LISTED, Event
 from tipstaff_server.errors import BuildStateError
 from tipstaff_server.storage.models import (
+    HEAD,
     AdministrationRow,
     AuditHeadRow,
     AuditRow,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ACTS", "Head", "Since", "head_of", "touched_since"]
 
-HEAD: Final = 1
 CHUNK: Final = 5_000
 # More entries than this, and than subjects that are listed: reading everything is no slower.
 MANY_ENTRIES: Final = 50_000

@@ -15,28 +15,26 @@ published file before it signs.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tipstaff_bloom import BloomError, BloomFilter, diff
 from tipstaff_sdk.errors import FormatError
-from tipstaff_sdk.packs.assembly import assemble
 from tipstaff_sdk.packs.diff import write_delta
 from tipstaff_sdk.packs.pack import Pack
+from tipstaff_server.domain.bounds import MOST_STEPS
 from tipstaff_signing.files import sha256_file
 from tipstaff_signing.model import Delta
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tipstaff_server.repository.published import Published
-    from tipstaff_signing.model import Proposal, Versions
+    from tipstaff_signing.model import Versions
 
-__all__ = ["MOST_SHARE", "MOST_STEPS", "Offer", "examine_deltas", "make_deltas"]
+__all__ = ["MOST_SHARE", "Offer", "make_deltas"]
 
-MOST_STEPS = 8
 MOST_SHARE = 0.5
 NAME_DIGITS = 16
 
@@ -130,33 +128,3 @@ def _pack_delta(step: _Step, file: Path, bound: int) -> int | None:
             return write_delta(old, new, file, max_bytes=bound)
     except FormatError:
         return None
-
-
-def examine_deltas(published: Published, versions: Versions, proposal: Proposal) -> Iterator[str]:
-    """What speaks against the deltas of a proposal: nothing, when each either is published already
-    or leads from the published artefact to the proposed one."""
-    for path, delta in proposal.deltas.items():
-        _, sha256 = sha256_file(proposal.artefacts[path])
-        known = {
-            found.path: (found.sha256, found.delta)
-            for found in published.chain(delta.target, versions)
-        }
-        if known.get(path) == (sha256, delta):
-            continue
-        base = published.find(delta.target, versions)
-        if base is None or base.sha256 != delta.base:
-            yield "a delta does not start from the published listing"
-        elif delta.result != sha256_file(proposal.artefacts[delta.target])[1]:
-            yield "a delta does not lead to the listing that it comes with"
-        elif not _leads(base.file, proposal.artefacts[path], delta):
-            yield "a delta, applied to the published listing, does not give the new one"
-
-
-def _leads(base: Path, file: Path, delta: Delta) -> bool:
-    digest = hashlib.sha256()
-    try:
-        for piece in assemble(delta.target, base, [file]):
-            digest.update(piece)
-    except (BloomError, FormatError):
-        return False
-    return digest.hexdigest() == delta.result

@@ -25,12 +25,12 @@ from sqlalchemy.orm import aliased
 from tipstaff.v1 import identity_pb2, listing_pb2
 from tipstaff.v1.identity_pb2 import BilingualText
 from tipstaff_sdk.identity.names import canonical_name
-from tipstaff_server import exempting
 from tipstaff_server.administration.policies import Policies, visible_sets
 from tipstaff_server.domain.lifecycle import LISTED
-from tipstaff_server.registry.subjects.resolver import NAME, NUMBER, identifier_of
+from tipstaff_server.registry.relief_log import Lift
 from tipstaff_server.storage.bulk import one_of
 from tipstaff_server.storage.models import (
+    HEAD,
     DisputeEffect,
     ExemptionRow,
     IdentifierRow,
@@ -42,6 +42,7 @@ from tipstaff_server.storage.models import (
     RestrictionRow,
     SubjectRow,
 )
+from tipstaff_server.vault.columns import NAME, NUMBER, identifier_of, read_exemption_reason
 from tipstaff_server.vault.stretch import IDENTIFIER, Stretched
 
 if TYPE_CHECKING:
@@ -52,12 +53,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from tipstaff_sdk.identity.identifier import Identifier
+    from tipstaff_server.domain.spans import Span
     from tipstaff_server.registry.unit import Core
-    from tipstaff_server.span import Span
 
-__all__ = ["Lift", "Listing", "ListingIdentifier", "ListingSubject"]
+__all__ = ["Listing", "ListingIdentifier", "ListingSubject"]
 
-HEAD = 1
 _Holds: TypeAlias = "Callable[[InstrumentedAttribute[bytes]], ColumnElement[bool]]"
 KEPT = 4_096
 # Columns rather than objects: an object for each row costs as much again as reading it.
@@ -95,18 +95,6 @@ class ListingSubject:
     identifiers: tuple[ListingIdentifier, ...] = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
     restrictions: tuple[listing_pb2.RecordRestriction, ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Lift:
-    """One entry of the relief log.
-
-    `restriction_id`: what is lifted; the id of a post that was left, where only that one is.
-    """
-
-    sequence: int
-    restriction_id: bytes
-    at: datetime
 
 
 @dataclass(slots=True)
@@ -381,7 +369,7 @@ class Listing:
             )
             for row in page.session.scalars(query):
                 found[row.restriction_id].append(
-                    _Exempted(row, *exempting.read(self._core.vault, row))
+                    _Exempted(row, *read_exemption_reason(self._core.vault, row))
                 )
         return found
 

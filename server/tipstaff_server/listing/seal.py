@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tipstaff_sdk.listing.tokens import Tokeniser
     from tipstaff_sdk.packs.builder import PackBuilder
     from tipstaff_server.deployment import Runtime
+    from tipstaff_server.domain.spans import Span
     from tipstaff_server.listing.reader import ListingSubject
     from tipstaff_server.listing.rows import Rows, RowWriter
-    from tipstaff_server.span import Span
 
 __all__ = ["Part", "seal_subjects", "sealing"]
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import select
 
 from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.spans import EVERYBODY, Span
 from tipstaff_server.processes.helper import Helper, cores
-from tipstaff_server.span import EVERYBODY, Span
 from tipstaff_server.storage.models import SubjectRow
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, delete, func, or_, select, update
 
 from tipstaff_server.audit.log import ERASE
+from tipstaff_server.domain.bounds import MOST_STEPS
 from tipstaff_server.domain.lifecycle import TERMINAL
 from tipstaff_server.errors import Blocked, RetentionError
-from tipstaff_server.listing.deltas import MOST_STEPS
 from tipstaff_server.registry.holdings import Holdings, objects_of
-from tipstaff_server.registry.restrictions.transitions import find
+from tipstaff_server.registry.restrictions.summary import find
 from tipstaff_server.storage.models import (
     AudienceRow,
     AuditReasonRow,

@@ -12,13 +12,9 @@ from sqlalchemy import or_, select
 
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_sdk.identity.identifier import IdentifierKind
-from tipstaff_server import exempting
 from tipstaff_server.audit import reasons
 from tipstaff_server.errors import NotFoundError
-from tipstaff_server.registry.disputes.open import STATEMENT
-from tipstaff_server.registry.restrictions.remedies import NOTE
-from tipstaff_server.registry.restrictions.transitions import measures_of
-from tipstaff_server.registry.subjects.resolver import NAME, NUMBER, blind_of
+from tipstaff_server.registry.restrictions.summary import measures_of
 from tipstaff_server.storage.models import (
     AuditRow,
     DisputeRow,
@@ -31,6 +27,14 @@ from tipstaff_server.storage.models import (
     ResponsibleLinkRow,
     RestrictionRow,
     SubjectRow,
+)
+from tipstaff_server.vault.columns import (
+    DISPUTE_STATEMENT,
+    NAME,
+    NUMBER,
+    REMEDY_NOTE,
+    blind_of,
+    read_exemption_reason,
 )
 
 if TYPE_CHECKING:
@@ -177,12 +181,12 @@ class Holdings:
         span = {"from": _time(row.valid_from), "until": _time(row.valid_until)}
         return {
             "measures": row.measures.split(),
-            "reason": list(exempting.read(self.vault, row)),
+            "reason": list(read_exemption_reason(self.vault, row)),
         } | span
 
     def _dispute(self, row: DisputeRow) -> Document:
         statement = (
-            self.vault.decrypt_text(STATEMENT, row.case_number.encode(), row.statement)
+            self.vault.decrypt_text(DISPUTE_STATEMENT, row.case_number.encode(), row.statement)
             if row.statement
             else ""
         )
@@ -196,7 +200,7 @@ class Holdings:
         } | times
 
     def _remedy(self, row: RemedyRow) -> Document:
-        note = self.vault.decrypt_text(NOTE, row.id, row.note) if row.note else ""
+        note = self.vault.decrypt_text(REMEDY_NOTE, row.id, row.note) if row.note else ""
         times = {"opened": _time(row.opened_at), "answered": _time(row.answered_at)}
         return {
             "provider": row.provider_id,

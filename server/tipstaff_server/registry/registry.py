@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 
 from tipstaff_server.audit import log as audit
 from tipstaff_server.clock import utc_now
+from tipstaff_server.domain.spans import EVERYBODY, Span
 from tipstaff_server.errors import NotFoundError
 from tipstaff_server.listing.reader import Listing
 from tipstaff_server.registry.disputes.answer import Answering
@@ -39,11 +40,10 @@ from tipstaff_server.registry.subjects.posts import Posts
 from tipstaff_server.registry.subjects.split import Splitting
 from tipstaff_server.registry.subjects.view import Showing
 from tipstaff_server.registry.unit import Core
-from tipstaff_server.span import EVERYBODY, Span
 from tipstaff_server.storage.database import Database
 from tipstaff_server.storage.models import DisputeGround, ProviderRow
-from tipstaff_server.stretching import Stretcher
 from tipstaff_server.vault import stretch as stretches
+from tipstaff_server.vault.stretch import Stretcher
 from tipstaff_server.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -59,18 +59,15 @@ if TYPE_CHECKING:
     from tipstaff_server.clock import Clock
     from tipstaff_server.config import Config, RetentionSection
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.listing.reader import Lift, ListingSubject
+    from tipstaff_server.listing.reader import ListingSubject
     from tipstaff_server.registry.disputes.answer import Outcome
     from tipstaff_server.registry.disputes.open import Chased, Dispute, OpenedDispute
     from tipstaff_server.registry.idempotency import Precondition
+    from tipstaff_server.registry.relief_log import Lift
     from tipstaff_server.registry.restrictions.entry import Entry
     from tipstaff_server.registry.restrictions.submission import Prepared, Submission
-    from tipstaff_server.registry.restrictions.transitions import (
-        Due,
-        Ended,
-        EndKind,
-        RestrictionSummary,
-    )
+    from tipstaff_server.registry.restrictions.summary import RestrictionSummary
+    from tipstaff_server.registry.restrictions.transitions import Due, Ended, EndKind
     from tipstaff_server.vault.epochs import Epoch
 
 __all__ = ["Registry"]

@@ -12,23 +12,23 @@ from sqlalchemy import select, update
 
 from tipstaff_server.administration.policies import Policies, PolicyCache
 from tipstaff_server.audit.log import AuditLog
-from tipstaff_server.storage.models import ReliefHeadRow, ReliefRow
+from tipstaff_server.storage.models import HEAD, IdentifierRow, ReliefHeadRow, ReliefRow
 from tipstaff_server.vault import stretch as stretches
+from tipstaff_server.vault.columns import blind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from datetime import datetime, timedelta
 
     from sqlalchemy.orm import Session
 
+    from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.clock import Clock
     from tipstaff_server.storage.database import Database
-    from tipstaff_server.stretching import Stretcher
+    from tipstaff_server.vault.stretch import Stretcher
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Core", "Unit"]
-
-HEAD = 1
+__all__ = ["Core", "Unit", "stretch_unknown"]
 
 
 @dataclass(slots=True)
@@ -131,3 +131,27 @@ class Core:
             yield unit
             session.flush()
             unit.log.flush()
+
+
+def stretch_unknown(
+    core: Core, identifiers: Iterable[Identifier]
+) -> tuple[int, dict[bytes, bytes]]:
+    """Stretches those that the registry does not know: before a transaction, which holds locks and
+    asks `Core.still`.
+
+    The number of the stretch, and values by blind index.
+    """
+    wanted = {blind_of(core.vault, identifier): identifier for identifier in identifiers}
+    with core.database.read() as session:
+        number = core.refresh_stretch(session)
+        known = set(
+            session.scalars(
+                select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))
+            )
+        )
+    started = {
+        blind: core.stretcher.submit(identifier)
+        for blind, identifier in wanted.items()
+        if blind not in known
+    }
+    return number, {blind: future.result() for blind, future in started.items()}

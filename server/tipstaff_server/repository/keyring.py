@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tipstaff_server.deployment import lifetimes
 from tipstaff_signing.errors import KeyFileError
 from tipstaff_signing.files import fsync_dir, storage_errors, write_atomic
 from tipstaff_signing.keys.files import KeyFolder
+from tipstaff_signing.model import Lifetimes
 from tipstaff_signing.repository.repository import Repository
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_server.config import Config
-    from tipstaff_signing.model import Lifetimes
     from tipstaff_signing.tuf_names import Key, Root, Signer, Targets
 
-__all__ = ["Ring", "open_repository", "public_of", "roles_of"]
+__all__ = ["Ring", "lifetimes", "open_repository", "public_of", "roles_of"]
 
 _SHORTEST = 8  # characters of a key id
 _HELD_ELSEWHERE = ("root-", "targets-")
@@ -146,3 +146,12 @@ class Ring:
             if file.is_file() and not kept.exists():
                 shutil.copy2(file, kept)
         fsync_dir(folder)
+
+
+def lifetimes(config: Config) -> Lifetimes:
+    """How long metadata of listings and relief are valid; the other roles keep the usual lifetimes."""
+    publication = config.publication
+    return Lifetimes(
+        listing=timedelta(seconds=publication.listing_lifetime_seconds),
+        relief=timedelta(seconds=publication.relief_lifetime_seconds),
+    )

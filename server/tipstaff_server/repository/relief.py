@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from tipstaff_server.clock import Clock
-    from tipstaff_server.listing.reader import Lift
+    from tipstaff_server.registry.relief_log import Lift
     from tipstaff_signing.keys.files import KeyFolder
     from tipstaff_signing.model import Versions
     from tipstaff_signing.repository.repository import Repository

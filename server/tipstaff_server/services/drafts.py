@@ -12,7 +12,7 @@ from tipstaff_server.rpc.gate import Context, actor_of, caller_of
 
 if TYPE_CHECKING:
     from tipstaff_server.registry.restrictions.drafts import Approved, Drafting
-    from tipstaff_server.registry.restrictions.transitions import RestrictionSummary
+    from tipstaff_server.registry.restrictions.summary import RestrictionSummary
 
 __all__ = ["DraftCalls", "summary_message"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from tipstaff.v1 import identity_pb2, registry_pb2
 from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_server.domain.parties import PERSON, Party, Responsible
 from tipstaff_server.registry.idempotency import Precondition
-from tipstaff_server.registry.restrictions.entry import PERSON, Party, Responsible
 from tipstaff_server.registry.subjects.posts import Dates
 from tipstaff_server.registry.subjects.reference import Reference
 from tipstaff_server.registry.subjects.split import Correction, Parts

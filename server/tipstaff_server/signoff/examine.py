@@ -35,10 +35,11 @@ from tipstaff_sdk.packs.bucket_tree import survey
 from tipstaff_sdk.packs.pack import Pack
 from tipstaff_server.domain.lifecycle import LISTED, State
 from tipstaff_server.errors import SignOffRefusedError
-from tipstaff_server.listing.deltas import examine_deltas
 from tipstaff_server.processes.spans import of_all
 from tipstaff_server.signoff import reader as standing
 from tipstaff_server.signoff.churn import additions
+from tipstaff_server.signoff.deltas import examine_deltas
+from tipstaff_server.signoff.findings import Findings
 from tipstaff_server.signoff.pack_lookup import PackLookup
 
 if TYPE_CHECKING:
@@ -51,43 +52,14 @@ if TYPE_CHECKING:
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_sdk.listing.sealing import EpochKey, SubjectKeys
     from tipstaff_server.deployment import Runtime
+    from tipstaff_server.domain.spans import Span
     from tipstaff_server.signoff.reader import Held, Reached, Standing
-    from tipstaff_server.span import Span
     from tipstaff_signing.model import Proposal
 
-__all__ = ["Findings", "examine"]
+__all__ = ["examine"]
 
 OLDEST_BUILD = timedelta(days=1)
 CLOCK_TOLERANCE = timedelta(minutes=5)
-EXAMPLES = 3
-
-
-class Findings:
-    """What speaks against a listing, counted by kind, with the ids of a few restrictions each."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._examples: dict[str, list[str]] = {}
-
-    def add(self, what: str, restriction_id: bytes = b"") -> None:
-        """Notes one thing."""
-        self._counts[what] += 1
-        examples = self._examples.setdefault(what, [])
-        if restriction_id and len(examples) < EXAMPLES:
-            examples.append(restriction_id.hex())
-
-    def absorb(self, others: Findings) -> None:
-        """Notes what somebody else has found."""
-        self._counts += others._counts
-        for what, examples in others._examples.items():
-            known = self._examples.setdefault(what, [])
-            known += examples[: EXAMPLES - len(known)]
-
-    def reasons(self) -> list[str]:
-        """One sentence for each kind of finding."""
-        return [
-            _sentence(what, count, self._examples[what]) for what, count in self._counts.items()
-        ]
 
 
 def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False) -> None:
@@ -448,10 +420,3 @@ def _same_end(said: datetime, expires_at: datetime, posts: list[Held], built_at:
 
 def _moment(value: Timestamp) -> datetime:
     return value.ToDatetime(UTC)
-
-
-def _sentence(what: str, count: int, examples: list[str]) -> str:
-    details = [f"{count} times"] if count > 1 else []
-    if examples:
-        details.append("restriction " + ", ".join(examples))
-    return f"{what} ({'; '.join(details)})" if details else what

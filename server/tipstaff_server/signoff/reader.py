@@ -18,8 +18,7 @@ from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_server.administration.policies import visible_sets
 from tipstaff_server.domain.lifecycle import State
-from tipstaff_server.registry.subjects.resolver import NAME, NUMBER, identifier_of
-from tipstaff_server.span import EVERYBODY, Span
+from tipstaff_server.domain.spans import EVERYBODY, Span
 from tipstaff_server.storage.bulk import one_of
 from tipstaff_server.storage.models import (
     ExemptionRow,
@@ -30,6 +29,7 @@ from tipstaff_server.storage.models import (
     RestrictionRow,
     SubjectRow,
 )
+from tipstaff_server.vault.columns import NAME, NUMBER, identifier_of
 from tipstaff_server.vault.stretch import IDENTIFIER, Stretched
 
 if TYPE_CHECKING:

@@ -21,11 +21,12 @@ from sqlalchemy import select
 
 from tipstaff.v1 import distribution_pb2
 from tipstaff_sdk.listing.sealing import EpochKey
-from tipstaff_server.audit.log import lock_head
 from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import InvalidRequestError, PermissionDeniedError, PublicationError
 from tipstaff_server.storage.models import EpochKeyRow, ProviderRow
 from tipstaff_server.vault import stretch as stretches
+from tipstaff_server.vault.columns import EPOCH_KEY, epoch_key_row
+from tipstaff_server.vault.lock import lock_head
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,7 +41,6 @@ __all__ = ["Epoch", "EpochKeys"]
 
 KEY_BYTES = 32
 NO_TIME = timedelta(0)
-KEY = "epoch_keys.key"
 # RFC 9180 base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-128-GCM, as distribution.proto
 # says.
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
@@ -175,7 +175,9 @@ class EpochKeys:
 
     def _make(self, session: Session, audience: str, number: int, begins: datetime) -> EpochKeyRow:
         lock_head(session, self._vault)
-        key = self._vault.encrypt(KEY, row_of(audience, number), secrets.token_bytes(KEY_BYTES))
+        key = self._vault.encrypt(
+            EPOCH_KEY, epoch_key_row(audience, number), secrets.token_bytes(KEY_BYTES)
+        )
         stretch = stretches.newest(session).number
         row = EpochKeyRow(
             audience_id=audience,
@@ -190,13 +192,8 @@ class EpochKeys:
         return row
 
     def _open(self, row: EpochKeyRow) -> Epoch:
-        key = self._vault.decrypt(KEY, row_of(row.audience_id, row.epoch), row.key)
+        key = self._vault.decrypt(EPOCH_KEY, epoch_key_row(row.audience_id, row.epoch), row.key)
         return Epoch(row.audience_id, row.epoch, row.created_at, row.retired_at, key, row.stretch)
-
-
-def row_of(audience: str, number: int) -> bytes:
-    """The vault's row of an epoch's key."""
-    return audience.encode() + b"\0" + number.to_bytes(4, "big")
 
 
 def _seal(epoch: Epoch, recipient: X25519PublicKey) -> distribution_pb2.SealedEpochKey:

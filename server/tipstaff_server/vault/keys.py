@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from sqlalchemy import select, update
 
 from tipstaff_server.errors import VaultDataKeyError, VaultError, WrongVaultKeyError
-from tipstaff_server.storage.models import AuditHeadRow, KeyPurpose, Meta, VaultKeyRow
+from tipstaff_server.storage.models import HEAD, AuditHeadRow, KeyPurpose, Meta, VaultKeyRow
 from tipstaff_server.vault.wrapping import LocalKey, expand
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ __all__ = [
 
 COLUMN_BYTES, INDEX_BYTES = 64, 32
 LAST_VERSION = 255
-HEAD = 1
 _LENGTHS = {KeyPurpose.COLUMN: COLUMN_BYTES, KeyPurpose.INDEX: INDEX_BYTES}
 _MAGIC = b"tipstaff vault key v1\n"
 _BACKUP = "restore the table vault_keys from a backup of the database"

@@ -10,23 +10,27 @@ An epoch keeps the stretch that it began with, and a listing says it in its sign
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import select
 
 from tipstaff_sdk.listing.sealing import Stretch
 from tipstaff_server.errors import NotFoundError, StretchRetiredError
-from tipstaff_server.registry.subjects.resolver import NEXT_STRETCHED, STRETCHED
 from tipstaff_server.storage.models import IdentifierRow, StretchRow, StretchState
+from tipstaff_server.vault.columns import NEXT_STRETCHED, STRETCHED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
     from sqlalchemy.orm import Session
 
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["IDENTIFIER", "Numbered", "Stretched", "current", "newest", "of_number"]
+__all__ = ["IDENTIFIER", "Numbered", "Stretched", "Stretcher", "current", "newest", "of_number"]
 
 IDENTIFIER = (
     IdentifierRow.subject_id,
@@ -120,3 +124,46 @@ class Stretched:
         if self._state is StretchState.READY:
             return self._stretch.stretch(identifier)
         return self._vault.decrypt(STRETCHED, row.blind, row.stretched)
+
+
+class Stretcher:
+    """A pool of threads over `Stretch`.
+
+    Threads start at the first use; `close` (or a with block) ends them.
+
+    `number` is that of the stretch in use; whoever computes first and writes later compares it in
+    between.
+    """
+
+    def __init__(self, stretch: Stretch, *, threads: int, number: int = 1) -> None:
+        self.stretch = stretch
+        self.number = number
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="stretch")
+
+    def submit(self, identifier: Identifier) -> Future[bytes]:
+        """Starts stretching; the future gives 32 bytes."""
+        return self._pool.submit(self.stretch.stretch, identifier)
+
+    def submit_many(self, identifiers: Sequence[Identifier]) -> Future[list[bytes]]:
+        """Starts stretching several, one after another in one thread; the future gives 32 bytes for
+        each, in order.
+        """
+        return self._pool.submit(
+            lambda: [self.stretch.stretch(identifier) for identifier in identifiers]
+        )
+
+    def close(self) -> None:
+        """Ends the threads, dropping what has not been begun. May be repeated."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

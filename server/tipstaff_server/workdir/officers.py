@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tipstaff_server.certificates.caller import Caller, Role
 from tipstaff_server.errors import WorkDirError
 from tipstaff_server.registry.registry import Registry
-from tipstaff_server.workdir.make import development_authority
+from tipstaff_server.workdir.layout import development_authority
 from tipstaff_signing.files import fsync_dir
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tipstaff_server.certificates.peer import peer_identity
 from tipstaff_server.certificates.revocation import read_list, revoked_entries
 from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import WorkDirError
-from tipstaff_server.workdir.make import development_authority
+from tipstaff_server.workdir.layout import development_authority
 from tipstaff_server.workdir.officers import officer_folder
 from tipstaff_signing.files import FileLock, write_atomic
 

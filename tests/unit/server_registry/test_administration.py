@@ -14,8 +14,9 @@ from tipstaff.v1 import catalogue_pb2
 from tipstaff_sdk.errors import InvalidServiceError
 from tipstaff_sdk.listing.catalogue import Catalogue
 from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.load import set_administration
+from tipstaff_server.administration.providers import add_provider
 from tipstaff_server.errors import AdministrationError, EntryCode, NotFoundError
-from tipstaff_server.registry import facts as setup
 from tipstaff_server.storage.models import AuthorityRow, DisputeEffect, MeasureRow
 
 SHIPPED = Administration.load()
@@ -191,9 +192,7 @@ def test_yaml_s_traps_are_refused(text: bytes) -> None:
 
 
 def test_the_same_administration_again_changes_nothing(world: World) -> None:
-    assert (
-        setup.set_administration(world.database, world.vault, SHIPPED, actor=OPERATOR, now=NOW) == 1
-    )
+    assert set_administration(world.database, world.vault, SHIPPED, actor=OPERATOR, now=NOW) == 1
     assert world.registry.catalogue().version == 1
 
 
@@ -205,9 +204,7 @@ def test_a_changed_one_is_a_new_version_and_retires_what_is_gone(world: World) -
     submit(world, entry())
     later = datetime(2026, 6, 1, tzinfo=UTC)
     newer = Administration.parse(changed(change))
-    assert (
-        setup.set_administration(world.database, world.vault, newer, actor=OPERATOR, now=later) == 2
-    )
+    assert set_administration(world.database, world.vault, newer, actor=OPERATOR, now=later) == 2
     assert world.registry.catalogue().version == 2
     assert world.registry.catalogue().made_at.ToDatetime(UTC) == later
     with world.database.read() as session:
@@ -224,7 +221,7 @@ def test_a_changed_one_is_a_new_version_and_retires_what_is_gone(world: World) -
 
 
 def test_a_provider_belongs_to_one_audience(world: World) -> None:
-    add = setup.add_provider
+    add = add_provider
     add(world.database, world.vault, "air-1", "aviation", actor=OPERATOR, now=NOW)
     with pytest.raises(AdministrationError, match="belongs to audience 'aviation'"):
         add(world.database, world.vault, "air-1", "rail", actor=OPERATOR, now=NOW)

@@ -27,6 +27,7 @@ from tests.support.registry import (
     submit,
 )
 from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.load import set_administration
 from tipstaff_server.domain.actors import SYSTEM, Actor
 from tipstaff_server.domain.lifecycle import WHO, Event, State, check_may
 from tipstaff_server.errors import (
@@ -38,7 +39,6 @@ from tipstaff_server.errors import (
     ServerError,
     StaleVersionError,
 )
-from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.idempotency import Precondition
 from tipstaff_server.registry.restrictions.amendments import Amendment
 from tipstaff_server.registry.restrictions.drafts import Approval, Approved
@@ -48,7 +48,8 @@ from tipstaff_server.signoff.reader import read
 from tipstaff_server.storage.models import DraftRow, IdentifierRow, NameRow, ResponsibleLinkRow
 
 if TYPE_CHECKING:
-    from tipstaff_server.registry.restrictions.entry import Entry, Party
+    from tipstaff_server.domain.parties import Party
+    from tipstaff_server.registry.restrictions.entry import Entry
 
 LI, WANG = Actor.authority("court", "clerk-7"), Actor.authority("court", "clerk-8")
 
@@ -392,4 +393,4 @@ def administer(world: World, change: Any) -> None:
     values = json.loads(Administration.load().document())
     change(values)
     made = Administration.parse(json.dumps(values).encode())
-    setup.set_administration(world.database, world.vault, made, actor=OPERATOR, now=NOW)
+    set_administration(world.database, world.vault, made, actor=OPERATOR, now=NOW)

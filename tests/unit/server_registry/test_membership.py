@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, World, entry, person, submit
 from tipstaff_server.administration.document import Administration
-from tipstaff_server.administration.providers import Membership
+from tipstaff_server.administration.load import set_administration
+from tipstaff_server.administration.providers import Membership, add_provider
 from tipstaff_server.administration.versions import differences, load_version, versions
 from tipstaff_server.errors import (
     AdministrationError,
@@ -19,7 +20,6 @@ from tipstaff_server.errors import (
     LifecycleError,
     NotFoundError,
 )
-from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def without(kind: str, name: str) -> Administration:
 
 
 def load(world: World, administration: Administration) -> int:
-    return setup.set_administration(
-        world.database, world.vault, administration, actor=OPERATOR, now=NOW
-    )
+    return set_administration(world.database, world.vault, administration, actor=OPERATOR, now=NOW)
 
 
 def members(world: World) -> Membership:
@@ -76,7 +74,7 @@ def test_a_removed_provider_is_not_among_those_that_are_let_in(world: World) -> 
     with pytest.raises(LifecycleError, match="removed already"):
         members(world).remove(AIRLINE.id, "x", **BY)
     with pytest.raises(AdministrationError, match="provider restore"):
-        setup.add_provider(world.database, world.vault, AIRLINE.id, "aviation", **BY)
+        add_provider(world.database, world.vault, AIRLINE.id, "aviation", **BY)
     members(world).restore(AIRLINE.id, "licence renewed", **BY)
     assert world.registry.provider_audiences()[AIRLINE.id] == "aviation"
     with pytest.raises(LifecycleError, match="not removed"):
@@ -105,7 +103,7 @@ def test_a_moved_provider_belongs_to_the_other_audience_and_enforces_nothing_of_
     with pytest.raises(NotFoundError, match="no audience"):
         members(world).move(AIRLINE.id, "space", "x", **BY)
     with pytest.raises(AdministrationError, match="provider move"):
-        setup.add_provider(world.database, world.vault, AIRLINE.id, "aviation", **BY)
+        add_provider(world.database, world.vault, AIRLINE.id, "aviation", **BY)
 
 
 def test_who_is_not_known_is_not_found_and_a_reason_is_needed(world: World) -> None:

@@ -24,6 +24,7 @@ from tests.support.registry import (
     responsible,
     submit,
 )
+from tipstaff_server.domain.parties import Party, Responsible
 from tipstaff_server.errors import (
     EntryCode,
     EntryError,
@@ -33,7 +34,6 @@ from tipstaff_server.errors import (
     PermissionDeniedError,
 )
 from tipstaff_server.registry.idempotency import ANY, Precondition
-from tipstaff_server.registry.restrictions.entry import Party, Responsible
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.registry.subjects.posts import Dates, Post
 from tipstaff_server.registry.subjects.reference import Reference

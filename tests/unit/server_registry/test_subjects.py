@@ -28,6 +28,7 @@ from tests.support.registry import (
 from tipstaff_sdk.errors import InvalidNameError
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_server.domain.parties import Party
 from tipstaff_server.errors import (
     EntryCode,
     EntryError,
@@ -37,7 +38,6 @@ from tipstaff_server.errors import (
     PermissionDeniedError,
 )
 from tipstaff_server.registry.idempotency import Precondition
-from tipstaff_server.registry.restrictions.entry import Party
 from tipstaff_server.registry.restrictions.submission import SubmitStatus
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.registry.subjects.posts import Dates

@@ -26,13 +26,14 @@ from tests.support.registry import (
 from tipstaff.v1 import identity_pb2, registry_pb2
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.domain.lifecycle import State
+from tipstaff_server.domain.parties import Party, Responsible
 from tipstaff_server.errors import (
     DatabaseUnavailableError,
     EntryCode,
     EntryError,
     PermissionDeniedError,
 )
-from tipstaff_server.registry.restrictions.entry import Entry, Party, Responsible
+from tipstaff_server.registry.restrictions.entry import Entry
 from tipstaff_server.registry.restrictions.submission import SubmitStatus
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import (

@@ -8,12 +8,13 @@ import pytest
 
 from tipstaff_sdk.texts import text
 from tipstaff_server import errors, importing
-from tipstaff_server.domain import actors
+from tipstaff_server.administration import load, providers
+from tipstaff_server.domain import actors, checks, parties
 from tipstaff_server.errors import EntryCode, ServerError
 from tipstaff_server.listing import reader as listing
 from tipstaff_server.registry import erasure as retention
 from tipstaff_server.registry import facts as setup
-from tipstaff_server.registry import registry
+from tipstaff_server.registry import registry, relief_log
 from tipstaff_server.registry.disputes import answer as answering
 from tipstaff_server.registry.disputes import cases as following
 from tipstaff_server.registry.disputes import open as disputes
@@ -21,27 +22,18 @@ from tipstaff_server.registry.keys import rotation as rekeying
 from tipstaff_server.registry.restrictions import drafts as drafting
 from tipstaff_server.registry.restrictions import entry as entries
 from tipstaff_server.registry.restrictions import submission as submitting
+from tipstaff_server.registry.restrictions import summary
 from tipstaff_server.registry.restrictions import transitions as acts
 from tipstaff_server.vault import vault
 
 SURFACE = {
     actors: ["SYSTEM", "Actor", "ActorKind"],
-    acts: [
-        "Acting",
-        "Due",
-        "EndKind",
-        "Ended",
-        "RestrictionSummary",
-        "apply",
-        "check_id",
-        "check_reason",
-        "find",
-        "measures_of",
-        "summary_of",
-    ],
+    acts: ["Acting", "Due", "EndKind", "Ended", "apply"],
+    checks: ["ID_BYTES", "MAX_REASON", "check_id", "check_reason"],
+    summary: ["RestrictionSummary", "find", "measures_of", "summary_of"],
     answering: ["AnsweredDispute", "Answering", "Outcome"],
-    disputes: ["STATEMENT", "Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"],
-    drafting: ["Approval", "Approved", "Draft", "Drafting", "draft_row", "effective_after"],
+    disputes: ["Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"],
+    drafting: ["Approval", "Approved", "Draft", "Drafting", "draft_row"],
     following: [
         "DisputeCase",
         "DisputeCounts",
@@ -50,28 +42,29 @@ SURFACE = {
         "WantedDisputes",
         "dispute_counts",
     ],
-    entries: [
-        "Entry",
+    entries: ["Entry", "check", "check_legal_basis", "check_measures", "check_term"],
+    parties: [
+        "EARLIEST",
+        "LATEST",
+        "MAX_IDENTIFIERS",
+        "MAX_NAMES",
+        "ORGANISATION",
+        "PERSON",
         "Party",
         "Responsible",
-        "check",
-        "check_legal_basis",
-        "check_measures",
+        "canonical_party",
         "check_party",
-        "check_term",
+        "rebuild",
     ],
     importing: ["ImportResult", "Importer"],
-    listing: ["Lift", "Listing", "ListingIdentifier", "ListingSubject"],
+    relief_log: ["Lift"],
+    listing: ["Listing", "ListingIdentifier", "ListingSubject"],
     registry: ["Registry"],
     rekeying: ["KeyStatus", "reindex", "retire", "rewrap", "rotate", "status"],
     retention: ["Erased", "Retention", "append"],
-    setup: [
-        "add_provider",
-        "initialise",
-        "open_facts",
-        "register_wrapping_key",
-        "set_administration",
-    ],
+    setup: ["initialise", "open_facts"],
+    load: ["set_administration"],
+    providers: ["Member", "MemberAct", "Membership", "add_provider", "register_wrapping_key"],
     submitting: ["Prepared", "Submission", "SubmitStatus", "Submitting"],
     vault: ["KEY_BYTES", "Vault", "create_key_file"],
 }

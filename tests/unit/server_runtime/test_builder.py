@@ -17,12 +17,13 @@ from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.listing.sealing import EpochKey, open_sealed
 from tipstaff_sdk.packs.pack import Pack, parse_bucket
 from tipstaff_server.deployment import Runtime
-from tipstaff_server.enforcement.statistics import published_listings
+from tipstaff_server.domain.parties import Party, Responsible
 from tipstaff_server.errors import PublicationError
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import LEAST_NUMBERS, build
-from tipstaff_server.registry.restrictions.entry import Party, Responsible
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.repository.history import published_listings
+from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_server.storage.models import BuildState, ListingBuildRow
 from tipstaff_signing.files import FileLock
 
@@ -122,7 +123,7 @@ def test_a_restricted_organisation_reaches_its_legal_representative(runtime: Run
     assert build(runtime, "aviation").subjects == 2
     (record,) = records(runtime, "aviation", resident_id(7), name_of(7))
     assert record.restrictions[0].capacity == identity_pb2.CAPACITY_LEGAL_REPRESENTATIVE
-    publishing.sign_off(runtime, "aviation")
+    sign_off(runtime, "aviation")
 
 
 def test_what_has_not_changed_keeps_its_bytes(runtime: Runtime):
@@ -137,7 +138,7 @@ def test_what_has_not_changed_keeps_its_bytes(runtime: Runtime):
 
 def test_an_empty_listing_is_a_listing(runtime: Runtime):
     assert build(runtime, "aviation").records == 0
-    publishing.sign_off(runtime, "aviation")
+    sign_off(runtime, "aviation")
     publishing.publish(runtime, "aviation")
     parameters = runtime.published("aviation").parameters(runtime.repository.versions("aviation"))
     assert parameters is not None
@@ -203,13 +204,13 @@ def test_after_a_rotation_the_next_listing_uses_the_new_key(runtime: Runtime):
     enter(runtime.registry, [entry(number) for number in range(5)])
     build(runtime, "aviation")
     old = files(runtime, "aviation")
-    publishing.sign_off(runtime, "aviation")
+    sign_off(runtime, "aviation")
     publishing.publish(runtime, "aviation")
     runtime.epochs.rotate("aviation", timedelta(days=7))
     assert build(runtime, "aviation").epoch == 2
     assert files(runtime, "aviation")["pack"] != old["pack"]
     assert len(records(runtime, "aviation", resident_id(3), name_of(3))) == 1
-    publishing.sign_off(runtime, "aviation")
+    sign_off(runtime, "aviation")
 
 
 def test_the_catalogue_is_signed_again_only_when_it_changed(runtime: Runtime):
@@ -233,7 +234,7 @@ def test_enough_numbers_share_each_bucket_and_the_parameters_say_how_many(runtim
         == (sizes[0], sizes[(len(sizes) - 1) // 2])
         == (built.bucket_least, built.bucket_median)
     )
-    publishing.sign_off(runtime, "aviation")
+    sign_off(runtime, "aviation")
     publishing.publish(runtime, "aviation")
     (listing,) = published_listings(runtime.registry.database)
     assert (listing.audience, listing.version, listing.records) == ("aviation", built.version, 200)

@@ -22,9 +22,10 @@ from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.listing import deltas
 from tipstaff_server.listing import publish as publishing
-from tipstaff_server.listing.build import Built, build
+from tipstaff_server.listing.build import build
 from tipstaff_server.listing.rows import Change
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_signing import Delta, DirectoryFetcher, Reader, Repository
 from tipstaff_signing.files import sha256_file
 from tipstaff_signing.keys.files import builder_key
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tipstaff_server.repository.history import Built
     from tipstaff_server.repository.published import PublishedDelta
     from tipstaff_signing.model import Proposal
 
@@ -63,7 +65,7 @@ def runtime(origin: Path, tmp_path: Path) -> Iterator[Runtime]:
 
 def publish(runtime: Runtime) -> Built:
     built = build(runtime, AUDIENCE)
-    publishing.sign_off(runtime, AUDIENCE, accept_growth=True)
+    sign_off(runtime, AUDIENCE, accept_growth=True)
     publishing.publish(runtime, AUDIENCE)
     return built
 
@@ -335,12 +337,12 @@ def test_the_sign_off_refuses_what_does_not_lead_from_the_published_listing_to_t
         folder.mkdir()
         propose(runtime, folder, tamper)
         with pytest.raises(SignOffRefusedError) as refused:
-            publishing.sign_off(runtime, AUDIENCE)
+            sign_off(runtime, AUDIENCE)
         assert reason in str(refused.value), attack
     folder = tmp_path / "honest"
     folder.mkdir()
     propose(runtime, folder, lambda it: None)
-    publishing.sign_off(runtime, AUDIENCE)
+    sign_off(runtime, AUDIENCE)
     publishing.publish(runtime, AUDIENCE)
     assert len(chain(runtime, PACK)) == 2
 
@@ -357,7 +359,7 @@ def test_a_first_listing_with_a_delta_is_refused(tmp_path: Path):
             AUDIENCE, files, signer, deltas={f"{PACK}-from-nowhere": Delta(PACK, SHA, SHA[::-1])}
         )
         with pytest.raises(SignOffRefusedError, match="does not start from the published listing"):
-            publishing.sign_off(runtime, AUDIENCE)
+            sign_off(runtime, AUDIENCE)
 
 
 def test_a_build_says_what_changed(runtime: Runtime):

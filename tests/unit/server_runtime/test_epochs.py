@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.server import make
+from tipstaff_server.administration.providers import register_wrapping_key
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import (
     InvalidRequestError,
@@ -21,7 +22,6 @@ from tipstaff_server.errors import (
     PermissionDeniedError,
     VaultDataError,
 )
-from tipstaff_server.registry import facts as setup
 from tipstaff_server.storage.database import Database
 from tipstaff_server.storage.models import EpochKeyRow
 from tipstaff_server.vault.epochs import EpochKeys
@@ -212,7 +212,7 @@ def test_keys_are_sealed_to_the_registered_key_only(
     ):  # the kit's own is registered
         epochs.sealed("aviation", public, provider="skyline-air")
     for _ in range(2):
-        setup.register_wrapping_key(database, vault, "skyline-air", public, actor=actor, now=NOW)
+        register_wrapping_key(database, vault, "skyline-air", public, actor=actor, now=NOW)
     (sealed,) = epochs.sealed("aviation", public, provider="skyline-air")
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
     assert (
@@ -230,7 +230,7 @@ def test_keys_are_sealed_to_the_registered_key_only(
         "rail", thief.public_key().public_bytes_raw(), provider="somebody without a key"
     )
     with pytest.raises(NotFoundError, match="add it first"):
-        setup.register_wrapping_key(database, vault, "nobody", public, actor=actor, now=NOW)
+        register_wrapping_key(database, vault, "nobody", public, actor=actor, now=NOW)
 
 
 def test_a_wrapping_key_file_is_private_and_its_public_half_can_be_read(tmp_path: Path):

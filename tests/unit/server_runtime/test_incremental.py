@@ -21,24 +21,24 @@ from tests.support.registry import COURT, OPERATOR, entry, organisation, person,
 from tests.support.signing import FaultyDisk, KilledError
 from tipstaff.v1 import listing_pb2
 from tipstaff_server.administration.document import Administration
+from tipstaff_server.administration.load import set_administration
 from tipstaff_server.audit.log import AuditLog
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.lifecycle import Event
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.listing import build as builder
 from tipstaff_server.listing import incremental
-from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.listing.changed_subjects import ACTS, Touches
 from tipstaff_server.listing.rows import Change
-from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_server.storage.models import AuditRow, ListingBuildRow, NameRow, ResponsibleLinkRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tipstaff_server.listing.build import Built
+    from tipstaff_server.repository.history import Built
 
 AVIATION = "aviation"
 
@@ -322,7 +322,7 @@ def a_week(world: World, patch: pytest.MonkeyPatch) -> None:
 def administration_changed(world: World, patch: pytest.MonkeyPatch) -> None:
     document = Administration.load().document().replace("air", "Air")
     registry = world.runtime.registry
-    setup.set_administration(
+    set_administration(
         registry.database,
         registry.vault,
         Administration.parse(document.encode(), "x"),
@@ -522,7 +522,7 @@ def test_what_no_act_says_is_refused_by_the_sign_off_and_then_everybody_is_read(
     forget_a_name(world)
     assert build(world.runtime, AVIATION).touched == 0
     with pytest.raises(SignOffRefusedError):
-        publishing.sign_off(world.runtime, AVIATION)
+        sign_off(world.runtime, AVIATION)
     built = build(world.runtime, AVIATION)
     assert (built.why, built.records) == ("the sign-off refused the last listing", SEEDED - 1)
 

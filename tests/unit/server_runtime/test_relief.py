@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tipstaff.v1 import listing_pb2
 from tipstaff_sdk.listing.relief import Relief, parse_segment
-from tipstaff_server.listing.reader import Lift
+from tipstaff_server.registry.relief_log import Lift
 from tipstaff_server.repository.published import Published, segment_path
 from tipstaff_server.repository.relief import Covered, ReliefPublisher, extend, split
 from tipstaff_signing.errors import StorageError

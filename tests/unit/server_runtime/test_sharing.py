@@ -16,19 +16,20 @@ from sqlalchemy import update
 from tests.support.server import enter, entry, make
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import NotFoundError, ProcessEndedError, SignOffRefusedError
-from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.processes import spans as sharing
 from tipstaff_server.processes.spans import of_all
 from tipstaff_server.signoff import reader as standing
-from tipstaff_server.signoff.examine import Findings, examine
+from tipstaff_server.signoff.examine import examine
+from tipstaff_server.signoff.findings import Findings
+from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_server.storage.models import RestrictionRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from tipstaff_server.span import Span
+    from tipstaff_server.domain.spans import Span
 
 PEOPLE = 40
 
@@ -125,7 +126,7 @@ def test_a_listing_built_and_signed_off_this_way_is_the_same_listing(
     began = runtime.clock()
     monkeypatch.setattr(runtime, "clock", lambda: began)
     build(runtime, "aviation")
-    publishing.sign_off(runtime, "aviation")
+    sign_off(runtime, "aviation")
     first = runtime.repository.proposal("aviation")
     assert first is not None
     made = {

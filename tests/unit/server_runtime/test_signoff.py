@@ -27,6 +27,7 @@ from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.signoff.examine import examine
+from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_server.storage.models import (
     BuildState,
     DisputeState,
@@ -327,7 +328,7 @@ def test_refused(runtime: Runtime, tmp_path: Path, attack: str):
     tamper(tampered)
     proposal = tampered.propose(tmp_path)
     with pytest.raises(SignOffRefusedError) as refused:
-        publishing.sign_off(runtime, AUDIENCE)
+        sign_off(runtime, AUDIENCE)
     assert reason in str(refused.value)
     assert_kept_aside(runtime, proposal)
 
@@ -358,10 +359,8 @@ def assert_kept_aside(runtime: Runtime, proposal: Proposal) -> None:
 def test_an_honest_forge_is_signed_off(runtime: Runtime, tmp_path: Path):
     """Otherwise the table above would prove nothing."""
     proposal = Forge.honest(runtime).propose(tmp_path)
-    assert publishing.sign_off(runtime, AUDIENCE) == proposal.version
-    assert publishing.sign_off(runtime, AUDIENCE) == proposal.version, (
-        "signing off twice changes nothing"
-    )
+    assert sign_off(runtime, AUDIENCE) == proposal.version
+    assert sign_off(runtime, AUDIENCE) == proposal.version, "signing off twice changes nothing"
 
 
 def test_files_that_do_not_belong_are_refused(runtime: Runtime, tmp_path: Path):
@@ -372,7 +371,7 @@ def test_files_that_do_not_belong_are_refused(runtime: Runtime, tmp_path: Path):
     }
     runtime.repository.propose_listing(AUDIENCE, files, runtime.keys.signer(builder_key(AUDIENCE)))
     with pytest.raises(SignOffRefusedError, match="other files"):
-        publishing.sign_off(runtime, AUDIENCE)
+        sign_off(runtime, AUDIENCE)
 
 
 def test_parameters_that_do_not_parse_are_refused(runtime: Runtime, tmp_path: Path):
@@ -383,12 +382,12 @@ def test_parameters_that_do_not_parse_are_refused(runtime: Runtime, tmp_path: Pa
     }
     runtime.repository.propose_listing(AUDIENCE, files, runtime.keys.signer(builder_key(AUDIENCE)))
     with pytest.raises(SignOffRefusedError, match="DecodeError"):
-        publishing.sign_off(runtime, AUDIENCE)
+        sign_off(runtime, AUDIENCE)
 
 
 def test_without_a_proposal_there_is_nothing_to_sign(runtime: Runtime):
     with pytest.raises(PublicationError, match="build"):
-        publishing.sign_off(runtime, "hospitality")
+        sign_off(runtime, "hospitality")
 
 
 @pytest.fixture
@@ -417,7 +416,7 @@ def test_what_is_lifted_after_the_build_does_not_hold_up_the_listing_because_rel
         request_id=bytes(16),
         actor=Actor.provider("skyline-air", AUDIENCE),
     )
-    publishing.sign_off(fresh, AUDIENCE)
+    sign_off(fresh, AUDIENCE)
     publishing.publish(fresh, AUDIENCE)
     published = fresh.published(AUDIENCE)
     (segment,) = published.segments(fresh.repository.versions(AUDIENCE))
@@ -430,13 +429,13 @@ def test_what_was_lifted_before_the_build_must_not_be_in_it(fresh: Runtime, tmp_
     stale.parameters.relief_sequence = fresh.registry.relief_head()
     stale.propose(tmp_path)
     with pytest.raises(SignOffRefusedError, match="has ended or is disputed"):
-        publishing.sign_off(fresh, AUDIENCE)
+        sign_off(fresh, AUDIENCE)
 
 
 def test_what_is_entered_after_the_build_is_not_missed(fresh: Runtime):
     build(fresh, AUDIENCE)
     enter(fresh.registry, [entry(100), entry(0, case="(2026)京0105执777号")])
-    publishing.sign_off(fresh, AUDIENCE)
+    sign_off(fresh, AUDIENCE)
 
 
 def test_a_suspended_restriction_that_is_in_force_again_may_be_in_it_or_not(
@@ -451,10 +450,10 @@ def test_a_suspended_restriction_that_is_in_force_again_may_be_in_it_or_not(
     fresh.registry.answer_dispute(
         opened.dispute.case_number, DisputeState.REJECTED, "right after all", actor=COURT
     )
-    publishing.sign_off(fresh, AUDIENCE)
+    sign_off(fresh, AUDIENCE)
     before.parameters.relief_sequence = fresh.registry.relief_head()
     before.propose(tmp_path)
-    assert publishing.sign_off(fresh, AUDIENCE)
+    assert sign_off(fresh, AUDIENCE)
 
 
 @pytest.mark.parametrize(
@@ -483,7 +482,7 @@ def test_a_registry_that_is_itself_wrong_is_not_signed(
         )
     forge.propose(tmp_path)
     with pytest.raises(SignOffRefusedError, match=reason):
-        publishing.sign_off(fresh, AUDIENCE)
+        sign_off(fresh, AUDIENCE)
 
 
 def the_restriction_of(forge: Forge) -> bytes:
@@ -503,9 +502,9 @@ def test_an_exemption_must_not_be_left_out(fresh: Runtime, tmp_path: Path):
     without.parameters.built_at.FromDatetime(fresh.clock())
     without.propose(tmp_path)
     with pytest.raises(SignOffRefusedError, match="an exemption is missing"):
-        publishing.sign_off(fresh, AUDIENCE)
+        sign_off(fresh, AUDIENCE)
     build(fresh, AUDIENCE)
-    publishing.sign_off(fresh, AUDIENCE)
+    sign_off(fresh, AUDIENCE)
 
 
 def test_the_churn_guard_holds_up_a_flood_and_a_person_may_let_it_pass(
@@ -518,30 +517,30 @@ def test_the_churn_guard_holds_up_a_flood_and_a_person_may_let_it_pass(
         fresh, "config", fresh.config.model_copy(update={"publication": publication})
     )
     build(fresh, AUDIENCE)
-    publishing.sign_off(fresh, AUDIENCE)
+    sign_off(fresh, AUDIENCE)
     publishing.publish(fresh, AUDIENCE)
     enter(fresh.registry, [entry(number) for number in range(200, 203)])
     build(fresh, AUDIENCE)
-    publishing.sign_off(fresh, AUDIENCE)
+    sign_off(fresh, AUDIENCE)
     publishing.publish(fresh, AUDIENCE)
     enter(fresh.registry, [entry(number) for number in range(300, 304)])
     build(fresh, AUDIENCE)
     with pytest.raises(SignOffRefusedError, match=r"4 records are new beside 15 .* bound is 3"):
-        publishing.sign_off(fresh, AUDIENCE)
+        sign_off(fresh, AUDIENCE)
     build(fresh, AUDIENCE)
-    publishing.sign_off(fresh, AUDIENCE, accept_growth=True)
+    sign_off(fresh, AUDIENCE, accept_growth=True)
     publishing.publish(fresh, AUDIENCE)
 
 
 def test_a_refused_listing_does_not_hold_up_relief(fresh: Runtime, tmp_path: Path):
     build(fresh, AUDIENCE)
-    publishing.sign_off(fresh, AUDIENCE)
+    sign_off(fresh, AUDIENCE)
     publishing.publish(fresh, AUDIENCE)
     forge = Forge.honest(fresh)
     drop(forge)
     forge.propose(tmp_path)
     with pytest.raises(SignOffRefusedError):
-        publishing.sign_off(fresh, AUDIENCE)
+        sign_off(fresh, AUDIENCE)
     fresh.registry.end(the_restriction(fresh, 3), EndKind.RELEASE, "performed", actor=COURT)
     assert fresh.relief.publish(AUDIENCE) == 1
 
@@ -551,7 +550,7 @@ def test_the_history_of_builds_says_what_became_of_each(fresh: Runtime):
     with fresh.registry.database.write() as session:
         session.execute(delete(NameRow).where(NameRow.position == 0))
     with pytest.raises(SignOffRefusedError):
-        publishing.sign_off(fresh, AUDIENCE)
+        sign_off(fresh, AUDIENCE)
     with fresh.registry.database.read() as session:
         row = session.get(ListingBuildRow, (AUDIENCE, first))
         assert row is not None
@@ -579,14 +578,14 @@ def test_it_looks_at_a_copy_that_the_builder_cannot_reach(
         assert {file.name for file in left_behind.iterdir()} == {file.name for file in seen}
         assert left_behind.stat().st_mode & 0o777 == 0o700
         with pytest.raises(PublicationError, match="another sign-off for aviation is running"):
-            publishing.sign_off(runtime, AUDIENCE)
+            sign_off(runtime, AUDIENCE)
         for file in proposal.artefacts.values():
             file.write_bytes(b"what is to be signed")
         examine(opened, looked_at, **options)
 
-    monkeypatch.setattr(publishing, "examine", looking)
+    monkeypatch.setattr("tipstaff_server.signoff.sign_off.examine", looking)
     with pytest.raises(ProposalError, match="not what the builder signed"):
-        publishing.sign_off(runtime, AUDIENCE)
+        sign_off(runtime, AUDIENCE)
     assert len(seen) == 3
     assert not left_behind.exists()
     unsigned = runtime.repository.proposal(AUDIENCE)

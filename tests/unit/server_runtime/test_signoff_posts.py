@@ -13,13 +13,14 @@ import pytest
 from tests.support.deployment import Deployment
 from tests.support.registry import COURT, OPERATOR, entry, organisation, person, responsible
 from tipstaff.v1 import listing_pb2
+from tipstaff_server.domain.parties import Party, Responsible
 from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
-from tipstaff_server.registry.restrictions.entry import Party, Responsible
 from tipstaff_server.registry.subjects.posts import Dates
 from tipstaff_server.registry.subjects.reference import Reference
 from tipstaff_server.registry.subjects.split import Correction
+from tipstaff_server.signoff.sign_off import sign_off as sign_off_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ def leave(real: Deployment, **until: float) -> None:
 
 
 def sign_off(real: Deployment) -> int:
-    return publishing.sign_off(real.runtime, AUDIENCE, accept_growth=True)
+    return sign_off_one(real.runtime, AUDIENCE, accept_growth=True)
 
 
 def test_an_honest_build_is_signed_off(real: Deployment) -> None:

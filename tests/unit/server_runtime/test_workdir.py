@@ -20,7 +20,9 @@ from tipstaff_server.storage.database import Database
 from tipstaff_server.storage.models import ProviderRow
 from tipstaff_server.vault.vault import Vault
 from tipstaff_server.workdir import make as workdir
-from tipstaff_server.workdir.make import DEFAULT_AUDIENCES, Plan, Provider, add_provider, initialise
+from tipstaff_server.workdir.kits import add_provider
+from tipstaff_server.workdir.layout import DEFAULT_AUDIENCES, Plan, Provider
+from tipstaff_server.workdir.make import initialise
 from tipstaff_signing.errors import StateBusyError
 from tipstaff_signing.files import FileLock
 from tipstaff_signing.keys.files import KeyFolder, key_names
@@ -161,11 +163,11 @@ class KilledError(BaseException):
     [
         "CertificateAuthority.create",
         "create_key_file",
-        "setup.initialise",
-        "setup.set_administration",
+        "initialise_registry",
+        "set_administration",
         "create_key_files",
         "Repository.create",
-        "_kit",
+        "write_kit",
     ],
 )
 def test_killed_while_making_it_can_be_run_again(

@@ -10,35 +10,19 @@ digits without anybody noticing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
 from tipstaff_server.errors import EntryCode, EntryError
 from tipstaff_server.importing.columns import Field, capacity_of, field_of, is_capacity
+from tipstaff_server.importing.formats.cells import Cell, Item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-__all__ = ["Cell", "Item", "cell_of", "texts_of"]
+__all__ = ["cell_of"]
 
 MAX_ITEMS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A number with its kind, or a responsible person.
-
-    `capacity` as in the contract; 0: none was said.
-    """
-
-    names: tuple[str, ...] = field(default=(), repr=False)
-    numbers: tuple[str, ...] = field(default=(), repr=False)
-    kind: str = ""
-    capacity: int = 0
-
-
-Cell: TypeAlias = str | tuple[str | Item, ...]
 
 
 def cell_of(value: object) -> Cell:
@@ -61,18 +45,6 @@ def cell_of(value: object) -> Cell:
     if isinstance(value, list):
         return tuple(_element(item) for item in _bounded(cast("list[object]", value)))
     raise _wrong()
-
-
-def texts_of(cell: Cell) -> Iterator[str]:
-    """Every text in a cell."""
-    if isinstance(cell, str):
-        yield cell
-        return
-    for item in cell:
-        if isinstance(item, str):
-            yield item
-        else:
-            yield from (*item.names, *item.numbers, item.kind)
 
 
 def _element(value: object) -> str | Item:

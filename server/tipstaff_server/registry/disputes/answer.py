@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import func, select
 
 from tipstaff_server.domain.actors import Actor, ActorKind
+from tipstaff_server.domain.checks import check_reason
 from tipstaff_server.domain.lifecycle import Event, State
 from tipstaff_server.errors import (
     InvalidRequestError,
@@ -31,13 +32,8 @@ from tipstaff_server.registry.idempotency import (
     remember,
 )
 from tipstaff_server.registry.restrictions.amendments import Amendment
-from tipstaff_server.registry.restrictions.transitions import (
-    RestrictionSummary,
-    apply,
-    check_reason,
-    find,
-    summary_of,
-)
+from tipstaff_server.registry.restrictions.summary import RestrictionSummary, find, summary_of
+from tipstaff_server.registry.restrictions.transitions import apply
 from tipstaff_server.storage.models import DisputeRow, DisputeState
 
 if TYPE_CHECKING:

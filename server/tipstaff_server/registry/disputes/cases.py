@@ -18,8 +18,9 @@ from sqlalchemy import Select, and_, func, or_, select
 from tipstaff_sdk.texts import text
 from tipstaff_server.domain.actors import Actor, ActorKind
 from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
-from tipstaff_server.registry.disputes.open import STATEMENT, Dispute, view_of
+from tipstaff_server.registry.disputes.open import Dispute, view_of
 from tipstaff_server.storage.models import DisputeGround, DisputeRow, DisputeState, RestrictionRow
+from tipstaff_server.vault.columns import DISPUTE_STATEMENT
 
 if TYPE_CHECKING:
     from tipstaff_server.registry.unit import Core
@@ -136,7 +137,9 @@ class Following:
                 raise NotFoundError(UNKNOWN)
             kept = row[0].statement  # empty once it was erased
             statement = (
-                self._core.vault.decrypt_text(STATEMENT, case_number.encode(), kept) if kept else ""
+                self._core.vault.decrypt_text(DISPUTE_STATEMENT, case_number.encode(), kept)
+                if kept
+                else ""
             )
             return self._case(row[0], row[1], statement)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, or_, select
 
 from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
+from tipstaff_server.domain.checks import check_id
 from tipstaff_server.domain.lifecycle import TERMINAL, Event, State
 from tipstaff_server.errors import (
     CallLimitError,
@@ -23,7 +24,8 @@ from tipstaff_server.errors import (
     LifecycleError,
     NotFoundError,
 )
-from tipstaff_server.registry.restrictions.transitions import apply, check_id, find
+from tipstaff_server.registry.restrictions.summary import find
+from tipstaff_server.registry.restrictions.transitions import apply
 from tipstaff_server.storage.models import (
     DisputeEffect,
     DisputeGround,
@@ -31,6 +33,7 @@ from tipstaff_server.storage.models import (
     DisputeState,
     RestrictionRow,
 )
+from tipstaff_server.vault.columns import DISPUTE_STATEMENT
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,10 +43,9 @@ if TYPE_CHECKING:
 
     from tipstaff_server.registry.unit import Core, Unit
 
-__all__ = ["STATEMENT", "Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"]
+__all__ = ["Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"]
 
 MAX_STATEMENT = 2_000
-STATEMENT = "disputes.statement"
 HOUR = timedelta(hours=1)
 REMIND_BEFORE = timedelta(days=3)
 
@@ -123,7 +125,7 @@ class Disputing:
             row = self._open(unit, restriction, actor, ground)
             row.request_id, row.decision_id = request_id, decision_id or None
             row.statement = self._core.vault.encrypt_text(
-                STATEMENT, row.case_number.encode(), statement
+                DISPUTE_STATEMENT, row.case_number.encode(), statement
             )
             unit.session.add(row)
             return OpenedDispute(view_of(row, restriction), row.relief_sequence)

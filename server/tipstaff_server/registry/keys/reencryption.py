@@ -8,79 +8,40 @@ new key. A key that nothing is written under any more is destroyed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, func, insert, select, tuple_, update
 
-from tipstaff_server import exempting
 from tipstaff_server.audit import reasons
-from tipstaff_server.audit.log import lock_head
-from tipstaff_server.registry.disputes.open import STATEMENT
-from tipstaff_server.registry.restrictions.drafts import ENTRY
-from tipstaff_server.registry.restrictions.remedies import NOTE
-from tipstaff_server.registry.subjects.resolver import (
-    NAME,
-    NEXT_STRETCHED,
-    NUMBER,
-    STRETCHED,
-    name_row,
-)
 from tipstaff_server.storage.models import (
     AuditReasonRow,
     AuditRow,
-    DisputeRow,
-    DraftRow,
-    EpochKeyRow,
     ExemptionRow,
-    IdentifierRow,
     KeyPurpose,
-    NameRow,
-    RemedyRow,
     VaultKeyRow,
 )
-from tipstaff_server.vault.epochs import KEY, row_of
+from tipstaff_server.vault.columns import (
+    AUDIT_REASON,
+    ENCRYPTED_COLUMNS,
+    EncryptedColumn,
+    audit_reason_row,
+    seal_exemption_reason,
+)
+from tipstaff_server.vault.lock import lock_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import InstrumentedAttribute, Session
+    from sqlalchemy.orm import Session
 
     from tipstaff_server.storage.database import Database
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["BATCH", "SEALED", "Sealed", "counts", "reencrypt"]
+__all__ = ["BATCH", "counts", "reencrypt"]
 
 BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """One encrypted column.
-
-    `label`: its name to the vault; `row`: from the primary key to the vault's row.
-    """
-
-    label: str
-    column: InstrumentedAttribute[Any]
-    key: tuple[InstrumentedAttribute[Any], ...]
-    row: Callable[..., bytes]
-
-
-SEALED = (
-    Sealed(NUMBER, IdentifierRow.value, (IdentifierRow.blind,), bytes),
-    Sealed(STRETCHED, IdentifierRow.stretched, (IdentifierRow.blind,), bytes),
-    Sealed(NEXT_STRETCHED, IdentifierRow.next_stretched, (IdentifierRow.blind,), bytes),
-    Sealed(NAME, NameRow.value, (NameRow.subject_id, NameRow.blind), name_row),
-    Sealed(STATEMENT, DisputeRow.statement, (DisputeRow.case_number,), str.encode),
-    Sealed(exempting.COLUMN, ExemptionRow.reason, (ExemptionRow.id,), bytes),
-    Sealed(ENTRY, DraftRow.entry, (DraftRow.restriction_id,), bytes),
-    Sealed(NOTE, RemedyRow.note, (RemedyRow.id,), bytes),
-    Sealed(KEY, EpochKeyRow.key, (EpochKeyRow.audience_id, EpochKeyRow.epoch), row_of),
-    Sealed(reasons.COLUMN, AuditReasonRow.sealed, (AuditReasonRow.sequence,), reasons.row_of),
-)
 
 
 def counts(session: Session) -> dict[int, int]:
@@ -89,7 +50,7 @@ def counts(session: Session) -> dict[int, int]:
     Reads every value's first byte.
     """
     found: dict[int, int] = {}
-    for item in SEALED:
+    for item in ENCRYPTED_COLUMNS:
         first = func.substr(item.column, 1, 1)
         query = select(first, func.count()).where(func.length(item.column) > 0).group_by(first)
         for version, count in session.execute(query):
@@ -108,7 +69,7 @@ def reencrypt(database: Database, vault: Vault, *, batch: int = BATCH) -> Iterat
     """
     yield from _clear_exemptions(database, vault, batch)
     yield from _move_reasons(database, vault, batch)
-    for item in SEALED:
+    for item in ENCRYPTED_COLUMNS:
         last: tuple[Any, ...] = ()
         while True:
             with database.write() as session:
@@ -121,7 +82,7 @@ def reencrypt(database: Database, vault: Vault, *, batch: int = BATCH) -> Iterat
             yield len(rows)
 
 
-def _behind(item: Sealed, vault: Vault, last: tuple[Any, ...]) -> Any:
+def _behind(item: EncryptedColumn, vault: Vault, last: tuple[Any, ...]) -> Any:
     """Values behind `last` that are not under the newest key: primary key, then the value."""
     newest = bytes([vault.keys.column])
     where = and_(func.length(item.column) > 0, func.substr(item.column, 1, 1) != newest)
@@ -130,7 +91,7 @@ def _behind(item: Sealed, vault: Vault, last: tuple[Any, ...]) -> Any:
     return select(*item.key, item.column).where(where).order_by(*item.key)
 
 
-def _rewrite(session: Session, vault: Vault, item: Sealed, rows: Any) -> None:
+def _rewrite(session: Session, vault: Vault, item: EncryptedColumn, rows: Any) -> None:
     if not rows:
         return
     table = item.column.class_.__table__
@@ -198,9 +159,9 @@ def _move_reasons(database: Database, vault: Vault, batch: int) -> Iterator[int]
 
 def _moved(vault: Vault) -> Callable[[int, bytes], dict[str, Any]]:
     def one(sequence: int, stored: bytes) -> dict[str, Any]:
-        row = reasons.row_of(sequence)
-        plain = bytes(reasons.SALT_BYTES) + vault.decrypt(reasons.COLUMN, row, stored)
-        return {"sequence": sequence, "sealed": vault.encrypt(reasons.COLUMN, row, plain)}
+        row = audit_reason_row(sequence)
+        plain = bytes(reasons.SALT_BYTES) + vault.decrypt(AUDIT_REASON, row, stored)
+        return {"sequence": sequence, "sealed": vault.encrypt(AUDIT_REASON, row, plain)}
 
     return one
 
@@ -214,7 +175,7 @@ def _clear_exemptions(database: Database, vault: Vault, batch: int) -> Iterator[
                 select(ExemptionRow).where(ExemptionRow.reason.is_(None)).limit(batch)
             ).all()
             for row in rows:
-                row.reason = exempting.seal(vault, row.id, (row.reason_zh, row.reason_en))
+                row.reason = seal_exemption_reason(vault, row.id, (row.reason_zh, row.reason_en))
                 row.reason_zh = row.reason_en = ""
         if not rows:
             return

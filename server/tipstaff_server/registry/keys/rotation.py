@@ -16,16 +16,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select, update
 
 from tipstaff_sdk.identity.names import canonical_name
-from tipstaff_server.audit.log import AuditLog, lock_head
+from tipstaff_server.audit.log import AuditLog
 from tipstaff_server.registry.keys.reencryption import counts
-from tipstaff_server.registry.subjects.resolver import (
-    NAME,
-    NEXT_STRETCHED,
-    NUMBER,
-    STRETCHED,
-    name_blind,
-    number_blind,
-)
 from tipstaff_server.storage.models import (
     IdentifierRow,
     KeyPurpose,
@@ -35,6 +27,15 @@ from tipstaff_server.storage.models import (
     VaultKeyRow,
 )
 from tipstaff_server.vault import keys as vault_keys
+from tipstaff_server.vault.columns import (
+    NAME,
+    NEXT_STRETCHED,
+    NUMBER,
+    STRETCHED,
+    name_blind,
+    number_blind,
+)
+from tipstaff_server.vault.lock import lock_head
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -30,17 +30,12 @@ from sqlalchemy import bindparam, func, select, update
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_sdk.listing.sealing import SALT_SIZE, Stretch
-from tipstaff_server.audit.log import lock_head
 from tipstaff_server.domain.actors import SYSTEM
 from tipstaff_server.errors import InvalidRequestError, LifecycleError
-from tipstaff_server.registry.subjects.resolver import (
-    NEXT_STRETCHED,
-    NUMBER,
-    STRETCHED,
-    identifier_of,
-)
 from tipstaff_server.storage.models import EpochKeyRow, IdentifierRow, StretchRow, StretchState
 from tipstaff_server.vault import stretch as stretches
+from tipstaff_server.vault.columns import NEXT_STRETCHED, NUMBER, STRETCHED, identifier_of
+from tipstaff_server.vault.lock import lock_head
 from tipstaff_server.vault.stretch import Numbered
 
 if TYPE_CHECKING:

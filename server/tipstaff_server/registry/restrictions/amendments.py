@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from tipstaff_server.domain.actors import Actor, ActorKind
+from tipstaff_server.domain.checks import check_id, check_reason
 from tipstaff_server.domain.lifecycle import LISTED, TERMINAL, State
 from tipstaff_server.errors import EntryCode, EntryError, LifecycleError, PermissionDeniedError
 from tipstaff_server.registry.idempotency import (
@@ -28,14 +29,8 @@ from tipstaff_server.registry.restrictions.entry import (
     check_measures,
     check_term,
 )
-from tipstaff_server.registry.restrictions.transitions import (
-    Ended,
-    check_id,
-    check_reason,
-    find,
-    measures_of,
-    summary_of,
-)
+from tipstaff_server.registry.restrictions.summary import find, measures_of, summary_of
+from tipstaff_server.registry.restrictions.transitions import Ended
 from tipstaff_server.storage.models import Approval, DraftRow, MeasureSetRow
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ period runs from the approval, because only then is there something to announce.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
@@ -23,7 +22,8 @@ from sqlalchemy import select
 
 from tipstaff.v1 import registry_pb2
 from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
-from tipstaff_server.domain.lifecycle import Event, State
+from tipstaff_server.domain.checks import check_id, check_reason
+from tipstaff_server.domain.lifecycle import Event, State, effective_after
 from tipstaff_server.errors import (
     EntryError,
     InvalidRequestError,
@@ -41,16 +41,14 @@ from tipstaff_server.registry.idempotency import (
     remember,
 )
 from tipstaff_server.registry.restrictions.entry import Entry, check_measures
-from tipstaff_server.registry.restrictions.transitions import (
+from tipstaff_server.registry.restrictions.summary import (
     RestrictionSummary,
-    apply,
-    check_id,
-    check_reason,
     find,
     measures_of,
     summary_of,
 )
-from tipstaff_server.registry.subjects.resolver import Resolver, blind_of
+from tipstaff_server.registry.restrictions.transitions import apply
+from tipstaff_server.registry.subjects.resolver import Resolver
 from tipstaff_server.storage.bulk import insert_all
 from tipstaff_server.storage.models import (
     DraftRow,
@@ -59,6 +57,7 @@ from tipstaff_server.storage.models import (
     ResponsibleLinkRow,
     SubjectRow,
 )
+from tipstaff_server.vault.columns import DRAFT_ENTRY, blind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,14 +65,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from tipstaff_server.registry.restrictions.entry import Party
+    from tipstaff_server.domain.parties import Party
     from tipstaff_server.registry.unit import Core, Unit
     from tipstaff_server.storage.models import RestrictionRow
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Approval", "Approved", "Draft", "Drafting", "draft_row", "effective_after"]
+__all__ = ["Approval", "Approved", "Draft", "Drafting", "draft_row"]
 
-ENTRY = "drafts.entry"
 MAX_BATCH = 500
 
 
@@ -268,7 +266,7 @@ class Drafting:
     def _message(self, draft: DraftRow) -> registry_pb2.RestrictionEntry:
         try:
             return registry_pb2.RestrictionEntry.FromString(
-                self._core.vault.decrypt(ENTRY, draft.restriction_id, draft.entry)
+                self._core.vault.decrypt(DRAFT_ENTRY, draft.restriction_id, draft.entry)
             )
         except DecodeError as error:
             raise VaultDataError("a draft's entry is not one of this program's") from error
@@ -276,20 +274,8 @@ class Drafting:
 
 def draft_row(vault: Vault, restriction_id: bytes, entry: Entry, actor: Actor) -> dict[str, Any]:
     """The row of a new draft."""
-    sealed = vault.encrypt(ENTRY, restriction_id, _to_message(entry).SerializeToString())
+    sealed = vault.encrypt(DRAFT_ENTRY, restriction_id, _to_message(entry).SerializeToString())
     return {"restriction_id": restriction_id, "entered_by": str(actor), "entry": sealed}
-
-
-def effective_after(
-    effective_at: datetime, published_at: datetime | None, notice_days: int, now: datetime
-) -> datetime:
-    """The first moment of enforcement: a list's notice period runs from the publication, or from
-    now when there was none.
-    """
-    if not notice_days:
-        return effective_at
-    announced = min(published_at or now, now)
-    return max(effective_at, announced + timedelta(days=notice_days))
 
 
 def _check_deciding(actor: Actor) -> None:

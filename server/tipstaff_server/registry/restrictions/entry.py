@@ -13,9 +13,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tipstaff.v1 import identity_pb2, registry_pb2
-from tipstaff_sdk.errors import InvalidIdentifierError, InvalidNameError
-from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
-from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_sdk.errors import InvalidIdentifierError
+from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_server.domain.parties import (
+    EARLIEST,
+    LATEST,
+    ORGANISATION,
+    PERSON,
+    Party,
+    Responsible,
+    canonical_party,
+    check_party,
+    rebuild,
+)
 from tipstaff_server.errors import EntryCode, EntryError
 
 if TYPE_CHECKING:
@@ -25,76 +35,12 @@ if TYPE_CHECKING:
 
     from tipstaff_server.administration.policies import Policies
 
-__all__ = [
-    "Entry",
-    "Party",
-    "Responsible",
-    "check",
-    "check_legal_basis",
-    "check_measures",
-    "check_party",
-    "check_term",
-]
+__all__ = ["Entry", "check", "check_legal_basis", "check_measures", "check_term"]
 
-PERSON = int(identity_pb2.SUBJECT_TYPE_PERSON)
-ORGANISATION = int(identity_pb2.SUBJECT_TYPE_ORGANISATION)
-MAX_IDENTIFIERS, MAX_NAMES, MAX_RESPONSIBLE, MAX_MEASURES = 8, 16, 32, 100
+MAX_RESPONSIBLE, MAX_MEASURES = 32, 100
 MAX_CASE_NUMBER, MAX_LEGAL_BASIS, MAX_DECIDED_BY = 100, 500, 200
-EARLIEST = datetime(1949, 10, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 KEPT = 1 << 15
 _canonical_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """Identifiers and names of one person or organisation; the current name first."""
-
-    type: int
-    identifiers: tuple[Identifier, ...] = field(repr=False)
-    names: tuple[str, ...] = field(repr=False)
-    # Asked for at every step of an entry's way, and computed at the first.
-    _canonical: dict[str, str] = field(init=False, repr=False, compare=False)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Millions of them travel from process to process: what dataclasses do by themselves takes
-        # four times as long.
-        return _made, (
-            Party,
-            "_canonical",
-            getattr(self, "_canonical", None),
-            self.type,
-            self.identifiers,
-            self.names,
-        )
-
-    def canonical_names(self) -> dict[str, str]:
-        """Canonical name → the name as given, in order. Raises EntryError."""
-        try:
-            return self._canonical
-        except AttributeError:
-            object.__setattr__(self, "_canonical", self._canonical_names())
-        return self._canonical
-
-    def _canonical_names(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        try:
-            for name in self.names:
-                found.setdefault(canonical_name(name), name)
-        except InvalidNameError as error:
-            raise EntryError(EntryCode.NAME_INVALID, str(error)) from None
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Responsible:
-    """A person who answers for an organisation; `capacity` as in the contract."""
-
-    capacity: int
-    party: Party
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Responsible, (self.capacity, self.party)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +65,7 @@ class Entry:
     _told: tuple[str, bytes] = field(init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (
+        return rebuild, (
             Entry,
             "_told",
             getattr(self, "_told", None),
@@ -165,10 +111,8 @@ class Entry:
     def _canonical(self, authority_id: str) -> bytes:
         parts = [
             authority_id,
-            _canonical_party(self.party),
-            sorted(
-                (person.capacity, _canonical_party(person.party)) for person in self.responsible
-            ),
+            canonical_party(self.party),
+            sorted((person.capacity, canonical_party(person.party)) for person in self.responsible),
             self.list_id,
             sorted(self.measures),
             self.legal_basis,
@@ -188,14 +132,6 @@ class Entry:
 
 
 _ENTRY_FIELDS = tuple(item.name for item in fields(Entry) if item.init)
-
-
-def _made(kind: type[Any], kept: str, value: object, *values: Any) -> Any:
-    """A `kind` of these values that has computed already what it keeps under a name."""
-    made = kind(*values)
-    if value is not None:
-        object.__setattr__(made, kept, value)
-    return made
 
 
 def check(entry: Entry, authority_id: str, policies: Policies, max_term: timedelta) -> None:
@@ -229,14 +165,6 @@ def _party(
         raise EntryError(EntryCode.IDENTIFIER_INVALID, str(error)) from None
 
 
-def _canonical_party(party: Party) -> list[object]:
-    return [
-        party.type,
-        sorted((int(item.kind), item.number) for item in party.identifiers),
-        sorted(party.canonical_names()),
-    ]
-
-
 @lru_cache(KEPT)
 def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
@@ -264,27 +192,6 @@ def _term(message: registry_pb2.RestrictionEntry) -> datetime:
 
 def _optional(value: Timestamp, *, present: bool) -> datetime | None:
     return _moment(value, present=True, what="case_opened_at or published_at") if present else None
-
-
-def check_party(party: Party) -> None:
-    """Raises EntryError: no number or name, too many of them, or one that does not fit the type."""
-    if party.type not in {PERSON, ORGANISATION}:
-        raise EntryError(
-            EntryCode.SUBJECT_TYPE, "say whether the subject is a person or an organisation"
-        )
-    if not 1 <= len(party.identifiers) <= MAX_IDENTIFIERS:
-        raise EntryError(
-            EntryCode.IDENTIFIER_MISSING, f"give between 1 and {MAX_IDENTIFIERS} identifiers"
-        )
-    of_organisation = {item.kind is IdentifierKind.ORGANISATION_CODE for item in party.identifiers}
-    if of_organisation != {party.type == ORGANISATION}:
-        raise EntryError(
-            EntryCode.SUBJECT_TYPE,
-            "an organisation has a unified social credit code, a person any other kind of number",
-        )
-    if not 1 <= len(party.names) <= MAX_NAMES:
-        raise EntryError(EntryCode.NAME_MISSING, f"give between 1 and {MAX_NAMES} names")
-    party.canonical_names()
 
 
 def _check_responsible(entry: Entry) -> None:

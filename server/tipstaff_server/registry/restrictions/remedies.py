@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
+from tipstaff_server.domain.checks import ID_BYTES, check_id
 from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import (
     InvalidRequestError,
@@ -34,6 +35,7 @@ from tipstaff_server.storage.models import (
     ReportRow,
     RestrictionRow,
 )
+from tipstaff_server.vault.columns import REMEDY_NOTE
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,12 +55,10 @@ ACTED = (
 )
 """Outcomes after which there is something to make good."""
 
-ID_BYTES = 16
 MAX_NOTE = 500
 MAX_AFFECTED = 1_000
 MAX_PAGE = 100
 REMIND_BEFORE = timedelta(days=3)
-NOTE = "remedies.note"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Remedies:
         """
         _check_provider(actor)
         if after:
-            _check_id(after)
+            check_id(after)
         conditions = [RemedyRow.provider_id == actor.id, RemedyRow.id > after]
         if not answered:
             conditions.append(RemedyRow.state != RemedyState.ANSWERED)
@@ -150,7 +150,7 @@ class Remedies:
         already; InvalidRequestError.
         """
         _check_provider(actor)
-        _check_id(remedy_id)
+        check_id(remedy_id)
         if len(note) > MAX_NOTE:
             raise InvalidRequestError(f"a note has at most {MAX_NOTE} characters")
         with self._core.act() as unit:
@@ -171,7 +171,7 @@ class Remedies:
                     )
                 return self._view(unit.session, row)
             row.state, row.outcome, row.answered_at = RemedyState.ANSWERED, outcome, unit.now
-            row.note = self._core.vault.encrypt_text(NOTE, row.id, note) if note else None
+            row.note = self._core.vault.encrypt_text(REMEDY_NOTE, row.id, note) if note else None
             unit.log.add(
                 unit.now, actor, "REMEDY_ANSWER", ("remedy", row.id), detail={"outcome": outcome}
             )
@@ -239,7 +239,7 @@ class Remedies:
             .limit(MAX_AFFECTED)
         )
         note = (
-            self._core.vault.decrypt_text(NOTE, row.id, row.note)
+            self._core.vault.decrypt_text(REMEDY_NOTE, row.id, row.note)
             if with_note and row.note is not None
             else ""
         )
@@ -368,8 +368,3 @@ def _check_provider(actor: Actor) -> None:
             "remedies are a provider's; authorities and the operator follow them with"
             " `tipstaff-server remedies`"
         )
-
-
-def _check_id(value: bytes) -> None:
-    if len(value) != ID_BYTES:
-        raise InvalidRequestError(f"an id has {ID_BYTES} bytes")

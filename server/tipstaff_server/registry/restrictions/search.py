@@ -12,15 +12,11 @@ from sqlalchemy import select
 
 from tipstaff_server.audit import reasons
 from tipstaff_server.domain.actors import Actor, ActorKind
+from tipstaff_server.domain.checks import check_id
 from tipstaff_server.errors import PermissionDeniedError
-from tipstaff_server.registry.restrictions.transitions import (
-    RestrictionSummary,
-    check_id,
-    find,
-    summary_of,
-)
-from tipstaff_server.registry.subjects.resolver import blind_of
+from tipstaff_server.registry.restrictions.summary import RestrictionSummary, find, summary_of
 from tipstaff_server.storage.models import AuditRow, IdentifierRow, RestrictionRow
+from tipstaff_server.vault.columns import blind_of
 
 if TYPE_CHECKING:
     from datetime import datetime

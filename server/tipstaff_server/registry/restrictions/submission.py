@@ -20,11 +20,11 @@ from sqlalchemy import select
 
 from tipstaff_server.audit.log import detail_text
 from tipstaff_server.domain.actors import ActorKind
-from tipstaff_server.domain.lifecycle import State
+from tipstaff_server.domain.lifecycle import State, effective_after
 from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError, StretchChangedError
-from tipstaff_server.registry.restrictions.drafts import draft_row, effective_after
+from tipstaff_server.registry.restrictions.drafts import draft_row
 from tipstaff_server.registry.restrictions.entry import check
-from tipstaff_server.registry.subjects.resolver import Resolver, blind_of
+from tipstaff_server.registry.subjects.resolver import Resolver
 from tipstaff_server.storage.bulk import Behind, one_of
 from tipstaff_server.storage.models import (
     Approval,
@@ -37,13 +37,15 @@ from tipstaff_server.storage.models import (
     RestrictionRow,
     SubjectRow,
 )
+from tipstaff_server.vault.columns import blind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Future
 
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.registry.restrictions.entry import Entry, Responsible
+    from tipstaff_server.domain.parties import Responsible
+    from tipstaff_server.registry.restrictions.entry import Entry
     from tipstaff_server.registry.unit import Core, Unit
 
 __all__ = ["Prepared", "Submission", "SubmitStatus", "Submitting"]
@@ -51,8 +53,7 @@ __all__ = ["Prepared", "Submission", "SubmitStatus", "Submitting"]
 MAX_KEY = 64
 CHUNK = 5_000
 AT_ONCE = 32
-ID_BYTES = 16
-ENTRY = "restrictions.entry"
+_ENTRY = "restrictions.entry"
 # Entries whose rows the database takes in while the next ones' are made.
 PART = 250
 WRITTEN = (
@@ -269,7 +270,7 @@ class Submitting:
             told = entry.canonical(batch.work.authority_id)
             if key is not None and key in batch.answered:
                 return self._first_answer(batch.answered[key], told)
-            digest = self._core.vault.index(ENTRY, told)
+            digest = self._core.vault.index(_ENTRY, told)
             answer = self._enter(batch, entry, digest)
         except EntryError as error:
             return Submission.rejected(error)
@@ -278,7 +279,7 @@ class Submitting:
         return answer
 
     def _first_answer(self, answered: tuple[bytes, bytes, str], told: bytes) -> Submission:
-        if not self._core.vault.made(answered[0], ENTRY, told):
+        if not self._core.vault.made(answered[0], _ENTRY, told):
             raise EntryError(
                 EntryCode.IDEMPOTENCY_KEY,
                 "this idempotency key was used for another entry; choose a new one",
@@ -298,7 +299,7 @@ class Submitting:
         known = batch.cases.get((subject, entry.case_number))
         if known is not None:
             if known[1] != digest and not self._core.vault.made(
-                known[1], ENTRY, entry.canonical(batch.work.authority_id)
+                known[1], _ENTRY, entry.canonical(batch.work.authority_id)
             ):
                 raise EntryError(
                     EntryCode.CASE_CONFLICT,

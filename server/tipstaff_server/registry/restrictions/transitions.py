@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select, update
 
-from tipstaff_server import exempting
 from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
+from tipstaff_server.domain.checks import ID_BYTES, check_id, check_reason
 from tipstaff_server.domain.lifecycle import LIFTS, TERMINAL, Event, Moment, State, check_may, step
 from tipstaff_server.errors import (
     InvalidRequestError,
     LifecycleError,
-    NotFoundError,
     PermissionDeniedError,
 )
 from tipstaff_server.registry.idempotency import (
@@ -26,42 +25,33 @@ from tipstaff_server.registry.idempotency import (
     remember,
 )
 from tipstaff_server.registry.restrictions.remedies import open_remedies
-from tipstaff_server.registry.subjects.resolver import blind_of, holder
+from tipstaff_server.registry.restrictions.summary import (
+    RestrictionSummary,
+    find,
+    measures_of,
+    summary_of,
+)
+from tipstaff_server.registry.subjects.resolver import holder
 from tipstaff_server.storage.models import (
     DisputeRow,
     DisputeState,
     DraftRow,
     ExemptionRow,
-    MeasureSetRow,
     RestrictionRow,
 )
+from tipstaff_server.vault.columns import blind_of, seal_exemption_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session
 
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.registry.unit import Core, Unit
 
-__all__ = [
-    "Acting",
-    "Due",
-    "EndKind",
-    "Ended",
-    "RestrictionSummary",
-    "apply",
-    "check_id",
-    "check_reason",
-    "find",
-    "measures_of",
-    "summary_of",
-]
+__all__ = ["Acting", "Due", "EndKind", "Ended", "apply"]
 
-ID_BYTES = 16
-MAX_REASON = 500
 DUE_BATCH = 500
 
 
@@ -71,24 +61,6 @@ class EndKind(StrEnum):
     RELEASE = "RELEASE"
     REPAIR = "REPAIR"
     REVOKE = "REVOKE"
-
-
-@dataclass(frozen=True, slots=True)
-class RestrictionSummary:
-    """A restriction without its subject; fields as RestrictionSummary in the contract.
-
-    `measures` is sorted.
-    """
-
-    restriction_id: bytes
-    state: State
-    authority_id: str
-    list_id: str
-    measures: tuple[str, ...]
-    case_number: str
-    effective_at: datetime
-    expires_at: datetime
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +184,7 @@ class Acting:
                     valid_until=valid[1],
                     reason_zh="",
                     reason_en="",
-                    reason=exempting.seal(self._core.vault, exemption, why),
+                    reason=seal_exemption_reason(self._core.vault, exemption, why),
                     created_at=unit.now,
                     subject_id=subject,
                 )
@@ -345,66 +317,6 @@ def _reached(unit: Unit, row: RestrictionRow, blind: bytes) -> bytes:
             " from"
         )
     return found
-
-
-def find(
-    session: Session, restriction_id: bytes, actor: Actor, core: Core, *, lock: bool = False
-) -> RestrictionRow:
-    """The restriction, if this actor may know of it.
-
-    Raises NotFoundError otherwise, in the same words as when there is none.
-    """
-    query = select(RestrictionRow).where(RestrictionRow.id == restriction_id)
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None or not _may_know(session, row, actor, core):
-        raise NotFoundError("there is no such restriction here; check its id")
-    return row
-
-
-def check_id(value: bytes) -> None:
-    """Raises InvalidRequestError unless it has 16 bytes."""
-    if len(value) != ID_BYTES:
-        raise InvalidRequestError(f"an id has {ID_BYTES} bytes")
-
-
-def check_reason(reason: str) -> None:
-    """Raises InvalidRequestError: empty, or longer than 500 characters."""
-    if not 1 <= len(reason.strip()) <= MAX_REASON:
-        raise InvalidRequestError(
-            f"give a reason of 1 to {MAX_REASON} characters; it goes into the audit log"
-        )
-
-
-def _may_know(session: Session, row: RestrictionRow, actor: Actor, core: Core) -> bool:
-    if actor.kind is ActorKind.AUTHORITY:
-        return row.authority_id == actor.id
-    if actor.kind is ActorKind.PROVIDER:
-        enforced = core.policies.get(session).audiences.get(actor.audience, frozenset())
-        return row.state is not State.DRAFT and not enforced.isdisjoint(measures_of(session, row))
-    return True
-
-
-def measures_of(session: Session, row: RestrictionRow) -> tuple[str, ...]:
-    """Its codes, sorted."""
-    codes: str = session.execute(
-        select(MeasureSetRow.codes).where(MeasureSetRow.id == row.measure_set_id)
-    ).scalar_one()
-    return tuple(codes.split())
-
-
-def summary_of(session: Session, row: RestrictionRow) -> RestrictionSummary:
-    """A restriction without its subject."""
-    return RestrictionSummary(
-        restriction_id=row.id,
-        state=row.state,
-        authority_id=row.authority_id,
-        list_id=row.list_id,
-        measures=measures_of(session, row),
-        case_number=row.case_number,
-        effective_at=row.effective_at,
-        expires_at=row.expires_at,
-        version=row.version,
-    )
 
 
 def _close_disputes(unit: Unit, row: RestrictionRow) -> None:

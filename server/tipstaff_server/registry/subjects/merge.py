@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, or_, select, update
 
 from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_server.domain.checks import check_reason
 from tipstaff_server.errors import InvalidRequestError, LifecycleError
 from tipstaff_server.registry.idempotency import ANY, Precondition, first_answer, remember
-from tipstaff_server.registry.restrictions.transitions import check_reason
 from tipstaff_server.registry.subjects.posts import lift_post
 from tipstaff_server.registry.subjects.reference import Reference, check_operator, find_subject
-from tipstaff_server.registry.subjects.resolver import NAME, name_blind
 from tipstaff_server.registry.subjects.view import SubjectView, names_of, view_of
 from tipstaff_server.storage.models import (
     ExemptionRow,
@@ -28,6 +27,7 @@ from tipstaff_server.storage.models import (
     RestrictionRow,
     SubjectRow,
 )
+from tipstaff_server.vault.columns import NAME, name_blind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, select
 
 from tipstaff_server.domain.actors import SYSTEM
+from tipstaff_server.domain.checks import ID_BYTES, check_id, check_reason
 from tipstaff_server.domain.lifecycle import LISTED
+from tipstaff_server.domain.parties import EARLIEST, LATEST, ORGANISATION, check_party
 from tipstaff_server.errors import (
     EntryCode,
     EntryError,
@@ -26,10 +28,9 @@ from tipstaff_server.errors import (
     NotFoundError,
 )
 from tipstaff_server.registry.idempotency import ANY, Precondition, first_answer, remember
-from tipstaff_server.registry.restrictions.entry import EARLIEST, LATEST, ORGANISATION, check_party
-from tipstaff_server.registry.restrictions.transitions import check_id, check_reason
 from tipstaff_server.registry.subjects.reference import find_subject, require_party, restricts
-from tipstaff_server.registry.subjects.resolver import Resolver, stretch_unknown
+from tipstaff_server.registry.subjects.resolver import Resolver
+from tipstaff_server.registry.unit import stretch_unknown
 from tipstaff_server.storage.bulk import insert_all
 from tipstaff_server.storage.models import (
     IdentifierRow,
@@ -47,13 +48,12 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.registry.restrictions.entry import Responsible
+    from tipstaff_server.domain.parties import Responsible
     from tipstaff_server.registry.subjects.reference import Reference
     from tipstaff_server.registry.unit import Core, Unit
 
 __all__ = ["Dates", "Post", "Posts", "Turned", "lift_post", "post_of"]
 
-ID_BYTES = 16
 DUE_BATCH = 500
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from tipstaff_server.domain.actors import ActorKind
+from tipstaff_server.domain.checks import check_id
 from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
-from tipstaff_server.registry.restrictions.transitions import check_id
-from tipstaff_server.registry.subjects.resolver import blind_of
 from tipstaff_server.storage.models import IdentifierRow, RestrictionRow, SubjectRow
+from tipstaff_server.vault.columns import blind_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Select

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
+from tipstaff_server.domain.checks import ID_BYTES
 from tipstaff_server.errors import EntryCode, EntryError
 from tipstaff_server.storage.bulk import one_of
 from tipstaff_server.storage.models import (
@@ -23,6 +23,14 @@ from tipstaff_server.storage.models import (
     ResponsibleLinkRow,
     SubjectRow,
 )
+from tipstaff_server.vault.columns import (
+    NAME,
+    NUMBER,
+    STRETCHED,
+    blind_of,
+    name_blind,
+    number_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,90 +38,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from tipstaff_server.registry.restrictions.entry import Party
-    from tipstaff_server.registry.unit import Core
+    from tipstaff_sdk.identity.identifier import Identifier
+    from tipstaff_server.domain.parties import Party
     from tipstaff_server.vault.vault import Vault
 
-__all__ = [
-    "Resolver",
-    "Staged",
-    "blind_of",
-    "holder",
-    "identifier_of",
-    "identifier_row",
-    "name_blind",
-    "name_row",
-    "number_blind",
-    "number_bytes",
-    "stretch_unknown",
-]
+__all__ = ["Resolver", "Staged", "holder", "identifier_row"]
 
-NUMBER, STRETCHED, NAME = "identifiers.value", "identifiers.stretched", "names.value"
-NEXT_STRETCHED = "identifiers.next_stretched"
-ID_BYTES = 16
 IDS_AT_ONCE = 256
-
-
-def number_bytes(identifier: Identifier) -> bytes:
-    """Kind and number as they are encrypted and indexed."""
-    return bytes([identifier.kind]) + identifier.number.encode("ascii")
-
-
-def identifier_of(number: bytes) -> Identifier:
-    """The identifier that `number_bytes` gives so.
-
-    Raises InvalidIdentifierError, ValueError: another program wrote it.
-    """
-    text = number[1:].decode("ascii")
-    return (
-        Identifier.resident_id(text)
-        if number[0] == IdentifierKind.RESIDENT_ID
-        else Identifier(IdentifierKind(number[0]), text)
-    )
-
-
-def blind_of(vault: Vault, identifier: Identifier) -> bytes:
-    """The blind index of an identifier, 32 bytes."""
-    return number_blind(vault, number_bytes(identifier))
-
-
-def number_blind(vault: Vault, number: bytes) -> bytes:
-    """The same, of kind and number as `number_bytes` gives them."""
-    return vault.index("identifiers", number)
-
-
-def name_row(subject: bytes, blind: bytes) -> bytes:
-    """The vault's row of a name."""
-    return subject + blind
-
-
-def name_blind(vault: Vault, subject: bytes, canonical: str) -> bytes:
-    """The blind index of a subject's canonical name, 32 bytes."""
-    return vault.index("names", subject + canonical.encode())
-
-
-def stretch_unknown(
-    core: Core, identifiers: Iterable[Identifier]
-) -> tuple[int, dict[bytes, bytes]]:
-    """Stretches those that the registry does not know: before a transaction, which holds locks and
-    asks `Core.still`.
-
-    The number of the stretch, and values by blind index.
-    """
-    wanted = {blind_of(core.vault, identifier): identifier for identifier in identifiers}
-    with core.database.read() as session:
-        number = core.refresh_stretch(session)
-        known = set(
-            session.scalars(
-                select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))
-            )
-        )
-    started = {
-        blind: core.stretcher.submit(identifier)
-        for blind, identifier in wanted.items()
-        if blind not in known
-    }
-    return number, {blind: future.result() for blind, future in started.items()}
 
 
 @dataclass(slots=True)

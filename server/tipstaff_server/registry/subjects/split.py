@@ -18,8 +18,9 @@ from sqlalchemy import delete, insert, select
 
 from tipstaff_sdk.identity.identifier import IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
-from tipstaff_server import exempting
+from tipstaff_server.domain.checks import ID_BYTES, check_reason
 from tipstaff_server.domain.lifecycle import LISTED
+from tipstaff_server.domain.parties import MAX_IDENTIFIERS, MAX_NAMES, ORGANISATION
 from tipstaff_server.errors import (
     EntryCode,
     EntryError,
@@ -28,19 +29,12 @@ from tipstaff_server.errors import (
     NotFoundError,
 )
 from tipstaff_server.registry.idempotency import ANY, Precondition, first_answer, remember
-from tipstaff_server.registry.restrictions.entry import MAX_IDENTIFIERS, MAX_NAMES, ORGANISATION
-from tipstaff_server.registry.restrictions.transitions import check_reason
 from tipstaff_server.registry.subjects.merge import give_name, move_restriction, note_officers
 from tipstaff_server.registry.subjects.posts import lift_post
 from tipstaff_server.registry.subjects.reference import Reference, check_operator, find_subject
-from tipstaff_server.registry.subjects.resolver import (
-    NAME,
-    blind_of,
-    identifier_row,
-    name_blind,
-    stretch_unknown,
-)
+from tipstaff_server.registry.subjects.resolver import identifier_row
 from tipstaff_server.registry.subjects.view import SubjectView, names_of, view_of
+from tipstaff_server.registry.unit import stretch_unknown
 from tipstaff_server.storage.models import (
     ExemptionRow,
     IdentifierRow,
@@ -49,6 +43,13 @@ from tipstaff_server.storage.models import (
     ResponsibleLinkRow,
     RestrictionRow,
     SubjectRow,
+)
+from tipstaff_server.vault.columns import (
+    NAME,
+    blind_of,
+    name_blind,
+    read_exemption_reason,
+    seal_exemption_reason,
 )
 
 if TYPE_CHECKING:
@@ -62,8 +63,6 @@ if TYPE_CHECKING:
     from tipstaff_server.vault.vault import Vault
 
 __all__ = ["Correction", "Parts", "Split", "Splitting"]
-
-ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,7 +399,7 @@ def _share_exemptions(unit: Unit, vault: Vault, subject: bytes, made: bytes) -> 
         copied = {column.key: getattr(row, column.key) for column in ExemptionRow.__table__.columns}
         identity = secrets.token_bytes(ID_BYTES)
         # Its reason is bound to the exemption's id, so it is encrypted anew.
-        reason = exempting.seal(vault, identity, exempting.read(vault, row))
+        reason = seal_exemption_reason(vault, identity, read_exemption_reason(vault, row))
         unit.session.add(
             ExemptionRow(
                 **copied

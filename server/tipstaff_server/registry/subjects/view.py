@@ -12,10 +12,9 @@ from sqlalchemy import func, or_, select
 
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.domain.actors import ActorKind
-from tipstaff_server.registry.restrictions.transitions import check_reason
+from tipstaff_server.domain.checks import check_reason
 from tipstaff_server.registry.subjects.posts import Post, post_of
 from tipstaff_server.registry.subjects.reference import check_operator, find_subject
-from tipstaff_server.registry.subjects.resolver import NAME, NUMBER
 from tipstaff_server.storage.models import (
     IdentifierRow,
     NameRow,
@@ -23,6 +22,7 @@ from tipstaff_server.storage.models import (
     RestrictionRow,
     SubjectRow,
 )
+from tipstaff_server.vault.columns import NAME, NUMBER
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

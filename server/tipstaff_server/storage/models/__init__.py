@@ -14,7 +14,7 @@ from tipstaff_server.storage.models.administration import (
     Meta,
     ProviderRow,
 )
-from tipstaff_server.storage.models.base import Base
+from tipstaff_server.storage.models.base import HEAD, Base
 from tipstaff_server.storage.models.operations import (
     AuditHeadRow,
     AuditRow,
@@ -55,6 +55,7 @@ from tipstaff_server.storage.models.vault import (
 )
 
 __all__ = [
+    "HEAD",
     "AdministrationRow",
     "Approval",
     "AudienceMeasureRow",

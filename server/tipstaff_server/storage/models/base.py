@@ -9,12 +9,16 @@ from sqlalchemy import DateTime, Enum, LargeBinary, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from tipstaff_server.domain.checks import ID_BYTES
+
 if TYPE_CHECKING:
     from enum import StrEnum
 
     from sqlalchemy.engine import Dialect
 
-ID_BYTES = 16
+
+HEAD = 1
+"""Id of the only row of `audit_head`, and of `relief_head`."""
 
 
 class Base(DeclarativeBase):
