@@ -36,7 +36,7 @@ from tipstaff_server.config import Config
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.workdir import make as workdir
-from tipstaff_server.workdir.layout import Plan
+from tipstaff_server.workdir.layout import WorkDirPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -273,7 +273,7 @@ def _some_restriction(database: Postgres, after: bytes) -> bytes:
 def _deployment(folder: Path) -> Config:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         listen = f"127.0.0.1:{probe.getsockname()[1]}"
-    return workdir.initialise(folder, Plan.of([AUDIENCE], [], listen, CHEAPEST[0]))
+    return workdir.initialise(folder, WorkDirPlan.of([AUDIENCE], [], listen, CHEAPEST[0]))
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Reason, Screener, Verdict
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.workdir import make as workdir
-from tipstaff_server.workdir.layout import Plan, Provider
+from tipstaff_server.workdir.layout import Provider, WorkDirPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -195,7 +195,7 @@ def _deployment(folder: Path, people: int) -> tuple[Config, list[bytes]]:
         listen = f"127.0.0.1:{probe.getsockname()[1]}"
     config = workdir.initialise(
         folder / "operator",
-        Plan.of([AUDIENCE], [Provider(AUDIENCE, PROVIDER)], listen, 2),
+        WorkDirPlan.of([AUDIENCE], [Provider(AUDIENCE, PROVIDER)], listen, 2),
     )
     with Runtime(config) as runtime:
         return config, enter(

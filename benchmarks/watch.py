@@ -36,7 +36,7 @@ from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_server.workdir import make as workdir
-from tipstaff_server.workdir.layout import Plan, Provider, development_authority
+from tipstaff_server.workdir.layout import Provider, WorkDirPlan, development_authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,7 +170,7 @@ def _deployment(folder: Path, watchers: int, people: int) -> tuple[Config, list[
     """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         listen = f"127.0.0.1:{probe.getsockname()[1]}"
-    plan = Plan.of([AUDIENCE], [Provider(AUDIENCE, "full-sdk")], listen, 2)
+    plan = WorkDirPlan.of([AUDIENCE], [Provider(AUDIENCE, "full-sdk")], listen, 2)
     config = workdir.initialise(folder / "operator", plan)
     authority = development_authority(config)
     with Runtime(config) as runtime:

@@ -10,7 +10,7 @@ from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.domain.parties import Party
 from tipstaff_server.registry.restrictions.entry import Entry
-from tipstaff_server.workdir.layout import Plan, Provider
+from tipstaff_server.workdir.layout import Provider, WorkDirPlan
 from tipstaff_server.workdir.make import initialise
 
 if TYPE_CHECKING:
@@ -81,4 +81,6 @@ def make(
     listen: str = "127.0.0.1:7443",
 ) -> Config:
     """A working directory with the cheapest stretch."""
-    return initialise(folder, Plan.of([], [Provider.parse(each) for each in providers], listen, 2))
+    return initialise(
+        folder, WorkDirPlan.of([], [Provider.parse(each) for each in providers], listen, 2)
+    )

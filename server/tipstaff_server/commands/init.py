@@ -13,7 +13,7 @@ from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import InvalidRequestError
 from tipstaff_server.workdir.kits import add_provider
-from tipstaff_server.workdir.layout import Plan, Provider
+from tipstaff_server.workdir.layout import Provider, WorkDirPlan
 from tipstaff_server.workdir.make import initialise
 from tipstaff_server.workdir.revoke import revoke_provider
 from tipstaff_server.workdir.wrapping_keys import read_public
@@ -59,7 +59,7 @@ def init(
     repository, provider kits.
     """
     providers = [Provider.parse(text) for text in provider or []]
-    plan = Plan.of(audience or [], providers, listen, stretch_n)
+    plan = WorkDirPlan.of(audience or [], providers, listen, stretch_n)
     config = initialise(folder, plan)
     typer.echo(
         f"{config.folder / CONFIG_NAME}: audiences {', '.join(plan.audiences)}; listens on {listen}"

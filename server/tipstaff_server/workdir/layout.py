@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_AUDIENCES",
     "EVERY_ADDRESS",
-    "Plan",
+    "WorkDirPlan",
     "Provider",
     "development_authority",
     "make_private_folder",
@@ -53,7 +53,7 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WorkDirPlan:
     """What to make. `listen` is host:port; `stretch_n` the cost of scrypt, a power of two."""
 
     audiences: tuple[str, ...] = DEFAULT_AUDIENCES
@@ -64,7 +64,7 @@ class Plan:
     @classmethod
     def of(
         cls, audiences: Sequence[str], providers: Sequence[Provider], listen: str, stretch_n: int
-    ) -> Plan:
+    ) -> WorkDirPlan:
         """Fills in what was left out: the usual four audiences and those of the providers, and one
         provider for each audience without.
 

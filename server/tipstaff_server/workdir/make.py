@@ -38,7 +38,7 @@ from tipstaff_server.vault.vault import Vault, create_key_file
 from tipstaff_server.workdir.kits import register_wrapping_keys, write_certificate, write_kit
 from tipstaff_server.workdir.layout import (
     EVERY_ADDRESS,
-    Plan,
+    WorkDirPlan,
     make_private_folder,
     split_listen,
 )
@@ -52,7 +52,7 @@ __all__ = ["initialise"]
 _STAGING, _WHOLE, _LOCK = ".init", "whole", ".init.lock"
 
 
-def initialise(folder: Path, plan: Plan) -> Config:
+def initialise(folder: Path, plan: WorkDirPlan) -> Config:
     """Makes a working directory in `folder`, which is new or empty, and returns its configuration.
 
     Raises WorkDirError: the folder holds something already. Other errors leave nothing but what the
@@ -70,7 +70,7 @@ def initialise(folder: Path, plan: Plan) -> Config:
     return Config.load(folder)
 
 
-def _make(folder: Path, plan: Plan) -> None:
+def _make(folder: Path, plan: WorkDirPlan) -> None:
     staging = folder / _STAGING
     if not (staging / _WHOLE).exists():
         found = sorted(
@@ -100,7 +100,7 @@ def _make(folder: Path, plan: Plan) -> None:
     shutil.rmtree(staging)
 
 
-def _fill(folder: Path, plan: Plan) -> None:
+def _fill(folder: Path, plan: WorkDirPlan) -> None:
     text = configuration_text(plan)
     write_atomic(folder / CONFIG_NAME, text.encode(), mode=0o600)
     config = Config.load(folder)
@@ -143,7 +143,7 @@ def _fill(folder: Path, plan: Plan) -> None:
     )
 
 
-def _registry(config: Config, plan: Plan) -> bytes:
+def _registry(config: Config, plan: WorkDirPlan) -> bytes:
     """The registry's key and database, with administration and providers; gives the catalogue to be
     signed.
     """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tipstaff_server.workdir.layout import Plan
+    from tipstaff_server.workdir.layout import WorkDirPlan
 
 __all__ = ["configuration_text"]
 
 
-def configuration_text(plan: Plan) -> str:
+def configuration_text(plan: WorkDirPlan) -> str:
     return f"""\
 # Configuration of tipstaff-server. Every key can be overridden by TIPSTAFF_SERVER__SECTION__KEY. Paths are meant from this file's folder.
 

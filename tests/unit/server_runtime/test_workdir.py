@@ -21,14 +21,14 @@ from tipstaff_server.storage.models import ProviderRow
 from tipstaff_server.vault.vault import Vault
 from tipstaff_server.workdir import make as workdir
 from tipstaff_server.workdir.kits import add_provider
-from tipstaff_server.workdir.layout import DEFAULT_AUDIENCES, Plan, Provider
+from tipstaff_server.workdir.layout import DEFAULT_AUDIENCES, Provider, WorkDirPlan
 from tipstaff_server.workdir.make import initialise
 from tipstaff_signing.errors import StateBusyError
 from tipstaff_signing.files import FileLock
 from tipstaff_signing.keys.files import KeyFolder, key_names
 from tipstaff_signing.repository.repository import Repository
 
-PLAN = Plan.of(
+PLAN = WorkDirPlan.of(
     ["aviation"],
     [Provider("aviation", "skyline-air"), Provider("rail", "riverside-rail")],
     "127.0.0.1:7443",
@@ -259,11 +259,11 @@ def check_whole(config: Config) -> None:
 )
 def test_a_plan_that_cannot_work_is_refused(arguments: tuple[Any, ...], text: str):
     with pytest.raises(WorkDirError, match=text):
-        Plan.of(*arguments)
+        WorkDirPlan.of(*arguments)
 
 
 def test_a_plan_fills_in_what_was_left_out():
-    plan = Plan.of([], [Provider("border", "gate-1")], "0.0.0.0:7443", 4096)
+    plan = WorkDirPlan.of([], [Provider("border", "gate-1")], "0.0.0.0:7443", 4096)
     assert plan.audiences == (*DEFAULT_AUDIENCES, "border")
     assert {provider.audience for provider in plan.providers} == set(plan.audiences)
 
