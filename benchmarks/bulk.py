@@ -41,6 +41,7 @@ from tipstaff_sdk.packs.pack import (
 )
 from tipstaff_server.listing.build import LEAST_NUMBERS
 from tipstaff_server.listing.deltas import make_deltas
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.listing.rows import RowWriter
 from tipstaff_server.listing.seal import seal_subjects
 from tipstaff_signing.keys.files import builder_key, signoff_key
@@ -97,7 +98,7 @@ class Bulk:
         self._rng = np.random.default_rng(1)
         self._key = self._epoch_key()
         self._real = Collected()
-        subjects = list(runtime.registry.listing_subjects(audience, runtime.clock()))
+        subjects = list(ListingReader(runtime.registry.store).subjects(audience, runtime.clock()))
         with RowWriter(folder / "rows") as rows:
             for part in seal_subjects(subjects, self._key):
                 part.put(self._real, rows)  # type: ignore[arg-type]  # only `add` is called
@@ -270,7 +271,7 @@ class Bulk:
             catalogue_version=policies.version,
             subject_count=len(self._ledger),
             record_count=len(self._ledger),
-            relief_sequence=runtime.registry.relief_head(),
+            relief_sequence=runtime.registry.relief.head(),
         )
         made.built_at.FromDatetime(now)
         made.expires_at.FromDatetime(now + timedelta(seconds=publication.listing_lifetime_seconds))

@@ -60,7 +60,9 @@ def measure(folder: Path, *, subjects: int, changes: int) -> dict[str, float]:
         signed_off = time.perf_counter() - started
         publishing.publish(runtime, AUDIENCE)
         for restriction in ids[:: max(1, subjects // max(1, changes // 2))][: changes // 2]:
-            runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
+            runtime.registry.restrictions.end(
+                restriction, EndKind.RELEASE, "performed", actor=COURT
+            )
         enter(
             runtime.registry,
             [entry(subjects + number, ["AIR_TRAVEL"]) for number in range(changes - changes // 2)],

@@ -28,8 +28,6 @@ from benchmarks.plan import Figures
 from tests.support.server import enter, entry, name_of, resident_id
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Screener, Verdict
-from tipstaff_server.administration.providers import add_provider
-from tipstaff_server.clock import utc_now
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.listing import publish as publishing
@@ -179,14 +177,7 @@ def _deployment(folder: Path, watchers: int, people: int) -> tuple[Config, list[
         )
         for number in range(watchers):
             name = f"watcher-{number}"
-            add_provider(
-                runtime.registry.database,
-                runtime.registry.vault,
-                name,
-                AUDIENCE,
-                actor=Actor.operator("benchmark"),
-                now=utc_now(),
-            )
+            runtime.registry.providers.add(name, AUDIENCE, actor=Actor.operator("benchmark"))
             pairs = folder / f"watchers-{number % PROCESSES}"
             pairs.mkdir(exist_ok=True)
             authority.issue_client(f"tipstaff://provider/{AUDIENCE}/{name}").write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from tipstaff_server.audit.checkpointer import Checkpointing
+from tipstaff_server.audit.checkpointer import Checkpointer
 from tipstaff_server.clock import utc_now
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.repository.keyring import lifetimes
@@ -38,7 +38,8 @@ class Runtime:
             config.path(config.repository.path), clock=clock, lifetimes=lifetimes(config)
         )
         self.registry = Registry.open(config, clock=clock)
-        self.epochs = EpochKeys(self.registry.database, self.registry.vault, clock=clock)
+        self.store = self.registry.store
+        self.epochs = EpochKeys(self.store)
 
     @cached_property
     def keys(self) -> KeyFolder:
@@ -52,7 +53,7 @@ class Runtime:
     def relief(self) -> ReliefPublisher:
         """Publishes relief. Raises KeyFileError when the online keys are not here."""
         return ReliefPublisher(
-            self.registry,
+            self.registry.relief,
             self.repository,
             self.keys,
             segment_size=self.config.publication.relief_segment_size,
@@ -60,9 +61,9 @@ class Runtime:
         )
 
     @cached_property
-    def checkpointing(self) -> Checkpointing:
+    def checkpoints(self) -> Checkpointer:
         """Signs the audit log."""
-        return Checkpointing.of(self.config, self.registry)
+        return Checkpointer.configured(self.config, self.store)
 
     def published(self, audience: str) -> Published:
         """What is published for an audience."""

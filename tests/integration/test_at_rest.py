@@ -69,17 +69,17 @@ def live(world: World, people: list[tuple[str, str]]) -> None:
         )
         ids = session.scalars(active).all()
     assert len(ids) == SOME
-    EpochKeys(world.database, world.vault, clock=world.clock).current("aviation")
+    EpochKeys(world.store).current("aviation")
     for number, restriction in enumerate(ids):
         said = " ".join(people[number])
-        world.registry.open_dispute(
+        world.registry.disputes.open(
             restriction,
             f"this is not {said}",
             request_id=number.to_bytes(16, "big"),
             actor=OPERATOR,
         )
         span = (NOW, NOW + timedelta(days=1))
-        world.registry.exempt(
+        world.registry.restrictions.exempt(
             restriction,
             measures=(),
             valid=span,
@@ -87,7 +87,7 @@ def live(world: World, people: list[tuple[str, str]]) -> None:
             actor=OPERATOR,
         )
         report(world, restriction)
-        world.registry.end(
+        world.registry.restrictions.end(
             restriction, EndKind.REVOKE, f"{said} was mistaken for somebody", actor=OPERATOR
         )
     for remedy in world.registry.remedies.mine(AIRLINE):
@@ -95,14 +95,14 @@ def live(world: World, people: list[tuple[str, str]]) -> None:
             remedy.remedy_id, "RESTORED", "told " + " ".join(people[1]), AIRLINE
         )  # type: ignore[arg-type]
     world.registry.expire_due(world.clock())
-    rekeying.rotate(world.database, world.vault, actor=OPERATOR, now=NOW)
+    rekeying.rotate(world.store, actor=OPERATOR)
 
 
 def report(world: World, restriction: bytes) -> None:
     message = denial(
         restriction, NOW, report_id=restriction, decision_id=restriction, listing_version=1
     )
-    Feedback(world.database, clock=world.clock).submit_reports(AIRLINE.id, [message])
+    Feedback(world.store).submit_reports(AIRLINE.id, [message])
 
 
 def dump(world: World) -> bytes:

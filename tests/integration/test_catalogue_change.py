@@ -38,7 +38,9 @@ def enter(deployment: Deployment) -> None:
     now = deployment.clock.now
     term = {"effective_at": now - timedelta(days=1), "expires_at": now + timedelta(days=300)}
     item = entry(LISTED, measures=("STAR_HOTEL", "TOURISM"), **term)
-    assert deployment.runtime.registry.submit(item, authority="court", actor=COURT).restriction_id
+    assert deployment.runtime.registry.restrictions.submit(
+        item, authority="court", actor=COURT
+    ).restriction_id
 
 
 def reason(deployment: Deployment, measure: str, party: object = LISTED) -> Reason:
@@ -62,13 +64,7 @@ def test_a_measure_in_use_that_the_catalogue_drops_denies_nobody_and_the_others_
 
         # The registry does not let go of it.
         with pytest.raises(AdministrationError, match="'TOURISM' is left out, but 1 restrictions"):
-            set_administration(
-                runtime.registry.database,
-                runtime.registry.vault,
-                without("TOURISM"),
-                actor=OPERATOR,
-                now=now,
-            )
+            set_administration(runtime.registry.store, without("TOURISM"), actor=OPERATOR)
         # Signed by the targets keys nevertheless: a person looks, and who is clear is clear.
         dropped = (
             without("TOURISM")
@@ -95,7 +91,7 @@ def test_a_measure_that_the_audience_no_longer_enforces_is_a_wrong_call_from_the
     None
 ):
     with Deployment("hospitality") as deployment:
-        runtime, now = deployment.runtime, deployment.clock.now
+        runtime = deployment.runtime
         enter(deployment)
         deployment.publish()
         deployment.screener.sync()
@@ -103,9 +99,7 @@ def test_a_measure_that_the_audience_no_longer_enforces_is_a_wrong_call_from_the
         for audience in values["audiences"]:
             audience["measures"] = [code for code in audience["measures"] if code != "TOURISM"]
         narrower = Administration.from_document(json.dumps(values), "narrower")
-        set_administration(
-            runtime.registry.database, runtime.registry.vault, narrower, actor=OPERATOR, now=now
-        )
+        set_administration(runtime.registry.store, narrower, actor=OPERATOR)
         assert publishing.refresh_catalogue(runtime)
         deployment.sign_again()
         deployment.screener.sync()

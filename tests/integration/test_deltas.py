@@ -103,7 +103,7 @@ def change(server: Server, came: int, gone: int) -> None:
     """One person more and one less in the registry."""
     with Runtime(server.config) as runtime:
         enter(runtime.registry, [entry(came)])
-        runtime.registry.end(
+        runtime.registry.restrictions.end(
             enter(runtime.registry, [entry(gone)])[0], EndKind.RELEASE, "performed", actor=COURT
         )
 

@@ -18,7 +18,6 @@ from tests.support.server_process import Server, command, free_port, publish, se
 from tipstaff_sdk import ConfigurationError, Screener, Verdict, errors
 from tipstaff_sdk.keys.store import MemoryKeyStore
 from tipstaff_sdk.sync.transport import connect
-from tipstaff_server.administration.providers import register_wrapping_key
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.workdir.wrapping_keys import read_public, write_private
@@ -149,9 +148,8 @@ def test_a_registered_key_replaces_the_kit_s(server: Server, tmp_path: Path) -> 
     finally:
         with Runtime(server.config) as runtime:
             public = read_public((kit / "wrapping_key.pem").read_bytes())
-            stores, now = (runtime.registry.database, runtime.registry.vault), runtime.clock()
-            register_wrapping_key(
-                *stores, "skyline-air", public, actor=Actor.operator("test"), now=now
+            runtime.registry.providers.register_wrapping_key(
+                "skyline-air", public, actor=Actor.operator("test")
             )
     refused = command(
         "provider",

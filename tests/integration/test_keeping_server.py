@@ -32,7 +32,7 @@ def test_a_running_server_signs_its_log_and_follows_a_change_of_keys(server: Ser
     first = dispute(server, 36)
     assert "column key 2" in succeed("vault", "rotate", "--config", server.config.folder)
     second = dispute(server, 37)
-    with Runtime(server.config) as runtime, runtime.registry.database.read() as session:
+    with Runtime(server.config) as runtime, runtime.registry.store.database.read() as session:
         assert sealed.counts(session)[2] >= 1
     assert "column key 1 destroyed" in succeed(
         "vault", "re-encrypt", "--config", server.config.folder

@@ -57,7 +57,9 @@ def enter(
         "effective_at": real.clock.now - timedelta(days=1),
         "expires_at": real.clock.now + timedelta(days=300),
     }
-    answer = real.runtime.registry.submit(Entry(**(fields | changes)), authority=by.id, actor=by)
+    answer = real.runtime.registry.restrictions.submit(
+        Entry(**(fields | changes)), authority=by.id, actor=by
+    )
     assert not answer.detail, answer.detail
     return answer.restriction_id
 
@@ -118,12 +120,12 @@ def test_several_restrictions_of_several_authorities_stand_and_fall_one_by_one(
     assert {restriction.authority_id for restriction in decision.restrictions} == {"court", "tax"}
     assert "法院" in decision.explain("zh")
     assert "Tax Bureau" in decision.explain("en")
-    real.runtime.registry.end(by_court, EndKind.RELEASE, "示例", actor=COURT)
+    real.runtime.registry.restrictions.end(by_court, EndKind.RELEASE, "示例", actor=COURT)
     real.relieve()
     real.screener.sync()
     (left,) = ask(real, subject.identifiers[0], subject.names[0]).restrictions
     assert left.restriction_id == by_tax
-    real.runtime.registry.end(by_tax, EndKind.REVOKE, "示例", actor=TAX)
+    real.runtime.registry.restrictions.end(by_tax, EndKind.REVOKE, "示例", actor=TAX)
     real.relieve()
     real.screener.sync()
     assert ask(real, subject.identifiers[0], subject.names[0]).reason is Reason.LIFTED
@@ -134,7 +136,7 @@ def test_an_exemption_permits_one_journey_and_no_other(real: Deployment) -> None
     which = enter(real, subject)
     begins = real.clock.now + timedelta(hours=2)
     valid = begins, begins + timedelta(hours=8)
-    real.runtime.registry.exempt(
+    real.runtime.registry.restrictions.exempt(
         which,
         measures=["AIR_TRAVEL"],
         valid=valid,

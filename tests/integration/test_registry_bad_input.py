@@ -24,7 +24,7 @@ from tipstaff.v1 import (
     registry_pb2,
     registry_pb2_grpc,
 )
-from tipstaff_server.administration.providers import Membership
+from tipstaff_server.audit.log import verify
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.storage.models import (
@@ -68,7 +68,7 @@ class Desk:
 
     def standing(self) -> tuple[Any, ...]:
         """What must not change: how many rows there are, and every restriction's state and version."""
-        with self.runtime.registry.database.read() as session:
+        with self.runtime.registry.store.database.read() as session:
             counts = [session.scalar(select(func.count()).select_from(table)) for table in TABLES]
             rows = session.execute(
                 select(RestrictionRow.id, RestrictionRow.state, RestrictionRow.version).order_by(
@@ -522,7 +522,7 @@ def test_a_call_is_refused_in_words_that_say_what_to_do_and_nothing_is_half_done
     got, said = refused(call)
     assert (got, words in said) == (status, True), said
     assert desk.standing() == before
-    desk.runtime.registry.verify_audit()
+    verify(desk.runtime.registry.store)
 
 
 def test_a_flood_of_disputes_ends_for_that_provider_and_for_nobody_else(desk: Desk) -> None:
@@ -597,10 +597,8 @@ def test_a_removed_provider_s_streams_end_and_its_calls_are_refused(desk: Desk) 
         distribution_pb2.WatchRequest(), timeout=60
     )
     next(stream)
-    by = {"actor": Actor.operator("test"), "now": NOW}
-    Membership(registry.database, registry.vault).remove(
-        "riverside-rail", "its licence ended", **by
-    )  # type: ignore[arg-type]  # as named
+    by = Actor.operator("test")
+    registry.providers.remove("riverside-rail", "its licence ended", actor=by)
     with pytest.raises(grpc.RpcError) as ended:
         for _ in stream:
             pass
@@ -609,4 +607,4 @@ def test_a_removed_provider_s_streams_end_and_its_calls_are_refused(desk: Desk) 
     status, said = refused(lambda: dispute(desk, "riverside-rail", desk.restrictions[1]))
     assert status is CODE.PERMISSION_DENIED
     assert "does not know provider" in said
-    Membership(registry.database, registry.vault).restore("riverside-rail", "renewed", **by)  # type: ignore[arg-type]  # as named
+    registry.providers.restore("riverside-rail", "renewed", actor=by)

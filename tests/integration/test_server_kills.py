@@ -20,6 +20,7 @@ from tests.support.crowd import Acknowledged, Crowd
 from tests.support.databases import BACKENDS, working_directory
 from tests.support.server_process import free_port, serving
 from tipstaff_sdk.listing.relief import parse_segment
+from tipstaff_server.audit.log import verify
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.storage.models import (
     AuditRow,
@@ -78,7 +79,7 @@ def wait_for_relief(config: Config) -> None:
         published = runtime.published("aviation")
         while (
             published.relief_head(runtime.repository.versions("aviation"))
-            < runtime.registry.relief_head()
+            < runtime.registry.relief.head()
         ):
             assert time.monotonic() < deadline, "relief does not follow"
             time.sleep(0.05)
@@ -90,8 +91,8 @@ def check_everything_once(config: Config, acknowledged: Acknowledged) -> None:
     """
     with Runtime(config) as runtime:
         registry = runtime.registry
-        registry.verify_audit()
-        with registry.database.read() as session:
+        verify(registry.store)
+        with registry.store.database.read() as session:
             restrictions = session.execute(
                 select(RestrictionRow.id, RestrictionRow.case_number)
             ).all()
@@ -126,7 +127,7 @@ def check_everything_once(config: Config, acknowledged: Acknowledged) -> None:
         # Clients finished what they had begun, so nothing is there that was not acknowledged, but
         # for the last stream's rows.
         assert len(restrictions) - len(acknowledged.restrictions) <= 5
-        assert [lift.sequence for lift in lifts] == list(range(1, registry.relief_head() + 1))
+        assert [lift.sequence for lift in lifts] == list(range(1, registry.relief.head() + 1))
         assert all(
             lifts[sequence - 1].restriction_id == restriction
             for restriction, sequence in acknowledged.ended.items()

@@ -24,6 +24,7 @@ from tests.support.postgres import launch
 from tests.support.provider_server import wait_for
 from tests.support.server_process import free_port, serving
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tipstaff_server.audit.log import verify
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.storage.models import ProviderRow
@@ -123,8 +124,8 @@ def test_two_replicas_that_decide_at_once_decide_once_and_the_loser_is_told_what
         assert lost.code() in {grpc.StatusCode.ABORTED, grpc.StatusCode.FAILED_PRECONDITION}
         assert "look at it again" in lost.details() or "possible:" in lost.details()
     with Runtime(replicas[0].config) as runtime:
-        assert runtime.registry.relief_head() == len(restrictions)
-        runtime.registry.verify_audit()
+        assert runtime.registry.relief.head() == len(restrictions)
+        verify(runtime.registry.store)
 
 
 def test_relief_made_at_one_replica_reaches_those_who_watch_at_the_other(
@@ -226,8 +227,8 @@ def test_a_database_that_is_gone_for_a_while_is_waited_for_and_nothing_is_half_d
             until_carries(early, second)
             wait_for(lambda: acknowledged(config), 2 * SECONDS)
         with Runtime(config) as runtime:
-            runtime.registry.verify_audit()
-            acts = [entry.act for entry in runtime.registry.looking.history(second, ACTOR)]
+            verify(runtime.registry.store)
+            acts = [entry.act for entry in runtime.registry.restrictions.history(second, ACTOR)]
             assert acts == ["SUBMIT", "RELEASE"]
 
 
@@ -268,7 +269,7 @@ def acknowledged(config: Config) -> bool:
     """Whether the registry knows what the one who came late enforces: it could not be kept at
     first.
     """
-    with Runtime(config) as runtime, runtime.registry.database.read() as session:
+    with Runtime(config) as runtime, runtime.registry.store.database.read() as session:
         return (
             session.scalar(
                 select(ProviderRow.acknowledged_at).where(ProviderRow.id == "riverside-rail")
@@ -305,9 +306,9 @@ def test_half_a_stream_is_in_as_far_as_it_was_answered_and_sending_it_again_does
         assert len(set(whole)) == 30
         for restriction in whole:
             assert [
-                entry.act for entry in runtime.registry.looking.history(restriction, ACTOR)
+                entry.act for entry in runtime.registry.restrictions.history(restriction, ACTOR)
             ] == ["SUBMIT"]
-        runtime.registry.verify_audit()
+        verify(runtime.registry.store)
 
 
 def stream_of(server: Server, megabytes: int) -> tuple[int, int]:

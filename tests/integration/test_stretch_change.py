@@ -93,7 +93,7 @@ def test_the_old_listing_and_the_new_one_both_decide_right(
         assert verdict(new, LATER) is Verdict.RESTRICTED
         # Relief reaches both.
         with Runtime(server.config) as runtime:
-            runtime.registry.end(
+            runtime.registry.restrictions.end(
                 enter(runtime.registry, [entry(LISTED)])[0], EndKind.REVOKE, "示例", actor=OPERATOR
             )
         for screener in (old, new):
@@ -129,7 +129,7 @@ def test_a_change_that_is_killed_goes_on_where_it_was(server: Server) -> None:
     with Runtime(server.config) as runtime:
 
         def computed() -> int:
-            with runtime.registry.database.read() as session:
+            with runtime.registry.store.database.read() as session:
                 return session.scalar(select(func.count(IdentifierRow.next_stretched))) or 0
 
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -165,7 +165,7 @@ def test_a_change_is_cancelled_or_refused_in_one_line(server: Server) -> None:
         assert why in done.stderr
     assert changed(server, "--status") == "in use: n=2 r=8 p=1\n"
     with Runtime(server.config) as runtime:
-        begun = runtime.registry.restretching.begin(
+        begun = runtime.registry.stretch_change.begin(
             n=4, r=8, p=1, new_salt=False, weaker=True, actor=OPERATOR
         )
     assert "stretch 2: preparing" in changed(server, "--status")

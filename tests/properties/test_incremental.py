@@ -114,7 +114,7 @@ class Builds(RuleBasedStateMachine):
             case_number=f"（2026）虚01执{self.cases}号",
             **options,
         )
-        answer = self.registry.submit(item, authority="court", actor=COURT)
+        answer = self.registry.restrictions.submit(item, authority="court", actor=COURT)
         return answer.restriction_id or multiple()
 
     @rule(
@@ -171,7 +171,7 @@ class Builds(RuleBasedStateMachine):
     @rule(restriction=restrictions, kind=st.sampled_from(EndKind))
     def end(self, restriction: bytes, kind: EndKind) -> None:
         try:
-            self.registry.end(restriction, kind, "x", actor=COURT)
+            self.registry.restrictions.end(restriction, kind, "x", actor=COURT)
         except LifecycleError:
             return
 
@@ -179,7 +179,7 @@ class Builds(RuleBasedStateMachine):
     def dispute(self, restriction: bytes) -> Any:
         self.cases += 1
         try:
-            return self.registry.open_dispute(
+            return self.registry.disputes.open(
                 restriction, "x", request_id=self.cases.to_bytes(16, "big"), actor=OPERATOR
             ).dispute.case_number
         except LifecycleError:
@@ -188,7 +188,7 @@ class Builds(RuleBasedStateMachine):
     @rule(case=disputes, outcome=st.sampled_from([DisputeState.REJECTED, DisputeState.REVOKED]))
     def answer(self, case: str, outcome: Any) -> None:
         try:
-            self.registry.answer_dispute(case, outcome, "x", actor=COURT)
+            self.registry.disputes.answer(case, outcome, "x", actor=COURT)
         except LifecycleError:
             return
 
@@ -200,7 +200,7 @@ class Builds(RuleBasedStateMachine):
     def amend(self, restriction: bytes, measures: tuple[str, ...], days: int | None) -> None:
         until = None if days is None else self.world.clock.now + timedelta(days=days)
         try:
-            self.registry.amending.amend(
+            self.registry.restrictions.amend(
                 restriction, Amendment(measures=measures, expires_at=until), "x", COURT
             )
         except (LifecycleError, EntryError):
@@ -210,7 +210,7 @@ class Builds(RuleBasedStateMachine):
     def exempt(self, restriction: bytes, begins: int, length: int) -> None:
         start = self.world.clock.now + timedelta(days=begins)
         try:
-            self.registry.exempt(
+            self.registry.restrictions.exempt(
                 restriction,
                 measures=(),
                 valid=(start, start + timedelta(days=length)),
@@ -260,12 +260,12 @@ class Builds(RuleBasedStateMachine):
     @rule(first=KNOWN, second=KNOWN)
     def merge_people(self, first: int, second: int) -> None:
         with suppress(*REFUSED):
-            self.registry.merging.merge(named(person(first)), named(person(second)), "x", OPERATOR)
+            self.registry.subjects.merge(named(person(first)), named(person(second)), "x", OPERATOR)
 
     @rule(first=ORGANISATIONS, second=ORGANISATIONS)
     def merge_organisations(self, first: int, second: int) -> None:
         with suppress(*REFUSED):
-            self.registry.merging.merge(
+            self.registry.subjects.merge(
                 named(organisation(first)), named(organisation(second)), "x", OPERATOR
             )
 
@@ -282,7 +282,7 @@ class Builds(RuleBasedStateMachine):
         ids = () if moved is None else (moved,)
         names, shared = ((), known.names) if name is None else ((name,), ())
         with suppress(*REFUSED):
-            self.registry.splitting.split(
+            self.registry.subjects.split(
                 named(known),
                 Parts(person(1_000 + index).identifiers, names, shared, ids),
                 "x",
@@ -302,7 +302,7 @@ class Builds(RuleBasedStateMachine):
             add_names=(add,) if add in MORE_NAMES else (),
         )
         with suppress(*REFUSED):
-            self.registry.splitting.correct(named(person(index)), correction, "x", OPERATOR)
+            self.registry.subjects.correct(named(person(index)), correction, "x", OPERATOR)
 
     @rule(days=st.sampled_from([0.0, 0.3, 1.0, 2.0, 5.0]))
     def wait(self, days: float) -> None:

@@ -159,7 +159,7 @@ class ReferenceMachine(RuleBasedStateMachine):
             expires_at=end,
             responsible=() if answers is None else (Responsible(1, PEOPLE[answers]),),
         )
-        answer = self.real.runtime.registry.submit(
+        answer = self.real.runtime.registry.restrictions.submit(
             entry, authority=authority, actor=AUTHORITIES[authority]
         )
         assert not answer.detail
@@ -188,9 +188,9 @@ class ReferenceMachine(RuleBasedStateMachine):
         model = self.model.restrictions[which]
         if model.state in {"OVER", "EXPIRED"} or (kind is EndKind.RELEASE and not model.was_active):
             with pytest.raises(LifecycleError):
-                self.real.runtime.registry.end(which, kind, "示例", actor=OPERATOR)
+                self.real.runtime.registry.restrictions.end(which, kind, "示例", actor=OPERATOR)
             return
-        self.real.runtime.registry.end(which, kind, "示例", actor=OPERATOR)
+        self.real.runtime.registry.restrictions.end(which, kind, "示例", actor=OPERATOR)
         self.real.relieve()
         self.model.lift(which, "OVER")
         self.open.pop(which, None)
@@ -204,7 +204,7 @@ class ReferenceMachine(RuleBasedStateMachine):
         if which in self.open or model.state in {"OVER", "EXPIRED"}:
             return
         self.cases += 1
-        opened = self.real.runtime.registry.open_dispute(
+        opened = self.real.runtime.registry.disputes.open(
             which, "示例", request_id=self.cases.to_bytes(16, "big"), actor=OPERATOR
         )
         self.open[which] = opened.dispute.case_number
@@ -221,7 +221,7 @@ class ReferenceMachine(RuleBasedStateMachine):
         )
         number = self.open.pop(which)
         outcome = DisputeState.REVOKED if revoked else DisputeState.REJECTED
-        self.real.runtime.registry.answer_dispute(number, outcome, "示例", actor=OPERATOR)
+        self.real.runtime.registry.disputes.answer(number, outcome, "示例", actor=OPERATOR)
         self.real.relieve()
         if revoked:
             self.model.lift(which, "OVER")
@@ -251,7 +251,10 @@ class ReferenceMachine(RuleBasedStateMachine):
         measures = {min(model.measures)} if narrow else set()
         valid = self.model.now + starts, self.model.now + starts + lasts
         exempt = partial(
-            self.real.runtime.registry.exempt, which, why=("奔丧", "a funeral"), actor=OPERATOR
+            self.real.runtime.registry.restrictions.exempt,
+            which,
+            why=("奔丧", "a funeral"),
+            actor=OPERATOR,
         )
         if model.state in {"OVER", "EXPIRED"}:
             with pytest.raises(LifecycleError):
@@ -288,14 +291,14 @@ class ReferenceMachine(RuleBasedStateMachine):
 
         def dispute() -> None:
             self.cases += 1
-            opened = self.real.runtime.registry.open_dispute(
+            opened = self.real.runtime.registry.disputes.open(
                 which, "示例", request_id=self.cases.to_bytes(16, "big"), actor=OPERATOR
             )
             self.real.relieve()
             if self.suspends[which] and which not in self.rejected:
                 self.model.lift(which, "SUSPENDED")
             case = opened.dispute.case_number
-            self.real.runtime.registry.answer_dispute(
+            self.real.runtime.registry.disputes.answer(
                 case, DisputeState.REJECTED, "示例", actor=OPERATOR
             )
             self.reinstate(which)

@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 )
 
 from tests.support.registry import AIRLINE, COURT, NOW, entry, listed, make_world, person, submit
+from tipstaff_server.audit.log import verify
 from tipstaff_server.errors import LifecycleError
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import DisputeState
@@ -77,7 +78,8 @@ class RegistryLife(RuleBasedStateMachine):
         )
         if end <= self.day:
             assert (
-                self.world.registry.submit(item, authority="court", actor=COURT).code == "TERM_OVER"
+                self.world.registry.restrictions.submit(item, authority="court", actor=COURT).code
+                == "TERM_OVER"
             )
             return multiple()
         self.ids.append(submit(self.world, item))
@@ -93,11 +95,13 @@ class RegistryLife(RuleBasedStateMachine):
         )
         if not possible:
             with pytest.raises(LifecycleError):
-                self.world.registry.end(self.ids[index], kind, "x", actor=COURT)
+                self.world.registry.restrictions.end(self.ids[index], kind, "x", actor=COURT)
             return
         self.lifts += 1
         assert (
-            self.world.registry.end(self.ids[index], kind, "x", actor=COURT).relief_sequence
+            self.world.registry.restrictions.end(
+                self.ids[index], kind, "x", actor=COURT
+            ).relief_sequence
             == self.lifts
         )
         model.state, model.lifted_at = ENDS[kind], self.lifts
@@ -112,17 +116,17 @@ class RegistryLife(RuleBasedStateMachine):
         )  # a repeated one would only give the first answer again
         if model.state in OVER:
             with pytest.raises(LifecycleError):
-                self.world.registry.open_dispute(
+                self.world.registry.disputes.open(
                     self.ids[index], "x", request_id=request, actor=AIRLINE
                 )
             return multiple()
         if model.state in {"ACTIVE", "NOTICED"} and not model.rejected and self.day >= model.ends:
             with pytest.raises(LifecycleError, match="term ended"):
-                self.world.registry.open_dispute(
+                self.world.registry.disputes.open(
                     self.ids[index], "x", request_id=request, actor=AIRLINE
                 )
             return multiple()
-        opened = self.world.registry.open_dispute(
+        opened = self.world.registry.disputes.open(
             self.ids[index], "x", request_id=request, actor=AIRLINE
         )
         number = opened.dispute.case_number
@@ -142,9 +146,9 @@ class RegistryLife(RuleBasedStateMachine):
         reinstates = model.state == "SUSPENDED" and not model.suspending - {number}
         if model.state in OVER or (reinstates and self.day >= model.ends):
             with pytest.raises(LifecycleError):
-                self.world.registry.answer_dispute(number, DisputeState.REJECTED, "x", actor=COURT)
+                self.world.registry.disputes.answer(number, DisputeState.REJECTED, "x", actor=COURT)
             return
-        self.world.registry.answer_dispute(number, DisputeState.REJECTED, "x", actor=COURT)
+        self.world.registry.disputes.answer(number, DisputeState.REJECTED, "x", actor=COURT)
         model.rejected = True
         model.suspending.discard(number)
         if reinstates:
@@ -171,7 +175,7 @@ class RegistryLife(RuleBasedStateMachine):
     @invariant()
     def same_states(self) -> None:
         for identity, model in zip(self.ids, self.models, strict=True):
-            assert self.world.registry.get(identity, actor=COURT).state == model.state
+            assert self.world.registry.restrictions.get(identity, actor=COURT).state == model.state
 
     @invariant()
     def same_listing_and_relief(self) -> None:
@@ -188,8 +192,8 @@ class RegistryLife(RuleBasedStateMachine):
             and model.begins <= self.day + 3
         }
         assert set(found) == wanted
-        assert self.world.registry.relief_head() == self.lifts
-        lifts = self.world.registry.relief_since("aviation", 0)
+        assert self.world.registry.relief.head() == self.lifts
+        lifts = self.world.registry.relief.since("aviation", 0)
         assert [lift.sequence for lift in lifts] == list(range(1, self.lifts + 1))
         last = {lift.restriction_id: lift.sequence for lift in lifts}
         for identity, record in found.items():
@@ -202,7 +206,7 @@ class RegistryLife(RuleBasedStateMachine):
 
     @invariant()
     def audit_holds(self) -> None:
-        self.world.registry.verify_audit()
+        verify(self.world.registry.store)
 
     def teardown(self) -> None:
         self.world.close()

@@ -33,6 +33,7 @@ from sqlalchemy import select
 from tests.support.databases import BACKENDS, LiveEndpoint
 from tests.support.messages import entry_message
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tipstaff_server.audit.log import verify
 from tipstaff_server.storage.models import ReliefRow
 
 if TYPE_CHECKING:
@@ -480,7 +481,7 @@ class LifeThroughTheApi(RuleBasedStateMachine):
             return
         registry = self.real.runtime.registry
         registry.expire_due(now)
-        registry.chase_disputes(now)
+        registry.disputes.follow_up(now)
         registry.remedies.follow_up(now)
         for index, model in enumerate(self.models):
             if model.state == "NOTICED" and model.begins <= self.day < model.ends:
@@ -557,15 +558,15 @@ class LifeThroughTheApi(RuleBasedStateMachine):
         if not hasattr(self, "real"):
             return
         registry = self.real.runtime.registry
-        registry.verify_audit()
-        with registry.database.read() as session:
+        verify(registry.store)
+        with registry.store.database.read() as session:
             lifts = session.execute(
                 select(ReliefRow.sequence, ReliefRow.restriction_id).order_by(ReliefRow.sequence)
             ).all()
         assert [lift.sequence for lift in lifts] == list(range(1, self.lifts + 1))
         last = {lift.restriction_id: lift.sequence for lift in lifts}
         assert all(last.get(model.id, 0) == model.lifted_at for model in self.models)
-        assert registry.relief_head() == self.lifts
+        assert registry.relief.head() == self.lifts
 
     def teardown(self) -> None:
         if hasattr(self, "real"):

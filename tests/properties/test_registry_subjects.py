@@ -44,6 +44,7 @@ from tests.support.registry import (
 )
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_server.audit.log import verify
 from tipstaff_server.domain.parties import ORGANISATION, PERSON, Party, Responsible
 from tipstaff_server.errors import LifecycleError
 from tipstaff_server.registry.restrictions.transitions import EndKind
@@ -83,7 +84,7 @@ class RegistrySubjects(RuleBasedStateMachine):
         self.snapshot: dict[Identifier, Any] = {}
 
     def teardown(self) -> None:
-        self.world.registry.verify_audit()
+        verify(self.world.registry.store)
         self.world.close()
         self._folder.cleanup()
 
@@ -103,7 +104,7 @@ class RegistrySubjects(RuleBasedStateMachine):
         restriction = submit(
             self.world, entry(party, case_number=self.case(), responsible=responsible)
         )
-        view = self.world.registry.showing.show(
+        view = self.world.registry.subjects.show(
             Reference(identifier=party.identifiers[0]), OPERATOR
         )
         names = {canonical_name(name) for name in party.names}
@@ -138,7 +139,7 @@ class RegistrySubjects(RuleBasedStateMachine):
         subject = self.pick(which)
         for restriction in sorted(subject.restrictions)[:1]:
             with suppress(LifecycleError):  # released before
-                self.world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
+                self.world.registry.restrictions.end(restriction, EndKind.RELEASE, "x", actor=COURT)
 
     @rule(one=PICK, other=PICK)
     def merge(self, one: int, other: int) -> None:
@@ -149,7 +150,7 @@ class RegistrySubjects(RuleBasedStateMachine):
             or sum(item.firm is stays.firm for item in self.subjects) < 2
         ):
             return
-        self.world.registry.merging.merge(
+        self.world.registry.subjects.merge(
             Reference(stays.identity), Reference(goes.identity), "one", OPERATOR
         )
         for name in ("numbers", "names", "restrictions"):
@@ -181,14 +182,14 @@ class RegistrySubjects(RuleBasedStateMachine):
             if subject.restrictions
             else set()
         )
-        view = self.world.registry.showing.show(Reference(subject.identity), OPERATOR)
+        view = self.world.registry.subjects.show(Reference(subject.identity), OPERATOR)
         posts = {item.post_id: item for item in view.posts}
         taken = draw.draw(st.sets(st.sampled_from(sorted(posts)))) if posts else set()
         parts = Parts(
             tuple(numbers), tuple(names - shared), tuple(shared), tuple(gone), tuple(taken)
         )
         try:
-            done = self.world.registry.splitting.split(
+            done = self.world.registry.subjects.split(
                 Reference(subject.identity), parts, "two", OPERATOR
             )
         except LifecycleError:
@@ -215,7 +216,7 @@ class RegistrySubjects(RuleBasedStateMachine):
         wrong = sorted(subject.numbers, key=lambda item: item.number)[number % len(subject.numbers)]
         correction = Correction(remove_identifiers=(wrong,))
         try:
-            self.world.registry.splitting.correct(
+            self.world.registry.subjects.correct(
                 Reference(subject.identity), correction, "wrong", OPERATOR
             )
         except LifecycleError:
@@ -228,7 +229,7 @@ class RegistrySubjects(RuleBasedStateMachine):
         subject = self.pick(which)
         wrong = sorted(subject.names)[number % len(subject.names)]
         try:
-            self.world.registry.splitting.correct(
+            self.world.registry.subjects.correct(
                 Reference(subject.identity), Correction(remove_names=(wrong,)), "wrong", OPERATOR
             )
         except LifecycleError:
@@ -258,7 +259,7 @@ class RegistrySubjects(RuleBasedStateMachine):
             return
         key = held[which % len(held)]
         self.world.clock.turn(seconds=1)
-        for post in self.world.registry.showing.show(Reference(key[1]), OPERATOR).posts:
+        for post in self.world.registry.subjects.show(Reference(key[1]), OPERATOR).posts:
             if (post.organisation_id, post.capacity) == (key[0], key[2]):
                 self.world.registry.posts.end(post.post_id, None, "x", OPERATOR)
         self.posts[key] = dict.fromkeys(self.posts[key], False)
@@ -267,7 +268,7 @@ class RegistrySubjects(RuleBasedStateMachine):
     def every_restriction_is_on_exactly_one_subject(self) -> None:
         counted: Counter[bytes] = Counter()
         for subject in self.subjects:
-            view = self.world.registry.showing.show(Reference(subject.identity), OPERATOR)
+            view = self.world.registry.subjects.show(Reference(subject.identity), OPERATOR)
             assert set(view.restriction_ids) == subject.restrictions
             assert (sum(view.identifiers.values()), view.names) == (
                 len(subject.numbers),
@@ -291,7 +292,7 @@ class RegistrySubjects(RuleBasedStateMachine):
             restriction: subject
             for subject in self.subjects
             for restriction in subject.restrictions
-            if self.world.registry.get(restriction, actor=OPERATOR).state == "ACTIVE"
+            if self.world.registry.restrictions.get(restriction, actor=OPERATOR).state == "ACTIVE"
         }
         found: set[tuple[Identifier, str, bytes]] = set()
         for subject in self.subjects:

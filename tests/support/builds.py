@@ -68,7 +68,7 @@ def _template(backend: str) -> tuple[Path, str, datetime]:
             )
             for index in range(SEEDED)
         ]
-        runtime.registry.submit_many(people, authority="court", actor=COURT)
+        runtime.registry.restrictions.submit_many(people, authority="court", actor=COURT)
     return folder / "operator", name, began
 
 

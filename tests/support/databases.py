@@ -186,7 +186,7 @@ class LiveEndpoint:
         first.
         """
         self.clock.now = self.began
-        with self.runtime.registry.database.write() as session:
+        with self.runtime.registry.store.database.write() as session:
             for table in reversed(Base.metadata.sorted_tables):
                 if table.name not in SETTLED:
                     session.execute(delete(table))

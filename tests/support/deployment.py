@@ -23,6 +23,7 @@ from tipstaff_server.config import Config
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.signoff.sign_off import sign_off
 
 if TYPE_CHECKING:
@@ -104,14 +105,14 @@ class Deployment:
 
         `meanwhile`: when the build has begun to read.
         """
-        registry, read = self.runtime.registry, self.runtime.registry.listing_subjects
+        read = ListingReader.subjects
 
-        def interrupted(*arguments: Any) -> Iterator[ListingSubject]:
+        def interrupted(reader: ListingReader, *arguments: Any) -> Iterator[ListingSubject]:
             if meanwhile is not None:
                 meanwhile()
-            return read(*arguments)
+            return read(reader, *arguments)
 
-        with patch.object(registry, "listing_subjects", interrupted):
+        with patch.object(ListingReader, "subjects", interrupted):
             build(self.runtime, self.audience, from_scratch=meanwhile is not None)
         sign_off(self.runtime, self.audience, accept_growth=True)
         publishing.publish(self.runtime, self.audience)

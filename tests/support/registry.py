@@ -15,15 +15,18 @@ from tests.support.postgres import postgres
 from tipstaff_sdk.listing.relief import Relief, Segment
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
-from tipstaff_server.administration.providers import add_provider
+from tipstaff_server.administration.providers import Providers
 from tipstaff_server.config import StretchSection
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.domain.parties import ORGANISATION, PERSON, Party, Responsible
 from tipstaff_server.importing.synthetic.lists import Synthetic
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.registry.restrictions.entry import Entry
+from tipstaff_server.registry.unit import RegistryStore, Rules
 from tipstaff_server.storage.database import Database
+from tipstaff_server.vault.store import Store
 from tipstaff_server.vault.vault import Vault, create_key_file
 
 if TYPE_CHECKING:
@@ -66,19 +69,19 @@ class World:
     _more: list[Registry] = field(default_factory=list[Registry])
 
     @property
+    def store(self) -> RegistryStore:
+        """What the registry is made on, as product code is handed it."""
+        return self.registry.store
+
+    @property
     def is_sqlite(self) -> bool:
         """Whether the database is a file."""
         return self.database.is_sqlite
 
     def replica(self, *, busy_timeout_seconds: float = 30, **options: Any) -> Registry:
         """Another server's registry on the same database."""
-        made = Registry(
-            Database(self.url, busy_timeout_seconds=busy_timeout_seconds),
-            self.vault,
-            clock=self.clock,
-            threads=1,
-            **options,
-        )
+        database = Database(self.url, busy_timeout_seconds=busy_timeout_seconds)
+        made = make_registry(Store(database, self.vault, self.clock), **options)
         self._more.append(made)
         return made
 
@@ -96,8 +99,13 @@ class World:
             postgres().drop(self.database.engine.url.database or "")
 
 
+def make_registry(store: Store, **options: Any) -> Registry:
+    """A registry that stretches in one thread; `options` as for Rules."""
+    return Registry(store, Rules(**options), threads=1)
+
+
 def make_world(folder: Path, backend: str = "sqlite", **options: Any) -> World:
-    """A new registry in `folder`, on "sqlite" or "postgresql"; `options` as for Registry."""
+    """A new registry in `folder`, on "sqlite" or "postgresql"; `options` as for Rules."""
     clock = TurnableClock()
     for name, content in _template().items():
         (folder / name).write_bytes(content)
@@ -110,7 +118,7 @@ def make_world(folder: Path, backend: str = "sqlite", **options: Any) -> World:
     database = Database(url, busy_timeout_seconds=5)
     vault = Vault.open(folder / "registry.key")
     return World(
-        Registry(database, vault, clock=clock, threads=1, **options),
+        make_registry(Store(database, vault, clock), **options),
         database,
         vault,
         folder,
@@ -145,10 +153,11 @@ def _template() -> dict[str, bytes]:
 
 
 def _set_up(database: Database, vault: Vault) -> None:
-    setup.initialise(database, vault, StretchSection(n=2, r=1))
-    set_administration(database, vault, Administration.load(), actor=OPERATOR, now=NOW)
+    store = Store(database, vault, lambda: NOW)
+    setup.initialise(store, StretchSection(n=2, r=1))
+    set_administration(store, Administration.load(), actor=OPERATOR)
     for actor in (AIRLINE, RAILWAY):
-        add_provider(database, vault, actor.id, actor.audience, actor=OPERATOR, now=NOW)
+        Providers(store).add(actor.id, actor.audience, actor=OPERATOR)
     database.close()
 
 
@@ -187,14 +196,16 @@ def responsible(index: int, capacity: int = 1) -> Responsible:
 
 def submit(world: World, item: Entry, **options: Any) -> bytes:
     """Enters and expects that it went in; the restriction's id."""
-    answer = world.registry.submit(item, **({"authority": "court", "actor": COURT} | options))
+    answer = world.registry.restrictions.submit(
+        item, **({"authority": "court", "actor": COURT} | options)
+    )
     assert not answer.detail
     return answer.restriction_id
 
 
 def listed(world: World, audience: str = "aviation") -> dict[Identifier, Any]:
     """What the audience's listing would hold: identifier → subject."""
-    found = world.registry.listing_subjects(audience, world.clock())
+    found = ListingReader(world.registry.store).subjects(audience, world.clock())
     return {item.identifier: subject for subject in found for item in subject.identifiers}
 
 
@@ -202,9 +213,9 @@ def relief(world: World, audience: str, since: int = 0) -> Relief:
     """Relief as a provider of the audience with a listing of that sequence has it."""
     lifts = tuple(
         (lift.sequence, lift.restriction_id)
-        for lift in world.registry.relief_since(audience, since)
+        for lift in world.registry.relief.since(audience, since)
     )
-    head = max(world.registry.relief_head(), 1)
+    head = max(world.registry.relief.head(), 1)
     return Relief.from_segments([Segment(1, head, lifts)], since, NOW)
 
 

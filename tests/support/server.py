@@ -65,7 +65,7 @@ def enter(registry: Registry, entries: Sequence[Entry]) -> list[bytes]:
     """Enters everything for the court; the restrictions' ids."""
     ids: list[bytes] = []
     for start in range(0, len(entries), 1_000):
-        submissions = registry.submit_many(
+        submissions = registry.restrictions.submit_many(
             entries[start : start + 1_000], authority="court", actor=COURT
         )
         refused = [submission for submission in submissions if not submission.restriction_id]

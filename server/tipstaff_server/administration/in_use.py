@@ -87,4 +87,4 @@ def _providers(session: Session) -> dict[str, int]:
         .where(ProviderRow.removed_at.is_(None))
         .group_by(ProviderRow.audience_id)
     )
-    return {name: count for name, count in session.execute(query)}  # noqa: C416  as above
+    return {name: count for name, count in session.execute(query)}  # noqa: C416  rows are not pairs to the type checker

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select
 
 from tipstaff_server.administration.in_use import refuse_in_use
-from tipstaff_server.audit.log import AuditLog
+from tipstaff_server.audit.act import act
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.storage.models import (
     AdministrationRow,
     AudienceMeasureRow,
@@ -20,55 +21,50 @@ from tipstaff_server.storage.models import (
 )
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy.orm import Session
 
     from tipstaff_server.administration.document import Administration
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.storage.database import Database
-    from tipstaff_server.vault.vault import Vault
+    from tipstaff_server.vault.store import Store
 
 __all__ = ["set_administration"]
 
 
-def set_administration(
-    database: Database, vault: Vault, administration: Administration, *, actor: Actor, now: datetime
-) -> int:
-    """Makes `administration` the current one; its version. The same one again changes nothing.
+def set_administration(store: Store, administration: Administration, *, actor: Actor) -> int:
+    """Makes an administration the current one. The same one again changes nothing.
 
     What is no longer in it is marked as retired, never deleted: restrictions and reports refer to
-    it. Raises AdministrationError: a restriction or a provider still rests on what is left out.
+    it.
+
+    Returns:
+        Its version.
+
+    Raises:
+        AdministrationError: a restriction or a provider still rests on what is left out.
     """
-    with database.write() as session:
-        log = AuditLog(session, vault)
+    digest = administration.digest()
+    with act(store, actor) as change:
+        session = change.session
         last = session.execute(
             select(AdministrationRow.version, AdministrationRow.digest)
             .order_by(AdministrationRow.version.desc())
             .limit(1)
         ).first()
-        if last is not None and last.digest == administration.digest():
+        if last is not None and last.digest == digest:
             return int(last.version)
         refuse_in_use(session, administration)
         version = 1 if last is None else int(last.version) + 1
         session.add(
             AdministrationRow(
                 version=version,
-                made_at=now,
-                digest=administration.digest(),
+                made_at=change.now,
+                digest=digest,
                 document=administration.document(),
             )
         )
         _rewrite(session, administration)
-        log.add(
-            now,
-            actor,
-            "ADMINISTRATION",
-            ("administration", version.to_bytes(8, "big")),
-            detail={"digest": administration.digest().hex()},
-        )
-        session.flush()
-        log.flush()
+        thing = "administration", version.to_bytes(8, "big")
+        change.note(AuditAct.ADMINISTRATION, thing, detail={"digest": digest.hex()})
     return version
 
 

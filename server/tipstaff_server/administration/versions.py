@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.store import Store
+
 
 __all__ = ["Version", "differences", "load_version", "versions"]
 
@@ -42,9 +43,9 @@ class Version:
     digest: bytes
 
 
-def versions(database: Database) -> list[Version]:
+def versions(store: Store) -> list[Version]:
     """All of them, the first one first."""
-    with database.read() as session:
+    with store.read() as session:
         found = session.execute(
             select(AuditRow.object_id, AuditRow.actor).where(
                 AuditRow.object_kind == "administration"
@@ -62,7 +63,7 @@ def versions(database: Database) -> list[Version]:
         ]
 
 
-def load_version(database: Database, version: int | None = None) -> Administration:
+def load_version(store: Store, version: int | None = None) -> Administration:
     """One version, or the current one. Raises NotFoundError."""
     query = (
         select(AdministrationRow.version, AdministrationRow.document)
@@ -71,7 +72,7 @@ def load_version(database: Database, version: int | None = None) -> Administrati
     )
     if version is not None:
         query = query.where(AdministrationRow.version == version)
-    with database.read() as session:
+    with store.read() as session:
         row = session.execute(query).first()
     if row is None:
         raise NotFoundError(

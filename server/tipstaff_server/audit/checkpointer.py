@@ -33,42 +33,32 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tipstaff_server.clock import Clock
     from tipstaff_server.config import AuditSection, Config
-    from tipstaff_server.registry.registry import Registry
-    from tipstaff_server.storage.database import Database
-    from tipstaff_server.vault.vault import Vault
+    from tipstaff_server.vault.store import Store
     from tipstaff_signing.tuf_names import Key
 
-__all__ = ["KEY", "Checkpointing"]
+__all__ = ["KEY", "Checkpointer"]
 
 KEY = "audit"
 SUFFIX = ".note"
 
 
-class Checkpointing:
+class Checkpointer:
     """The checkpoints of one registry.
 
     Safe with several replicas: each entry gets one at most, and each folder gets all.
     """
 
-    def __init__(
-        self, database: Database, vault: Vault, keys: Path, folder: Path, *, clock: Clock
-    ) -> None:
-        self._database = database
-        self._vault = vault
+    def __init__(self, store: Store, keys: Path, folder: Path) -> None:
+        self._store = store
         self._keys = keys
         self.folder = folder
-        self._clock = clock
 
     @classmethod
-    def of(cls, config: Config, registry: Registry) -> Self:
+    def configured(cls, config: Config, store: Store) -> Self:
         """Those of the configured registry."""
-        keys, folder = (
-            config.path(config.repository.keys),
-            config.path(config.audit.checkpoint_folder),
-        )
-        return cls(registry.database, registry.vault, keys, folder, clock=registry.clock)
+        folder = config.path(config.audit.checkpoint_folder)
+        return cls(store, config.path(config.repository.keys), folder)
 
     def can_sign(self) -> bool:
         """Whether the key is within reach."""
@@ -79,7 +69,7 @@ class Checkpointing:
 
         Raises KeyFileError, StorageError.
         """
-        with self._database.read() as session:
+        with self._store.read() as session:
             origin = origin_of(registry_id_of(session))
             head = session.execute(
                 select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)
@@ -88,11 +78,11 @@ class Checkpointing:
         made = None
         if not known:
             made = Checkpoint(
-                origin, head.sequence, head.digest, self._clock().replace(microsecond=0)
+                origin, head.sequence, head.digest, self._store.clock().replace(microsecond=0)
             )
             note = sign(made, KeyFolder.load(self._keys).signer(KEY))
-            with self._database.write() as session:
-                lock_head(session, self._vault)
+            with self._store.write() as session:
+                lock_head(session, self._store.vault)
                 if session.get(AuditCheckpointRow, made.sequence) is None:
                     session.add(AuditCheckpointRow(sequence=made.sequence, at=made.at, note=note))
         self.write_out()
@@ -102,7 +92,7 @@ class Checkpointing:
         """Signs when there are entries enough, or the last checkpoint is old enough and anything
         was done since.
         """
-        with self._database.read() as session:
+        with self._store.read() as session:
             head = session.execute(
                 select(AuditHeadRow.sequence).where(AuditHeadRow.id == HEAD)
             ).scalar_one()
@@ -110,7 +100,9 @@ class Checkpointing:
                 select(AuditCheckpointRow).order_by(AuditCheckpointRow.sequence.desc()).limit(1)
             )
         new = head - (last.sequence if last else 0)
-        old = last is None or self._clock() - last.at >= timedelta(seconds=rules.checkpoint_seconds)
+        old = last is None or self._store.clock() - last.at >= timedelta(
+            seconds=rules.checkpoint_seconds
+        )
         return self.make() if new >= rules.checkpoint_entries or (new > 0 and old) else None
 
     def write_out(self) -> int:
@@ -118,7 +110,7 @@ class Checkpointing:
 
         What is there stays as it is. Raises StorageError.
         """
-        with self._database.read() as session:
+        with self._store.read() as session:
             rows = session.execute(
                 select(AuditCheckpointRow.sequence, AuditCheckpointRow.note)
             ).all()
@@ -135,7 +127,7 @@ class Checkpointing:
 
         Raises CheckpointError at the first bad one.
         """
-        with self._database.read() as session:
+        with self._store.read() as session:
             origin = origin_of(registry_id_of(session))
             notes = [
                 note.encode()
@@ -169,7 +161,7 @@ class Checkpointing:
 
     def key_line(self) -> str:
         """The verifier key of the key in use, for others' programs. Raises KeyFileError."""
-        with self._database.read() as session:
+        with self._store.read() as session:
             origin = origin_of(registry_id_of(session))
         return key_line(origin, KeyFolder.load(self._keys).public(KEY))
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from tipstaff_server.audit import reasons
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.errors import AuditError
 from tipstaff_server.storage.bulk import bulk_insert
 from tipstaff_server.storage.models import HEAD, AuditHeadRow, AuditReasonRow, AuditRow
@@ -33,13 +34,12 @@ if TYPE_CHECKING:
 
     from tipstaff_server.audit.checkpoints import Checkpoint
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.store import Store
     from tipstaff_server.vault.vault import Vault
 
 __all__ = ["START", "AuditLog", "verify"]
 
 START = bytes(32)
-ERASE = "ERASE"
 PAGE = 2_000
 _quoted = lru_cache(4_096)(encode_basestring_ascii)
 
@@ -61,7 +61,7 @@ class AuditLog:
         self,
         at: datetime,
         actor: Actor,
-        act: str,
+        act: AuditAct,
         subject: tuple[str, bytes],
         *,
         detail: Mapping[str, object] | str | None = None,
@@ -74,7 +74,7 @@ class AuditLog:
             "sequence": self._sequence,
             "at": at,
             "actor": str(actor),
-            "act": act,
+            "act": act.value,
             "object_kind": subject[0],
             "object_id": subject[1],
             "detail": detail if isinstance(detail, str) else detail_text(detail or {}),
@@ -126,7 +126,7 @@ def _moment(at: datetime) -> str:
     return at.isoformat(timespec="microseconds")
 
 
-def verify(database: Database, vault: Vault, checkpoints: Iterable[Checkpoint] = ()) -> int:
+def verify(store: Store, checkpoints: Iterable[Checkpoint] = ()) -> int:
     """Recomputes the whole chain, a page at a time; the number of entries.
 
     Raises AuditError at the first wrong one.
@@ -135,7 +135,7 @@ def verify(database: Database, vault: Vault, checkpoints: Iterable[Checkpoint] =
     was written anew, or shortened.
     """
     given = sorted(checkpoints, key=lambda item: item.sequence)
-    with database.read() as session:
+    with store.read() as session:
         head = session.execute(
             select(AuditHeadRow.sequence, AuditHeadRow.digest).where(AuditHeadRow.id == HEAD)
         ).one()
@@ -147,14 +147,14 @@ def verify(database: Database, vault: Vault, checkpoints: Iterable[Checkpoint] =
         )
     walk = _Walk(given)
     while walk.last < head.sequence:
-        with database.read() as session:
+        with store.read() as session:
             page = session.scalars(
                 select(AuditRow)
                 .where(AuditRow.sequence > walk.last, AuditRow.sequence <= head.sequence)
                 .order_by(AuditRow.sequence)
                 .limit(PAGE)
             ).all()
-            gone = reasons.check(session, vault, page)
+            gone = reasons.check(session, store.vault, page)
         if not page:
             raise AuditError(
                 walk.last + 1, f"audit entries from {walk.last + 1} to {head.sequence} are missing"
@@ -205,7 +205,7 @@ class _Walk:
         for row in gone:
             self._gone.setdefault((row.object_kind, row.object_id), row.sequence)
         for row in page:
-            if row.act == ERASE:
+            if row.act == AuditAct.ERASE:
                 self._gone.pop((row.object_kind, row.object_id), None)
 
     def end(self) -> None:

@@ -11,7 +11,6 @@ import yaml
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
 from tipstaff_server.administration.versions import differences, load_version, versions
-from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import (
     ConfigOption,
     JsonOption,
@@ -43,9 +42,7 @@ def load(context: typer.Context, config: ConfigOption = None) -> None:
         return
     loaded = _configured(config)
     with open_registry(config) as registry:
-        version = set_administration(
-            registry.database, registry.vault, loaded, actor=this_operator(), now=utc_now()
-        )
+        version = set_administration(registry.store, loaded, actor=this_operator())
     typer.echo(f"administration version {version}")
 
 
@@ -55,7 +52,7 @@ def show(
 ) -> None:
     """Print a version in full, as a file that can be edited and loaded."""
     with open_registry(config) as registry:
-        found = load_version(registry.database, version)
+        found = load_version(registry.store, version)
     document = found.model_dump(mode="json", exclude_defaults=True)
     if as_json:
         print_json(document)
@@ -84,8 +81,8 @@ def diff(
     Exit status 4: something does.
     """
     with open_registry(config) as registry:
-        old = load_version(registry.database, since)
-        new = _configured(config) if until is None else load_version(registry.database, until)
+        old = load_version(registry.store, since)
+        new = _configured(config) if until is None else load_version(registry.store, until)
     lines = differences(old, new)
     if as_json:
         print_json(lines)
@@ -99,7 +96,7 @@ def diff(
 def history(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show every version: when it was loaded, by whom, and its SHA-256."""
     with open_registry(config) as registry:
-        found = versions(registry.database)
+        found = versions(registry.store)
     if as_json:
         print_json(
             [

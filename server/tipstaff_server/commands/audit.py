@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server.audit.checkpointer import Checkpointing
+from tipstaff_server.audit import log
+from tipstaff_server.audit.checkpointer import Checkpointer
 from tipstaff_server.commands.options import ConfigOption, JsonOption, open_registry, print_json
 from tipstaff_server.config import Config
 from tipstaff_server.repository.keyring import public_of
@@ -55,10 +56,10 @@ def verify(
     beginning, or shortened.
     """
     with open_registry(config) as registry:
-        checkpointing = Checkpointing.of(Config.load(config), registry)
-        keys = [*map(public_of, key or []), *checkpointing.known_keys()]
-        given = checkpointing.read(checkpoints or [], keys) if keys or checkpoints else []
-        count = registry.verify_audit(given)
+        checkpointer = Checkpointer.configured(Config.load(config), registry.store)
+        keys = [*map(public_of, key or []), *checkpointer.known_keys()]
+        given = checkpointer.read(checkpoints or [], keys) if keys or checkpoints else []
+        count = log.verify(registry.store, given)
     if as_json:
         print_json({"entries": count, "checkpoints": len(given), "intact": True})
     else:
@@ -77,12 +78,12 @@ def checkpoint(
     cannot write the database.
     """
     with open_registry(config) as registry:
-        checkpointing = Checkpointing.of(Config.load(config), registry)
+        checkpointer = Checkpointer.configured(Config.load(config), registry.store)
         if show_key:
-            typer.echo(checkpointing.key_line())
+            typer.echo(checkpointer.key_line())
             return
-        made = checkpointing.make()
-        folder = checkpointing.folder
+        made = checkpointer.make()
+        folder = checkpointer.folder
     typer.echo(
         f"{folder}: checkpoint at entry {made.sequence:,}"
         if made

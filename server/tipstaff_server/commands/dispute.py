@@ -85,7 +85,7 @@ def open_(
         b"tipstaff-server/dispute\0" + identity + ground.encode() + b"\0" + statement.encode()
     ).digest()
     with open_registry(config) as registry:
-        opened = registry.open_dispute(
+        opened = registry.disputes.open(
             identity,
             statement,
             request_id=digest[:16],
@@ -129,7 +129,7 @@ def list_(
     with open_registry(config) as registry:
         after = b""
         while True:
-            page, after = registry.following.page(
+            page, after = registry.disputes.page(
                 WantedDisputes(state, overdue, after, MAX_PAGE), this_operator()
             )
             found += page
@@ -157,7 +157,7 @@ def show(
 ) -> None:
     """Show one dispute, with what was said: for whoever answers it."""
     with open_registry(config) as registry:
-        found = registry.following.case(case_number, this_operator())
+        found = registry.disputes.case(case_number, this_operator())
     if as_json:
         print_json(_document(found) | {"statement": found.statement})
         return
@@ -170,7 +170,7 @@ def show(
 def follow(case_number: CaseArgument, config: ConfigOption = None) -> None:
     """Say where a dispute stands, for the person who holds its case number: nothing about anybody."""
     with open_registry(config) as registry:
-        found = registry.following.follow(case_number)
+        found = registry.disputes.follow(case_number)
     typer.echo(f"{found.text('zh')}\n{found.text('en')}")
 
 
@@ -221,7 +221,7 @@ def answer(  # noqa: PLR0913  a command's parameters are its options
         tuple(measure or ()), legal_basis, None if expires is None else expires.replace(tzinfo=UTC)
     )
     with open_registry(config) as registry:
-        done = registry.answering.answer(
+        done = registry.disputes.answer(
             case_number,
             _OUTCOMES[outcome],
             reason,

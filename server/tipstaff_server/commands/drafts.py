@@ -37,7 +37,7 @@ def draft(
     The audit log keeps who looked.
     """
     with open_registry(config) as registry:
-        found = registry.drafting.read(identity_of(restriction_id), this_operator())
+        found = registry.restrictions.read_draft(identity_of(restriction_id), this_operator())
     entry = MessageToDict(found.entry, preserving_proto_field_name=True)
     print_json(
         {
@@ -72,7 +72,7 @@ def approve(
     done: list[Approved] = []
     with open_registry(config) as registry:
         for start in range(0, len(approvals), MAX_BATCH):
-            done += registry.drafting.approve_many(
+            done += registry.restrictions.approve_many(
                 approvals[start : start + MAX_BATCH], this_operator()
             )
     rows = [

@@ -61,7 +61,9 @@ def _end(
     restriction_id: str, kind: EndKind, reason: str, config: Path | None, *, as_json: bool
 ) -> None:
     with open_registry(config) as registry:
-        ended = registry.end(identity_of(restriction_id), kind, reason, actor=this_operator())
+        ended = registry.restrictions.end(
+            identity_of(restriction_id), kind, reason, actor=this_operator()
+        )
     if as_json:
         print_json(
             {

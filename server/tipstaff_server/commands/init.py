@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server.administration.providers import register_wrapping_key
 from tipstaff_server.commands import provider as members
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import CONFIG_NAME, Config
@@ -107,13 +106,8 @@ def wrapping_key(
         raise InvalidRequestError(f"{key} cannot be read: {error.strerror}") from error
     public = read_public(pem)
     with Runtime(loaded) as runtime:
-        register_wrapping_key(
-            runtime.registry.database,
-            runtime.registry.vault,
-            provider,
-            public,
-            actor=Actor.operator("command"),
-            now=runtime.clock(),
+        runtime.registry.providers.register_wrapping_key(
+            provider, public, actor=Actor.operator("command")
         )
     typer.echo(f"{provider}: epoch keys are sealed to this key only from now on")
 

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server.administration.providers import Membership
-from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import (
     ConfigOption,
     JsonOption,
@@ -28,7 +26,7 @@ ProviderArgument = Annotated[str, typer.Argument(metavar="ID")]
 def list_(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show every provider, its audience, and whether it was removed."""
     with open_registry(config) as registry:
-        found = Membership(registry.database, registry.vault).all()
+        found = registry.providers.all()
     if as_json:
         moments = [
             (
@@ -60,8 +58,8 @@ def remove(provider: ProviderArgument, reason: ReasonOption, config: ConfigOptio
     Its reports and remedies stay.
     """
     with open_registry(config) as registry:
-        members = Membership(registry.database, registry.vault)
-        members.remove(provider, reason, actor=this_operator(), now=utc_now())
+        members = registry.providers
+        members.remove(provider, reason, actor=this_operator())
         audience = next(item.audience for item in members.all() if item.provider_id == provider)
     typer.echo(f"{provider}: removed. It keeps what it has, so:")
     typer.echo(
@@ -74,9 +72,7 @@ def remove(provider: ProviderArgument, reason: ReasonOption, config: ConfigOptio
 def restore(provider: ProviderArgument, reason: ReasonOption, config: ConfigOption = None) -> None:
     """Let a removed provider in again."""
     with open_registry(config) as registry:
-        Membership(registry.database, registry.vault).restore(
-            provider, reason, actor=this_operator(), now=utc_now()
-        )
+        registry.providers.restore(provider, reason, actor=this_operator())
     typer.echo(f"{provider}: let in again")
 
 
@@ -92,9 +88,7 @@ def move(
     It is turned away until it has a certificate that names that audience.
     """
     with open_registry(config) as registry:
-        Membership(registry.database, registry.vault).move(
-            provider, audience, reason, actor=this_operator(), now=utc_now()
-        )
+        registry.providers.move(provider, audience, reason, actor=this_operator())
     typer.echo(
         f"{provider}: belongs to {audience}; issue it a certificate for"
         f" tipstaff://provider/{audience}/{provider}"
@@ -107,7 +101,7 @@ def history(
 ) -> None:
     """Show everything that was done with one provider."""
     with open_registry(config) as registry:
-        found = Membership(registry.database, registry.vault).history(provider)
+        found = registry.providers.history(provider)
     if as_json:
         print_json([asdict(item) | {"at": item.at.isoformat()} for item in found])
         return

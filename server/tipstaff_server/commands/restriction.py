@@ -81,7 +81,7 @@ def search(
                 min(MAX_PAGE, limit - len(found)),
                 found[-1].restriction_id if found else b"",
             )
-            page = registry.looking.search(
+            page = registry.restrictions.search(
                 Wanted(identifier, case_number, state, after, size), this_operator()
             )
             found += page
@@ -96,7 +96,7 @@ def show(
 ) -> None:
     """Show where one restriction stands."""
     with open_registry(config) as registry:
-        found = registry.get(identity_of(restriction_id), actor=this_operator())
+        found = registry.restrictions.get(identity_of(restriction_id), actor=this_operator())
     _show([found], as_json=as_json)
 
 
@@ -116,7 +116,7 @@ def submit(
     """
     entry = _entry(sys.stdin.read())
     with open_registry(config) as registry:
-        done = registry.submit(
+        done = registry.restrictions.submit(
             entry, authority=authority, actor=this_operator(), idempotency_key=key
         )
     identity = done.restriction_id.hex()
@@ -160,7 +160,7 @@ def exempt(  # noqa: PLR0913  a command's parameters are its options
 ) -> None:
     """Permit something inside a restriction, from the next listing on."""
     with open_registry(config) as registry:
-        exemption = registry.exempt(
+        exemption = registry.restrictions.exempt(
             identity_of(restriction_id),
             measures=measure or [],
             valid=(since.replace(tzinfo=UTC), until.replace(tzinfo=UTC)),
@@ -180,7 +180,7 @@ def history(
 ) -> None:
     """Show everything that was done with one restriction."""
     with open_registry(config) as registry:
-        found = registry.looking.history(identity_of(restriction_id), this_operator())
+        found = registry.restrictions.history(identity_of(restriction_id), this_operator())
     if as_json:
         print_json([asdict(item) | {"at": item.at.isoformat()} for item in found])
         return
@@ -221,7 +221,7 @@ def amend(
         tuple(measure or ()), legal_basis, None if expires is None else expires.replace(tzinfo=UTC)
     )
     with open_registry(config) as registry:
-        done = registry.amending.amend(
+        done = registry.restrictions.amend(
             identity_of(restriction_id), amendment, reason, this_operator(), Precondition(version)
         )
     _show([done.restriction], as_json=as_json)

@@ -51,10 +51,10 @@ def stats(
     lags, disputes, published listings.
     """
     with open_registry(config) as registry:
-        found = statistics(registry.database, since=_utc(since), until=_utc(until))
-        supervise(found, registry, Allowed.of(Config.load(config).publication))
-        head, now = registry.relief_head(), registry.clock()
-        listings = published_listings(registry.database)
+        found = statistics(registry.store, since=_utc(since), until=_utc(until))
+        supervise(found, registry.store, Allowed.of(Config.load(config).publication))
+        head, now = registry.relief.head(), registry.store.clock()
+        listings = published_listings(registry.store)
     if lagging:
         _only_lagging(found, now, as_json=as_json)
     elif as_json:

@@ -79,7 +79,7 @@ def change_stretch(  # noqa: PLR0913  one for each thing that may be said of it
             return
         if cancel:
             typer.echo(
-                f"stretch {runtime.registry.restretching.cancel(actor=this_operator())} is"
+                f"stretch {runtime.registry.stretch_change.cancel(actor=this_operator())} is"
                 " cancelled; nothing uses it"
             )
             return
@@ -87,7 +87,7 @@ def change_stretch(  # noqa: PLR0913  one for each thing that may be said of it
         coming = _begin(runtime, (n, r, p), new_salt=new_salt, weaker=weaker)
         typer.echo(_status(runtime))
         with progress_bar("stretching") as progress:
-            runtime.registry.restretching.fill(coming.number, progress)
+            runtime.registry.stretch_change.fill(coming.number, progress)
         overlap, lead = (
             timedelta(seconds=loaded.publication.listing_lifetime_seconds),
             timedelta(hours=lead_hours),
@@ -109,7 +109,7 @@ def _begin(
     new_salt: bool,
     weaker: bool,
 ) -> Numbered:
-    change = runtime.registry.restretching.under_way()
+    change = runtime.registry.stretch_change.under_way()
     if cost == (None, None, None) and not new_salt:
         if change is None:
             raise InvalidRequestError(
@@ -119,13 +119,13 @@ def _begin(
         return change.coming
     now = runtime.registry.stretch if change is None else change.coming.stretch
     n, r, p = (given or known for given, known in zip(cost, (now.n, now.r, now.p), strict=True))
-    return runtime.registry.restretching.begin(
+    return runtime.registry.stretch_change.begin(
         n=n, r=r, p=p, new_salt=new_salt, weaker=weaker, actor=this_operator()
     )
 
 
 def _status(runtime: Runtime) -> str:
-    now, change = runtime.registry.stretch, runtime.registry.restretching.under_way()
+    now, change = runtime.registry.stretch, runtime.registry.stretch_change.under_way()
     lines = [f"in use: n={now.n} r={now.r} p={now.p}"]
     if change is not None:
         coming = change.coming

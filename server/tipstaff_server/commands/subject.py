@@ -90,9 +90,9 @@ def show(
     reference = _reference(restriction, subject, _identifier(_read()) if by_number else None)
     with open_registry(config) as registry:
         if not reveal:
-            _tell(registry.showing.show(reference, this_operator()), as_json=as_json)
+            _tell(registry.subjects.show(reference, this_operator()), as_json=as_json)
             return
-        told = registry.showing.reveal(reference, reason, this_operator())
+        told = registry.subjects.reveal(reference, reason, this_operator())
     numbers = [{"kind": item.kind.name, "number": item.number} for item in told.identifiers]
     _tell(
         told.view,
@@ -200,7 +200,7 @@ def exempt(
     person = _identifier(_read())
     valid = (begins.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
     with open_registry(config) as registry:
-        found = registry.exempt(
+        found = registry.restrictions.exempt(
             _id(restriction_id),
             measures=measure or [],
             valid=valid,
@@ -225,7 +225,7 @@ def merge(
 ) -> None:
     """Two subjects are one. What newly reaches a number or a name comes with the next listing."""
     with open_registry(config) as registry:
-        view, _ = registry.merging.merge(
+        view, _ = registry.subjects.merge(
             Reference(_id(surviving)), Reference(_id(absorbed)), reason, this_operator()
         )
     _tell(view, as_json=as_json)
@@ -259,7 +259,7 @@ def split(
         tuple(map(_id, post or ())),
     )
     with open_registry(config) as registry:
-        done = registry.splitting.split(Reference(_id(subject)), parts, reason, this_operator())
+        done = registry.subjects.split(Reference(_id(subject)), parts, reason, this_operator())
     _tell(
         done.subject,
         {"split_off": _figures(done.split_off), "relief_sequence": done.relief_sequence},
@@ -288,7 +288,7 @@ def correct(
         _names(given, "add_names"),
     )
     with open_registry(config) as registry:
-        view, sequence = registry.splitting.correct(
+        view, sequence = registry.subjects.correct(
             Reference(_id(subject)), correction, reason, this_operator()
         )
     _tell(view, {"relief_sequence": sequence}, as_json=as_json)

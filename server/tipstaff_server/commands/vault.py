@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import (
     ConfigOption,
     JsonOption,
@@ -42,7 +41,7 @@ def new_key(
 def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """The registry's keys, what wraps them, and how many values are under each."""
     with open_registry(config) as registry:
-        keys = rekeying.status(registry.database, registry.vault)
+        keys = rekeying.status(registry.store)
     if as_json:
         print_json(
             [
@@ -72,10 +71,8 @@ def rewrap(config: ConfigOption = None) -> None:
     before. Servers may run.
     """
     with open_registry(config) as registry:
-        done = rekeying.rewrap(
-            registry.database, registry.vault, actor=this_operator(), now=utc_now()
-        )
-        wrapper = registry.vault.wrappers[0].id
+        done = rekeying.rewrap(registry.store, actor=this_operator())
+        wrapper = registry.store.vault.wrappers[0].id
     typer.echo(
         f"{done} keys wrapped anew by {wrapper}"
         if done
@@ -90,9 +87,7 @@ def rotate(config: ConfigOption = None) -> None:
     Servers take it up with their next act; run re-encrypt afterwards.
     """
     with open_registry(config) as registry:
-        version = rekeying.rotate(
-            registry.database, registry.vault, actor=this_operator(), now=utc_now()
-        )
+        version = rekeying.rotate(registry.store, actor=this_operator())
     typer.echo(
         f"column key {version} is in use; run `tipstaff-server vault re-encrypt` to bring over what"
         " is under the ones before"
@@ -114,10 +109,8 @@ def reencrypt(
     Servers may run; killed, it can be run again.
     """
     with open_registry(config) as registry:
-        done = sum(encrypt_anew(registry.database, registry.vault, batch=batch))
-        gone = rekeying.retire(
-            registry.database, registry.vault, actor=this_operator(), now=utc_now()
-        )
+        done = sum(encrypt_anew(registry.store, batch=batch))
+        gone = rekeying.retire(registry.store, actor=this_operator())
     destroyed = f"; column key {', '.join(map(str, gone))} destroyed" if gone else ""
     typer.echo(f"{done:,} values encrypted anew{destroyed}")
 
@@ -128,7 +121,5 @@ def reindex(config: ConfigOption = None) -> None:
     out on: best while servers are stopped.
     """
     with open_registry(config) as registry:
-        done = rekeying.reindex(
-            registry.database, registry.vault, actor=this_operator(), now=utc_now()
-        )
+        done = rekeying.reindex(registry.store, actor=this_operator())
     typer.echo(f"{done:,} identifiers and names are looked up under a new key")

@@ -171,7 +171,7 @@ class Endpoint:
         )
         distribution_pb2_grpc.add_DistributionServiceServicer_to_server(distribution, server)
         enforcement_pb2_grpc.add_EnforcementServiceServicer_to_server(
-            EnforcementService(Feedback(registry.database, clock=self._runtime.clock)), server
+            EnforcementService(Feedback(self._runtime.store)), server
         )
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(
             RegistryService(registry, lifted), server
@@ -188,12 +188,12 @@ class Endpoint:
 
     def _providers(self) -> Awaitable[Mapping[str, str]]:
         return asyncio.get_running_loop().run_in_executor(
-            self._threads, self._runtime.registry.provider_audiences
+            self._threads, self._runtime.registry.providers.audiences
         )
 
     async def _acknowledge(self, caller: Caller, enforced: distribution_pb2.StateVersion) -> None:
         record = partial(
-            self._runtime.registry.acknowledge,
+            self._runtime.registry.providers.acknowledge,
             caller.name,
             listing_version=min(enforced.listing, MAX_VERSION),
             relief_sequence=min(enforced.relief_sequence, MAX_VERSION),

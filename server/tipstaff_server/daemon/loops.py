@@ -151,7 +151,7 @@ class _Server:
             async with asyncio.timeout(self._pace.relief):
                 await self._lifted.wait()
         self._lifted.clear()
-        head = await self._run(self._runtime.registry.relief_head)
+        head = await self._run(self._runtime.registry.relief.head)
         if head == self._seen_head:
             return
         for audience in self._feeds:
@@ -203,7 +203,7 @@ class _Server:
 
     async def _audit_step(self) -> None:
         """Signs the audit log and puts the checkpoint where somebody else fetches it."""
-        checkpointing = self._runtime.checkpointing
+        checkpointing = self._runtime.checkpoints
         if not await self._run(checkpointing.can_sign):
             log_warning("audit_key_missing", remedy="tipstaff-server keys new audit --folder keys")
             await asyncio.sleep(self._runtime.config.audit.checkpoint_seconds)
@@ -214,7 +214,7 @@ class _Server:
     async def _stretch_step(self) -> None:
         """Does nothing at nearly all times."""
         await asyncio.sleep(self._pace.stretch)
-        if (state := await self._run(self._runtime.registry.restretching.tend)) is not None:
+        if (state := await self._run(self._runtime.registry.stretch_change.tend)) is not None:
             log_info("stretch", state=state)
 
     async def _listing_step(self) -> None:

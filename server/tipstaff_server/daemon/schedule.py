@@ -65,7 +65,7 @@ class Scheduler:
             return Looked(Due(0, 0), Chased(0, 0), FollowedUp(0, 0, 0), waiting=True)
         return Looked(
             self._registry.expire_due(now),
-            self._registry.chase_disputes(now),
+            self._registry.disputes.follow_up(now),
             self._registry.remedies.follow_up(now),
         )
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["SYSTEM", "Actor", "ActorKind"]
+from tipstaff_server.errors import PermissionDeniedError
+
+__all__ = ["DECIDERS", "SYSTEM", "Actor", "ActorKind", "require"]
 
 
 class ActorKind(StrEnum):
@@ -58,5 +60,18 @@ class Actor:
         return cls(ActorKind.OPERATOR, name)
 
 
+DECIDERS = frozenset({ActorKind.AUTHORITY, ActorKind.OPERATOR})
+"""Who decides about restrictions and subjects."""
+
 SYSTEM = Actor(ActorKind.SYSTEM, "clock")
 """What happens by itself when its time has come."""
+
+
+def require(actor: Actor, kinds: frozenset[ActorKind], refusal: str) -> None:
+    """Lets only some kinds of actors pass.
+
+    Raises:
+        PermissionDeniedError: another kind; `refusal` says who may.
+    """
+    if actor.kind not in kinds:
+        raise PermissionDeniedError(refusal)

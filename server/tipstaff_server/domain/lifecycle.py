@@ -28,7 +28,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tipstaff_server.domain.actors import ActorKind
+from tipstaff_server.domain.actors import DECIDERS, ActorKind
 from tipstaff_server.errors import LifecycleError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -118,15 +118,14 @@ _TABLE: dict[tuple[State, Event], State] = {
     (State.SUSPENDED, Event.EXPIRE): State.EXPIRED,
 }
 
-_DECIDING = frozenset({ActorKind.AUTHORITY, ActorKind.OPERATOR})
 WHO: dict[Event, frozenset[ActorKind]] = {
-    Event.ANNOUNCE: _DECIDING,
+    Event.ANNOUNCE: DECIDERS,
     Event.ENTER_FORCE: frozenset({ActorKind.SYSTEM}),
-    Event.SUSPEND: _DECIDING | {ActorKind.PROVIDER},
-    Event.REINSTATE: _DECIDING,
-    Event.RELEASE: _DECIDING,
-    Event.REPAIR: _DECIDING,
-    Event.REVOKE: _DECIDING,
+    Event.SUSPEND: DECIDERS | {ActorKind.PROVIDER},
+    Event.REINSTATE: DECIDERS,
+    Event.RELEASE: DECIDERS,
+    Event.REPAIR: DECIDERS,
+    Event.REVOKE: DECIDERS,
     Event.EXPIRE: frozenset({ActorKind.SYSTEM}),
 }
 """Who may make an event happen."""

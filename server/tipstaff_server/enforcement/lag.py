@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tipstaff.v1 import statistics_pb2
     from tipstaff_server.config import PublicationSection
-    from tipstaff_server.registry.registry import Registry
+    from tipstaff_server.registry.unit import RegistryStore
 
 __all__ = ["Allowed", "Standing", "standings", "supervise"]
 
@@ -56,10 +56,11 @@ class Standing:
     lagging: bool
 
 
-def standings(registry: Registry, allowed: Allowed) -> dict[str, Standing]:
+def standings(store: RegistryStore, allowed: Allowed) -> dict[str, Standing]:
     """Of every provider that is not removed, by id."""
-    now, policies = registry.clock(), registry.policies()
-    with registry.database.read() as session:
+    now = store.clock()
+    with store.read() as session:
+        policies = store.policies.get(session)
         reader = _Reader(
             session,
             {
@@ -74,13 +75,13 @@ def standings(registry: Registry, allowed: Allowed) -> dict[str, Standing]:
 
 
 def supervise(
-    response: statistics_pb2.GetStatisticsResponse, registry: Registry, allowed: Allowed
+    response: statistics_pb2.GetStatisticsResponse, store: RegistryStore, allowed: Allowed
 ) -> None:
     """Adds to statistics who lags, and how disputes stand.
 
     Removed providers have counts, and cannot lag.
     """
-    known = standings(registry, allowed)
+    known = standings(store, allowed)
     for provider in response.providers:
         if (standing := known.get(provider.provider_id)) is None:
             continue
@@ -91,7 +92,7 @@ def supervise(
         provider.lagging = standing.lagging
         if standing.behind_since is not None:
             provider.behind_since.FromDatetime(standing.behind_since)
-    for item in dispute_counts(registry.database, registry.clock()):
+    for item in dispute_counts(store):
         response.disputes.add(
             authority_id=item.authority_id,
             open=item.open,

@@ -16,7 +16,6 @@ from sqlalchemy import insert, select
 
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_server.administration.policies import PolicyCache, visible_sets
-from tipstaff_server.clock import utc_now
 from tipstaff_server.domain.checks import ID_BYTES
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
 from tipstaff_server.storage.models import (
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
     from sqlalchemy.orm import Session
 
-    from tipstaff_server.clock import Clock
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.store import Store
+
 
 __all__ = ["Feedback"]
 
@@ -58,12 +57,9 @@ class _EventError(Exception):
 class Feedback:
     """Takes reports and coverage counts. Thread-safe; one for a process."""
 
-    def __init__(
-        self, database: Database, *, clock: Clock = utc_now, policies: PolicyCache | None = None
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._policies = policies or PolicyCache()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._policies = PolicyCache()
 
     def submit_reports(
         self, provider_id: str, reports: Sequence[enforcement_pb2.Report]
@@ -73,8 +69,8 @@ class Feedback:
         Raises NotFoundError: unknown provider; InvalidRequestError: over 1,000.
         """
         _check_size(len(reports))
-        now = self._clock()
-        with self._database.write() as session:
+        now = self._store.clock()
+        with self._store.write() as session:
             measures = self._measures(session, provider_id)
             known = self._known(
                 session, provider_id, ReportRow.report_id, [report.report_id for report in reports]
@@ -117,8 +113,8 @@ class Feedback:
         Raises NotFoundError: unknown provider; InvalidRequestError: over 1,000.
         """
         _check_size(len(counts))
-        now = self._clock()
-        with self._database.write() as session:
+        now = self._store.clock()
+        with self._store.write() as session:
             measures = self._measures(session, provider_id)
             known = self._known(
                 session, provider_id, CoverageRow.count_id, [count.count_id for count in counts]

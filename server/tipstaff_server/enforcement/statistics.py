@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import InstrumentedAttribute
 
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.store import Store
+
 
 __all__ = ["statistics"]
 
@@ -27,7 +28,7 @@ COUNTS = ("checked", "clear", "filter_hits", "restricted", "review", "unknown")
 
 
 def statistics(
-    database: Database, *, since: datetime | None = None, until: datetime | None = None
+    store: Store, *, since: datetime | None = None, until: datetime | None = None
 ) -> statistics_pb2.GetStatisticsResponse:
     """Checks by their hour, outcomes by the moment of acting, in [since, until); sorted by
     provider, then measure.
@@ -50,7 +51,7 @@ def statistics(
         .order_by(ReportRow.outcome)
     )
     found: dict[tuple[str, str], statistics_pb2.MeasureStatistics] = {}
-    with database.read() as session:
+    with store.read() as session:
         providers = session.scalars(select(ProviderRow).order_by(ProviderRow.id)).all()
         audiences = {row.id: row.audience_id for row in providers}
 

@@ -121,12 +121,12 @@ class Importer:
             for batch in batches:
                 for line, column, code in batch.refused:
                     refused.add(line, column, code)
-                prepared = self._registry.prepare(
+                prepared = self._registry.restrictions.prepare(
                     batch.entries, authority=self._authority, actor=self._actor
                 )
                 if waiting is not None:
                     _count(*waiting, counts, refused)
-                waiting = (batch, committing.submit(self._registry.commit, prepared))
+                waiting = (batch, committing.submit(self._registry.restrictions.commit, prepared))
                 progress(batch.position, source.size)
             if waiting is not None:
                 _count(*waiting, counts, refused)
@@ -145,13 +145,13 @@ class Importer:
 
     def _begin(self, source: Source) -> bytes:
         run_id = secrets.token_bytes(ID_BYTES)
-        with self._registry.database.write() as session:
+        with self._registry.store.write() as session:
             row = {
                 "id": run_id,
                 "file_digest": source.digest,
                 "authority_id": self._authority,
                 "list_id": self._list_id,
-                "started_at": self._registry.clock(),
+                "started_at": self._registry.store.clock(),
                 "finished_at": None,
                 "created": 0,
                 "unchanged": 0,
@@ -161,12 +161,12 @@ class Importer:
         return run_id
 
     def _finish(self, run_id: bytes, counts: dict[SubmitStatus, int], rejected: int) -> None:
-        with self._registry.database.write() as session:
+        with self._registry.store.write() as session:
             session.execute(
                 update(ImportRow)
                 .where(ImportRow.id == run_id)
                 .values(
-                    finished_at=self._registry.clock(),
+                    finished_at=self._registry.store.clock(),
                     created=counts[SubmitStatus.CREATED],
                     unchanged=counts[SubmitStatus.UNCHANGED],
                     rejected=rejected,

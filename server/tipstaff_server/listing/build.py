@@ -37,6 +37,7 @@ from tipstaff_server.listing import incremental
 from tipstaff_server.listing.deltas import make_deltas
 from tipstaff_server.listing.incremental import Contents, Sealed
 from tipstaff_server.listing.last_build import BuildStates, Kept, describe
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.listing.rows import RowWriter, locators, tokens
 from tipstaff_server.listing.seal import seal_subjects, sealing
 from tipstaff_server.logs import log_info, log_warning
@@ -91,7 +92,7 @@ def build(
     with (
         private_folder(runtime.config.folder / ".build", audience, "build") as place,
         # That lock is for this machine, the database's for all of them.
-        runtime.registry.database.exclusive(f"build/{audience}") as mine,
+        runtime.store.database.exclusive(f"build/{audience}") as mine,
     ):
         if not mine:
             raise PublicationError(
@@ -103,7 +104,7 @@ def build(
 def _build(
     runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, disk: Disk
 ) -> Built:
-    relief_sequence = runtime.registry.relief_head()
+    relief_sequence = runtime.registry.relief.head()
     now = runtime.clock()
     epoch = runtime.epochs.current(audience)
     key = epoch.master
@@ -138,7 +139,7 @@ def _build(
         touched=None if plan.touched is None else len(plan.touched),
         why=plan.why,
     )
-    record_build(runtime.registry.database, built)
+    record_build(runtime.store, built)
     _keep(audience, plan, states, contents, place)
     log_info(
         "listing_built",
@@ -177,7 +178,7 @@ def _sealed(
     else:
         stretch = runtime.epochs.needed(key.audience, key.epoch).stretch
         parts = seal_subjects(
-            runtime.registry.listing_chosen(key.audience, plan.now, plan.touched, stretch), key
+            ListingReader(runtime.store).chosen(key.audience, plan.now, plan.touched, stretch), key
         )
     keep = _published_bits(runtime, key.audience)
     subjects = 0

@@ -143,7 +143,7 @@ def plan(
     except BuildStateError as error:
         why = _reason(key.audience, error)
     states.sweep(kept)
-    with runtime.registry.database.read() as session:
+    with runtime.store.read() as session:
         head = head_of(session)
         grounds = _grounds(runtime, key, parameters, head)
         made = Plan(now, head, grounds, kept, None, "it was asked for" if from_scratch else why)

@@ -39,10 +39,9 @@ def publish(runtime: Runtime, audience: str) -> Versions:
         proposal, runtime.keys.signer("snapshot"), runtime.keys.signer("timestamp")
     )
     mark_build(
-        runtime.registry.database,
+        runtime.store,
         (audience, proposal.version),
         BuildState.PUBLISHED,
-        runtime.clock(),
     )
     # Lifts since the build: a server may not be running to carry them.
     runtime.relief.publish(audience)

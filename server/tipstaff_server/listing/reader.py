@@ -27,17 +27,14 @@ from tipstaff.v1.identity_pb2 import BilingualText
 from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_server.administration.policies import Policies, visible_sets
 from tipstaff_server.domain.lifecycle import LISTED
-from tipstaff_server.registry.relief_log import Lift
+from tipstaff_server.domain.spans import EVERYBODY, Span
 from tipstaff_server.storage.bulk import one_of
 from tipstaff_server.storage.models import (
-    HEAD,
     DisputeEffect,
     ExemptionRow,
     IdentifierRow,
     NameRow,
     PostState,
-    ReliefHeadRow,
-    ReliefRow,
     ResponsibleLinkRow,
     RestrictionRow,
     SubjectRow,
@@ -53,10 +50,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from tipstaff_sdk.identity.identifier import Identifier
-    from tipstaff_server.domain.spans import Span
-    from tipstaff_server.registry.unit import Core
+    from tipstaff_server.registry.unit import RegistryStore
 
-__all__ = ["Listing", "ListingIdentifier", "ListingSubject"]
+__all__ = ["ListingIdentifier", "ListingReader", "ListingSubject"]
 
 _Holds: TypeAlias = "Callable[[InstrumentedAttribute[bytes]], ColumnElement[bool]]"
 KEPT = 4_096
@@ -139,39 +135,18 @@ class _Page:
     reaches: dict[bytes, dict[bytes, _Reach]] = field(default_factory=lambda: defaultdict(dict))
 
 
-class Listing:
-    """The part of the registry that builders and publishers read."""
+class ListingReader:
+    """Reads what a builder needs."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    def relief_head(self) -> int:
-        """The last relief sequence of the deployment; 0 before the first."""
-        with self._core.database.read() as session:
-            return session.execute(
-                select(ReliefHeadRow.sequence).where(ReliefHeadRow.id == HEAD)
-            ).scalar_one()
-
-    def relief_since(self, audience: str, sequence: int) -> list[Lift]:
-        """Lifts after `sequence` that concern the audience, in order.
-
-        Raises NotFoundError: no such audience.
-        """
-        with self._core.database.read() as session:
-            sets = visible_sets(session, self._core.policies.get(session).audience(audience))
-            found = session.execute(
-                select(
-                    ReliefRow.sequence,
-                    func.coalesce(ReliefRow.post_id, ReliefRow.restriction_id).label("lifted"),
-                    ReliefRow.at,
-                )
-                .where(ReliefRow.sequence > sequence, ReliefRow.measure_set_id.in_(list(sets)))
-                .order_by(ReliefRow.sequence)
-            )
-            return [Lift(row.sequence, row.lifted, row.at) for row in found]
+    def __init__(self, store: RegistryStore) -> None:
+        self._store = store
 
     def subjects(
-        self, audience: str, now: datetime, stretch: int | None, span: Span
+        self,
+        audience: str,
+        now: datetime,
+        stretch: int | None = None,
+        span: Span = EVERYBODY,
     ) -> Iterator[ListingSubject]:
         """Every subject of a span with a visible restriction.
 
@@ -181,14 +156,15 @@ class Listing:
         """
         last = span.after
         while last < span.last:
-            with self._core.database.read() as session:
+            with self._store.read() as session:
                 ids = (
                     select(SubjectRow.id, SubjectRow.type)
                     .where(_between(last, span.last, SubjectRow.id))
                     .order_by(SubjectRow.id)
                 )
                 types = {
-                    row.id: row.type for row in session.execute(ids.limit(self._core.page_size))
+                    row.id: row.type
+                    for row in session.execute(ids.limit(self._store.rules.page_size))
                 }
                 page = partial(_between, last, max(types, default=last))
                 found = self._read(
@@ -197,7 +173,7 @@ class Listing:
                     now,
                     types,
                     page,
-                    Stretched(session, self._core.vault, stretch),
+                    Stretched(session, self._store.vault, stretch),
                 )
             yield from found
             if not types:
@@ -210,13 +186,13 @@ class Listing:
         """Those of some subjects (ids ascending) that have a visible restriction, as `subjects`
         gives them.
         """
-        for start in range(0, len(ids), self._core.page_size):
-            some = ids[start : start + self._core.page_size]
-            with self._core.database.read() as session:
+        for start in range(0, len(ids), self._store.rules.page_size):
+            some = ids[start : start + self._store.rules.page_size]
+            with self._store.read() as session:
                 rows = session.execute(
                     select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id.in_(some))
                 )
-                stretched = Stretched(session, self._core.vault, stretch)
+                stretched = Stretched(session, self._store.vault, stretch)
                 found = self._read(
                     session,
                     audience,
@@ -236,7 +212,7 @@ class Listing:
         holds: _Holds,
         stretched: Stretched,
     ) -> list[ListingSubject]:
-        policies = self._core.policies.get(session)
+        policies = self._store.policies.get(session)
         sets = visible_sets(session, policies.audience(audience))
         page = _Page(session, holds, policies, sets, types, now, stretched)
         if types and sets:
@@ -275,7 +251,7 @@ class Listing:
         return (
             _unindexed(RestrictionRow.state).in_(sorted(LISTED)),
             RestrictionRow.expires_at > page.now,
-            RestrictionRow.effective_at <= page.now + self._core.horizon,
+            RestrictionRow.effective_at <= page.now + self._store.rules.horizon,
             RestrictionRow.measure_set_id.in_(list(page.sets)),
         )
 
@@ -314,7 +290,7 @@ class Listing:
                 known.until = _later(known.until, row.valid_until)
 
     def _identifiers(self, page: _Page) -> dict[bytes, list[ListingIdentifier]]:
-        vault = self._core.vault
+        vault = self._store.vault
         found: dict[bytes, list[ListingIdentifier]] = defaultdict(list)
         query = select(*IDENTIFIER).where(page.holds(IdentifierRow.subject_id))
         for row in page.session.execute(query):
@@ -335,7 +311,7 @@ class Listing:
         for row in page.session.execute(query):
             if row.subject_id in page.reaches:
                 found[row.subject_id].append(
-                    self._core.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
+                    self._store.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
                 )
         return found
 
@@ -353,7 +329,7 @@ class Listing:
                     asked, NameRow.position == 0
                 )
             ):
-                found[row.subject_id] = self._core.vault.decrypt_text(
+                found[row.subject_id] = self._store.vault.decrypt_text(
                     NAME, row.subject_id + row.blind, row.value
                 )
         return found
@@ -369,7 +345,7 @@ class Listing:
             )
             for row in page.session.scalars(query):
                 found[row.restriction_id].append(
-                    _Exempted(row, *read_exemption_reason(self._core.vault, row))
+                    _Exempted(row, *read_exemption_reason(self._store.vault, row))
                 )
         return found
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tipstaff.v1 import identity_pb2, listing_pb2
 from tipstaff_sdk.listing.sealing import seal
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.listing.rows import no_rows, rows_of
 
 if TYPE_CHECKING:
@@ -67,9 +68,8 @@ def sealing(
     """
     epoch = runtime.epochs.needed(audience, number)
     key = epoch.master
-    yield lambda span: seal_subjects(
-        runtime.registry.listing_subjects(audience, now, epoch.stretch, span), key
-    )
+    reader = ListingReader(runtime.store)
+    yield lambda span: seal_subjects(reader.subjects(audience, now, epoch.stretch, span), key)
 
 
 def _sealed(subjects: Sequence[ListingSubject], key: EpochKey) -> Part:

@@ -50,7 +50,7 @@ def of_all(runtime: Runtime, make: _Work[Item], *arguments: Any) -> Generator[It
 
     `make`, its arguments and its items can be pickled. Raises what they raise; ProcessEndedError.
     """
-    database = runtime.registry.database
+    database = runtime.store.database
     if cores() <= 1 or not _many(database):
         with make(runtime, *arguments) as work:
             yield from work(EVERYBODY)

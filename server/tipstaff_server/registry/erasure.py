@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, or_, select, update
 
-from tipstaff_server.audit.log import ERASE
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.bounds import MOST_STEPS
 from tipstaff_server.domain.lifecycle import TERMINAL
 from tipstaff_server.errors import Blocked, RetentionError
 from tipstaff_server.registry.holdings import Holdings, objects_of
-from tipstaff_server.registry.restrictions.summary import find
+from tipstaff_server.registry.restrictions.summary import locked
 from tipstaff_server.storage.models import (
     AudienceRow,
     AuditReasonRow,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.config import RetentionSection
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.registry.unit import RegistryStore, Unit
 
 __all__ = ["Erased", "Retention", "append"]
 
@@ -94,29 +94,29 @@ class Erased:
 class Retention:
     """Erases, for the operator. `rules`: how long what is kept."""
 
-    def __init__(self, core: Core, rules: RetentionSection) -> None:
-        self._core = core
+    def __init__(self, store: RegistryStore, rules: RetentionSection) -> None:
+        self._store = store
         self._rules = rules
 
     def due(self) -> Erased:
         """What erasing would do now; subjects are not counted ahead."""
         found = Erased()
-        with self._core.database.read() as session:
-            for row in session.scalars(self._due(self._core.clock())):
-                self._count(found, self._blocked(session, row, self._core.clock()))
+        with self._store.read() as session:
+            for row in session.scalars(self._due(self._store.clock())):
+                self._count(found, self._blocked(session, row, self._store.clock()))
         return found
 
     def export(self, path: Path) -> int:
         """Appends everything that may be erased now to `path`, JSON Lines, mode 0600; how many
         restrictions. Raises RetentionError.
         """
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             rows = [
                 row
-                for row in session.scalars(self._due(self._core.clock()))
-                if self._blocked(session, row, self._core.clock()) is None
+                for row in session.scalars(self._due(self._store.clock()))
+                if self._blocked(session, row, self._store.clock()) is None
             ]
-            append(path, [_line(session, self._core, row) for row in rows])
+            append(path, [_line(session, self._store, row) for row in rows])
         return len(rows)
 
     def erase(self, actor: Actor, archive: Path | None) -> Erased:
@@ -129,7 +129,7 @@ class Retention:
         """
         found, last = Erased(), b""
         while True:
-            with self._core.act() as unit:
+            with self._store.act(actor) as unit:
                 query = (
                     self._due(unit.now)
                     .where(RestrictionRow.id > last)
@@ -143,7 +143,7 @@ class Retention:
                     blocked = self._blocked(unit.session, row, unit.now)
                     self._count(found, blocked)
                     free += [row] if blocked is None else []
-                found.subjects += self._take(unit, free, actor, archive)
+                found.subjects += self._take(unit, free, archive)
             if not rows:
                 return found
             last = rows[-1].id
@@ -153,25 +153,23 @@ class Retention:
 
         Raises RetentionError: something stands against it; NotFoundError.
         """
-        with self._core.act() as unit:
-            row = find(unit.session, restriction_id, actor, self._core, lock=True)
+        with self._store.act(actor) as unit:
+            row = locked(unit, restriction_id)
             blocked = self._blocked(unit.session, row, unit.now)
             if blocked is not None:
                 raise RetentionError(
                     blocked, f"this restriction may not be erased: {_WORDS[blocked]}"
                 )
-            return Erased(1, self._take(unit, [row], actor, archive))
+            return Erased(1, self._take(unit, [row], archive))
 
-    def _take(
-        self, unit: Unit, rows: Sequence[RestrictionRow], actor: Actor, archive: Path | None
-    ) -> int:
+    def _take(self, unit: Unit, rows: Sequence[RestrictionRow], archive: Path | None) -> int:
         if archive is not None:
-            append(archive, [_line(unit.session, self._core, row) for row in rows])
+            append(archive, [_line(unit.session, self._store, row) for row in rows])
         subjects = {row.subject_id for row in rows}
         for row in rows:
-            _erase_restriction(unit, row, actor)
+            _erase_restriction(unit, row)
         unit.session.flush()
-        return _erase_subjects(unit, subjects, actor)
+        return _erase_subjects(unit, subjects)
 
     def _due(self, now: datetime) -> Select[RestrictionRow]:
         days = self._rules.lists
@@ -219,7 +217,7 @@ class Retention:
         would not erase it.
         """
         first = func.substr(AuditRow.reason, 1, 1)
-        opens = [bytes([version]) for version in self._core.vault.keys.columns]
+        opens = [bytes([version]) for version in self._store.vault.keys.columns]
         return _exists(
             session, _named(_objects(session, row)), AuditRow.reason.is_not(None), first.in_(opens)
         )
@@ -258,15 +256,15 @@ def append(path: Path, lines: Sequence[str]) -> None:
         ) from None
 
 
-def _line(session: Session, core: Core, row: RestrictionRow) -> str:
-    holdings = Holdings(session, core.vault)
+def _line(session: Session, store: RegistryStore, row: RestrictionRow) -> str:
+    holdings = Holdings(session, store.vault)
     return json.dumps(
         holdings.restriction(row) | {"subject": holdings.identity(row.subject_id)},
         ensure_ascii=False,
     )
 
 
-def _erase_restriction(unit: Unit, row: RestrictionRow, actor: Actor) -> None:
+def _erase_restriction(unit: Unit, row: RestrictionRow) -> None:
     session, objects = unit.session, _objects(unit.session, row)
     exemptions = session.scalars(
         select(ExemptionRow.id).where(ExemptionRow.restriction_id == row.id)
@@ -285,10 +283,10 @@ def _erase_restriction(unit: Unit, row: RestrictionRow, actor: Actor) -> None:
     row.entry_digest = secrets.token_bytes(DIGEST_BYTES)
     row.erased_at = unit.now
     row.version += 1
-    _forget(unit, objects, actor, {"list": row.list_id, "version": row.version})
+    _forget(unit, objects, {"list": row.list_id, "version": row.version})
 
 
-def _erase_subjects(unit: Unit, subjects: Collection[bytes], actor: Actor) -> int:
+def _erase_subjects(unit: Unit, subjects: Collection[bytes]) -> int:
     """Those of whom nothing is left; then the persons who answered for organisations among them."""
     done, session = 0, unit.session
     waiting = sorted(subjects)
@@ -312,7 +310,7 @@ def _erase_subjects(unit: Unit, subjects: Collection[bytes], actor: Actor) -> in
         everybody = _absorbed(session, subject)
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.restriction_id.in_(everybody)))
         session.flush()
-        _forget(unit, [("subject", item) for item in everybody], actor, {})
+        _forget(unit, [("subject", item) for item in everybody], {})
         done += 1
     return done
 
@@ -324,7 +322,9 @@ def _absorbed(session: Session, subject: bytes) -> list[bytes]:
     found = [subject]
     for item in found:
         query = select(AuditRow.detail).where(
-            AuditRow.object_kind == "subject", AuditRow.object_id == item, AuditRow.act == "MERGE"
+            AuditRow.object_kind == "subject",
+            AuditRow.object_id == item,
+            AuditRow.act == AuditAct.MERGE,
         )
         merges = [json.loads(detail) for detail in session.scalars(query)]
         found += [
@@ -350,9 +350,7 @@ def _needed(session: Session, subject: bytes) -> bool:
     )
 
 
-def _forget(
-    unit: Unit, objects: Sequence[tuple[str, bytes]], actor: Actor, detail: dict[str, object]
-) -> None:
+def _forget(unit: Unit, objects: Sequence[tuple[str, bytes]], detail: dict[str, object]) -> None:
     """The reasons of everything that was done with these go; the log says so."""
     entries = select(AuditRow.sequence).where(_named(objects))
     unit.session.execute(
@@ -361,7 +359,7 @@ def _forget(
         .execution_options(synchronize_session=False)
     )
     for item in objects:
-        unit.log.add(unit.now, actor, ERASE, item, detail=detail)
+        unit.note(AuditAct.ERASE, item, detail=detail)
 
 
 def _objects(session: Session, row: RestrictionRow) -> list[tuple[str, bytes]]:

@@ -13,6 +13,7 @@ from sqlalchemy import or_, select
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_sdk.identity.identifier import IdentifierKind
 from tipstaff_server.audit import reasons
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.errors import NotFoundError
 from tipstaff_server.registry.restrictions.summary import measures_of
 from tipstaff_server.storage.models import (
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.registry.unit import Core
+    from tipstaff_server.registry.unit import RegistryStore
     from tipstaff_server.vault.vault import Vault
 
 __all__ = ["Holdings", "objects_of"]
@@ -61,20 +62,20 @@ class Holdings:
     vault: Vault
 
     @staticmethod
-    def of_person(core: Core, identifier: Identifier, actor: Actor) -> Document:
+    def of_person(store: RegistryStore, identifier: Identifier, actor: Actor) -> Document:
         """What is held on whom this identifier belongs to.
 
         An act: the audit log keeps that somebody looked. Raises NotFoundError.
         """
-        with core.act() as unit:
-            blind = blind_of(core.vault, identifier)
+        with store.act(actor) as unit:
+            blind = blind_of(store.vault, identifier)
             subject = unit.session.scalar(
                 select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind)
             )
             if subject is None:
                 raise NotFoundError("nothing is held on this number")
-            unit.log.add(unit.now, actor, "ACCESS", ("subject", subject))
-            return Holdings(unit.session, core.vault).subject(subject)
+            unit.note(AuditAct.ACCESS, ("subject", subject))
+            return Holdings(unit.session, store.vault).subject(subject)
 
     def subject(self, subject: bytes) -> Document:
         """A subject with all of its restrictions, and those that reach it through organisations."""

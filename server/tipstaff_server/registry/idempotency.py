@@ -13,9 +13,11 @@ from tipstaff_server.storage.models import IdempotencyRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
 
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.registry.unit import Unit
     from tipstaff_server.storage.models import RestrictionRow
     from tipstaff_server.vault.vault import Vault
 
@@ -49,7 +51,7 @@ def check_version(row: RestrictionRow, given: Precondition) -> None:
 
 
 def first_answer(
-    unit: Unit, vault: Vault, actor: Actor, given: Precondition, request: Sequence[object]
+    session: Session, vault: Vault, actor: Actor, given: Precondition, request: Sequence[object]
 ) -> bytes | None:
     """The id that the same request was answered with before, under the same key.
 
@@ -59,7 +61,7 @@ def first_answer(
         return None
     if len(given.key) > MAX_KEY:
         raise InvalidRequestError(f"an idempotency key has 1 to {MAX_KEY} characters")
-    row = unit.session.scalar(
+    row = session.scalar(
         select(IdempotencyRow).where(
             IdempotencyRow.scope == str(actor), IdempotencyRow.key == given.key
         )
@@ -74,23 +76,24 @@ def first_answer(
 
 
 def remember(
-    unit: Unit,
+    session: Session,
     vault: Vault,
     actor: Actor,
     given: Precondition,
     request: Sequence[object],
     answer: bytes,
+    now: datetime,
 ) -> None:
     """Keeps the answer (an id of 16 bytes) under the caller's key, if it gave one."""
     if given.key:
-        unit.session.add(
+        session.add(
             IdempotencyRow(
                 scope=str(actor),
                 key=given.key,
                 entry_digest=_digest(vault, request),
                 restriction_id=answer,
                 status="DONE",
-                at=unit.now,
+                at=now,
             )
         )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tipstaff_server.listing.rows import Change
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.store import Store
 
 __all__ = ["Built", "PublishedListing", "published_listings"]
 
@@ -33,9 +33,9 @@ class PublishedListing:
     bucket_median: int
 
 
-def published_listings(database: Database) -> list[PublishedListing]:
+def published_listings(store: Store) -> list[PublishedListing]:
     """The listing last published for each audience, as its build measured it; sorted by audience."""
-    with database.read() as session:
+    with store.read() as session:
         rows = session.scalars(
             select(ListingBuildRow)
             .where(ListingBuildRow.state == BuildState.PUBLISHED)
@@ -75,9 +75,9 @@ class Built:
     why: str = ""
 
 
-def record_build(database: Database, built: Built) -> None:
+def record_build(store: Store, built: Built) -> None:
     """Keeps what a build measured."""
-    with database.write() as session:
+    with store.write() as session:
         session.merge(
             ListingBuildRow(
                 audience_id=built.audience,
@@ -101,19 +101,18 @@ def record_build(database: Database, built: Built) -> None:
 
 
 def mark_build(
-    database: Database,
+    store: Store,
     built: tuple[str, int],
     state: BuildState,
-    now: datetime,
     reasons: tuple[str, ...] = (),
 ) -> None:
     """Notes what became of a build. `built`: its audience and version."""
-    with database.write() as session:
+    with store.write() as session:
         row = session.get(ListingBuildRow, built)
         # A proposal that came from elsewhere has no row; the repository is what counts.
         if row is not None:
             row.state = state
             if state is BuildState.PUBLISHED:
-                row.published_at = now
+                row.published_at = store.clock()
             if reasons:
                 row.detail = json.dumps({"reasons": reasons}, ensure_ascii=False)

@@ -44,13 +44,13 @@ LOCK_SECONDS = 60.0
 
 
 class ReliefSource(Protocol):
-    """Where lifts come from: the registry."""
+    """Where lifts come from: the registry's relief log."""
 
-    def relief_head(self) -> int:
+    def head(self) -> int:
         """The last sequence that was given out; 0 when none was."""
         ...
 
-    def relief_since(self, audience: str, sequence: int) -> Sequence[Lift]:
+    def since(self, audience: str, sequence: int) -> Sequence[Lift]:
         """Lifts after `sequence` that concern an audience, ascending."""
         ...
 
@@ -116,14 +116,14 @@ class ReliefPublisher:
         """Publishes what is new for an audience; how many lifts that were (0: nothing was
         published).
         """
-        head = self._source.relief_head()
+        head = self._source.head()
         if head <= self._looked.get(audience, -1):
             return 0
         with self._lock(audience):
             published = Published(self._repository, audience)
             versions = self._repository.versions(audience)
             done = published.relief_head(versions)
-            lifts = self._source.relief_since(audience, done)
+            lifts = self._source.since(audience, done)
             entries = [
                 (lift.sequence, lift.restriction_id) for lift in lifts if lift.sequence <= head
             ]

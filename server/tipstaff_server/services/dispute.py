@@ -65,7 +65,7 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
                 "there is no such ground; leave it out, or give one of the contract's"
             )
         opened = await asyncio.to_thread(
-            self._registry.open_dispute,
+            self._registry.disputes.open,
             request.restriction_id,
             request.statement,
             request_id=request.request_id,
@@ -85,14 +85,14 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
         """Where one stands, and for whoever answers it the whole case."""
         actor = actor_of(caller_of(context))
         found = await asyncio.to_thread(
-            self._registry.get_dispute, request.case_number, actor=actor
+            self._registry.disputes.get, request.case_number, actor=actor
         )
         response = dispute_pb2.GetDisputeResponse(dispute=_dispute(found))
         if actor.kind in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
             response.case.CopyFrom(
                 _case(
                     await asyncio.to_thread(
-                        self._registry.following.case, request.case_number, actor
+                        self._registry.disputes.case, request.case_number, actor
                     )
                 )
             )
@@ -107,7 +107,7 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
         """
         caller = caller_of(context)
         self._limits.case_number(caller)
-        found = await asyncio.to_thread(self._registry.following.follow, request.case_number)
+        found = await asyncio.to_thread(self._registry.disputes.follow, request.case_number)
         self._limits.case_number_known(caller)
         return _progress(found)
 
@@ -122,7 +122,7 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
             limit=min(request.page_size or DEFAULT_PAGE, MAX_PAGE),
         )
         found, token = await asyncio.to_thread(
-            self._registry.following.page, wanted, actor_of(caller_of(context))
+            self._registry.disputes.page, wanted, actor_of(caller_of(context))
         )
         return dispute_pb2.ListDisputesResponse(
             disputes=[_case(item) for item in found], next_page_token=token
@@ -136,7 +136,7 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
         if outcome is None:
             raise InvalidRequestError("say how it is answered: upheld, corrected or revoked")
         done = await asyncio.to_thread(
-            self._registry.answering.answer,
+            self._registry.disputes.answer,
             request.case_number,
             outcome,
             request.reason,

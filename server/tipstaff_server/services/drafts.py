@@ -11,7 +11,7 @@ from tipstaff_server.registry.restrictions.drafts import Approval
 from tipstaff_server.rpc.gate import Context, actor_of, caller_of
 
 if TYPE_CHECKING:
-    from tipstaff_server.registry.restrictions.drafts import Approved, Drafting
+    from tipstaff_server.registry.restrictions.drafts import Approved, Drafts
     from tipstaff_server.registry.restrictions.summary import RestrictionSummary
 
 __all__ = ["DraftCalls", "summary_message"]
@@ -20,15 +20,15 @@ __all__ = ["DraftCalls", "summary_message"]
 class DraftCalls(registry_pb2_grpc.RegistryServiceServicer):
     """The calls about drafts. See registry.proto."""
 
-    def __init__(self, drafting: Drafting) -> None:
-        self._drafting = drafting
+    def __init__(self, drafts: Drafts) -> None:
+        self._drafts = drafts
 
     async def GetDraft(  # noqa: N802  the contract's name
         self, request: registry_pb2.GetDraftRequest, context: Context
     ) -> registry_pb2.GetDraftResponse:
         """What a draft holds, for the second person to check."""
         found = await asyncio.to_thread(
-            self._drafting.read, request.restriction_id, actor_of(caller_of(context))
+            self._drafts.read_draft, request.restriction_id, actor_of(caller_of(context))
         )
         response = registry_pb2.GetDraftResponse(
             restriction=summary_message(found.restriction),
@@ -43,7 +43,7 @@ class DraftCalls(registry_pb2_grpc.RegistryServiceServicer):
     ) -> registry_pb2.ApproveRestrictionResponse:
         """Puts one in force, after its list's notice."""
         done = await asyncio.to_thread(
-            self._drafting.approve, _approval(request), actor_of(caller_of(context))
+            self._drafts.approve, _approval(request), actor_of(caller_of(context))
         )
         return registry_pb2.ApproveRestrictionResponse(restriction=summary_message(done))
 
@@ -53,7 +53,7 @@ class DraftCalls(registry_pb2_grpc.RegistryServiceServicer):
         """Each for itself."""
         approvals = [_approval(item) for item in request.approvals]
         done = await asyncio.to_thread(
-            self._drafting.approve_many, approvals, actor_of(caller_of(context))
+            self._drafts.approve_many, approvals, actor_of(caller_of(context))
         )
         return registry_pb2.ApproveRestrictionsResponse(results=[_result(item) for item in done])
 

@@ -42,7 +42,7 @@ class RegistryService(SubjectCalls, DraftCalls):
     """See registry.proto. `lifted` is called after an act that relief has to carry."""
 
     def __init__(self, registry: Registry, lifted: Callable[[], None]) -> None:
-        super().__init__(registry.drafting)
+        super().__init__(registry.restrictions)
         self._registry = registry
         self._lifted = lifted
 
@@ -64,7 +64,9 @@ class RegistryService(SubjectCalls, DraftCalls):
     ) -> registry_pb2.GetRestrictionResponse:
         """One restriction of the caller's."""
         found = await asyncio.to_thread(
-            self._registry.get, request.restriction_id, actor=actor_of(caller_of(context))
+            self._registry.restrictions.get,
+            request.restriction_id,
+            actor=actor_of(caller_of(context)),
         )
         return registry_pb2.GetRestrictionResponse(restriction=summary_message(found))
 
@@ -78,7 +80,7 @@ class RegistryService(SubjectCalls, DraftCalls):
         actor = actor_of(caller_of(context))
         given = Precondition(request.expected_version, request.idempotency_key)
         ended = await asyncio.to_thread(
-            self._registry.end,
+            self._registry.restrictions.end,
             request.restriction_id,
             kind,
             request.reason,
@@ -102,7 +104,7 @@ class RegistryService(SubjectCalls, DraftCalls):
         given = Precondition(request.expected_version, request.idempotency_key)
         actor = actor_of(caller_of(context))
         done = await asyncio.to_thread(
-            self._registry.amending.amend,
+            self._registry.restrictions.amend,
             request.restriction_id,
             amendment,
             request.reason,
@@ -120,7 +122,7 @@ class RegistryService(SubjectCalls, DraftCalls):
     ) -> registry_pb2.ExemptRestrictionResponse:
         """Permits something inside one."""
         exemption = await asyncio.to_thread(
-            self._registry.exempt,
+            self._registry.restrictions.exempt,
             request.restriction_id,
             measures=list(request.measures),
             valid=(
@@ -150,7 +152,7 @@ class RegistryService(SubjectCalls, DraftCalls):
             limit=min(request.page_size or DEFAULT_PAGE, MAX_PAGE),
         )
         found = await asyncio.to_thread(
-            self._registry.looking.search, wanted, actor_of(caller_of(context))
+            self._registry.restrictions.search, wanted, actor_of(caller_of(context))
         )
         token = found[-1].restriction_id if len(found) == wanted.limit else b""
         return registry_pb2.SearchRestrictionsResponse(
@@ -162,7 +164,9 @@ class RegistryService(SubjectCalls, DraftCalls):
     ) -> registry_pb2.GetHistoryResponse:
         """What was done with one."""
         found = await asyncio.to_thread(
-            self._registry.looking.history, request.restriction_id, actor_of(caller_of(context))
+            self._registry.restrictions.history,
+            request.restriction_id,
+            actor_of(caller_of(context)),
         )
         response = registry_pb2.GetHistoryResponse()
         for item in found:
@@ -187,7 +191,7 @@ class RegistryService(SubjectCalls, DraftCalls):
         except EntryError as error:
             response.status, response.detail = registry_pb2.SUBMIT_STATUS_REJECTED, str(error)
             return response
-        submission = self._registry.submit(
+        submission = self._registry.restrictions.submit(
             entry, authority=authority, actor=actor, idempotency_key=request.idempotency_key or None
         )
         response.status = registry_pb2.SubmitStatus.Value(

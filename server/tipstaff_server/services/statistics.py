@@ -38,8 +38,8 @@ class StatisticsService(statistics_pb2_grpc.StatisticsServiceServicer):
     def _statistics(
         self, since: datetime | None, until: datetime | None
     ) -> statistics_pb2.GetStatisticsResponse:
-        response = statistics(self._registry.database, since=since, until=until)
-        supervise(response, self._registry, self._allowed)
+        response = statistics(self._registry.store, since=since, until=until)
+        supervise(response, self._registry.store, self._allowed)
         return response
 
 

@@ -39,10 +39,10 @@ class SubjectCalls:
         """A subject in figures, or with numbers and names."""
         actor, reference = actor_of(caller_of(context)), _reference(request.subject)
         if not request.reveal:
-            view = await asyncio.to_thread(self._registry.showing.show, reference, actor)
+            view = await asyncio.to_thread(self._registry.subjects.show, reference, actor)
             return registry_pb2.GetSubjectResponse(subject=_summary(view))
         told = await asyncio.to_thread(
-            self._registry.showing.reveal, reference, request.reason, actor
+            self._registry.subjects.reveal, reference, request.reason, actor
         )
         numbers = [identifier.to_proto() for identifier in told.identifiers]
         return registry_pb2.GetSubjectResponse(
@@ -100,7 +100,7 @@ class SubjectCalls:
         actor, given = actor_of(caller_of(context)), Precondition(key=request.idempotency_key)
         both = _reference(request.surviving), _reference(request.absorbed)
         view, sequence = await asyncio.to_thread(
-            self._registry.merging.merge, *both, request.reason, actor, given
+            self._registry.subjects.merge, *both, request.reason, actor, given
         )
         self._push(sequence)
         return registry_pb2.MergeSubjectsResponse(subject=_summary(view))
@@ -118,7 +118,7 @@ class SubjectCalls:
         )
         actor, given = actor_of(caller_of(context)), Precondition(key=request.idempotency_key)
         done = await asyncio.to_thread(
-            self._registry.splitting.split,
+            self._registry.subjects.split,
             _reference(request.subject),
             parts,
             request.reason,
@@ -145,7 +145,7 @@ class SubjectCalls:
         actor, given = actor_of(caller_of(context)), Precondition(key=request.idempotency_key)
         reference = _reference(request.subject)
         view, sequence = await asyncio.to_thread(
-            self._registry.splitting.correct, reference, correction, request.reason, actor, given
+            self._registry.subjects.correct, reference, correction, request.reason, actor, given
         )
         self._push(sequence)
         return registry_pb2.CorrectSubjectResponse(subject=_summary(view), relief_sequence=sequence)

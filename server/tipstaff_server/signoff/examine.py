@@ -133,7 +133,7 @@ def _check_parameters(
         ),
         "the catalogue is not the current one": parameters.catalogue_version != policies.version,
         "the relief sequence has not been given out yet": (
-            parameters.relief_sequence > runtime.registry.relief_head()
+            parameters.relief_sequence > runtime.registry.relief.head()
         ),
         "the relief sequence goes backwards": (
             published is not None and parameters.relief_sequence < published.relief_sequence
@@ -236,7 +236,7 @@ def _examining(
 
         def examine_span(span: Span) -> Iterator[_Examined]:
             examination = _Examination(said, key, members, lookup, horizon)
-            for reached in standing.read(runtime.registry, epoch.audience, epoch.stretch, span):
+            for reached in standing.read(runtime.store, epoch.audience, epoch.stretch, span):
                 examination.subject(reached)
             yield examination.found
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
-    from tipstaff_server.registry.registry import Registry
+    from tipstaff_server.registry.unit import RegistryStore
     from tipstaff_server.vault.vault import Vault
 
 __all__ = ["Exempted", "Held", "Reached", "Standing", "read"]
@@ -133,17 +133,18 @@ class Reached:
 
 
 def read(
-    registry: Registry, audience: str, stretch: int | None = None, span: Span = EVERYBODY
+    store: RegistryStore, audience: str, stretch: int | None = None, span: Span = EVERYBODY
 ) -> Iterator[Reached]:
     """Every subject of a span that a restriction with a measure of the audience reaches, also
     through posts that were left or are to come.
 
     `stretch`: the number of the epoch's; by default the current one. Raises StretchRetiredError.
     """
-    measures = registry.policies().audience(audience)
+    with store.read() as session:
+        measures = store.policies.get(session).audience(audience)
     last = span.after
     while last < span.last:
-        with registry.database.read() as session:
+        with store.read() as session:
             ids = select(SubjectRow.id, SubjectRow.type).where(
                 _within(SubjectRow.id, (last, span.last))
             )
@@ -157,8 +158,8 @@ def read(
             found = _page(session, sets, types, (low, last))
             _identify(
                 session,
-                registry.vault,
-                Stretched(session, registry.vault, stretch),
+                store.vault,
+                Stretched(session, store.vault, stretch),
                 found,
                 (low, last),
             )

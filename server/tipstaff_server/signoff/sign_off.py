@@ -44,10 +44,9 @@ def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) ->
     except SignOffRefusedError as error:
         runtime.repository.refuse(proposal, error.reasons)
         mark_build(
-            runtime.registry.database,
+            runtime.store,
             (audience, proposal.version),
             BuildState.REFUSED,
-            runtime.clock(),
             error.reasons,
         )
         log_warning(
@@ -59,10 +58,9 @@ def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) ->
         raise
     runtime.repository.sign_off(proposal, signer)
     mark_build(
-        runtime.registry.database,
+        runtime.store,
         (audience, proposal.version),
         BuildState.SIGNED_OFF,
-        runtime.clock(),
     )
     log_info("signed_off", audience=audience, version=proposal.version)
     return proposal.version

@@ -21,7 +21,6 @@ from sqlalchemy import select
 
 from tipstaff.v1 import distribution_pb2
 from tipstaff_sdk.listing.sealing import EpochKey
-from tipstaff_server.clock import utc_now
 from tipstaff_server.errors import InvalidRequestError, PermissionDeniedError, PublicationError
 from tipstaff_server.storage.models import EpochKeyRow, ProviderRow
 from tipstaff_server.vault import stretch as stretches
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from tipstaff_server.clock import Clock
-    from tipstaff_server.storage.database import Database
-    from tipstaff_server.vault.vault import Vault
+    from tipstaff_server.vault.store import Store
 
 __all__ = ["Epoch", "EpochKeys"]
 
@@ -72,22 +69,20 @@ class EpochKeys:
     Thread-safe. Raises DatabaseUnavailableError and VaultError as the database and vault do.
     """
 
-    def __init__(self, database: Database, vault: Vault, *, clock: Clock = utc_now) -> None:
-        self._database = database
-        self._vault = vault
-        self._clock = clock
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def current(self, audience: str) -> Epoch:
         """The epoch that a listing built now uses; epoch 1 is made when there is none."""
-        with self._database.read() as session:
+        with self._store.read() as session:
             rows = self._rows(session, audience)
         if not rows:
-            with self._database.write() as session:
+            with self._store.write() as session:
                 # Somebody else may have been first.
                 rows = self._rows(session, audience) or [
-                    self._make(session, audience, 1, self._clock())
+                    self._make(session, audience, 1, self._store.clock())
                 ]
-        now = self._clock()
+        now = self._store.clock()
         begun = [row for row in rows if row.created_at <= now]
         # Before the very first begins only where clocks of machines differ.
         return self._open(begun[-1] if begun else rows[0])
@@ -97,8 +92,8 @@ class EpochKeys:
         the one that comes next.
         """
         self.current(audience)
-        now = self._clock()
-        with self._database.read() as session:
+        now = self._store.clock()
+        with self._store.read() as session:
             rows = self._rows(session, audience)
         return [self._open(row) for row in rows if row.retired_at is None or row.retired_at > now]
 
@@ -108,7 +103,7 @@ class EpochKeys:
 
     def get(self, audience: str, number: int) -> Epoch | None:
         """One epoch, also a retired one; None when there is no such."""
-        with self._database.read() as session:
+        with self._store.read() as session:
             row = session.get(EpochKeyRow, (audience, number))
         return None if row is None else self._open(row)
 
@@ -125,8 +120,8 @@ class EpochKeys:
 
         `lead` should be longer than providers wait between asking for keys (their `keys_interval`).
         """
-        begins = self._clock() + lead
-        with self._database.write() as session:
+        begins = self._store.clock() + lead
+        with self._store.write() as session:
             rows = self._rows(session, audience)
             for row in rows:
                 row.retired_at = row.retired_at or begins + overlap
@@ -134,7 +129,7 @@ class EpochKeys:
                 session,
                 audience,
                 rows[-1].epoch + 1 if rows else 1,
-                begins if rows else self._clock(),
+                begins if rows else self._store.clock(),
             )
             return self._open(made)
 
@@ -159,7 +154,7 @@ class EpochKeys:
         return [_seal(epoch, public) for epoch in self.in_use(audience)]
 
     def _registered(self, provider: str) -> bytes | None:
-        with self._database.read() as session:
+        with self._store.read() as session:
             return session.scalar(
                 select(ProviderRow.wrapping_key).where(ProviderRow.id == provider)
             )
@@ -174,8 +169,8 @@ class EpochKeys:
         )
 
     def _make(self, session: Session, audience: str, number: int, begins: datetime) -> EpochKeyRow:
-        lock_head(session, self._vault)
-        key = self._vault.encrypt(
+        lock_head(session, self._store.vault)
+        key = self._store.vault.encrypt(
             EPOCH_KEY, epoch_key_row(audience, number), secrets.token_bytes(KEY_BYTES)
         )
         stretch = stretches.newest(session).number
@@ -192,7 +187,9 @@ class EpochKeys:
         return row
 
     def _open(self, row: EpochKeyRow) -> Epoch:
-        key = self._vault.decrypt(EPOCH_KEY, epoch_key_row(row.audience_id, row.epoch), row.key)
+        key = self._store.vault.decrypt(
+            EPOCH_KEY, epoch_key_row(row.audience_id, row.epoch), row.key
+        )
         return Epoch(row.audience_id, row.epoch, row.created_at, row.retired_at, key, row.stretch)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from tipstaff_server.administration import providers
+from tipstaff_server.administration.providers import Providers
 from tipstaff_server.certificates.caller import Caller, Role
-from tipstaff_server.clock import utc_now
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import WorkDirError
 from tipstaff_server.registry.facts import open_facts
 from tipstaff_server.storage.database import Database
+from tipstaff_server.vault.store import Store
 from tipstaff_server.vault.vault import Vault
 from tipstaff_server.workdir.layout import (
     EVERY_ADDRESS,
@@ -56,20 +56,12 @@ def add_provider(config: Config, provider: Provider) -> Path:
     staging = kit.with_name(f".{provider.id}.new")
     shutil.rmtree(staging, ignore_errors=True)
     write_kit(staging, provider, authority, repository.root_bytes(), config.server.listen)
-    database = Database.open(config)
+    store = Store(Database.open(config), Vault.configured(config))
     try:
-        vault = Vault.configured(config)
-        open_facts(database, vault)
-        providers.add_provider(
-            database,
-            vault,
-            provider.id,
-            provider.audience,
-            actor=Actor.operator("command"),
-            now=utc_now(),
-        )
+        open_facts(store)
+        Providers(store).add(provider.id, provider.audience, actor=Actor.operator("command"))
     finally:
-        database.close()
+        store.database.close()
     register_wrapping_keys(config, {provider.id: staging})
     staging.rename(kit)
     fsync_dir(kit.parent)
@@ -80,14 +72,14 @@ def register_wrapping_keys(config: Config, kits: Mapping[str, Path]) -> None:
     """The public halves of the kits' wrapping keys, from now on the only ones that these providers'
     epoch keys are sealed to.
     """
-    database = Database.open(config)
+    store = Store(Database.open(config), Vault.configured(config))
     try:
-        vault, actor, now = Vault.configured(config), Actor.operator("kit"), utc_now()
+        members, actor = Providers(store), Actor.operator("kit")
         for provider, kit in kits.items():
             public = read_public((kit / "wrapping_key.pem").read_bytes())
-            providers.register_wrapping_key(database, vault, provider, public, actor=actor, now=now)
+            members.register_wrapping_key(provider, public, actor=actor)
     finally:
-        database.close()
+        store.database.close()
 
 
 def write_kit(

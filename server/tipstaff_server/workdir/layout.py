@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_AUDIENCES",
     "EVERY_ADDRESS",
-    "WorkDirPlan",
     "Provider",
+    "WorkDirPlan",
     "development_authority",
     "make_private_folder",
     "split_listen",

@@ -23,7 +23,7 @@ from sqlalchemy import make_url
 
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
-from tipstaff_server.administration.providers import add_provider
+from tipstaff_server.administration.providers import Providers
 from tipstaff_server.audit.checkpointer import KEY as AUDIT_KEY
 from tipstaff_server.certificates.caller import Caller, Role
 from tipstaff_server.certificates.development_ca import CertificateAuthority
@@ -34,6 +34,7 @@ from tipstaff_server.errors import WorkDirError
 from tipstaff_server.registry.facts import initialise as initialise_registry
 from tipstaff_server.repository.keyring import lifetimes
 from tipstaff_server.storage.database import Database
+from tipstaff_server.vault.store import Store
 from tipstaff_server.vault.vault import Vault, create_key_file
 from tipstaff_server.workdir.kits import register_wrapping_keys, write_certificate, write_kit
 from tipstaff_server.workdir.layout import (
@@ -156,13 +157,14 @@ def _registry(config: Config, plan: WorkDirPlan) -> bytes:
     database = Database.open(config)
     actor, now = Actor.operator("init"), utc_now()
     administration = Administration.load()
+    store = Store(database, vault, lambda: now)
     try:
-        initialise_registry(database, vault, config.stretch)
+        initialise_registry(store, config.stretch)
         if database.is_sqlite and (file := make_url(config.database_url).database):
             Path(file).chmod(0o600)
-        version = set_administration(database, vault, administration, actor=actor, now=now)
+        version = set_administration(store, administration, actor=actor)
         for provider in plan.providers:
-            add_provider(database, vault, provider.id, provider.audience, actor=actor, now=now)
+            Providers(store).add(provider.id, provider.audience, actor=actor)
     finally:
         database.close()
     return administration.catalogue(version=version, made_at=now).SerializeToString(

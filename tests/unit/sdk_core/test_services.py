@@ -218,7 +218,7 @@ def test_the_wrong_object_or_value_is_a_wrong_call(service: Any) -> None:
 
 def test_checks_take_objects_and_mappings_alike_and_say_what_stays_allowed() -> None:
     with Deployment("rail") as real:
-        real.runtime.registry.submit(entry(1), authority="court", actor=COURT)
+        real.runtime.registry.restrictions.submit(entry(1), authority="court", actor=COURT)
         real.publish()
         real.screener.sync()
         number, name = resident_id(1), name_of(1)

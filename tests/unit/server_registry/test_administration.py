@@ -15,7 +15,7 @@ from tipstaff_sdk.errors import InvalidServiceError
 from tipstaff_sdk.listing.catalogue import Catalogue
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
-from tipstaff_server.administration.providers import add_provider
+from tipstaff_server.audit.log import verify
 from tipstaff_server.errors import AdministrationError, EntryCode, NotFoundError
 from tipstaff_server.storage.models import AuthorityRow, DisputeEffect, MeasureRow
 
@@ -192,7 +192,7 @@ def test_yaml_s_traps_are_refused(text: bytes) -> None:
 
 
 def test_the_same_administration_again_changes_nothing(world: World) -> None:
-    assert set_administration(world.database, world.vault, SHIPPED, actor=OPERATOR, now=NOW) == 1
+    assert set_administration(world.store, SHIPPED, actor=OPERATOR) == 1
     assert world.registry.catalogue().version == 1
 
 
@@ -204,7 +204,7 @@ def test_a_changed_one_is_a_new_version_and_retires_what_is_gone(world: World) -
     submit(world, entry())
     later = datetime(2026, 6, 1, tzinfo=UTC)
     newer = Administration.parse(changed(change))
-    assert set_administration(world.database, world.vault, newer, actor=OPERATOR, now=later) == 2
+    assert set_administration(world.store, newer, actor=OPERATOR) == 2
     assert world.registry.catalogue().version == 2
     assert world.registry.catalogue().made_at.ToDatetime(UTC) == later
     with world.database.read() as session:
@@ -215,15 +215,17 @@ def test_a_changed_one_is_a_new_version_and_retires_what_is_gone(world: World) -
             session.scalars(select(MeasureRow.code).where(MeasureRow.retired.is_(True))).all() == []
         )
     assert retired == ["customs"]
-    refused = world.registry.submit(entry(case_number="2"), authority="court", actor=COURT)
+    refused = world.registry.restrictions.submit(
+        entry(case_number="2"), authority="court", actor=COURT
+    )
     assert refused.code is EntryCode.MEASURE_NOT_ENTITLED
-    assert world.registry.verify_audit() > 0
+    assert verify(world.registry.store) > 0
 
 
 def test_a_provider_belongs_to_one_audience(world: World) -> None:
-    add = add_provider
-    add(world.database, world.vault, "air-1", "aviation", actor=OPERATOR, now=NOW)
+    add = world.registry.providers.add
+    add("air-1", "aviation", actor=OPERATOR)
     with pytest.raises(AdministrationError, match="belongs to audience 'aviation'"):
-        add(world.database, world.vault, "air-1", "rail", actor=OPERATOR, now=NOW)
+        add("air-1", "rail", actor=OPERATOR)
     with pytest.raises(NotFoundError, match="no audience 'space'"):
-        add(world.database, world.vault, "rocket-1", "space", actor=OPERATOR, now=NOW)
+        add("rocket-1", "space", actor=OPERATOR)

@@ -25,6 +25,7 @@ from tests.support.registry import (
     submit,
 )
 from tipstaff.v1 import enforcement_pb2
+from tipstaff_server.audit.log import verify
 from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import (
@@ -57,13 +58,13 @@ def amend(
     given: Precondition = Precondition(),  # noqa: B008  frozen
     **changes: Any,
 ) -> Any:
-    return world.registry.amending.amend(
+    return world.registry.restrictions.amend(
         restriction, Amendment(**changes), "corrected", COURT, given
     )
 
 
 def sequences(world: World, audience: str) -> list[int]:
-    return [lift.sequence for lift in world.registry.relief_since(audience, 0)]
+    return [lift.sequence for lift in world.registry.relief.since(audience, 0)]
 
 
 def test_a_measure_that_goes_is_lifted_for_those_who_enforced_it_and_the_rest_comes_back(
@@ -79,7 +80,7 @@ def test_a_measure_that_goes_is_lifted_for_those_who_enforced_it_and_the_rest_co
     assert listed(world, "aviation") == {}
     ((record,),) = [subject.restrictions for subject in listed(world, "rail").values()]
     assert (list(record.measures), record.relief_floor) == (["RAIL_HIGH_CLASS"], 1)
-    world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
+    world.registry.restrictions.end(restriction, EndKind.RELEASE, "x", actor=COURT)
     assert (sequences(world, "aviation"), sequences(world, "rail")) == ([1], [1, 2])
 
 
@@ -90,9 +91,9 @@ def test_a_term_that_is_over_is_not_made_longer_even_before_the_scheduler_looked
     world.clock.turn(days=1)
     with pytest.raises(LifecycleError, match="its term ended"):
         amend(world, restriction, expires_at=NOW + timedelta(days=30))
-    assert world.registry.get(restriction, actor=COURT).version == 1
+    assert world.registry.restrictions.get(restriction, actor=COURT).version == 1
     world.registry.expire_due(world.clock())
-    assert world.registry.get(restriction, actor=COURT).state is State.EXPIRED
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.EXPIRED
 
 
 def test_a_shorter_term_is_lifted_and_a_longer_one_waits_for_the_listing(world: World) -> None:
@@ -113,18 +114,18 @@ def test_another_legal_basis_and_more_measures_lift_nothing(world: World) -> Non
 
 def test_a_correction_that_changes_nothing_is_no_act(world: World) -> None:
     restriction = restricted(world)
-    before = world.registry.verify_audit()
+    before = verify(world.registry.store)
     assert amend(world, restriction, measures=BOTH).restriction.version == 1
-    assert world.registry.verify_audit() == before
+    assert verify(world.registry.store) == before
 
 
 def test_what_is_suspended_is_corrected_without_another_lift(world: World) -> None:
     restriction = restricted(world)
-    number = world.registry.open_dispute(
+    number = world.registry.disputes.open(
         restriction, "x", request_id=bytes(16), actor=AIRLINE
     ).dispute.case_number
     assert amend(world, restriction, measures=("AIR_TRAVEL",)).relief_sequence == 0
-    world.registry.answer_dispute(number, DisputeState.REJECTED, "x", actor=COURT)
+    world.registry.disputes.answer(number, DisputeState.REJECTED, "x", actor=COURT)
     ((record,),) = [subject.restrictions for subject in listed(world).values()]
     assert record.relief_floor == 1
 
@@ -147,16 +148,16 @@ def test_the_rules_of_entering_hold_for_correcting(
     with pytest.raises(EntryError) as refused:
         amend(world, restriction, **changes)
     assert refused.value.code is code
-    assert world.registry.get(restriction, actor=COURT).version == 1
+    assert world.registry.restrictions.get(restriction, actor=COURT).version == 1
 
 
 def test_what_has_ended_is_neither_corrected_nor_exempted_from(world: World) -> None:
     restriction = restricted(world)
-    world.registry.end(restriction, EndKind.REVOKE, "x", actor=COURT)
+    world.registry.restrictions.end(restriction, EndKind.REVOKE, "x", actor=COURT)
     with pytest.raises(LifecycleError, match="REVOKED"):
         amend(world, restriction, legal_basis="other")
     with pytest.raises(LifecycleError, match="REVOKED"):
-        world.registry.exempt(
+        world.registry.restrictions.exempt(
             restriction, measures=[], valid=(NOW, NOW + timedelta(days=1)), why=WHY, actor=COURT
         )
 
@@ -167,7 +168,7 @@ def test_a_version_that_is_no_longer_true_stops_each_act(world: World) -> None:
     old, now = Precondition(version=1), Precondition(version=2)
     acts = (
         lambda given: amend(world, restriction, given, legal_basis="third"),
-        lambda given: world.registry.exempt(
+        lambda given: world.registry.restrictions.exempt(
             restriction,
             measures=[],
             valid=(NOW, NOW + timedelta(days=1)),
@@ -175,7 +176,7 @@ def test_a_version_that_is_no_longer_true_stops_each_act(world: World) -> None:
             actor=COURT,
             given=given,
         ),
-        lambda given: world.registry.end(
+        lambda given: world.registry.restrictions.end(
             restriction, EndKind.RELEASE, "x", actor=COURT, given=given
         ),
     )
@@ -192,24 +193,26 @@ def test_an_act_that_is_sent_twice_happens_once(world: World) -> None:
     assert amend(world, restriction, given[0], measures=("AIR_TRAVEL",)) == first
     days = (NOW, NOW + timedelta(days=1))
     exemptions = {
-        world.registry.exempt(
+        world.registry.restrictions.exempt(
             restriction, measures=[], valid=days, why=WHY, actor=COURT, given=given[1]
         )
         for _ in range(2)
     }
     assert len(exemptions) == 1
     ends = [
-        world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT, given=given[2])
+        world.registry.restrictions.end(
+            restriction, EndKind.RELEASE, "x", actor=COURT, given=given[2]
+        )
         for _ in range(2)
     ]
     assert ends[0] == ends[1]
     assert sequences(world, "aviation") == [1, 2]
     with pytest.raises(InvalidRequestError, match="another request"):
-        world.registry.end(
+        world.registry.restrictions.end(
             restriction, EndKind.RELEASE, "another reason", actor=COURT, given=given[2]
         )
     with pytest.raises(InvalidRequestError, match="64"):
-        world.registry.end(
+        world.registry.restrictions.end(
             restriction, EndKind.RELEASE, "x", actor=COURT, given=Precondition(key="x" * 65)
         )
 
@@ -218,7 +221,7 @@ def test_a_report_on_a_measure_that_was_taken_away_is_still_taken(world: World) 
     restriction = restricted(world)
     amend(world, restriction, measures=("RAIL_HIGH_CLASS",))
     report = denial(restriction, NOW)
-    (result,) = Feedback(world.database, clock=world.clock).submit_reports("air-1", [report])
+    (result,) = Feedback(world.store).submit_reports("air-1", [report])
     assert result.status == enforcement_pb2.EVENT_STATUS_ACCEPTED
 
 
@@ -230,9 +233,9 @@ def test_searching_finds_ones_own_by_number_case_and_state(world: World) -> None
         authority="tax",
         actor=TAX,
     )
-    world.registry.end(mine[1], EndKind.RELEASE, "x", actor=COURT)
+    world.registry.restrictions.end(mine[1], EndKind.RELEASE, "x", actor=COURT)
     number = person(0).identifiers[0]
-    search = world.registry.looking.search
+    search = world.registry.restrictions.search
     assert {item.restriction_id for item in search(Wanted(), COURT)} == set(mine)
     assert [item.restriction_id for item in search(Wanted(identifier=number), COURT)] == [mine[0]]
     assert {item.restriction_id for item in search(Wanted(identifier=number), OPERATOR)} == {
@@ -261,17 +264,19 @@ def test_searching_finds_ones_own_by_number_case_and_state(world: World) -> None
         ("operator:test", '{"found":2}'),
         ("authority:court", '{"found":0}'),
     ]
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_a_history_has_every_act_with_its_reason_and_is_ones_own(world: World) -> None:
     restriction = restricted(world)
     amend(world, restriction, measures=("AIR_TRAVEL",))
-    world.registry.exempt(
+    world.registry.restrictions.exempt(
         restriction, measures=[], valid=(NOW, NOW + timedelta(days=1)), why=WHY, actor=COURT
     )
-    world.registry.end(restriction, EndKind.REVOKE, "张三 was somebody else", actor=OPERATOR)
-    found = world.registry.looking.history(restriction, COURT)
+    world.registry.restrictions.end(
+        restriction, EndKind.REVOKE, "张三 was somebody else", actor=OPERATOR
+    )
+    found = world.registry.restrictions.history(restriction, COURT)
     assert [(item.act, item.actor, item.reason) for item in found] == [
         ("SUBMIT", "authority:court", ""),
         ("AMEND", "authority:court", "corrected"),
@@ -279,18 +284,18 @@ def test_a_history_has_every_act_with_its_reason_and_is_ones_own(world: World) -
         ("REVOKE", "operator:test", "张三 was somebody else"),
     ]
     with pytest.raises(NotFoundError):
-        world.registry.looking.history(restriction, TAX)
+        world.registry.restrictions.history(restriction, TAX)
     with pytest.raises(PermissionDeniedError):
-        world.registry.looking.history(restriction, AIRLINE)
+        world.registry.restrictions.history(restriction, AIRLINE)
 
 
 def test_migrations_down_and_up_keep_lifts_and_their_audiences(world: World) -> None:
     lifted = [restricted(world, index) for index in range(2)]
     rail = restricted(world, 2, measures=("RAIL_HIGH_CLASS",))
     for restriction in (*lifted, rail):
-        world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
-    entries = world.registry.verify_audit()
+        world.registry.restrictions.end(restriction, EndKind.RELEASE, "x", actor=COURT)
+    entries = verify(world.registry.store)
     migrations.downgrade(world.database, "0002")
     migrations.upgrade(world.database)
     assert (sequences(world, "aviation"), sequences(world, "rail")) == ([1, 2], [1, 2, 3])
-    assert world.registry.verify_audit() == entries
+    assert verify(world.registry.store) == entries

@@ -24,6 +24,7 @@ from tests.support.registry import (
     submit,
 )
 from tipstaff_sdk.texts import LANGUAGES
+from tipstaff_server.audit.log import verify
 from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import (
     EntryError,
@@ -50,7 +51,7 @@ LESS = Amendment(("AIR_TRAVEL",))
 def dispute(
     world: World, restriction: bytes, number: int = 1, actor: Actor = AIRLINE, **options: Any
 ) -> str:
-    opened = world.registry.open_dispute(
+    opened = world.registry.disputes.open(
         restriction, "不是我", request_id=number.to_bytes(16, "big"), actor=actor, **options
     )
     return opened.dispute.case_number
@@ -59,7 +60,7 @@ def dispute(
 def answer(
     world: World, number: str, outcome: Any, actor: Actor = COURT, **options: Any
 ) -> AnsweredDispute:
-    return world.registry.answering.answer(number, outcome, "looked into", actor, **options)
+    return world.registry.disputes.answer(number, outcome, "looked into", actor, **options)
 
 
 def test_corrected_puts_back_in_force_as_amended(world: World) -> None:
@@ -70,12 +71,12 @@ def test_corrected_puts_back_in_force_as_amended(world: World) -> None:
     assert (done.restriction.state, done.restriction.measures) == (State.ACTIVE, ("AIR_TRAVEL",))
     # The suspension lifted it for both audiences already; only the airlines' next listing has it
     # again, above that lift.
-    assert [lift.sequence for lift in world.registry.relief_since("rail", 0)] == [1]
+    assert [lift.sequence for lift in world.registry.relief.since("rail", 0)] == [1]
     assert listed(world, "rail") == {}
     assert listed(world)[person(0).identifiers[0]].restrictions[0].relief_floor == 1
-    history = [item.act for item in world.registry.looking.history(restriction, COURT)]
+    history = [item.act for item in world.registry.restrictions.history(restriction, COURT)]
     assert history == ["SUBMIT", "SUSPEND", "AMEND", "REINSTATE"]
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_corrected_is_relief_where_a_dispute_does_not_suspend(world: World) -> None:
@@ -84,14 +85,14 @@ def test_corrected_is_relief_where_a_dispute_does_not_suspend(world: World) -> N
     )
     done = answer(world, dispute(world, restriction), CORRECTED, correction=LESS)
     assert done.relief_sequence == 1
-    assert [lift.restriction_id for lift in world.registry.relief_since("rail", 0)] == [restriction]
+    assert [lift.restriction_id for lift in world.registry.relief.since("rail", 0)] == [restriction]
     assert listed(world)[person(0).identifiers[0]].restrictions[0].relief_floor == 1
 
 
 def test_a_correction_that_is_refused_answers_nothing(world: World) -> None:
     restriction = submit(world, entry())
     number = dispute(world, restriction)
-    before = world.registry.verify_audit()
+    before = verify(world.registry.store)
     for correction, kind, hint in (
         (Amendment(), InvalidRequestError, "say what is corrected"),
         (Amendment(("AIR_TRAVEL", "LOAN_PRICING")), InvalidRequestError, "changes nothing"),
@@ -104,9 +105,9 @@ def test_a_correction_that_is_refused_answers_nothing(world: World) -> None:
     for outcome in (REJECTED, REVOKED):
         with pytest.raises(InvalidRequestError, match="only with that"):
             answer(world, number, outcome, correction=LESS)
-    assert world.registry.get_dispute(number, actor=COURT).state is DisputeState.OPEN
-    assert world.registry.get(restriction, actor=COURT).state is State.SUSPENDED
-    assert world.registry.verify_audit() == before
+    assert world.registry.disputes.get(number, actor=COURT).state is DisputeState.OPEN
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.SUSPENDED
+    assert verify(world.registry.store) == before
 
 
 def test_a_ground_that_was_corrected_does_not_suspend_again_another_does(world: World) -> None:
@@ -115,9 +116,9 @@ def test_a_ground_that_was_corrected_does_not_suspend_again_another_does(world: 
         world, dispute(world, restriction, ground=DisputeGround.FACTS), CORRECTED, correction=LESS
     )
     dispute(world, restriction, 2, ground=DisputeGround.FACTS)
-    assert world.registry.get(restriction, actor=COURT).state is State.ACTIVE
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.ACTIVE
     dispute(world, restriction, 3, ground=DisputeGround.IDENTITY)
-    assert world.registry.get(restriction, actor=COURT).state is State.SUSPENDED
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.SUSPENDED
 
 
 def test_a_correction_leaves_it_suspended_while_another_dispute_does(world: World) -> None:
@@ -160,13 +161,13 @@ def test_an_authority_and_the_operator_open_disputes_and_a_ground_is_kept(world:
     other = dispute(world, restriction, actor=OPERATOR)
     with pytest.raises(NotFoundError):
         dispute(world, restriction, 3, TAX)
-    found = world.registry.following.case(number, COURT)
+    found = world.registry.disputes.case(number, COURT)
     assert (found.ground, found.statement, found.restriction_id) == (
         DisputeGround.PERFORMED,
         "不是我",
         restriction,
     )
-    assert world.registry.following.case(other, OPERATOR).ground is DisputeGround.OTHER
+    assert world.registry.disputes.case(other, OPERATOR).ground is DisputeGround.OTHER
     assert "不是我" not in repr(found)
 
 
@@ -184,19 +185,19 @@ def test_disputes_are_listed_by_their_deadline_each_once_to_who_answers(world: W
     answer(world, numbers[0], REJECTED)
     found, after = [], b""
     while True:
-        page, after = world.registry.following.page(WantedDisputes(after=after, limit=2), COURT)
+        page, after = world.registry.disputes.page(WantedDisputes(after=after, limit=2), COURT)
         found += [item.dispute.case_number for item in page]
         assert all(not item.statement for item in page)
         if not after:
             break
     assert sorted(found) == sorted(numbers)
-    everything, _ = world.registry.following.page(WantedDisputes(state=DisputeState.OPEN), OPERATOR)
+    everything, _ = world.registry.disputes.page(WantedDisputes(state=DisputeState.OPEN), OPERATOR)
     assert {item.dispute.case_number for item in everything} == {*numbers[1:], theirs}
     with pytest.raises(PermissionDeniedError):
-        world.registry.following.page(WantedDisputes(), AIRLINE)
+        world.registry.disputes.page(WantedDisputes(), AIRLINE)
     for token in (b"x", b"\xff", b"2026-01-01 x y"):
         with pytest.raises(InvalidRequestError, match="page token"):
-            world.registry.following.page(WantedDisputes(after=token), COURT)
+            world.registry.disputes.page(WantedDisputes(after=token), COURT)
 
 
 def test_what_is_overdue_is_the_operators_to_follow_who_may_answer(world: World) -> None:
@@ -204,12 +205,12 @@ def test_what_is_overdue_is_the_operators_to_follow_who_may_answer(world: World)
     world.clock.turn(days=10)
     dispute(world, submit(world, entry(person(1))), 2)
     world.clock.turn(days=5)
-    (found,), _ = world.registry.following.page(WantedDisputes(overdue=True), OPERATOR)
+    (found,), _ = world.registry.disputes.page(WantedDisputes(overdue=True), OPERATOR)
     assert (found.dispute.case_number, found.overdue) == (late, True)
-    assert dispute_counts(world.database, world.clock()) == [DisputeCounts("court", 2, 1, 0)]
+    assert dispute_counts(world.store) == [DisputeCounts("court", 2, 1, 0)]
     answer(world, late, REJECTED, OPERATOR)
-    assert world.registry.following.page(WantedDisputes(overdue=True), OPERATOR) == ([], b"")
-    assert dispute_counts(world.database, world.clock()) == [DisputeCounts("court", 1, 0, 1)]
+    assert world.registry.disputes.page(WantedDisputes(overdue=True), OPERATOR) == ([], b"")
+    assert dispute_counts(world.store) == [DisputeCounts("court", 1, 0, 1)]
 
 
 @pytest.mark.parametrize("written", ["{}", " {} ", "lower", "bare", "{}\n", "dashes", "misread"])
@@ -222,7 +223,7 @@ def test_a_number_is_found_however_it_is_written(world: World, written: str) -> 
     }
     forms["misread"] = number.replace("O", "0").replace("I", "1").replace("B", "8")
     assert (
-        world.registry.following.follow(forms.get(written, written.format(number))).state
+        world.registry.disputes.follow(forms.get(written, written.format(number))).state
         is DisputeState.OPEN
     )
 
@@ -242,7 +243,7 @@ def test_a_number_is_found_however_it_is_written(world: World, written: str) -> 
 )
 def test_whatever_is_wrong_with_a_number_the_words_are_the_same(world: World, number: str) -> None:
     with pytest.raises(NotFoundError) as refused:
-        world.registry.following.follow(number)
+        world.registry.disputes.follow(number)
     assert str(refused.value) == "there is no such dispute here; check the case number"
 
 
@@ -253,10 +254,10 @@ def test_where_it_stands_is_said_in_words_of_both_languages_at_every_stage(world
     answer(world, numbers[1], REJECTED)
     answer(world, numbers[2], CORRECTED, correction=LESS)
     answer(world, numbers[3], REVOKED)
-    world.registry.end(restrictions[4], EndKind.RELEASE, "x", actor=COURT)
-    found = [world.registry.following.follow(number) for number in numbers]
+    world.registry.restrictions.end(restrictions[4], EndKind.RELEASE, "x", actor=COURT)
+    found = [world.registry.disputes.follow(number) for number in numbers]
     world.clock.turn(days=15)
-    found.append(world.registry.following.follow(numbers[0]))
+    found.append(world.registry.disputes.follow(numbers[0]))
     for item in found:
         for lang, said in texts.items():
             said.add(item.text(lang))
@@ -284,4 +285,4 @@ def test_disputes_of_another_audience_s_restriction_are_of_nothing_that_is_known
     restriction = submit(world, entry(measures=("AIR_TRAVEL",)))
     with pytest.raises(NotFoundError, match="no such restriction here"):
         dispute(world, restriction, actor=RAILWAY)
-    assert world.registry.relief_head() == 0
+    assert world.registry.relief.head() == 0

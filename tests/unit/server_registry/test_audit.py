@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 
 from tests.support.registry import COURT, World, entry, person, submit
 from tipstaff_server.audit import reasons
-from tipstaff_server.audit.log import PAGE
+from tipstaff_server.audit.log import PAGE, verify
 from tipstaff_server.errors import AuditError, LifecycleError
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import AuditRow
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def fill(world: World, count: int = 5) -> int:
     """Some acts; the number of entries."""
     ids = [submit(world, entry(person(index), case_number=str(index))) for index in range(count)]
-    world.registry.end(ids[0], EndKind.RELEASE, "performed", actor=COURT)
-    return world.registry.verify_audit()
+    world.registry.restrictions.end(ids[0], EndKind.RELEASE, "performed", actor=COURT)
+    return verify(world.registry.store)
 
 
 def rows(database: Database) -> int:
@@ -36,7 +36,7 @@ def test_every_act_is_there_with_actor_time_and_reason(world: World) -> None:
     before = rows(world.database)
     restriction = submit(world, entry())
     world.clock.turn(minutes=1)
-    world.registry.end(restriction, EndKind.REPAIR, "paid in full", actor=COURT)
+    world.registry.restrictions.end(restriction, EndKind.REPAIR, "paid in full", actor=COURT)
     with world.database.read() as session:
         made = session.scalars(select(AuditRow).order_by(AuditRow.sequence)).all()[before:]
     assert [(row.act, row.actor, row.object_kind, row.object_id) for row in made] == [
@@ -58,12 +58,12 @@ def test_every_act_is_there_with_actor_time_and_reason(world: World) -> None:
 
 def test_a_refused_act_leaves_no_entry(world: World) -> None:
     restriction = submit(world, entry())
-    world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
+    world.registry.restrictions.end(restriction, EndKind.RELEASE, "x", actor=COURT)
     before = rows(world.database)
     with pytest.raises(LifecycleError):
-        world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
+        world.registry.restrictions.end(restriction, EndKind.RELEASE, "x", actor=COURT)
     assert rows(world.database) == before
-    assert world.registry.verify_audit() == before
+    assert verify(world.registry.store) == before
 
 
 TAMPERING = {
@@ -101,7 +101,7 @@ def test_tampering_shows_where_it_is(world: World, case: str) -> None:
                 {"n": target} | ({"bytes": bytes(32)} if ":bytes" in TAMPERING[case] else {}),
             )
     with pytest.raises(AuditError, match=str(target)) as caught:
-        world.registry.verify_audit()
+        verify(world.registry.store)
     assert caught.value.sequence == target
 
 
@@ -116,7 +116,7 @@ def test_a_head_that_does_not_fit_shows(world: World, change: str) -> None:
             {"bytes": bytes(32)} if ":bytes" in change else {},
         )
     with pytest.raises(AuditError):
-        world.registry.verify_audit()
+        verify(world.registry.store)
 
 
 def test_an_entry_put_in_between_shows(world: World) -> None:
@@ -131,7 +131,7 @@ def test_an_entry_put_in_between_shows(world: World) -> None:
         )
         session.execute(text("UPDATE audit_head SET sequence = sequence + 1"))
     with pytest.raises(AuditError) as caught:
-        world.registry.verify_audit()
+        verify(world.registry.store)
     assert caught.value.sequence == count + 1
 
 

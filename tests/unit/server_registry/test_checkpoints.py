@@ -16,9 +16,9 @@ from sqlalchemy import delete, select, text, update
 
 from tests.support.registry import COURT, World, entry, person, submit
 from tipstaff_server.audit import log as audit
-from tipstaff_server.audit.checkpointer import Checkpointing
+from tipstaff_server.audit.checkpointer import Checkpointer
 from tipstaff_server.audit.checkpoints import Checkpoint, key_line, open_note, sign
-from tipstaff_server.audit.log import START, chain
+from tipstaff_server.audit.log import START, chain, verify
 from tipstaff_server.config import AuditSection
 from tipstaff_server.errors import AuditError, CheckpointError
 from tipstaff_server.registry.restrictions.transitions import EndKind
@@ -43,16 +43,10 @@ GIVEN = Checkpoint(ORIGIN, 1284, bytes(range(100, 132)), datetime(2026, 5, 4, 8,
 
 
 @pytest.fixture
-def checkpointing(world: World) -> Checkpointing:
+def checkpointing(world: World) -> Checkpointer:
     """With a key, and a folder that somebody else will keep."""
     create_key(world.folder / "keys", "audit")
-    return Checkpointing(
-        world.database,
-        world.vault,
-        world.folder / "keys",
-        world.folder / "checkpoints",
-        clock=world.clock,
-    )
+    return Checkpointer(world.store, world.folder / "keys", world.folder / "checkpoints")
 
 
 def fill(world: World, first: int, count: int = 3) -> int:
@@ -62,8 +56,8 @@ def fill(world: World, first: int, count: int = 3) -> int:
         for index in range(first, first + count)
     ]
     for restriction in ids[:2]:
-        world.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
-    return world.registry.verify_audit()
+        world.registry.restrictions.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
+    return verify(world.registry.store)
 
 
 # The form
@@ -143,7 +137,7 @@ def test_only_ed25519_signs(tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_made_when_they_are_due_and_lie_in_the_folder(
-    world: World, checkpointing: Checkpointing
+    world: World, checkpointing: Checkpointer
 ) -> None:
     rules = AuditSection(checkpoint_entries=4, checkpoint_seconds=3_600)
     first = checkpointing.make_due(rules)
@@ -165,15 +159,9 @@ def test_checkpoints_are_made_when_they_are_due_and_lie_in_the_folder(
 
 
 def test_replicas_make_one_between_them_and_each_folder_gets_all(
-    world: World, checkpointing: Checkpointing
+    world: World, checkpointing: Checkpointer
 ) -> None:
-    other = Checkpointing(
-        world.database,
-        world.vault,
-        world.folder / "keys",
-        world.folder / "elsewhere",
-        clock=world.clock,
-    )
+    other = Checkpointer(world.store, world.folder / "keys", world.folder / "elsewhere")
     assert checkpointing.make() is not None
     assert other.make() is None
     assert [path.read_bytes() for path in other.folder.iterdir()] == [
@@ -182,13 +170,7 @@ def test_replicas_make_one_between_them_and_each_folder_gets_all(
 
 
 def test_without_a_key_nothing_is_signed(world: World) -> None:
-    without = Checkpointing(
-        world.database,
-        world.vault,
-        world.folder / "keys",
-        world.folder / "checkpoints",
-        clock=world.clock,
-    )
+    without = Checkpointer(world.store, world.folder / "keys", world.folder / "checkpoints")
     assert not without.can_sign()
     with pytest.raises(KeyFileError):
         without.make()
@@ -196,7 +178,7 @@ def test_without_a_key_nothing_is_signed(world: World) -> None:
 
 
 def test_a_replaced_key_still_verifies_what_it_signed(
-    world: World, checkpointing: Checkpointing
+    world: World, checkpointing: Checkpointer
 ) -> None:
     checkpointing.make()
     keys = world.folder / "keys"
@@ -207,8 +189,9 @@ def test_a_replaced_key_still_verifies_what_it_signed(
     fill(world, 0)
     checkpointing.make()
     assert (
-        world.registry.verify_audit(
-            checkpointing.read([checkpointing.folder], checkpointing.known_keys())
+        verify(
+            world.registry.store,
+            checkpointing.read([checkpointing.folder], checkpointing.known_keys()),
         )
         > 0
     )
@@ -269,7 +252,7 @@ REWRITTEN = {
 
 @pytest.mark.parametrize("case", REWRITTEN)
 def test_a_log_written_anew_with_a_whole_chain_shows(
-    world: World, checkpointing: Checkpointing, case: str
+    world: World, checkpointing: Checkpointer, case: str
 ) -> None:
     fill_without_reasons(world, 0)
     early = checkpointing.make()
@@ -279,10 +262,10 @@ def test_a_log_written_anew_with_a_whole_chain_shows(
     assert early is not None
     assert late is not None
     rewritten(world, REWRITTEN[case])
-    assert world.registry.verify_audit() > 0  # the chain alone says that all is well
+    assert verify(world.registry.store) > 0  # the chain alone says that all is well
     given = checkpointing.read([checkpointing.folder], checkpointing.known_keys())
     with pytest.raises(AuditError) as caught:
-        world.registry.verify_audit(given)
+        verify(world.registry.store, given)
     shortened = case in {"shortened", "begun anew"}
     assert caught.value.sequence == ({"shortened": 7, "begun anew": 2}[case] if shortened else 1)
     assert ("are missing" if shortened else f"1 to {early.sequence}") in str(caught.value)
@@ -294,7 +277,7 @@ def fill_without_reasons(world: World, first: int) -> None:
 
 
 def test_a_change_between_two_checkpoints_is_put_between_them(
-    world: World, checkpointing: Checkpointing
+    world: World, checkpointing: Checkpointer
 ) -> None:
     fill_without_reasons(world, 0)
     early = checkpointing.make()
@@ -304,14 +287,15 @@ def test_a_change_between_two_checkpoints_is_put_between_them(
     assert late is not None
     rewritten(world, lambda rows: setattr(rows[early.sequence + 1], "actor", "authority:tax"))
     with pytest.raises(AuditError, match=f"{early.sequence + 1} to {late.sequence}") as caught:
-        world.registry.verify_audit(
-            checkpointing.read([checkpointing.folder], checkpointing.known_keys())
+        verify(
+            world.registry.store,
+            checkpointing.read([checkpointing.folder], checkpointing.known_keys()),
         )
     assert caught.value.sequence == early.sequence + 1
 
 
 def test_an_empty_folder_and_a_foreign_file_are_refused(
-    world: World, checkpointing: Checkpointing
+    world: World, checkpointing: Checkpointer
 ) -> None:
     with pytest.raises(CheckpointError, match="no checkpoints"):
         checkpointing.read([world.folder / "nothing"], checkpointing.known_keys())
@@ -322,7 +306,7 @@ def test_an_empty_folder_and_a_foreign_file_are_refused(
 
 
 def test_a_checkpoint_altered_in_the_database_shows(
-    world: World, checkpointing: Checkpointing
+    world: World, checkpointing: Checkpointer
 ) -> None:
     checkpointing.make()
     with world.database.write() as session:
@@ -351,5 +335,5 @@ def test_a_reason_that_is_not_what_was_given_shows(world: World, case: str) -> N
                 "audit_log.reason", target.to_bytes(8, "big"), bytes(16) + b"no"
             )
     with pytest.raises(AuditError, match=str(target)) as caught:
-        audit.verify(world.database, world.vault)
+        audit.verify(world.store)
     assert caught.value.sequence == target

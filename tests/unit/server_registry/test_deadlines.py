@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.support.registry import AIRLINE, COURT, RAILWAY, World, entry, make_world, person, submit
+from tipstaff_server.audit.log import verify
 from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import CallLimitError
 from tipstaff_server.storage.models import AuditRow, DisputeState
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def dispute(world: World, restriction: bytes, number: int, actor: Actor = AIRLINE) -> str:
-    opened = world.registry.open_dispute(
+    opened = world.registry.disputes.open(
         restriction, "not me", request_id=number.to_bytes(16, "big"), actor=actor
     )
     return opened.dispute.case_number
@@ -31,12 +32,12 @@ def test_an_answer_that_is_due_is_reminded_of_once_and_noted_once_when_it_is_lat
     restriction = submit(world, entry())
     dispute(world, restriction, 1)
     answered = dispute(world, submit(world, entry(person(1))), 2)
-    world.registry.answer_dispute(answered, DisputeState.REJECTED, "x", actor=COURT)
+    world.registry.disputes.answer(answered, DisputeState.REJECTED, "x", actor=COURT)
     replica = world.replica()
     seen = []
     for days in (5, 8, 1, 2, 5):
         now = world.clock.turn(days=days)
-        done = [registry.chase_disputes(now) for registry in (world.registry, replica)]
+        done = [registry.disputes.follow_up(now) for registry in (world.registry, replica)]
         seen.append((sum(item.reminded for item in done), sum(item.overdue for item in done)))
     assert seen == [(0, 0), (1, 0), (0, 0), (0, 1), (0, 0)]
     with world.database.read() as session:
@@ -47,8 +48,8 @@ def test_an_answer_that_is_due_is_reminded_of_once_and_noted_once_when_it_is_lat
         )
     assert sorted(acts) == ["DISPUTE_OVERDUE", "DISPUTE_REMIND"]
     # Nobody is restricted again because an authority was slow.
-    assert world.registry.get(restriction, actor=COURT).state is State.SUSPENDED
-    world.registry.verify_audit()
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.SUSPENDED
+    verify(world.registry.store)
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])

@@ -28,6 +28,7 @@ from tests.support.registry import (
 )
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
+from tipstaff_server.audit.log import verify
 from tipstaff_server.domain.actors import SYSTEM, Actor
 from tipstaff_server.domain.lifecycle import WHO, Event, State, check_may
 from tipstaff_server.errors import (
@@ -63,13 +64,13 @@ def draft(world: World, item: Entry | None = None, actor: Actor = LI) -> bytes:
 
 
 def approve(world: World, restriction: bytes, actor: Actor = WANG, **given: Any) -> State:
-    return world.registry.drafting.approve(
+    return world.registry.restrictions.approve(
         Approval(restriction, "checked against the file", Precondition(**given)), actor
     ).state
 
 
 def acts(world: World, restriction: bytes) -> list[tuple[str, str]]:
-    found = world.registry.looking.history(restriction, OPERATOR)
+    found = world.registry.restrictions.history(restriction, OPERATOR)
     return [(item.act, item.actor) for item in found]
 
 
@@ -80,22 +81,22 @@ def count(world: World, table: type) -> int:
 
 def test_a_draft_is_in_no_listing_and_no_relief_until_another_person_approves(world: World) -> None:
     restriction = draft(world)
-    assert world.registry.get(restriction, actor=COURT).state is State.DRAFT
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.DRAFT
     assert listed(world) == {}
     with pytest.raises(NotFoundError):
-        world.registry.get(restriction, actor=AIRLINE)
+        world.registry.restrictions.get(restriction, actor=AIRLINE)
     assert approve(world, restriction) is State.ACTIVE
     assert [
         item.restriction_id for item in listed(world)[person(0).identifiers[0]].restrictions
     ] == [restriction]
-    assert world.registry.relief_head() == 0
+    assert world.registry.relief.head() == 0
     assert acts(world, restriction) == [
         ("SUBMIT", "authority:court/clerk-7"),
         ("ANNOUNCE", "authority:court/clerk-8"),
         ("ENTER_FORCE", "system:clock"),
     ]
     assert count(world, DraftRow) == 0
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_nobody_approves_what_they_entered_and_nobody_in_particular_does_either(
@@ -111,7 +112,7 @@ def test_nobody_approves_what_they_entered_and_nobody_in_particular_does_either(
     for outsider in (AIRLINE, SYSTEM):
         with pytest.raises(PermissionDeniedError, match="drafts are for"):
             approve(world, restriction, outsider)
-    assert world.registry.get(restriction, actor=COURT).state is State.DRAFT
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.DRAFT
     assert approve(world, restriction, OPERATOR) is State.ACTIVE
 
 
@@ -123,7 +124,7 @@ def test_the_operator_who_imported_does_not_approve_either(world: World) -> None
 
 
 def test_an_entry_by_nobody_in_particular_is_refused(world: World) -> None:
-    answer = world.registry.submit(draft_entry(), authority="court", actor=COURT)
+    answer = world.registry.restrictions.submit(draft_entry(), authority="court", actor=COURT)
     assert (answer.status, answer.code) == (SubmitStatus.REJECTED, EntryCode.OFFICER_MISSING)
     assert "officer" in answer.detail
 
@@ -173,20 +174,20 @@ def test_a_draft_on_a_new_subject_adds_one_number_and_no_name(world: World) -> N
         match=r"cannot be put in force as it stands.*different subjects.*enter it anew",
     ):
         approve(world, restriction)
-    assert world.registry.get(restriction, actor=COURT).state is State.DRAFT
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.DRAFT
     assert set(listed(world)) == {person(1).identifiers[0]}
 
 
 def test_what_could_never_be_entered_is_refused_as_a_draft_already(world: World) -> None:
     submit(world, entry(person(0)))
-    answer = world.registry.submit(
+    answer = world.registry.restrictions.submit(
         draft_entry(person(0, "另一人"), case_number="x"), authority="court", actor=LI
     )
     assert answer.code is EntryCode.NAME_CONFLICT
     item = draft_entry(organisation(0), case_number="y", responsible=(responsible(0),))
     wrong = item.responsible[0].party
     changed = type(item.responsible[0])(1, type(wrong)(wrong.type, wrong.identifiers, ("另一人",)))
-    answer = world.registry.submit(
+    answer = world.registry.restrictions.submit(
         draft_entry(organisation(0), case_number="y", responsible=(changed,)),
         authority="court",
         actor=LI,
@@ -199,9 +200,11 @@ def test_the_same_draft_again_is_the_same_draft_and_another_under_its_number_is_
     world: World,
 ) -> None:
     restriction = draft(world)
-    again = world.registry.submit(draft_entry(), authority="court", actor=WANG)
+    again = world.registry.restrictions.submit(draft_entry(), authority="court", actor=WANG)
     assert (again.status, again.restriction_id) == (SubmitStatus.UNCHANGED, restriction)
-    other = world.registry.submit(draft_entry(legal_basis="另一依据"), authority="court", actor=LI)
+    other = world.registry.restrictions.submit(
+        draft_entry(legal_basis="另一依据"), authority="court", actor=LI
+    )
     assert other.code is EntryCode.CASE_CONFLICT
 
 
@@ -215,7 +218,9 @@ def test_the_notice_runs_from_the_approval(world: World, published: Any) -> None
     later = world.clock.turn(days=20)
     assert world.registry.expire_due(later).activated == 0
     assert approve(world, restriction) is State.NOTICED
-    assert world.registry.get(restriction, actor=COURT).effective_at == later + timedelta(days=7)
+    assert world.registry.restrictions.get(
+        restriction, actor=COURT
+    ).effective_at == later + timedelta(days=7)
     assert world.registry.expire_due(later + timedelta(days=7)).activated == 1
 
 
@@ -238,32 +243,39 @@ def test_drafts_are_withdrawn_without_relief_and_lapse_with_their_term(world: Wo
         with pytest.raises(
             LifecycleError, match="not possible in state DRAFT; possible: ANNOUNCE, EXPIRE, REVOKE"
         ):
-            world.registry.end(withdrawn, kind, "x", actor=COURT)
-    ended = world.registry.end(withdrawn, EndKind.REVOKE, "entered by mistake", actor=LI)
+            world.registry.restrictions.end(withdrawn, kind, "x", actor=COURT)
+    ended = world.registry.restrictions.end(
+        withdrawn, EndKind.REVOKE, "entered by mistake", actor=LI
+    )
     assert (ended.restriction.state, ended.relief_sequence) == (State.REVOKED, 0)
     assert world.registry.expire_due(NOW + timedelta(days=300)).expired == 1
-    assert world.registry.get(lapsing, actor=COURT).state is State.EXPIRED
+    assert world.registry.restrictions.get(lapsing, actor=COURT).state is State.EXPIRED
     for restriction in (withdrawn, lapsing):
         with pytest.raises(LifecycleError, match="no draft"):
             approve(world, restriction)
     assert count(world, DraftRow) == 0
-    assert world.registry.relief_head() == 0
+    assert world.registry.relief.head() == 0
 
 
 def test_a_draft_is_not_disputed(world: World) -> None:
     with pytest.raises(LifecycleError, match="withdraw it"):
-        world.registry.open_dispute(draft(world), "x", request_id=bytes(16), actor=COURT)
+        world.registry.disputes.open(draft(world), "x", request_id=bytes(16), actor=COURT)
 
 
 def test_whoever_amends_a_draft_does_not_approve_it(world: World) -> None:
     restriction = draft(world)
     with pytest.raises(PermissionDeniedError, match="names an officer"):
-        world.registry.amending.amend(restriction, Amendment(("EXIT",)), "x", COURT)
-    world.registry.amending.amend(restriction, Amendment(("AIR_TRAVEL", "EXIT")), "one more", WANG)
+        world.registry.restrictions.amend(restriction, Amendment(("EXIT",)), "x", COURT)
+    world.registry.restrictions.amend(
+        restriction, Amendment(("AIR_TRAVEL", "EXIT")), "one more", WANG
+    )
     with pytest.raises(PermissionDeniedError, match="another person"):
         approve(world, restriction, WANG)
     assert approve(world, restriction, LI) is State.ACTIVE
-    assert world.registry.get(restriction, actor=COURT).measures == ("AIR_TRAVEL", "EXIT")
+    assert world.registry.restrictions.get(restriction, actor=COURT).measures == (
+        "AIR_TRAVEL",
+        "EXIT",
+    )
 
 
 def test_one_person_makes_less_but_never_more_of_what_two_put_in_force(world: World) -> None:
@@ -274,9 +286,9 @@ def test_one_person_makes_less_but_never_more_of_what_two_put_in_force(world: Wo
         Amendment(expires_at=NOW + timedelta(days=400)),
     ):
         with pytest.raises(LifecycleError, match="more takes two persons"):
-            world.registry.amending.amend(restriction, more, "x", WANG)
+            world.registry.restrictions.amend(restriction, more, "x", WANG)
     assert (
-        world.registry.amending.amend(
+        world.registry.restrictions.amend(
             restriction, Amendment(("AIR_TRAVEL",)), "x", COURT
         ).relief_sequence
         == 1
@@ -288,8 +300,8 @@ def test_the_second_person_sees_what_the_first_entered_and_that_is_kept(world: W
         organisation(0), responsible=(responsible(1),), published_at=NOW - timedelta(days=3)
     )
     restriction = draft(world, item)
-    world.registry.amending.amend(restriction, Amendment(("EXIT",)), "x", LI)
-    found = world.registry.drafting.read(restriction, WANG)
+    world.registry.restrictions.amend(restriction, Amendment(("EXIT",)), "x", LI)
+    found = world.registry.restrictions.read_draft(restriction, WANG)
     assert (found.entered_by, found.entered_at) == (str(LI), NOW)
     again = type(item).from_proto(found.entry)
     assert (again.party, again.responsible, again.published_at) == (
@@ -301,10 +313,10 @@ def test_the_second_person_sees_what_the_first_entered_and_that_is_kept(world: W
     assert organisation(0).names[0] not in repr(found)
     assert ("READ_DRAFT", str(WANG)) in acts(world, restriction)
     with pytest.raises(NotFoundError):
-        world.registry.drafting.read(restriction, Actor.authority("tax", "clerk-1"))
+        world.registry.restrictions.read_draft(restriction, Actor.authority("tax", "clerk-1"))
     approve(world, restriction)
     with pytest.raises(LifecycleError, match="no draft"):
-        world.registry.drafting.read(restriction, WANG)
+        world.registry.restrictions.read_draft(restriction, WANG)
 
 
 def test_neither_numbers_nor_names_of_a_draft_are_in_the_database(world: World) -> None:
@@ -329,7 +341,7 @@ def test_a_stale_version_and_a_repeated_key(world: World) -> None:
 def test_several_at_once_are_answered_one_by_one(world: World) -> None:
     mine, others = draft(world), draft(world, draft_entry(person(1)), WANG)
     asked = [Approval(item, "x") for item in (mine, others, bytes(16), b"short")]
-    done = world.registry.drafting.approve_many(asked, WANG)
+    done = world.registry.restrictions.approve_many(asked, WANG)
     assert [item.restriction is not None for item in done] == [True, False, False, False]
     assert all(
         hint in item.detail
@@ -339,7 +351,7 @@ def test_several_at_once_are_answered_one_by_one(world: World) -> None:
     )
     assert isinstance(done[0], Approved)
     with pytest.raises(InvalidRequestError, match="500"):
-        world.registry.drafting.approve_many([asked[0]] * 501, WANG)
+        world.registry.restrictions.approve_many([asked[0]] * 501, WANG)
 
 
 def test_two_replicas_that_approve_at_once_approve_once(world: World) -> None:
@@ -348,7 +360,7 @@ def test_two_replicas_that_approve_at_once_approve_once(world: World) -> None:
 
     def decide(index: int) -> bool:
         try:
-            replicas[index].drafting.approve(Approval(restriction, "x"), WANG)
+            replicas[index].restrictions.approve(Approval(restriction, "x"), WANG)
         except LifecycleError:
             return False
         return True
@@ -356,7 +368,7 @@ def test_two_replicas_that_approve_at_once_approve_once(world: World) -> None:
     with ThreadPoolExecutor(3) as pool:
         assert sorted(pool.map(decide, range(3))) == [False, False, True]
     assert [act for act, _ in acts(world, restriction)].count("ANNOUNCE") == 1
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_for_the_sign_off_it_is_there_from_the_approval_on(world: World) -> None:
@@ -364,7 +376,7 @@ def test_for_the_sign_off_it_is_there_from_the_approval_on(world: World) -> None
     restriction = draft(world)
     world.clock.turn(hours=3)
     approve(world, restriction)
-    (reached,) = read(world.registry, "aviation")
+    (reached,) = read(world.store, "aviation")
     assert reached.restrictions[restriction].entered_at == NOW + timedelta(hours=3)
 
 
@@ -393,4 +405,4 @@ def administer(world: World, change: Any) -> None:
     values = json.loads(Administration.load().document())
     change(values)
     made = Administration.parse(json.dumps(values).encode())
-    set_administration(world.database, world.vault, made, actor=OPERATOR, now=NOW)
+    set_administration(world.store, made, actor=OPERATOR)

@@ -20,7 +20,7 @@ from tipstaff_server.storage.models import CoverageRow, ReportRestrictionRow, Re
 
 @pytest.fixture
 def feedback(world: World) -> Feedback:
-    return Feedback(world.database, clock=world.clock)
+    return Feedback(world.store)
 
 
 def report(*restrictions: bytes, **changes: Any) -> pb.Report:
@@ -206,8 +206,8 @@ def test_statistics_add_up_per_provider_and_measure(world: World, feedback: Feed
     feedback.submit_reports(
         "rail-1", [report(restriction, measure="RAIL_HIGH_CLASS", outcome=pb.OUTCOME_DOWNGRADED)]
     )
-    world.registry.acknowledge("air-1", listing_version=4, relief_sequence=2)
-    found = statistics(world.database)
+    world.registry.providers.acknowledge("air-1", listing_version=4, relief_sequence=2)
+    found = statistics(world.store)
     air, rail = found.measures
     assert (air.provider_id, air.audience, air.measure) == ("air-1", "aviation", "AIR_TRAVEL")
     assert (air.checked, air.clear, air.filter_hits, air.restricted, air.review, air.unknown) == (
@@ -240,6 +240,6 @@ def test_statistics_of_a_stretch_of_time(world: World, feedback: Feedback) -> No
             coverage(hour=NOW - timedelta(hours=2)),
         ],
     )
-    found = statistics(world.database, since=NOW - timedelta(hours=1), until=NOW)
+    found = statistics(world.store, since=NOW - timedelta(hours=1), until=NOW)
     assert [item.checked for item in found.measures] == [10]
-    assert not statistics(world.database, since=NOW + timedelta(hours=1)).measures
+    assert not statistics(world.store, since=NOW + timedelta(hours=1)).measures

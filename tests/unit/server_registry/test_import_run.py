@@ -156,14 +156,14 @@ def test_an_import_that_is_cut_off_is_simply_run_again(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_csv(tmp_path / "l.csv", SYNTHETIC, 100, broken=0.1)
-    commit, calls = world.registry.commit, iter(range(100))
+    commit, calls = world.registry.restrictions.commit, iter(range(100))
 
     def fail(work: Any) -> Any:
         if next(calls) == 3:
             raise DatabaseUnavailableError("gone")
         return commit(work)
 
-    monkeypatch.setattr(world.registry, "commit", fail)
+    monkeypatch.setattr(world.registry.restrictions, "commit", fail)
     with pytest.raises(DatabaseUnavailableError):
         importer(world, batch=10).run(tmp_path / "l.csv", tmp_path / "r.csv")
     assert not list(tmp_path.glob("*.part"))

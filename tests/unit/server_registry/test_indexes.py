@@ -25,6 +25,7 @@ from tests.support.registry import (
     responsible,
     submit,
 )
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry.restrictions.search import Wanted
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.signoff import reader as standing
@@ -86,7 +87,7 @@ def plans(world: World, act: Callable[[], object]) -> list[str]:
 
 
 def first(world: World) -> bytes:
-    return world.registry.looking.search(Wanted(case_number=CASE), COURT)[0].restriction_id
+    return world.registry.restrictions.search(Wanted(case_number=CASE), COURT)[0].restriction_id
 
 
 ACTS: dict[str, Callable[[World], object]] = {
@@ -96,30 +97,30 @@ ACTS: dict[str, Callable[[World], object]] = {
     "entering an organisation": lambda world: submit(
         world, entry(organisation(5), responsible=(responsible(91),))
     ),
-    "releasing": lambda world: world.registry.end(
+    "releasing": lambda world: world.registry.restrictions.end(
         first(world), EndKind.RELEASE, "performed", actor=COURT
     ),
-    "revoking": lambda world: world.registry.end(
+    "revoking": lambda world: world.registry.restrictions.end(
         first(world), EndKind.REVOKE, "wrong", actor=COURT
     ),
-    "disputing": lambda world: world.registry.open_dispute(
+    "disputing": lambda world: world.registry.disputes.open(
         first(world), "mistaken", request_id=bytes(16), actor=AIRLINE
     ),
-    "searching by number": lambda world: world.registry.looking.search(
+    "searching by number": lambda world: world.registry.restrictions.search(
         Wanted(identifier=person(4).identifiers[0]), COURT
     ),
-    "searching by case number": lambda world: world.registry.looking.search(
+    "searching by case number": lambda world: world.registry.restrictions.search(
         Wanted(case_number=CASE), OPERATOR
     ),
-    "looking at a history": lambda world: world.registry.looking.history(first(world), COURT),
+    "looking at a history": lambda world: world.registry.restrictions.history(first(world), COURT),
     "letting terms begin and end": lambda world: world.registry.expire_due(world.clock()),
     "letting all terms end": lambda world: world.registry.expire_due(world.clock.turn(days=400)),
-    "chasing disputes": lambda world: world.registry.chase_disputes(world.clock()),
-    "reading relief": lambda world: world.registry.relief_since("aviation", 0),
+    "chasing disputes": lambda world: world.registry.disputes.follow_up(world.clock()),
+    "reading relief": lambda world: world.registry.relief.since("aviation", 0),
     "building a listing": lambda world: list(
-        world.registry.listing_subjects("aviation", world.clock())
+        ListingReader(world.registry.store).subjects("aviation", world.clock())
     ),
-    "signing a listing off": lambda world: list(standing.read(world.registry, "aviation")),
+    "signing a listing off": lambda world: list(standing.read(world.store, "aviation")),
 }
 
 
@@ -130,7 +131,9 @@ def test_no_large_table_is_read_whole(world: World, name: str) -> None:
 
 
 def test_a_case_number_has_an_index_of_its_own(world: World) -> None:
-    found = plans(world, lambda: world.registry.looking.search(Wanted(case_number=CASE), OPERATOR))
+    found = plans(
+        world, lambda: world.registry.restrictions.search(Wanted(case_number=CASE), OPERATOR)
+    )
     assert any("ix_restrictions_case_number_id" in plan for plan in found)
 
 

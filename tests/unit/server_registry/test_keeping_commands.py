@@ -54,7 +54,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 def folder(world: World) -> Path:
     """With one restriction in force, and one that ended long ago."""
     ended = submit(world, entry(person(0)))
-    world.registry.end(ended, EndKind.RELEASE, f"{person(0).names[0]} paid", actor=COURT)
+    world.registry.restrictions.end(
+        ended, EndKind.RELEASE, f"{person(0).names[0]} paid", actor=COURT
+    )
     submit(world, entry(person(1), case_number="other"))
     with world.database.write() as session:
         past = world.clock.now - timedelta(days=400)
@@ -158,7 +160,7 @@ def test_erasing_asks_first_and_keeps_an_archive(folder: Path) -> None:
         "--restriction",
         "zz",
     )
-    with Registry.open(Config.load(folder)) as registry, registry.database.read() as session:
+    with Registry.open(Config.load(folder)) as registry, registry.store.database.read() as session:
         stays = session.scalars(
             select(RestrictionRow.id).where(RestrictionRow.case_number == "other")
         ).one()

@@ -17,7 +17,6 @@ from tests.support.registry import (
     submit,
 )
 from tipstaff.v1 import statistics_pb2
-from tipstaff_server.administration.providers import Membership
 from tipstaff_server.enforcement.lag import Allowed, Standing, standings, supervise
 from tipstaff_server.enforcement.statistics import statistics
 from tipstaff_server.registry.restrictions.transitions import EndKind
@@ -54,12 +53,14 @@ def publish(
 
 
 def standing(world: World, provider: str = AIRLINE.id) -> Standing:
-    return standings(world.registry, ALLOWED)[provider]
+    return standings(world.store, ALLOWED)[provider]
 
 
 def lift(world: World, index: int, *measures: str) -> int:
     restriction = submit(world, entry(person(index), measures=measures))
-    return world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT).relief_sequence
+    return world.registry.restrictions.end(
+        restriction, EndKind.RELEASE, "x", actor=COURT
+    ).relief_sequence
 
 
 def test_where_nothing_is_published_nobody_lags(world: World) -> None:
@@ -75,7 +76,7 @@ def test_a_listing_may_be_missing_for_as_long_as_the_deployment_allows(world: Wo
     world.clock.turn(seconds=1)
     assert standing(world).lagging
     assert not standing(world, RAILWAY.id).lagging
-    world.registry.acknowledge(AIRLINE.id, listing_version=1, relief_sequence=0)
+    world.registry.providers.acknowledge(AIRLINE.id, listing_version=1, relief_sequence=0)
     assert standing(world) == Standing(1, 0, None, lagging=False)
     publish(world, "aviation", 3, NOW + timedelta(hours=26))
     world.clock.turn(days=2)
@@ -94,7 +95,7 @@ def test_only_relief_that_concerns_an_audience_counts_and_only_for_half_an_hour(
     assert standing(world) == Standing(0, sequence, at, lagging=False)
     world.clock.turn(minutes=31)
     assert standing(world) == Standing(0, sequence, at, lagging=True)
-    world.registry.acknowledge(AIRLINE.id, listing_version=0, relief_sequence=sequence)
+    world.registry.providers.acknowledge(AIRLINE.id, listing_version=0, relief_sequence=sequence)
     assert standing(world) == Standing(0, sequence, None, lagging=False)
 
 
@@ -109,13 +110,11 @@ def test_the_statistics_say_it_and_count_disputes_and_leave_removed_providers_al
     publish(world, "aviation", 1, NOW)
     publish(world, "rail", 1, NOW)
     restriction = submit(world, entry())
-    world.registry.open_dispute(restriction, "x", request_id=bytes(16), actor=AIRLINE)
+    world.registry.disputes.open(restriction, "x", request_id=bytes(16), actor=AIRLINE)
     world.clock.turn(days=20)
-    Membership(world.database, world.vault).remove(
-        RAILWAY.id, "x", actor=OPERATOR, now=world.clock()
-    )
-    response = statistics(world.database)
-    supervise(response, world.registry, ALLOWED)
+    world.registry.providers.remove(RAILWAY.id, "x", actor=OPERATOR)
+    response = statistics(world.store)
+    supervise(response, world.store, ALLOWED)
     airline, railway = response.providers
     assert (airline.lagging, airline.published_listing, airline.relief_sequence) == (True, 1, 1)
     assert airline.behind_since.ToDatetime(NOW.tzinfo) == NOW

@@ -23,7 +23,9 @@ from tests.support.registry import (
 from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_sdk.listing.sealing import Stretch
 from tipstaff_server.errors import NotFoundError, VaultDataError
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.registry.unit import Rules
 from tipstaff_server.storage.models import ResponsibleLinkRow
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def test_a_record_holds_what_the_audience_enforces_and_nothing_else(world: World
     ]
     assert listed(world, "border") == {}
     with pytest.raises(NotFoundError, match="aviation"):
-        list(world.registry.listing_subjects("space", NOW))
+        list(ListingReader(world.registry.store).subjects("space", NOW))
 
 
 def test_the_stretched_identifier_is_the_sdk_s(world: World) -> None:
@@ -92,7 +94,7 @@ def test_an_organisation_s_restriction_reaches_its_people_with_their_capacity(wo
             "示例商贸有限公司",
         )
         assert subject.subject_type == 1
-    world.registry.end(restriction, EndKind.REPAIR, "paid", actor=COURT)
+    world.registry.restrictions.end(restriction, EndKind.REPAIR, "paid", actor=COURT)
     assert listed(world) == {}
 
 
@@ -126,8 +128,8 @@ def test_pages_give_the_same_as_one_read_whatever_their_size(tmp_path: Path) -> 
         )
     seen = []
     for size in (1, 2, 7, 1000):
-        world.registry._core.page_size = size
-        found = list(world.registry.listing_subjects("aviation", NOW))
+        world.registry.store.rules = Rules(page_size=size)
+        found = list(ListingReader(world.registry.store).subjects("aviation", NOW))
         seen.append(
             [
                 [record.SerializeToString(deterministic=True) for record in subject.restrictions]
@@ -142,13 +144,13 @@ def test_pages_give_the_same_as_one_read_whatever_their_size(tmp_path: Path) -> 
 def test_a_build_under_way_holds_up_no_act(tmp_path: Path) -> None:
     world = make_world(tmp_path, page_size=2)
     ids = [submit(world, entry(person(index))) for index in range(10)]
-    reading = world.registry.listing_subjects("aviation", NOW)
-    head = world.registry.relief_head()
+    reading = ListingReader(world.registry.store).subjects("aviation", NOW)
+    head = world.registry.relief.head()
     seen = [next(reading)]
     for item in ids:
-        world.registry.end(item, EndKind.RELEASE, "x", actor=COURT)
+        world.registry.restrictions.end(item, EndKind.RELEASE, "x", actor=COURT)
     seen += list(reading)
-    lifted = {lift.restriction_id for lift in world.registry.relief_since("aviation", head)}
+    lifted = {lift.restriction_id for lift in world.registry.relief.since("aviation", head)}
     # Whatever was read before its lift is lifted behind the head that was read first.
     assert {record.restriction_id for subject in seen for record in subject.restrictions} <= lifted
     world.registry.close()

@@ -12,21 +12,23 @@ import pytest
 from tests.support.registry import AIRLINE, COURT, NOW, OPERATOR, World, entry, person, submit
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
-from tipstaff_server.administration.providers import Membership, add_provider
+from tipstaff_server.administration.providers import Providers
 from tipstaff_server.administration.versions import differences, load_version, versions
+from tipstaff_server.audit.log import verify
 from tipstaff_server.errors import (
     AdministrationError,
     InvalidRequestError,
     LifecycleError,
     NotFoundError,
 )
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHIPPED = Administration.load()
-BY = {"actor": OPERATOR, "now": NOW}
+BY = {"actor": OPERATOR}
 
 
 def changed(change: Callable[[Any], object]) -> Administration:
@@ -56,17 +58,17 @@ def without(kind: str, name: str) -> Administration:
 
 
 def load(world: World, administration: Administration) -> int:
-    return set_administration(world.database, world.vault, administration, actor=OPERATOR, now=NOW)
+    return set_administration(world.store, administration, actor=OPERATOR)
 
 
-def members(world: World) -> Membership:
-    return Membership(world.database, world.vault)
+def members(world: World) -> Providers:
+    return Providers(world.store)
 
 
 def test_a_removed_provider_is_not_among_those_that_are_let_in(world: World) -> None:
-    world.registry.acknowledge(AIRLINE.id, listing_version=3, relief_sequence=4)
+    world.registry.providers.acknowledge(AIRLINE.id, listing_version=3, relief_sequence=4)
     members(world).remove(AIRLINE.id, "its licence ended", **BY)
-    assert world.registry.provider_audiences() == {"rail-1": "rail"}
+    assert world.registry.providers.audiences() == {"rail-1": "rail"}
     assert [(item.provider_id, item.removed_at) for item in members(world).all()] == [
         ("air-1", NOW),
         ("rail-1", None),
@@ -74,9 +76,9 @@ def test_a_removed_provider_is_not_among_those_that_are_let_in(world: World) -> 
     with pytest.raises(LifecycleError, match="removed already"):
         members(world).remove(AIRLINE.id, "x", **BY)
     with pytest.raises(AdministrationError, match="provider restore"):
-        add_provider(world.database, world.vault, AIRLINE.id, "aviation", **BY)
+        members(world).add(AIRLINE.id, "aviation", **BY)
     members(world).restore(AIRLINE.id, "licence renewed", **BY)
-    assert world.registry.provider_audiences()[AIRLINE.id] == "aviation"
+    assert world.registry.providers.audiences()[AIRLINE.id] == "aviation"
     with pytest.raises(LifecycleError, match="not removed"):
         members(world).restore(AIRLINE.id, "x", **BY)
     found = members(world).history(AIRLINE.id)
@@ -85,15 +87,15 @@ def test_a_removed_provider_is_not_among_those_that_are_let_in(world: World) -> 
         ("REMOVE_PROVIDER", "its licence ended"),
         ("RESTORE_PROVIDER", "licence renewed"),
     ]
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_a_moved_provider_belongs_to_the_other_audience_and_enforces_nothing_of_it_yet(
     world: World,
 ) -> None:
-    world.registry.acknowledge(AIRLINE.id, listing_version=3, relief_sequence=4)
+    world.registry.providers.acknowledge(AIRLINE.id, listing_version=3, relief_sequence=4)
     members(world).move(AIRLINE.id, "rail", "now runs trains", **BY)
-    assert world.registry.provider_audiences() == {"air-1": "rail", "rail-1": "rail"}
+    assert world.registry.providers.audiences() == {"air-1": "rail", "rail-1": "rail"}
     assert [item.act for item in members(world).history(AIRLINE.id)] == [
         "ADD_PROVIDER",
         "MOVE_PROVIDER",
@@ -103,7 +105,7 @@ def test_a_moved_provider_belongs_to_the_other_audience_and_enforces_nothing_of_
     with pytest.raises(NotFoundError, match="no audience"):
         members(world).move(AIRLINE.id, "space", "x", **BY)
     with pytest.raises(AdministrationError, match="provider move"):
-        add_provider(world.database, world.vault, AIRLINE.id, "aviation", **BY)
+        members(world).add(AIRLINE.id, "aviation", **BY)
 
 
 def test_who_is_not_known_is_not_found_and_a_reason_is_needed(world: World) -> None:
@@ -141,16 +143,16 @@ def test_what_something_rests_on_cannot_be_left_out(
     assert "nothing was changed" in str(refused.value)
     assert load(world, SHIPPED) == 1
     for restriction in restrictions:
-        world.registry.end(restriction, EndKind.REVOKE, "x", actor=COURT)
+        world.registry.restrictions.end(restriction, EndKind.REVOKE, "x", actor=COURT)
     members(world).remove(AIRLINE.id, "x", **BY)
     assert load(world, without(kind, name)) == 2
-    assert list(world.registry.listing_subjects("rail", NOW)) == []
-    world.registry.verify_audit()
+    assert list(ListingReader(world.registry.store).subjects("rail", NOW)) == []
+    verify(world.registry.store)
 
 
 def test_a_draft_and_a_suspended_one_rest_on_their_list_too(world: World) -> None:
     restriction = submit(world, entry())
-    world.registry.open_dispute(restriction, "x", request_id=bytes(16), actor=AIRLINE)
+    world.registry.disputes.open(restriction, "x", request_id=bytes(16), actor=AIRLINE)
     with pytest.raises(AdministrationError, match="1 restrictions"):
         load(world, without("lists", "joint-discipline"))
 
@@ -167,12 +169,12 @@ def test_versions_are_kept_with_who_loaded_them_and_can_be_compared(world: World
         values["audiences"][0]["measures"].append("TOURISM")
 
     assert load(world, changed(change)) == 2
-    found = versions(world.database)
+    found = versions(world.store)
     assert [(item.version, item.actor) for item in found] == [
         (1, str(OPERATOR)),
         (2, str(OPERATOR)),
     ]
-    old, new = load_version(world.database, 1), load_version(world.database)
+    old, new = load_version(world.store, 1), load_version(world.store)
     assert old.digest() == found[0].digest == SHIPPED.digest()
     assert differences(old, new) == [
         "- authority customs",
@@ -183,4 +185,4 @@ def test_versions_are_kept_with_who_loaded_them_and_can_be_compared(world: World
     ]
     assert differences(new, new) == []
     with pytest.raises(NotFoundError, match="administration history"):
-        load_version(world.database, 9)
+        load_version(world.store, 9)

@@ -24,6 +24,7 @@ from tests.support.registry import (
     responsible,
     submit,
 )
+from tipstaff_server.audit.log import verify
 from tipstaff_server.domain.parties import Party, Responsible
 from tipstaff_server.errors import (
     EntryCode,
@@ -61,7 +62,7 @@ def posts(world: World) -> dict[int, Post]:
     """The firm's posts by capacity."""
     return {
         post.capacity: post
-        for post in world.registry.showing.show(
+        for post in world.registry.subjects.show(
             Reference(identifier=FIRM.identifiers[0]), OPERATOR
         ).posts
     }
@@ -113,8 +114,8 @@ def test_who_leaves_is_free_at_once_and_nobody_else_is(world: World) -> None:
     assert enforced(world, rail, "rail") == {A, C}
     assert reached(world) == {A, C}
     # An audience that never saw any of it does not hear of it.
-    assert world.registry.relief_since("banking", 0) == []
-    world.registry.verify_audit()
+    assert world.registry.relief.since("banking", 0) == []
+    verify(world.registry.store)
 
 
 def test_leaving_ends_every_restriction_of_the_organisation_for_the_person_and_none_of_their_own(
@@ -147,10 +148,10 @@ def test_of_two_posts_in_one_organisation_the_other_still_reaches(world: World) 
 
 def test_joining_waits_for_the_next_listing(world: World) -> None:
     firm(world, responsible=())
-    head = world.registry.relief_head()
+    head = world.registry.relief.head()
     post = join(world)
     assert post.state is PostState.HELD
-    assert world.registry.relief_head() == head
+    assert world.registry.relief.head() == head
     assert reached(world) == {A, B}
     (record,) = listed(world)[B].restrictions
     assert list(record.post_ids) == [post.post_id]
@@ -169,9 +170,9 @@ def test_a_leave_date_ahead_stands_in_records_and_is_relieved_when_it_comes(worl
     assert reached(world) == {A, C}, "also before anybody looks"
     world.registry.expire_due(world.clock.now)
     assert enforced(world, before) == {A, C}
-    head = world.registry.relief_head()
+    head = world.registry.relief.head()
     world.registry.expire_due(world.clock.turn(days=1))
-    assert world.registry.relief_head() == head, "once"
+    assert world.registry.relief.head() == head, "once"
 
 
 def test_a_beginning_ahead_reaches_nobody_before(world: World) -> None:
@@ -180,7 +181,7 @@ def test_a_beginning_ahead_reaches_nobody_before(world: World) -> None:
     assert reached(world) == {A}
     world.registry.expire_due(world.clock.turn(days=1))
     assert reached(world) == {A, B}
-    assert world.registry.relief_head() == 0
+    assert world.registry.relief.head() == 0
 
 
 def test_a_leave_date_in_the_past_takes_effect_now(world: World) -> None:
@@ -244,7 +245,7 @@ def test_a_stale_list_does_not_put_anybody_back(world: World) -> None:
     leave(world)
     again = firm(world, case_number="another", responsible=(responsible(1, 1), responsible(2, 1)))
     assert reached(world) == {A, C}
-    (submitted,) = world.registry.looking.history(again, COURT)
+    (submitted,) = world.registry.restrictions.history(again, COURT)
     assert '"posts_left_before":1' in submitted.detail
 
 
@@ -322,33 +323,39 @@ def test_a_released_restriction_is_not_lifted_again_and_a_suspended_one_comes_ba
     world: World,
 ) -> None:
     restriction = firm(world)
-    number = world.registry.open_dispute(
+    number = world.registry.disputes.open(
         restriction, "x", request_id=bytes(16), actor=AIRLINE
     ).dispute.case_number
     assert leave(world)[1] == 0, "suspended: nothing is enforced that could be lifted"
-    world.registry.answer_dispute(number, DisputeState.REJECTED, "x", actor=COURT)
+    world.registry.disputes.answer(number, DisputeState.REJECTED, "x", actor=COURT)
     assert reached(world) == {A, C}
-    world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
+    world.registry.restrictions.end(restriction, EndKind.RELEASE, "x", actor=COURT)
     assert leave(world, 3)[1] == 0
 
 
 def test_private_spending_is_permitted_to_one_officer_alone(world: World) -> None:
     restriction = firm(world)
     valid = (NOW - DAY, NOW + DAY)
-    world.registry.exempt(restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=B)
+    world.registry.restrictions.exempt(
+        restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=B
+    )
     found = listed(world)
     assert [len(found[number].restrictions[0].exemptions) for number in (A, B, C)] == [0, 1, 0]
-    world.registry.exempt(restriction, measures=["AIR_TRAVEL"], valid=valid, why=WHY, actor=COURT)
+    world.registry.restrictions.exempt(
+        restriction, measures=["AIR_TRAVEL"], valid=valid, why=WHY, actor=COURT
+    )
     found = listed(world)
     assert [len(found[number].restrictions[0].exemptions) for number in (A, B, C)] == [1, 2, 1]
     for nobody in (A, person(9).identifiers[0]):
         with pytest.raises(InvalidRequestError, match="does not reach"):
-            world.registry.exempt(
+            world.registry.restrictions.exempt(
                 restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=nobody
             )
     leave(world)
     with pytest.raises(InvalidRequestError, match="does not reach"):
-        world.registry.exempt(restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=B)
+        world.registry.restrictions.exempt(
+            restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=B
+        )
     person_id = posts(world)[1].person_id
     with world.database.read() as session:
         objects = session.execute(
@@ -361,7 +368,7 @@ def test_migrations_down_and_up_keep_posts_and_what_is_for_everybody(world: Worl
     restriction = firm(world)
     valid = (NOW - DAY, NOW + DAY)
     for who in (None, C):
-        world.registry.exempt(
+        world.registry.restrictions.exempt(
             restriction, measures=[], valid=valid, why=WHY, actor=COURT, person=who
         )
     leave(world)
@@ -370,4 +377,4 @@ def test_migrations_down_and_up_keep_posts_and_what_is_for_everybody(world: Worl
     found = listed(world)
     assert set(found) == {A, C}, "who has left does not come back"
     assert [len(found[number].restrictions[0].exemptions) for number in (A, C)] == [1, 1]
-    world.registry.verify_audit()
+    verify(world.registry.store)

@@ -58,7 +58,7 @@ def enter(folder: Path, index: int = 0, actor: Actor = COURT, **changes: Any) ->
         **changes,
     )
     with Registry.open(Config.load(folder)) as registry:
-        answer = registry.submit(item, authority="court", actor=actor)
+        answer = registry.restrictions.submit(item, authority="court", actor=actor)
     assert not answer.detail
     return answer.restriction_id.hex()
 
@@ -183,7 +183,7 @@ def test_overdue_disputes_call_somebody_by_the_exit_status(tmp_path: Path) -> No
     restriction = submit(
         world, entry(effective_at=world.clock(), expires_at=utc_now() + timedelta(days=9))
     )
-    number = world.registry.open_dispute(
+    number = world.registry.disputes.open(
         restriction, "x", request_id=bytes(16), actor=AIRLINE
     ).dispute.case_number
     world.close()
@@ -249,7 +249,7 @@ def test_who_lags_is_said_by_the_exit_status(tmp_path: Path) -> None:
     (tmp_path / CONFIG_NAME).write_text(CONFIGURATION)
     assert "0 lag" in run(tmp_path, "stats", "--lagging")
     restriction = submit(world, entry(measures=("AIR_TRAVEL",)))
-    world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
+    world.registry.restrictions.end(restriction, EndKind.RELEASE, "x", actor=COURT)
     world.close()
     assert "LAGS" in run(tmp_path, "stats", "--lagging", status=4)
     (late,) = json.loads(run(tmp_path, "stats", "--lagging", "--json", status=4))

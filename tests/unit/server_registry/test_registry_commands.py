@@ -22,6 +22,7 @@ from tipstaff_server.errors import (
     LifecycleError,
     NotFoundError,
 )
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.storage.models import RestrictionRow
 
@@ -70,7 +71,7 @@ def import_some(folder: Path, rows: int = 30, broken: float = 0.1) -> dict[str, 
 
 
 def some_restriction(folder: Path) -> bytes:
-    with Registry.open(Config.load(folder)) as registry, registry.database.read() as session:
+    with Registry.open(Config.load(folder)) as registry, registry.store.database.read() as session:
         rows = session.query(RestrictionRow).all()
     return next(row.id for row in rows if row.measure_set_id)
 
@@ -145,10 +146,12 @@ def test_a_dispute_is_answered(folder: Path) -> None:
     with Registry.open(Config.load(folder)) as registry:
         identity = next(
             record.restriction_id
-            for subject in registry.listing_subjects("aviation", registry.clock())
+            for subject in ListingReader(registry.store).subjects(
+                "aviation", registry.store.clock()
+            )
             for record in subject.restrictions
         )
-        opened = registry.open_dispute(identity, "不是我", request_id=bytes(16), actor=AIRLINE)
+        opened = registry.disputes.open(identity, "不是我", request_id=bytes(16), actor=AIRLINE)
     arguments = (
         "answer",
         opened.dispute.case_number,
@@ -188,12 +191,12 @@ def test_stats_show_what_was_reported_in_numbers(folder: Path) -> None:
     report.decided_at.FromDatetime(NOW)
     report.acted_at.FromDatetime(NOW)
     with Registry.open(Config.load(folder)) as registry:
-        feedback = Feedback(registry.database)
+        feedback = Feedback(registry.store)
         results = [
             *feedback.submit_coverage("air-1", [count]),
             *feedback.submit_reports("air-1", [report]),
         ]
-        registry.acknowledge("air-1", listing_version=2, relief_sequence=0)
+        registry.providers.acknowledge("air-1", listing_version=2, relief_sequence=0)
     assert [result.status for result in results] == [pb.EVENT_STATUS_ACCEPTED] * 2
     document = json.loads(run(stats.app, "--config", folder, "--json"))
     row = document["measures"][0]
@@ -221,7 +224,7 @@ def test_audit_verify_counts_or_fails(folder: Path) -> None:
     assert "33 audit entries, all in place" in run(audit.app, "verify", "--config", folder)
     with (
         Registry.open(Config.load(folder)) as registry,
-        registry.database.connection() as connection,
+        registry.store.database.connection() as connection,
     ):
         connection.exec_driver_sql("DELETE FROM audit_log WHERE sequence = 7")
     with pytest.raises(AuditError, match="7"):

@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import LargeBinary, select, text
 
 from tests.support.keeping import make_bare, write_reasons_as_before
-from tests.support.registry import COURT, NOW, OPERATOR, World, entry, listed, person
+from tests.support.registry import COURT, NOW, OPERATOR, World, entry, listed, make_registry, person
 from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_server.audit.log import verify
 from tipstaff_server.config import Config
 from tipstaff_server.errors import (
     ConfigurationError,
@@ -26,6 +27,7 @@ from tipstaff_server.errors import (
     VaultKeyFileError,
     WrongVaultKeyError,
 )
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry.idempotency import Precondition
 from tipstaff_server.registry.keys import reencryption as sealed
 from tipstaff_server.registry.keys import rotation as rekeying
@@ -36,6 +38,7 @@ from tipstaff_server.storage import migrations
 from tipstaff_server.storage.database import Database
 from tipstaff_server.storage.models import AuditRow, Base, KeyPurpose, VaultKeyRow
 from tipstaff_server.vault.epochs import EpochKeys
+from tipstaff_server.vault.store import Store
 from tipstaff_server.vault.vault import Vault, create_key_file
 from tipstaff_server.vault.wrapping import CommandKey, LocalKey, create_key, wrapper_of
 
@@ -70,13 +73,13 @@ def fill(world: World, registry: Registry, count: int = 5) -> list[bytes]:
     reasons, epoch keys.
     """
     entries = [entry(person(index), case_number=str(index)) for index in range(count)]
-    answers = registry.submit_many(
+    answers = registry.restrictions.submit_many(
         entries, authority="court", actor=COURT, keys=[f"k{index}" for index in range(count)]
     )
     ids = [answer.restriction_id for answer in answers]
-    registry.open_dispute(ids[0], STATEMENT, request_id=b"r" * 16, actor=OPERATOR)
+    registry.disputes.open(ids[0], STATEMENT, request_id=b"r" * 16, actor=OPERATOR)
     span = (NOW, world.clock.turn(seconds=1))
-    registry.exempt(
+    registry.restrictions.exempt(
         ids[1],
         measures=(),
         valid=span,
@@ -84,8 +87,8 @@ def fill(world: World, registry: Registry, count: int = 5) -> list[bytes]:
         actor=COURT,
         given=Precondition(key="e"),
     )
-    registry.end(ids[2], EndKind.RELEASE, "paid by 王小明", actor=COURT)
-    EpochKeys(world.database, registry.vault, clock=world.clock).current("aviation")
+    registry.restrictions.end(ids[2], EndKind.RELEASE, "paid by 王小明", actor=COURT)
+    EpochKeys(registry.store).current("aviation")
     return ids
 
 
@@ -98,25 +101,29 @@ def readable(registry: Registry, ids: list[bytes]) -> None:
         "exemptions"
     ]
     assert exempted[0]["reason"] == ["赴京就医", "to see a doctor"]
-    assert registry.looking.history(ids[2], COURT)[-1].reason == "paid by 王小明"
-    assert len(registry.looking.search(Wanted(identifier=person(3).identifiers[0]), COURT)) == 1
-    again = registry.submit(
+    assert registry.restrictions.history(ids[2], COURT)[-1].reason == "paid by 王小明"
+    assert (
+        len(registry.restrictions.search(Wanted(identifier=person(3).identifiers[0]), COURT)) == 1
+    )
+    again = registry.restrictions.submit(
         entry(person(3), case_number="3"), authority="court", actor=COURT, idempotency_key="k3"
     )
     assert again.restriction_id == ids[3]
     assert (
-        registry.submit(entry(person(4), case_number="4"), authority="court", actor=COURT).status
+        registry.restrictions.submit(
+            entry(person(4), case_number="4"), authority="court", actor=COURT
+        ).status
         == "UNCHANGED"
     )
-    assert EpochKeys(registry.database, registry.vault).current("aviation").number == 1
-    registry.verify_audit()
+    assert EpochKeys(registry.store).current("aviation").number == 1
+    verify(registry.store)
 
 
 def rotate(world: World) -> list[int]:
     """A whole rotation, in small batches; the versions destroyed."""
-    rekeying.rotate(world.database, world.vault, actor=OPERATOR, now=NOW)
-    assert sum(sealed.reencrypt(world.database, world.vault, batch=3)) > 0
-    return rekeying.retire(world.database, world.vault, actor=OPERATOR, now=NOW)
+    rekeying.rotate(world.store, actor=OPERATOR)
+    assert sum(sealed.reencrypt(world.store, batch=3)) > 0
+    return rekeying.retire(world.store, actor=OPERATOR)
 
 
 def versions(world: World) -> set[int]:
@@ -145,15 +152,17 @@ def test_a_rotation_brings_everything_over_and_destroys_the_old_key(world: World
 def test_another_server_takes_up_the_new_key_with_its_next_act(world: World) -> None:
     other = world.replica()
     other_vault = Vault.open(world.folder / "registry.key")
-    other = Registry(Database(world.url), other_vault, clock=world.clock, threads=1)
+    other = make_registry(Store(Database(world.url), other_vault, world.clock))
     fill(world, world.registry)
-    rekeying.rotate(world.database, world.vault, actor=OPERATOR, now=NOW)
+    rekeying.rotate(world.store, actor=OPERATOR)
     assert other_vault.keys.column == 1
-    made = other.submit(entry(person(9), case_number="9"), authority="court", actor=COURT)
+    made = other.restrictions.submit(
+        entry(person(9), case_number="9"), authority="court", actor=COURT
+    )
     assert other_vault.keys.column == 2
     assert 2 in versions(world)
     assert (
-        world.registry.looking.search(Wanted(identifier=person(9).identifiers[0]), COURT)[
+        world.registry.restrictions.search(Wanted(identifier=person(9).identifiers[0]), COURT)[
             0
         ].restriction_id
         == made.restriction_id
@@ -162,28 +171,28 @@ def test_another_server_takes_up_the_new_key_with_its_next_act(world: World) -> 
 
 
 def test_a_server_that_only_reads_opens_what_is_under_a_key_it_has_not_seen(world: World) -> None:
-    reader = Registry(
-        Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1
+    reader = make_registry(
+        Store(Database(world.url), Vault.open(world.folder / "registry.key"), world.clock)
     )
     fill(world, world.registry)
     rotate(world)
-    assert reader.vault.keys.column == 1
-    assert len(list(reader.listing_subjects("aviation", world.clock()))) == 3
+    assert reader.store.vault.keys.column == 1
+    assert len(list(ListingReader(reader.store).subjects("aviation", world.clock()))) == 3
     reader.close()
 
 
 def test_a_re_encryption_that_was_cut_off_goes_on(world: World) -> None:
     ids = fill(world, world.registry)
-    rekeying.rotate(world.database, world.vault, actor=OPERATOR, now=NOW)
-    work = sealed.reencrypt(world.database, world.vault, batch=2)
+    rekeying.rotate(world.store, actor=OPERATOR)
+    work = sealed.reencrypt(world.store, batch=2)
     next(work)
     work.close()
     assert versions(world) == {1, 2}
-    assert rekeying.retire(world.database, world.vault, actor=OPERATOR, now=NOW) == []
+    assert rekeying.retire(world.store, actor=OPERATOR) == []
     readable(world.registry, ids)
-    assert sum(sealed.reencrypt(world.database, world.vault)) > 0
-    assert sum(sealed.reencrypt(world.database, world.vault)) == 0
-    assert rekeying.retire(world.database, world.vault, actor=OPERATOR, now=NOW) == [1]
+    assert sum(sealed.reencrypt(world.store)) > 0
+    assert sum(sealed.reencrypt(world.store)) == 0
+    assert rekeying.retire(world.store, actor=OPERATOR) == [1]
     readable(world.registry, ids)
 
 
@@ -232,20 +241,20 @@ def test_there_are_255_keys_and_then_an_end(sqlite_world: World) -> None:
     with sqlite_world.database.write() as session:
         session.execute(text("UPDATE vault_keys SET version = 255 WHERE purpose = 'COLUMN'"))
     with pytest.raises(VaultError, match="255"):
-        rekeying.rotate(sqlite_world.database, sqlite_world.vault, actor=OPERATOR, now=NOW)
+        rekeying.rotate(sqlite_world.store, actor=OPERATOR)
 
 
 def test_migrations_down_and_up_keep_keys_reasons_and_exemptions(world: World) -> None:
     ids = fill(world, world.registry)
     rotate(world)
-    rekeying.reindex(world.database, world.vault, actor=OPERATOR, now=NOW)
-    entries = world.registry.verify_audit()
+    rekeying.reindex(world.store, actor=OPERATOR)
+    entries = verify(world.registry.store)
     migrations.downgrade(world.database, "0005")
     migrations.upgrade(world.database)
-    fresh = Registry(
-        Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1
+    fresh = make_registry(
+        Store(Database(world.url), Vault.open(world.folder / "registry.key"), world.clock)
     )
-    assert fresh.verify_audit() == entries
+    assert verify(fresh.store) == entries
     readable(fresh, ids)
     fresh.close()
 
@@ -257,17 +266,17 @@ def test_a_new_index_key_finds_everything_and_recognises_what_comes_again(world:
     ids = fill(world, world.registry)
     with world.database.read() as session:
         before = set(session.scalars(select(text("blind")).select_from(text("identifiers"))))
-    assert rekeying.reindex(world.database, world.vault, actor=OPERATOR, now=NOW) == 10
+    assert rekeying.reindex(world.store, actor=OPERATOR) == 10
     with world.database.read() as session:
         assert before.isdisjoint(
             session.scalars(select(text("blind")).select_from(text("identifiers")))
         )
     readable(world.registry, ids)
-    fresh = Registry(
-        Database(world.url), Vault.open(world.folder / "registry.key"), clock=world.clock, threads=1
+    fresh = make_registry(
+        Store(Database(world.url), Vault.open(world.folder / "registry.key"), world.clock)
     )
     readable(fresh, ids)
-    rekeying.reindex(world.database, world.vault, actor=OPERATOR, now=NOW)
+    rekeying.reindex(world.store, actor=OPERATOR)
     readable(fresh, ids)  # this one did not know
     rotate(world)
     readable(world.registry, ids)
@@ -281,14 +290,14 @@ def test_a_registry_from_before_works_and_is_wrapped_at_the_first_change(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vault = make_bare(world)
-    old = Registry(world.database, vault, clock=world.clock, threads=1)
+    old = make_registry(Store(world.database, vault, world.clock))
     with monkeypatch.context() as patch:
         write_reasons_as_before(patch)
         ids = fill(world, old)
     assert vault.keys.bare
-    assert "not wrapped" in rekeying.status(world.database, vault)[0].wrapper
+    assert "not wrapped" in rekeying.status(old.store)[0].wrapper
     readable(old, ids)
-    assert rekeying.rewrap(world.database, vault, actor=OPERATOR, now=NOW) == 2
+    assert rekeying.rewrap(old.store, actor=OPERATOR) == 2
     readable(old, ids)
     with world.database.read() as session:
         chained = {
@@ -322,11 +331,11 @@ def test_the_wrapping_key_changes_without_touching_values(
     old = LocalKey.from_file(world.folder / "registry.key")
     chain: list[KeyWrapper] = [old, create_key(tmp_path / "next.key"), kms]
     for before, after in pairwise(chain):
-        both = Registry(Database(world.url), Vault([after, before]), clock=world.clock, threads=1)
-        assert rekeying.rewrap(both.database, both.vault, actor=OPERATOR, now=NOW) == 2
-        assert rekeying.rewrap(both.database, both.vault, actor=OPERATOR, now=NOW) == 0
+        both = make_registry(Store(Database(world.url), Vault([after, before]), world.clock))
+        assert rekeying.rewrap(both.store, actor=OPERATOR) == 2
+        assert rekeying.rewrap(both.store, actor=OPERATOR) == 0
         both.close()
-        alone = Registry(Database(world.url), Vault([after]), clock=world.clock, threads=1)
+        alone = make_registry(Store(Database(world.url), Vault([after]), world.clock))
         readable(alone, ids)
         alone.close()
         with pytest.raises(WrongVaultKeyError, match=r"other_keys"):
@@ -354,10 +363,10 @@ def test_the_configuration_names_the_keys(sqlite_world: World) -> None:
         "registry": {"key": "file:new.key", "other_keys": ["file:old.key"]},
     }
     with Registry.open(Config.of(values, folder=sqlite_world.folder)) as registry:
-        assert rekeying.rewrap(registry.database, registry.vault, actor=OPERATOR, now=NOW) == 2
+        assert rekeying.rewrap(registry.store, actor=OPERATOR) == 2
     values["registry"] = {"key_file": "new.key"}
     with Registry.open(Config.of(values, folder=sqlite_world.folder)) as registry:
-        assert registry.verify_audit() > 0
+        assert verify(registry.store) > 0
 
 
 WRONG_SOURCES = {
@@ -438,7 +447,7 @@ def test_damaged_keys_are_told_from_a_wrong_one_and_nothing_is_served(
         }
         session.execute(text(statement), values)
     with pytest.raises(error, match="backup"):
-        Registry(world.database, Vault.open(world.folder / "registry.key"))
+        Registry(Store(world.database, Vault.open(world.folder / "registry.key")))
 
 
 def test_a_vault_that_was_not_attached_writes_nothing(world: World) -> None:

@@ -22,6 +22,7 @@ from tests.support.registry import (
     submit,
 )
 from tipstaff.v1 import enforcement_pb2
+from tipstaff_server.audit.log import verify
 from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import (
     InvalidRequestError,
@@ -50,13 +51,15 @@ def report(
         restriction, world.clock(), measure=MEASURES[provider.audience], outcome=outcome
     )
     message.acted_at.FromDatetime(changes.get("acted_at", world.clock()))
-    (result,) = Feedback(world.database, clock=world.clock).submit_reports(provider.id, [message])
+    (result,) = Feedback(world.store).submit_reports(provider.id, [message])
     assert not result.detail
     return message.report_id
 
 
 def wrong(world: World, restriction: bytes) -> None:
-    world.registry.end(restriction, EndKind.REVOKE, "it was somebody else", actor=COURT)
+    world.registry.restrictions.end(
+        restriction, EndKind.REVOKE, "it was somebody else", actor=COURT
+    )
 
 
 def restricted(world: World, index: int = 0) -> bytes:
@@ -87,17 +90,17 @@ def test_every_provider_that_acted_has_the_remedy_in_hand_and_nobody_else(world:
 def test_an_end_that_was_right_asks_for_nothing(world: World, kind: EndKind) -> None:
     restriction = restricted(world)
     report(world, restriction)
-    world.registry.end(restriction, kind, "paid", actor=COURT)
+    world.registry.restrictions.end(restriction, kind, "paid", actor=COURT)
     assert world.registry.remedies.mine(AIRLINE) == []
 
 
 def test_a_dispute_that_is_granted_asks_for_it_too(world: World) -> None:
     restriction = restricted(world)
     report(world, restriction)
-    number = world.registry.open_dispute(
+    number = world.registry.disputes.open(
         restriction, "not me", request_id=bytes(16), actor=AIRLINE
     ).dispute.case_number
-    world.registry.answer_dispute(number, DisputeState.REVOKED, "indeed", actor=COURT)
+    world.registry.disputes.answer(number, DisputeState.REVOKED, "indeed", actor=COURT)
     assert len(world.registry.remedies.mine(AIRLINE)) == 1
 
 
@@ -140,7 +143,7 @@ def test_a_provider_answers_once_and_the_authority_reads_it(world: World) -> Non
     assert world.registry.remedies.all(OPERATOR, provider_id="rail-1") == []
     assert world.registry.remedies.all(TAX) == []
     assert "张三".encode() not in world.raw()
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_what_is_not_ones_own_is_not_there(world: World) -> None:

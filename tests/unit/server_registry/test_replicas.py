@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 
 from tests.support.postgres import postgres
 from tests.support.registry import AIRLINE, COURT, NOW, World, entry, make_world, person, submit
+from tipstaff_server.audit.log import verify
 from tipstaff_server.errors import DatabaseUnavailableError, LifecycleError
 from tipstaff_server.registry.restrictions.submission import SubmitStatus
 from tipstaff_server.registry.restrictions.transitions import EndKind
@@ -51,7 +52,7 @@ def test_two_replicas_that_decide_at_once_decide_once(world: World) -> None:
     def decide(index: int) -> None:
         for restriction in restrictions:
             try:
-                replicas[index].end(restriction, EndKind.REVOKE, "x", actor=COURT)
+                replicas[index].restrictions.end(restriction, EndKind.REVOKE, "x", actor=COURT)
             except LifecycleError:
                 answers["too late"] += 1
             else:
@@ -60,9 +61,9 @@ def test_two_replicas_that_decide_at_once_decide_once(world: World) -> None:
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(decide, range(3)))
     assert answers == {"done": 4, "too late": 8}
-    assert [lift.sequence for lift in world.registry.relief_since("aviation", 0)] == [1, 2, 3, 4]
+    assert [lift.sequence for lift in world.registry.relief.since("aviation", 0)] == [1, 2, 3, 4]
     assert acts(world)["REVOKE"] == 4
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_the_same_entry_at_several_replicas_is_one_restriction(world: World) -> None:
@@ -73,7 +74,7 @@ def test_the_same_entry_at_several_replicas_is_one_restriction(world: World) -> 
         keys = [f"key-{number}" for number in range(5)]
         return [
             answer.status
-            for answer in replicas[index].submit_many(
+            for answer in replicas[index].restrictions.submit_many(
                 items, authority="court", actor=COURT, keys=keys
             )
         ]
@@ -111,7 +112,7 @@ def test_schedulers_of_several_replicas_let_each_restriction_begin_and_end_once(
             )
         assert sum(due.activated + due.expired for due in done) == 8
         assert acts(world)[act] == 8
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_disputes_at_several_replicas_suspend_once(world: World) -> None:
@@ -121,24 +122,27 @@ def test_disputes_at_several_replicas_suspend_once(world: World) -> None:
     def dispute(index: int) -> bool:
         return (
             replicas[index]
-            .open_dispute(restriction, "x", request_id=secrets.token_bytes(16), actor=AIRLINE)
+            .disputes.open(restriction, "x", request_id=secrets.token_bytes(16), actor=AIRLINE)
             .dispute.suspended
         )
 
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(dispute, range(3)))
-    assert world.registry.relief_head() == 1
+    assert world.registry.relief.head() == 1
     assert acts(world)["SUSPEND"] == 1
 
 
 def test_a_restart_sees_what_was_acknowledged(world: World) -> None:
     restriction = submit(world, entry())
-    world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT)
+    world.registry.restrictions.end(restriction, EndKind.RELEASE, "x", actor=COURT)
     world.registry.close()
     again = world.replica()
-    assert again.get(restriction, actor=COURT).state == "RELEASED"
-    assert again.submit(entry(), authority="court", actor=COURT).status is SubmitStatus.UNCHANGED
-    again.verify_audit()
+    assert again.restrictions.get(restriction, actor=COURT).state == "RELEASED"
+    assert (
+        again.restrictions.submit(entry(), authority="court", actor=COURT).status
+        is SubmitStatus.UNCHANGED
+    )
+    verify(again.store)
 
 
 def cut(world: World) -> None:
@@ -154,19 +158,24 @@ def test_a_database_that_goes_away_in_the_middle_leaves_nothing_and_the_next_cal
 ) -> None:
     world = on_postgres
     restriction = submit(world, entry())
-    before = world.registry.verify_audit()
+    before = verify(world.registry.store)
 
     def act() -> None:
-        with world.registry._core.act() as unit:
+        with world.registry.store.act() as unit:
             unit.lift(restriction, 1, "RELEASE")
             cut(world)
 
     with pytest.raises(DatabaseUnavailableError):
         act()
-    assert world.registry.relief_head() == 0
-    assert world.registry.verify_audit() == before
+    assert world.registry.relief.head() == 0
+    assert verify(world.registry.store) == before
     cut(world)
-    assert world.registry.end(restriction, EndKind.RELEASE, "x", actor=COURT).relief_sequence == 1
+    assert (
+        world.registry.restrictions.end(
+            restriction, EndKind.RELEASE, "x", actor=COURT
+        ).relief_sequence
+        == 1
+    )
 
 
 def test_a_database_that_keeps_going_away_loses_and_doubles_nothing(on_postgres: World) -> None:
@@ -184,7 +193,7 @@ def test_a_database_that_keeps_going_away_loses_and_doubles_nothing(on_postgres:
         for index in range(12):
             while len(restrictions) <= index:
                 with suppress(DatabaseUnavailableError):
-                    answer = world.registry.submit(
+                    answer = world.registry.restrictions.submit(
                         entry(person(index)),
                         authority="court",
                         actor=COURT,
@@ -196,7 +205,7 @@ def test_a_database_that_keeps_going_away_loses_and_doubles_nothing(on_postgres:
         thread.join()
     assert len(set(restrictions)) == 12
     assert acts(world)["SUBMIT"] == 12
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_a_name_is_held_by_one_on_all_machines_and_freed_by_its_holders_end(

@@ -16,7 +16,9 @@ from sqlalchemy import func, select
 
 from tests.support.registry import COURT, OPERATOR, World, entry, listed, make_world, person, submit
 from tipstaff_sdk.listing.sealing import Stretch
+from tipstaff_server.audit.log import verify
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, StretchRetiredError
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.keys import reencryption as sealed
 from tipstaff_server.registry.keys import rotation as rekeying
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tipstaff_server.registry.keys.stretch_change import Restretching
+    from tipstaff_server.registry.keys.stretch_change import StretchChange
     from tipstaff_server.registry.registry import Registry
 
 OVERLAP = timedelta(days=7)
@@ -51,19 +53,19 @@ def peopled(world: World) -> World:
 
 @pytest.fixture
 def epochs(peopled: World) -> EpochKeys:
-    made = EpochKeys(peopled.database, peopled.vault, clock=peopled.clock)
+    made = EpochKeys(peopled.store)
     made.current("aviation")
     return made
 
 
 def begin(world: World, n: int = 4, **options: bool) -> int:
     options = {"new_salt": True, "weaker": True, **options}
-    return world.registry.restretching.begin(n=n, r=1, p=1, actor=OPERATOR, **options).number
+    return world.registry.stretch_change.begin(n=n, r=1, p=1, actor=OPERATOR, **options).number
 
 
 def ready(world: World, n: int = 4) -> int:
     number = begin(world, n)
-    world.registry.restretching.fill(number)
+    world.registry.stretch_change.fill(number)
     return number
 
 
@@ -90,12 +92,12 @@ def right(world: World, number: int, people: int = PEOPLE) -> bool:
     stretch, now = stretch_of(world, number), world.clock()
     built = {
         item.identifier: item.stretched
-        for one in world.registry.listing_subjects("aviation", now, number)
+        for one in ListingReader(world.registry.store).subjects("aviation", now, number)
         for item in one.identifiers
     }
     checked = {
         identifier: value
-        for one in standing.read(world.registry, "aviation", number)
+        for one in standing.read(world.store, "aviation", number)
         for identifier, value in one.identifiers
     }
     return (
@@ -119,9 +121,11 @@ def test_both_are_right_while_the_next_one_is_computed_and_after(peopled: World)
         seen.append((done, every))
         assert right(peopled, 1)
         with pytest.raises(StretchRetiredError):
-            list(peopled.registry.listing_subjects("aviation", peopled.clock(), number))
+            list(
+                ListingReader(peopled.registry.store).subjects("aviation", peopled.clock(), number)
+            )
 
-    peopled.registry.restretching.fill(number, look)
+    peopled.registry.stretch_change.fill(number, look)
     assert seen == [(2, 7), (4, 7), (6, 7), (7, 7)]
     assert state_of(peopled, number) is StretchState.READY
     assert right(peopled, 1)
@@ -142,7 +146,7 @@ def test_what_was_computed_before_an_end_is_not_computed_again(
             raise Killed
 
     with pytest.raises(Killed):
-        peopled.registry.restretching.fill(number, die)
+        peopled.registry.stretch_change.fill(number, die)
     assert values(peopled) == 4
     computed: Counter[int] = Counter()
     real = Stretch.stretch
@@ -153,10 +157,10 @@ def test_what_was_computed_before_an_end_is_not_computed_again(
     )
     again = peopled.replica()
     assert (
-        again.restretching.begin(n=4, r=1, p=1, new_salt=True, weaker=True, actor=OPERATOR).number
+        again.stretch_change.begin(n=4, r=1, p=1, new_salt=True, weaker=True, actor=OPERATOR).number
         == number
     )
-    again.restretching.fill(number)
+    again.stretch_change.fill(number)
     assert computed == {4: PEOPLE - 4}
     assert right(peopled, number)
 
@@ -166,7 +170,7 @@ def test_two_processes_may_compute_at_once(peopled: World) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(
             pool.map(
-                lambda registry: registry.restretching.fill(number),
+                lambda registry: registry.stretch_change.fill(number),
                 [peopled.replica(), peopled.replica()],
             )
         )
@@ -178,7 +182,7 @@ def test_two_processes_may_compute_at_once(peopled: World) -> None:
 def test_who_is_entered_meanwhile_is_in_the_listings_of_both(peopled: World) -> None:
     number = begin(peopled)
     submit(peopled, entry(person(20)))
-    peopled.registry.restretching.fill(
+    peopled.registry.stretch_change.fill(
         number, lambda done, _every: submit(peopled, entry(person(21))) if done == 2 else None
     )
     assert values(peopled) == PEOPLE + 2
@@ -186,7 +190,7 @@ def test_who_is_entered_meanwhile_is_in_the_listings_of_both(peopled: World) -> 
     # Not computed yet: a build does so itself, and the server's loop for good.
     assert right(peopled, 1, PEOPLE + 3)
     assert right(peopled, number, PEOPLE + 3)
-    assert peopled.registry.restretching.tend() is StretchState.READY
+    assert peopled.registry.stretch_change.tend() is StretchState.READY
     assert values(peopled) == PEOPLE + 3
     assert right(peopled, number, PEOPLE + 3)
 
@@ -196,7 +200,7 @@ def test_a_new_epoch_uses_it_once_it_is_ready_and_the_one_before_does_not(
 ) -> None:
     number = begin(peopled)
     assert epochs.rotate("aviation", OVERLAP).stretch == 1
-    peopled.registry.restretching.fill(number)
+    peopled.registry.stretch_change.fill(number)
     assert epochs.rotate("aviation", OVERLAP).stretch == number
     assert [epoch.stretch for epoch in epochs.in_use("aviation")] == [1, 1, number]
     assert epochs.current("rail").stretch == number
@@ -207,39 +211,41 @@ def test_it_takes_over_when_no_epoch_of_another_is_in_use(
     peopled: World, epochs: EpochKeys
 ) -> None:
     registry, number = peopled.registry, ready(peopled)
-    assert registry.restretching.tend() is StretchState.READY  # no epoch uses it
+    assert registry.stretch_change.tend() is StretchState.READY  # no epoch uses it
     epochs.rotate("aviation", OVERLAP)
     peopled.clock.turn(days=6)
-    assert registry.restretching.tend() is StretchState.READY  # a provider may hold the old listing
+    assert (
+        registry.stretch_change.tend() is StretchState.READY
+    )  # a provider may hold the old listing
     assert right(peopled, 1)
     assert right(peopled, number)
     peopled.clock.turn(days=2)
-    assert registry.restretching.tend() is None
+    assert registry.stretch_change.tend() is None
     assert state_of(peopled, number) is StretchState.CURRENT
     assert state_of(peopled, 1) is StretchState.RETIRED
     assert registry.stretch == stretch_of(peopled, number)
     assert values(peopled) == 0
     assert right(peopled, number)
     with pytest.raises(StretchRetiredError, match="build again"):
-        list(registry.listing_subjects("aviation", peopled.clock(), 1))
+        list(ListingReader(registry.store).subjects("aviation", peopled.clock(), 1))
     with pytest.raises(StretchRetiredError):
-        list(standing.read(registry, "aviation", 1))
+        list(standing.read(registry.store, "aviation", 1))
 
 
 def test_an_audience_that_stays_behind_holds_it_up(peopled: World, epochs: EpochKeys) -> None:
     epochs.current("rail")
     number = ready(peopled)
     take_over(peopled, epochs, number)
-    assert peopled.registry.restretching.tend() is StretchState.READY
+    assert peopled.registry.stretch_change.tend() is StretchState.READY
     epochs.rotate("rail", OVERLAP)
     peopled.clock.turn(days=8)
-    assert peopled.registry.restretching.tend() is None
+    assert peopled.registry.stretch_change.tend() is None
 
 
 def test_every_value_is_right_while_they_move(peopled: World, epochs: EpochKeys) -> None:
     number = ready(peopled)
     take_over(peopled, epochs, number)
-    assert peopled.registry.restretching.tend(batches=1) is StretchState.TAKING_OVER
+    assert peopled.registry.stretch_change.tend(batches=1) is StretchState.TAKING_OVER
     assert values(peopled) == PEOPLE - 2
     assert right(peopled, number)
     submit(peopled, entry(person(30)))
@@ -247,8 +253,8 @@ def test_every_value_is_right_while_they_move(peopled: World, epochs: EpochKeys)
     with pytest.raises(LifecycleError, match="under way"):
         begin(peopled, 8)
     with pytest.raises(LifecycleError, match="could be cancelled"):
-        peopled.registry.restretching.cancel(actor=OPERATOR)
-    assert peopled.replica().restretching.tend() is None
+        peopled.registry.stretch_change.cancel(actor=OPERATOR)
+    assert peopled.replica().stretch_change.tend() is None
     assert right(peopled, number, PEOPLE + 1)
 
 
@@ -258,7 +264,7 @@ def test_a_build_in_the_middle_reads_the_same_stretch_to_its_end(tmp_path: Path)
         for index in range(PEOPLE):
             submit(world, entry(person(index)))
         old = world.registry.stretch
-        reading = world.registry.listing_subjects("aviation", world.clock(), 1)
+        reading = ListingReader(world.registry.store).subjects("aviation", world.clock(), 1)
         found = [next(reading) for _ in range(2)]
         ready(world)
         found += reading
@@ -270,11 +276,11 @@ def test_a_build_in_the_middle_reads_the_same_stretch_to_its_end(tmp_path: Path)
         )
         # What is no longer kept ends a build that still asks for it: half of it would be of another
         # stretch.
-        epochs = EpochKeys(world.database, world.vault, clock=world.clock)
-        reading = world.registry.listing_subjects("aviation", world.clock(), 1)
+        epochs = EpochKeys(world.store)
+        reading = ListingReader(world.registry.store).subjects("aviation", world.clock(), 1)
         next(reading)
         assert epochs.current("aviation").stretch == 2
-        assert world.registry.restretching.tend() is None
+        assert world.registry.stretch_change.tend() is None
         with pytest.raises(StretchRetiredError):
             list(reading)
     finally:
@@ -286,14 +292,14 @@ def test_entries_stretched_before_the_take_over_and_written_after_it_are_stretch
 ) -> None:
     elsewhere = peopled.replica()
     number = ready(peopled)
-    waiting = elsewhere.prepare(
+    waiting = elsewhere.restrictions.prepare(
         [entry(person(40)), entry(person(41))], authority="court", actor=COURT
     )
     take_over(peopled, epochs, number)
-    assert peopled.registry.restretching.tend() is None
-    assert [answer.detail for answer in elsewhere.commit(waiting)] == ["", ""]
+    assert peopled.registry.stretch_change.tend() is None
+    assert [answer.detail for answer in elsewhere.restrictions.commit(waiting)] == ["", ""]
     assert right(peopled, number, PEOPLE + 2)
-    elsewhere.submit(entry(person(42)), authority="court", actor=COURT)
+    elsewhere.restrictions.submit(entry(person(42)), authority="court", actor=COURT)
     assert right(peopled, number, PEOPLE + 3)
 
 
@@ -303,13 +309,13 @@ def test_a_cancelled_change_leaves_nothing_and_the_next_one_is_another(peopled: 
 
     def cancel(_done: int, _every: int) -> None:
         if next(steps) == 1:
-            peopled.replica().restretching.cancel(actor=OPERATOR)
+            peopled.replica().stretch_change.cancel(actor=OPERATOR)
 
     with pytest.raises(LifecycleError, match="by now"):
-        peopled.registry.restretching.fill(number, cancel)
+        peopled.registry.stretch_change.fill(number, cancel)
     assert values(peopled) == 0
     assert state_of(peopled, number) is StretchState.CANCELLED
-    assert peopled.registry.restretching.under_way() is None
+    assert peopled.registry.stretch_change.under_way() is None
     assert right(peopled, 1)
     later = ready(peopled, 8)
     assert later == number + 1
@@ -321,17 +327,17 @@ def test_a_cancel_that_was_interrupted_is_finished_by_the_server(
 ) -> None:
     number = ready(peopled)
 
-    def die(_self: Restretching, _number: int) -> bool:
+    def die(_self: StretchChange, _number: int) -> bool:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(restretching.Restretching, "_clear", die)
+        patched.setattr(restretching.StretchChange, "_clear", die)
         with pytest.raises(KeyboardInterrupt):
-            peopled.registry.restretching.cancel(actor=OPERATOR)
+            peopled.registry.stretch_change.cancel(actor=OPERATOR)
     with pytest.raises(LifecycleError):
         begin(peopled, 8)
-    assert peopled.registry.restretching.tend(batches=1) is StretchState.CANCELLING
-    assert peopled.registry.restretching.tend() is None
+    assert peopled.registry.stretch_change.tend(batches=1) is StretchState.CANCELLING
+    assert peopled.registry.stretch_change.tend() is None
     assert state_of(peopled, number) is StretchState.CANCELLED
     assert values(peopled) == 0
 
@@ -340,7 +346,7 @@ def test_what_an_epoch_uses_is_not_cancelled(peopled: World, epochs: EpochKeys) 
     ready(peopled)
     epochs.rotate("aviation", OVERLAP)
     with pytest.raises(LifecycleError, match="an epoch uses the new stretch already"):
-        peopled.registry.restretching.cancel(actor=OPERATOR)
+        peopled.registry.stretch_change.cancel(actor=OPERATOR)
 
 
 REFUSED = {
@@ -359,21 +365,21 @@ def test_a_stretch_that_is_refused_changes_nothing(sqlite_world: World, case: st
     given, why = REFUSED[case]
     wanted = {"n": 2, "r": 1, "p": 1, "new_salt": True, "weaker": False, **given}
     with pytest.raises(InvalidRequestError, match=why):
-        sqlite_world.registry.restretching.begin(**wanted, actor=OPERATOR)  # type: ignore[arg-type]
-    assert sqlite_world.registry.restretching.under_way() is None
+        sqlite_world.registry.stretch_change.begin(**wanted, actor=OPERATOR)  # type: ignore[arg-type]
+    assert sqlite_world.registry.stretch_change.under_way() is None
 
 
 def test_the_sensible_least_is_taken_without_a_word(sqlite_world: World) -> None:
-    begun = sqlite_world.registry.restretching.begin(
+    begun = sqlite_world.registry.stretch_change.begin(
         n=1 << 12, r=8, p=1, new_salt=False, weaker=False, actor=OPERATOR
     )
     assert begun.stretch.salt == sqlite_world.registry.stretch.salt
     with pytest.raises(LifecycleError, match="another change"):
-        sqlite_world.registry.restretching.begin(
+        sqlite_world.registry.stretch_change.begin(
             n=1 << 13, r=8, p=1, new_salt=False, weaker=False, actor=OPERATOR
         )
     with pytest.raises(LifecycleError, match="another change"):
-        sqlite_world.registry.restretching.begin(
+        sqlite_world.registry.stretch_change.begin(
             n=1 << 12, r=8, p=1, new_salt=True, weaker=False, actor=OPERATOR
         )
 
@@ -381,7 +387,7 @@ def test_the_sensible_least_is_taken_without_a_word(sqlite_world: World) -> None
 def test_a_registry_of_nobody_changes_too(world: World) -> None:
     number = ready(world)
     assert state_of(world, number) is StretchState.READY
-    assert world.registry.restretching.tend() is StretchState.READY
+    assert world.registry.stretch_change.tend() is StretchState.READY
 
 
 def test_every_step_stands_in_the_audit_log_and_the_values_nowhere(
@@ -389,7 +395,7 @@ def test_every_step_stands_in_the_audit_log_and_the_values_nowhere(
 ) -> None:
     number = ready(peopled)
     take_over(peopled, epochs, number)
-    peopled.registry.restretching.tend()
+    peopled.registry.stretch_change.tend()
     with peopled.database.read() as session:
         acts = session.scalars(
             select(AuditRow.act)
@@ -397,7 +403,7 @@ def test_every_step_stands_in_the_audit_log_and_the_values_nowhere(
             .order_by(AuditRow.sequence)
         ).all()
     assert acts == ["BEGIN_STRETCH", "STRETCH_READY", "STRETCH_TAKES_OVER"]
-    peopled.registry.verify_audit()
+    verify(peopled.registry.store)
     stretch = stretch_of(peopled, number)
     everything = peopled.raw()
     assert all(stretch.stretch(identifier) not in everything for identifier in listed(peopled))
@@ -411,7 +417,7 @@ def test_entries_and_a_change_at_the_same_time(peopled: World, epochs: EpochKeys
     def keep_entering(registry: Registry) -> None:
         while not finished.is_set() and len(entered) < 200:
             index = 100 + len(entered)
-            registry.submit(entry(person(index)), authority="court", actor=COURT)
+            registry.restrictions.submit(entry(person(index)), authority="court", actor=COURT)
             entered.append(index)
 
     with ThreadPoolExecutor(1) as pool:
@@ -419,7 +425,7 @@ def test_entries_and_a_change_at_the_same_time(peopled: World, epochs: EpochKeys
         try:
             number = ready(peopled)
             take_over(peopled, epochs, number)
-            while peopled.registry.restretching.tend() is not None:
+            while peopled.registry.stretch_change.tend() is not None:
                 pass
         finally:
             finished.set()
@@ -438,11 +444,11 @@ def test_the_schema_goes_back_with_the_stretch_in_use_and_not_in_the_middle_of_a
     with pytest.raises(RuntimeError, match="under way"):
         migrations.downgrade(peopled.database, before)
     take_over(peopled, epochs, number)
-    peopled.registry.restretching.tend()
+    peopled.registry.stretch_change.tend()
     wanted = stretch_of(peopled, number)
     migrations.downgrade(peopled.database, before)
     migrations.upgrade(peopled.database)
-    assert setup.open_facts(peopled.database, peopled.vault) == wanted
+    assert setup.open_facts(peopled.store) == wanted
     assert epochs.current("aviation").stretch == 1
     assert right(peopled, 1)
 
@@ -454,18 +460,14 @@ def test_the_registry_s_keys_may_change_in_the_middle(peopled: World) -> None:
     def rekey(_done: int, _every: int) -> None:
         match next(steps):
             case 0:
-                rekeying.reindex(
-                    peopled.database, peopled.vault, actor=OPERATOR, now=peopled.clock()
-                )
+                rekeying.reindex(peopled.store, actor=OPERATOR)
             case 1:
-                rekeying.rotate(
-                    peopled.database, peopled.vault, actor=OPERATOR, now=peopled.clock()
-                )
-                assert list(sealed.reencrypt(peopled.database, peopled.vault))
+                rekeying.rotate(peopled.store, actor=OPERATOR)
+                assert list(sealed.reencrypt(peopled.store))
             case _:
                 pass
 
-    peopled.registry.restretching.fill(number, rekey)
+    peopled.registry.stretch_change.fill(number, rekey)
     assert right(peopled, 1)
     assert right(peopled, number)
     with peopled.database.read() as session:

@@ -23,6 +23,7 @@ from tests.support.registry import (
     responsible,
     submit,
 )
+from tipstaff_server.audit.log import verify
 from tipstaff_server.config import RetentionSection
 from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import AuditError, Blocked, NotFoundError, RetentionError
@@ -59,7 +60,9 @@ def ended(world: World, index: int, kind: EndKind = EndKind.RELEASE, **changes: 
     restriction = submit(
         world, entry(person(index), case_number=f"（2026）虚01执{index}号", **changes)
     )
-    world.registry.end(restriction, kind, f"{person(index).names[0]} paid", actor=COURT)
+    world.registry.restrictions.end(
+        restriction, kind, f"{person(index).names[0]} paid", actor=COURT
+    )
     return restriction
 
 
@@ -77,7 +80,7 @@ def test_what_is_erased_leaves_nothing_of_the_person_and_a_whole_log(
     world: World, tmp_path: Path
 ) -> None:
     gone, stays = ended(world, 0), submit(world, entry(person(1), case_number="stays"))
-    world.registry.open_dispute(stays, "no", request_id=b"d" * 16, actor=OPERATOR)
+    world.registry.disputes.open(stays, "no", request_id=b"d" * 16, actor=OPERATOR)
     later(world)
     done = retention(world).erase(OPERATOR, None)
     assert (done.restrictions, done.subjects, done.blocked) == (1, 1, {})
@@ -107,8 +110,12 @@ def test_what_is_erased_leaves_nothing_of_the_person_and_a_whole_log(
         ]
     assert count(world, AuditReasonRow) == 0
     assert (count(world, IdentifierRow), count(world, NameRow)) == (1, 1)
-    assert world.registry.verify_audit() > 0
-    assert [item.reason for item in world.registry.looking.history(gone, OPERATOR)] == ["", "", ""]
+    assert verify(world.registry.store) > 0
+    assert [item.reason for item in world.registry.restrictions.history(gone, OPERATOR)] == [
+        "",
+        "",
+        "",
+    ]
     with pytest.raises(NotFoundError):
         world.registry.held_on(person(0).identifiers[0], actor=OPERATOR)
     assert retention(world).erase(OPERATOR, None).restrictions == 0
@@ -136,8 +143,8 @@ def test_whoever_comes_again_is_somebody_new(world: World) -> None:
 
 def test_the_archive_holds_everything_before_it_goes(world: World, tmp_path: Path) -> None:
     restriction = submit(world, entry(person(0)))
-    world.registry.open_dispute(restriction, "我不是他", request_id=b"d" * 16, actor=OPERATOR)
-    world.registry.end(restriction, EndKind.REPAIR, "paid in full", actor=COURT)
+    world.registry.disputes.open(restriction, "我不是他", request_id=b"d" * 16, actor=OPERATOR)
+    world.registry.restrictions.end(restriction, EndKind.REPAIR, "paid in full", actor=COURT)
     later(world)
     archive = tmp_path / "archive.jsonl"
     assert retention(world).export(archive) == 1
@@ -164,14 +171,14 @@ def in_force(world: World) -> bytes:
 
 def suspended(world: World) -> bytes:
     made = in_force(world)
-    world.registry.open_dispute(made, "no", request_id=b"d" * 16, actor=OPERATOR)
+    world.registry.disputes.open(made, "no", request_id=b"d" * 16, actor=OPERATOR)
     return made
 
 
 def just_ended(world: World) -> bytes:
     made = in_force(world)
     world.clock.turn(days=50)
-    world.registry.end(made, EndKind.RELEASE, "paid", actor=COURT)
+    world.registry.restrictions.end(made, EndKind.RELEASE, "paid", actor=COURT)
     return made
 
 
@@ -184,8 +191,8 @@ def under_an_open_remedy(world: World) -> bytes:
     report = denial(
         made, world.clock(), report_id=b"r" * 16, decision_id=b"d" * 16, listing_version=1
     )
-    Feedback(world.database, clock=world.clock).submit_reports(AIRLINE.id, [report])
-    world.registry.end(made, EndKind.REVOKE, "somebody else", actor=COURT)
+    Feedback(world.store).submit_reports(AIRLINE.id, [report])
+    world.registry.restrictions.end(made, EndKind.REVOKE, "somebody else", actor=COURT)
     return made
 
 
@@ -255,7 +262,7 @@ def test_an_answered_remedy_and_nine_listings_later_it_may_go(world: World) -> N
             retention(world).erase_one(restriction, OPERATOR, None)
     publish(world, 10)
     assert retention(world).erase_one(restriction, OPERATOR, None).subjects == 1
-    assert world.registry.verify_audit() > 0
+    assert verify(world.registry.store) > 0
     assert world.registry.remedies.all(OPERATOR)[0].note == ""
     with pytest.raises(RetentionError) as caught:
         retention(world).erase_one(restriction, OPERATOR, None)
@@ -266,13 +273,13 @@ def test_persons_go_with_the_last_organisation_they_answer_for_and_not_before(wo
     links = {"responsible": (responsible(7),), "expires_at": world.clock() + timedelta(days=900)}
     first = submit(world, entry(organisation(1), case_number="1", **links))
     second = submit(world, entry(organisation(2), case_number="2", **links))
-    world.registry.end(first, EndKind.RELEASE, "paid", actor=COURT)
+    world.registry.restrictions.end(first, EndKind.RELEASE, "paid", actor=COURT)
     later(world)
     assert retention(world).erase(OPERATOR, None).subjects == 1
     held = world.registry.held_on(person(7).identifiers[0], actor=OPERATOR)
     assert len(held["responsible_for"]) == 1
     assert held["responsible_for"][0]["restrictions"][0]["restriction_id"] == second.hex()
-    world.registry.end(second, EndKind.RELEASE, "paid", actor=COURT)
+    world.registry.restrictions.end(second, EndKind.RELEASE, "paid", actor=COURT)
     later(world)
     assert retention(world).erase(OPERATOR, None).subjects == 2
     assert (count(world, IdentifierRow), count(world, NameRow)) == (0, 0)
@@ -282,14 +289,14 @@ def test_reasons_about_whoever_was_merged_into_a_subject_go_with_it(world: World
     ended(world, 0)
     ended(world, 1)
     stays, goes = (Reference(identifier=person(index).identifiers[0]) for index in range(2))
-    world.registry.merging.merge(
+    world.registry.subjects.merge(
         stays, goes, f"{person(1).names[0]} is {person(0).names[0]}", OPERATOR
     )
     later(world)
     done = retention(world).erase(OPERATOR, None)
     assert (done.restrictions, done.subjects) == (2, 1)
     assert count(world, AuditReasonRow) == 0
-    assert world.registry.verify_audit() > 0
+    assert verify(world.registry.store) > 0
 
 
 def test_a_subject_with_another_restriction_stays(world: World) -> None:
@@ -317,17 +324,17 @@ def test_reasons_of_older_programs_go_with_their_key(
     with pytest.raises(RetentionError, match="vault rotate") as caught:
         retention(world).erase_one(restriction, OPERATOR, None)
     assert caught.value.blocked is Blocked.OLD_REASONS
-    rekeying.rotate(world.database, world.vault, actor=OPERATOR, now=world.clock())
-    assert sum(sealed.reencrypt(world.database, world.vault)) > 0
-    assert rekeying.retire(world.database, world.vault, actor=OPERATOR, now=world.clock()) == [1]
-    assert world.registry.looking.history(restriction, OPERATOR)[-1].reason.endswith("paid")
+    rekeying.rotate(world.store, actor=OPERATOR)
+    assert sum(sealed.reencrypt(world.store)) > 0
+    assert rekeying.retire(world.store, actor=OPERATOR) == [1]
+    assert world.registry.restrictions.history(restriction, OPERATOR)[-1].reason.endswith("paid")
     retention(world).erase_one(restriction, OPERATOR, None)
-    assert world.registry.looking.history(restriction, OPERATOR)[1].reason == ""
-    rekeying.rotate(world.database, world.vault, actor=OPERATOR, now=world.clock())
-    sum(sealed.reencrypt(world.database, world.vault))
+    assert world.registry.restrictions.history(restriction, OPERATOR)[1].reason == ""
+    rekeying.rotate(world.store, actor=OPERATOR)
+    sum(sealed.reencrypt(world.store))
     with world.database.read() as session:
         assert sealed.counts(session).keys() <= {3}
-    assert world.registry.verify_audit() > 0
+    assert verify(world.registry.store) > 0
 
 
 def test_an_archive_that_cannot_be_written_or_that_others_read_stops_it(
@@ -353,7 +360,7 @@ def test_a_reason_that_goes_without_an_erasure_shows(world: World) -> None:
     with world.database.write() as session:
         session.delete(session.scalars(select(AuditReasonRow)).one())
     with pytest.raises(AuditError, match="nothing says that it was erased"):
-        world.registry.verify_audit()
+        verify(world.registry.store)
 
 
 def test_erasing_many_goes_in_batches_and_reports_what_stays(
@@ -369,4 +376,6 @@ def test_erasing_many_goes_in_batches_and_reports_what_stays(
     assert retention(world).due().restrictions == 7
     done = retention(world).erase(OPERATOR, None)
     assert (done.restrictions, done.subjects, done.blocked) == (7, 6, {})
-    assert world.registry.get(under_an_open_remedy_of, actor=OPERATOR).state == "ACTIVE"
+    assert (
+        world.registry.restrictions.get(under_an_open_remedy_of, actor=OPERATOR).state == "ACTIVE"
+    )

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from tests.support.registry import AIRLINE, COURT, NOW, World, entry, person, submit
 from tests.unit.server_registry.test_remedies import report
+from tipstaff_server.audit.log import verify
 from tipstaff_server.daemon.schedule import SETTLE_SECONDS, Looked, Scheduler
 from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.registry.disputes.open import Chased
@@ -64,11 +65,11 @@ def test_several_replicas_that_look_at_once_do_everything_once(world: World) -> 
             ),
         )
         disputed = submit(world, entry(person(10 + index), expires_at=NOW + timedelta(days=20)))
-        world.registry.open_dispute(
+        world.registry.disputes.open(
             disputed, "x", request_id=index.to_bytes(16, "big"), actor=AIRLINE
         )
         wrong = submit(world, entry(person(20 + index)))
-        world.registry.end(wrong, EndKind.REVOKE, "x", actor=COURT)
+        world.registry.restrictions.end(wrong, EndKind.REVOKE, "x", actor=COURT)
         report(world, wrong)
     with ThreadPoolExecutor(3) as pool:
         seen: list[Looked] = []
@@ -83,7 +84,7 @@ def test_several_replicas_that_look_at_once_do_everything_once(world: World) -> 
     assert sum(looked.remedies.opened for looked in seen) == acts(world)["REMEDY_OPEN"] == 4
     assert sum(looked.remedies.reminded for looked in seen) == acts(world)["REMEDY_REMIND"] == 4
     assert sum(looked.remedies.overdue for looked in seen) == acts(world)["REMEDY_OVERDUE"] == 4
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def nothing(looked: Sequence[Looked]) -> bool:
@@ -106,10 +107,10 @@ def test_a_clock_that_jumps_years_ahead_and_back_begins_and_ends_nothing(world: 
         looked.append(scheduler.look())
         assert [item.waiting for item in looked] == [True, True]
         assert nothing(looked)
-    assert world.registry.get(restriction, actor=COURT).state is State.ACTIVE
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.ACTIVE
     pass_time(world, ticks, seconds=SETTLE_SECONDS)
     assert not scheduler.look().waiting
-    assert world.registry.get(coming, actor=COURT).state is State.NOTICED
+    assert world.registry.restrictions.get(coming, actor=COURT).state is State.NOTICED
 
 
 def test_a_clock_that_was_put_right_is_believed_after_a_while(world: World) -> None:
@@ -121,7 +122,7 @@ def test_a_clock_that_was_put_right_is_believed_after_a_while(world: World) -> N
     assert scheduler.look().waiting
     pass_time(world, ticks, seconds=SETTLE_SECONDS)
     assert scheduler.look().due.expired == 1
-    assert world.registry.get(restriction, actor=COURT).state is State.EXPIRED
+    assert world.registry.restrictions.get(restriction, actor=COURT).state is State.EXPIRED
 
 
 def test_a_server_that_was_away_for_weeks_works_off_what_is_due_at_its_first_look(

@@ -28,6 +28,7 @@ from tests.support.registry import (
 from tipstaff_sdk.errors import InvalidNameError
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
+from tipstaff_server.audit.log import verify
 from tipstaff_server.domain.parties import Party
 from tipstaff_server.errors import (
     EntryCode,
@@ -60,21 +61,21 @@ def of(identifier: Identifier) -> Reference:
 
 
 def show(world: World, identifier: Identifier, actor: Any = OPERATOR) -> SubjectView:
-    return world.registry.showing.show(of(identifier), actor)
+    return world.registry.subjects.show(of(identifier), actor)
 
 
 def merge(world: World, stays: Identifier = A, goes: Identifier = B, **options: Any) -> Any:
-    return world.registry.merging.merge(of(stays), of(goes), "one person", OPERATOR, **options)[0]
+    return world.registry.subjects.merge(of(stays), of(goes), "one person", OPERATOR, **options)[0]
 
 
 def split(world: World, identifier: Identifier, *numbers: Identifier, **parts: Any) -> Any:
-    return world.registry.splitting.split(
+    return world.registry.subjects.split(
         of(identifier), Parts(numbers, **parts), "two people", OPERATOR
     )
 
 
 def correct(world: World, identifier: Identifier, **changes: Any) -> tuple[Any, int]:
-    return world.registry.splitting.correct(
+    return world.registry.subjects.correct(
         of(identifier), Correction(**changes), "was wrong", OPERATOR
     )
 
@@ -110,11 +111,11 @@ def test_merged_everything_is_under_the_one_that_stays(world: World) -> None:
     assert acts(world, "MERGE") == {("subject", item) for item in ids}
     assert acts(world, "MOVE") == {("restriction", second)}
     with pytest.raises(NotFoundError):
-        world.registry.showing.show(Reference(subject_id=ids[1]), OPERATOR)
-    told = world.registry.showing.reveal(of(B), "to be sure", OPERATOR)
+        world.registry.subjects.show(Reference(subject_id=ids[1]), OPERATOR)
+    told = world.registry.subjects.reveal(of(B), "to be sure", OPERATOR)
     assert told.names == (NAME, SECOND)
     assert set(told.identifiers) == {A, B}
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_after_a_merge_lists_go_in_as_before(world: World) -> None:
@@ -122,11 +123,16 @@ def test_after_a_merge_lists_go_in_as_before(world: World) -> None:
     for item in items:
         submit(world, item)
     merge(world)
-    answers = [world.registry.submit(item, authority="court", actor=COURT).status for item in items]
+    answers = [
+        world.registry.restrictions.submit(item, authority="court", actor=COURT).status
+        for item in items
+    ]
     assert answers == [SubmitStatus.UNCHANGED] * 2
     both = Party(ONE.type, (A, B), (NAME, SECOND))
     assert (
-        world.registry.submit(entry(both, case_number="3"), authority="court", actor=COURT).status
+        world.registry.restrictions.submit(
+            entry(both, case_number="3"), authority="court", actor=COURT
+        ).status
         is SubmitStatus.CREATED
     )
 
@@ -135,18 +141,18 @@ def test_the_same_case_on_both_is_refused_and_nothing_is_half_done(world: World)
     for party in (ONE, OTHER):
         submit(world, entry(party, case_number="same"))
     submit(world, entry(OTHER, case_number="only"))
-    before, entries = restrictions(world), world.registry.verify_audit()
+    before, entries = restrictions(world), verify(world.registry.store)
     with pytest.raises(
         LifecycleError, match=r"same case number \(1: [0-9a-f]{32} and [0-9a-f]{32}\)"
     ):
-        world.registry.merging.merge(
+        world.registry.subjects.merge(
             Reference(restriction_id=min(before[A])),
             Reference(restriction_id=min(before[B])),
             "one person",
             OPERATOR,
         )
     assert restrictions(world) == before
-    assert world.registry.verify_audit() == entries
+    assert verify(world.registry.store) == entries
 
 
 def test_what_cannot_be_merged(world: World) -> None:
@@ -160,9 +166,9 @@ def test_what_cannot_be_merged(world: World) -> None:
         merge(world, A, B)
     for actor in (COURT, AIRLINE):
         with pytest.raises(PermissionDeniedError):
-            world.registry.merging.merge(of(A), of(F), "x", actor)
+            world.registry.subjects.merge(of(A), of(F), "x", actor)
     with pytest.raises(InvalidRequestError, match="reason"):
-        world.registry.merging.merge(of(A), of(F), "", OPERATOR)
+        world.registry.subjects.merge(of(A), of(F), "", OPERATOR)
 
 
 def test_a_merge_that_is_sent_twice_happens_once(world: World) -> None:
@@ -170,8 +176,8 @@ def test_a_merge_that_is_sent_twice_happens_once(world: World) -> None:
     submit(world, entry(OTHER, case_number="2"))
     key = Precondition(key="m")
     reference = Reference(subject_id=show(world, B).subject_id)
-    first = world.registry.merging.merge(of(A), reference, "one", OPERATOR, key)
-    assert world.registry.merging.merge(of(A), reference, "one", OPERATOR, key) == first
+    first = world.registry.subjects.merge(of(A), reference, "one", OPERATOR, key)
+    assert world.registry.subjects.merge(of(A), reference, "one", OPERATOR, key) == first
 
 
 def test_merged_organisations_bring_those_who_answer_for_them(world: World) -> None:
@@ -227,7 +233,9 @@ def test_who_left_a_post_and_was_appointed_again_holds_it_after_a_merge(
 def test_exemptions_of_one_person_go_with_a_merge_and_a_split(world: World) -> None:
     restriction = submit(world, entry(FIRM, responsible=(responsible(1, 1), responsible(2, 3))))
     valid, why = (NOW - DAY, NOW + DAY), ("因私", "private")
-    world.registry.exempt(restriction, measures=[], valid=valid, why=why, actor=COURT, person=B)
+    world.registry.restrictions.exempt(
+        restriction, measures=[], valid=valid, why=why, actor=COURT, person=B
+    )
     merge(world, A, B)
     assert [len(listed(world)[number].restrictions[0].exemptions) for number in (A, B, F)] == [
         1,
@@ -272,7 +280,7 @@ def test_split_what_does_not_reach_a_number_is_lifted_at_once_and_the_rest_comes
         *(("subject", item) for item in (done.subject.subject_id, done.split_off.subject_id)),
         *(("restriction", item) for item in (first, second)),
     }
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_split_under_one_name_that_both_have(world: World) -> None:
@@ -337,7 +345,7 @@ def test_split_of_an_organisation_frees_its_people_until_the_next_listing(world:
 def test_what_cannot_be_split_changes_nothing(world: World) -> None:
     first, _ = two(world)
     foreign = submit(world, entry(person(5), case_number="f"))
-    head, entries = world.registry.relief_head(), world.registry.verify_audit()
+    head, entries = world.registry.relief.head(), verify(world.registry.store)
     wrong: list[tuple[type[Exception], tuple[Identifier, ...], dict[str, Any]]] = [
         (InvalidRequestError, (), {"names": (SECOND,)}),
         (InvalidRequestError, (B,), {}),
@@ -351,14 +359,14 @@ def test_what_cannot_be_split_changes_nothing(world: World) -> None:
     ]
     for error, numbers, parts in wrong:
         with pytest.raises(error):
-            world.registry.splitting.split(
+            world.registry.subjects.split(
                 Reference(restriction_id=first), Parts(numbers, **parts), "x", OPERATOR
             )
     with pytest.raises(PermissionDeniedError):
-        world.registry.splitting.split(of(A), Parts((B,), (SECOND,)), "x", COURT)
-    assert (world.registry.relief_head(), len(restrictions(world)[A])) == (head, 2)
+        world.registry.subjects.split(of(A), Parts((B,), (SECOND,)), "x", COURT)
+    assert (world.registry.relief.head(), len(restrictions(world)[A])) == (head, 2)
     # Only the one look-up by number that failed on permission wrote nothing either.
-    assert world.registry.verify_audit() == entries
+    assert verify(world.registry.store) == entries
 
 
 def test_a_wrong_number_or_name_goes_at_once(world: World) -> None:
@@ -377,7 +385,7 @@ def test_a_wrong_number_or_name_goes_at_once(world: World) -> None:
         correct(world, A, remove_identifiers=(B,))
     # The number is free for whose it is.
     submit(world, entry(Party(ONE.type, (B,), ("另一位",)), case_number="9"))
-    world.registry.verify_audit()
+    verify(world.registry.store)
 
 
 def test_the_only_number_is_replaced_in_one_step(world: World) -> None:
@@ -439,16 +447,16 @@ def test_a_subject_is_shown_in_figures_and_revealed_with_a_reason(world: World) 
         show(world, F, TAX)
     with pytest.raises(PermissionDeniedError):
         show(world, F, AIRLINE)
-    told = world.registry.showing.reveal(
+    told = world.registry.subjects.reveal(
         Reference(restriction_id=restriction), "a letter to the firm", OPERATOR
     )
     assert (told.identifiers, told.names) == ((F,), FIRM.names)
     assert F.number not in repr(told)
     assert acts(world, "REVEAL") == {("subject", view.subject_id)}
     with pytest.raises(InvalidRequestError, match="reason"):
-        world.registry.showing.reveal(of(F), "", OPERATOR)
+        world.registry.subjects.reveal(of(F), "", OPERATOR)
     with pytest.raises(PermissionDeniedError):
-        world.registry.showing.reveal(of(F), "x", COURT)
+        world.registry.subjects.reveal(of(F), "x", COURT)
 
 
 def test_an_authority_sees_its_own_share_of_a_subject(world: World) -> None:
@@ -469,8 +477,8 @@ def test_an_authority_sees_its_own_share_of_a_subject(world: World) -> None:
 
 def test_ended_restrictions_move_without_being_lifted_again(world: World) -> None:
     first, second = two(world)
-    world.registry.end(first, EndKind.RELEASE, "x", actor=COURT)
-    head = world.registry.relief_head()
+    world.registry.restrictions.end(first, EndKind.RELEASE, "x", actor=COURT)
+    head = world.registry.relief.head()
     assert split(world, A, B, names=(SECOND,), restriction_ids=(first,)).relief_sequence == head + 1
     assert restrictions(world) == {A: {second}}
     assert first in show(world, B).restriction_ids

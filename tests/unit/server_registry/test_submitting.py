@@ -51,7 +51,9 @@ def count(world: World, table: type) -> int:
 
 
 def refusal(world: World, item: Entry, **options: Any) -> EntryCode | None:
-    answer = world.registry.submit(item, **({"authority": "court", "actor": COURT} | options))
+    answer = world.registry.restrictions.submit(
+        item, **({"authority": "court", "actor": COURT} | options)
+    )
     assert answer.status is SubmitStatus.REJECTED
     assert not answer.restriction_id
     for party in (item.party, *(one.party for one in item.responsible)):
@@ -62,7 +64,7 @@ def refusal(world: World, item: Entry, **options: Any) -> EntryCode | None:
 
 def test_a_new_entry_is_in_force(world: World) -> None:
     restriction = submit(world, entry())
-    summary = world.registry.get(restriction, actor=COURT)
+    summary = world.registry.restrictions.get(restriction, actor=COURT)
     assert len(restriction) == 16
     assert (summary.state, summary.authority_id, summary.list_id, summary.version) == (
         State.ACTIVE,
@@ -75,17 +77,19 @@ def test_a_new_entry_is_in_force(world: World) -> None:
 
 def test_the_same_entry_again_changes_nothing_however_it_ended_meanwhile(world: World) -> None:
     first = submit(world, entry())
-    world.registry.end(first, EndKind.RELEASE, "performed", actor=COURT)
+    world.registry.restrictions.end(first, EndKind.RELEASE, "performed", actor=COURT)
     world.clock.turn(days=1_000)
-    again = world.registry.submit(entry(), authority="court", actor=COURT)
+    again = world.registry.restrictions.submit(entry(), authority="court", actor=COURT)
     assert (again.status, again.restriction_id) == (SubmitStatus.UNCHANGED, first)
-    assert world.registry.get(first, actor=COURT).state is State.RELEASED
+    assert world.registry.restrictions.get(first, actor=COURT).state is State.RELEASED
     assert count(world, RestrictionRow) == 1
 
 
 def test_an_idempotency_key_gives_the_first_answer(world: World) -> None:
     answers = [
-        world.registry.submit(entry(), authority="court", actor=COURT, idempotency_key="a")
+        world.registry.restrictions.submit(
+            entry(), authority="court", actor=COURT, idempotency_key="a"
+        )
         for _ in range(2)
     ]
     assert answers[0] == answers[1]
@@ -96,7 +100,7 @@ def test_an_idempotency_key_gives_the_first_answer(world: World) -> None:
         is EntryCode.IDEMPOTENCY_KEY
     )
     assert refusal(world, entry(case_number="2"), idempotency_key="") is EntryCode.IDEMPOTENCY_KEY
-    other = world.registry.submit(
+    other = world.registry.restrictions.submit(
         entry(case_number="2"), authority="court", actor=OPERATOR, idempotency_key="a"
     )
     assert other.status is SubmitStatus.CREATED
@@ -104,13 +108,13 @@ def test_an_idempotency_key_gives_the_first_answer(world: World) -> None:
 
 def test_one_refused_entry_does_not_hold_up_the_others(world: World) -> None:
     items = [entry(person(0)), entry(person(1), measures=("NO_SUCH",)), entry(person(2))]
-    answers = world.registry.submit_many(items, authority="court", actor=COURT)
+    answers = world.registry.restrictions.submit_many(items, authority="court", actor=COURT)
     assert [answer.status.value for answer in answers] == ["CREATED", "REJECTED", "CREATED"]
     assert count(world, SubjectRow) == 2
 
 
 def test_twins_in_one_batch_count_once(world: World) -> None:
-    answers = world.registry.submit_many(
+    answers = world.registry.restrictions.submit_many(
         [entry(), entry(), entry(measures=("EXIT",))], authority="court", actor=COURT
     )
     assert [answer.status.value for answer in answers] == ["CREATED", "UNCHANGED", "REJECTED"]
@@ -268,27 +272,29 @@ def test_another_content_under_a_known_case_number_is_refused(world: World) -> N
 )
 def test_nobody_enters_for_others(world: World, authority: str, actor: Any) -> None:
     with pytest.raises(PermissionDeniedError):
-        world.registry.submit(entry(), authority=authority, actor=actor)
+        world.registry.restrictions.submit(entry(), authority=authority, actor=actor)
 
 
 def test_the_notice_period_of_a_list_puts_off_the_beginning(world: World) -> None:
     item = entry(list_id="tax-violation", measures=("EXIT",))
     waiting = submit(world, item)
-    summary = world.registry.get(waiting, actor=COURT)
+    summary = world.registry.restrictions.get(waiting, actor=COURT)
     assert (summary.state, summary.effective_at) == (State.NOTICED, NOW + timedelta(days=7))
     published = replace(item, case_number="2", published_at=NOW - timedelta(days=5))
-    assert world.registry.get(
+    assert world.registry.restrictions.get(
         submit(world, published), actor=COURT
     ).effective_at == NOW + timedelta(days=2)
     long_ago = replace(item, case_number="3", published_at=NOW - timedelta(days=50))
-    assert world.registry.get(submit(world, long_ago), actor=COURT).state is State.ACTIVE
-    ahead = replace(item, case_number="4", published_at=NOW + timedelta(days=50))
-    assert world.registry.get(submit(world, ahead), actor=COURT).effective_at == NOW + timedelta(
-        days=7
+    assert (
+        world.registry.restrictions.get(submit(world, long_ago), actor=COURT).state is State.ACTIVE
     )
+    ahead = replace(item, case_number="4", published_at=NOW + timedelta(days=50))
+    assert world.registry.restrictions.get(
+        submit(world, ahead), actor=COURT
+    ).effective_at == NOW + timedelta(days=7)
     short = replace(item, case_number="5", expires_at=NOW + timedelta(days=3))
     assert refusal(world, short) is EntryCode.TERM_OVER
-    again = world.registry.submit(item, authority="court", actor=COURT)
+    again = world.registry.restrictions.submit(item, authority="court", actor=COURT)
     assert (again.status, again.restriction_id) == (SubmitStatus.UNCHANGED, waiting)
 
 
@@ -296,11 +302,11 @@ def test_a_locked_database_enters_nothing_and_the_same_call_works_later(world: W
     impatient = world.replica(busy_timeout_seconds=0.1)
     with world.database.write() as session:
         session.execute(select(AuditHeadRow).with_for_update())
-        work = impatient.prepare([entry()], authority="court", actor=COURT)
+        work = impatient.restrictions.prepare([entry()], authority="court", actor=COURT)
         with pytest.raises(DatabaseUnavailableError, match="try again"):
-            impatient.commit(work)
+            impatient.restrictions.commit(work)
     assert count(world, RestrictionRow) == 0
-    assert impatient.commit(work)[0].status is SubmitStatus.CREATED
+    assert impatient.restrictions.commit(work)[0].status is SubmitStatus.CREATED
 
 
 def message(**changes: Any) -> registry_pb2.RestrictionEntry:
@@ -329,7 +335,9 @@ def message(**changes: Any) -> registry_pb2.RestrictionEntry:
 def test_the_contract_s_message_and_the_entry_are_the_same(world: World) -> None:
     assert Entry.from_proto(message()) == entry()
     submit(world, entry())
-    answer = world.registry.submit(Entry.from_proto(message()), authority="court", actor=COURT)
+    answer = world.registry.restrictions.submit(
+        Entry.from_proto(message()), authority="court", actor=COURT
+    )
     assert answer.status is SubmitStatus.UNCHANGED
 
 

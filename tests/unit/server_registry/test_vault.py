@@ -12,6 +12,7 @@ from tipstaff_server.errors import VaultDataError, VaultKeyFileError, WrongVault
 from tipstaff_server.registry import facts as setup
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.vault.store import Store
 from tipstaff_server.vault.vault import Vault, create_key_file
 
 if TYPE_CHECKING:
@@ -111,9 +112,9 @@ def test_a_missing_key_file_says_that_nothing_opens_without_it(tmp_path: Path) -
 def test_another_registry_s_key_is_recognised_at_once(world: World, tmp_path: Path) -> None:
     other = create_key_file(tmp_path / "other")
     with pytest.raises(WrongVaultKeyError, match="does not belong"):
-        Registry(world.database, other)
+        Registry(Store(world.database, other))
     with pytest.raises(WrongVaultKeyError):
-        setup.initialise(world.database, other, StretchSection())
+        setup.initialise(Store(world.database, other), StretchSection())
 
 
 def test_no_identifier_and_no_name_is_in_the_files(world: World) -> None:
@@ -123,7 +124,7 @@ def test_no_identifier_and_no_name_is_in_the_files(world: World) -> None:
         submit(world, entry(party, case_number=f"{index}"))
         secrets += [party.identifiers[0].number.encode(), party.names[0].encode()]
     restriction = submit(world, entry(person(0), case_number="other"))
-    world.registry.end(
+    world.registry.restrictions.end(
         restriction, EndKind.REVOKE, f"{person(0).names[0]} was right", actor=OPERATOR
     )
     world.registry.close()

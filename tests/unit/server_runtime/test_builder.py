@@ -166,7 +166,7 @@ def test_the_version_in_the_parameters_is_the_proposals_whatever_was_refused_bef
 
 def test_relief_goes_on_where_the_listing_was_read(runtime: Runtime):
     ids = enter(runtime.registry, [entry(number) for number in range(3)])
-    runtime.registry.end(ids[0], EndKind.RELEASE, "performed", actor=COURT)
+    runtime.registry.restrictions.end(ids[0], EndKind.RELEASE, "performed", actor=COURT)
     built = build(runtime, "aviation")
     assert built.relief_sequence == 1
     assert built.subjects == 2
@@ -194,7 +194,7 @@ def test_an_unknown_audience_is_named_with_those_that_exist(runtime: Runtime):
 
 def test_a_build_is_remembered(runtime: Runtime):
     built = build(runtime, "aviation")
-    with runtime.registry.database.read() as session:
+    with runtime.registry.store.database.read() as session:
         row = session.get(ListingBuildRow, ("aviation", built.version))
         assert row is not None
         assert (row.state, row.record_count, row.epoch) == (BuildState.BUILT, 0, 1)
@@ -236,7 +236,7 @@ def test_enough_numbers_share_each_bucket_and_the_parameters_say_how_many(runtim
     )
     sign_off(runtime, "aviation")
     publishing.publish(runtime, "aviation")
-    (listing,) = published_listings(runtime.registry.database)
+    (listing,) = published_listings(runtime.store)
     assert (listing.audience, listing.version, listing.records) == ("aviation", built.version, 200)
     assert (listing.bucket_least, listing.bucket_median) == (
         built.bucket_least,

@@ -92,7 +92,7 @@ def test_each_listing_carries_the_way_from_those_before(runtime: Runtime, path: 
     assert not chain(runtime, path)
     for number in range(4):
         restriction = enter(runtime.registry, [entry(number)])[0]
-        runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
+        runtime.registry.restrictions.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
         more(runtime, PEOPLE + number)
         held.append(published(runtime, path))
         steps = chain(runtime, path)
@@ -143,7 +143,7 @@ def test_what_comes_again_makes_no_endless_chain(runtime: Runtime):
     first = published(runtime, PACK).read_bytes()
     (restriction,) = enter(runtime.registry, [entry(PEOPLE)])
     publish(runtime)
-    runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
+    runtime.registry.restrictions.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
     publish(runtime)
     assert published(runtime, PACK).read_bytes() == first
     assert len(chain(runtime, PACK)) == 2
@@ -177,7 +177,7 @@ def test_a_filter_with_far_too_much_room_is_laid_out_anew(
     with BloomFilter.open(published(runtime, FILTER)) as filter_:
         before = filter_.capacity
     for restriction in enter(runtime.registry, [entry(number) for number in range(30)]):
-        runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
+        runtime.registry.restrictions.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
     for most, kept in ((2, True), (1, False)):
         monkeypatch.setattr("tipstaff_server.listing.build.LEAST_ROOM", 0)
         monkeypatch.setattr("tipstaff_server.listing.build.MOST_ROOM", most)
@@ -364,7 +364,7 @@ def test_a_first_listing_with_a_delta_is_refused(tmp_path: Path):
 
 def test_a_build_says_what_changed(runtime: Runtime):
     (restriction,) = enter(runtime.registry, [entry(0)])
-    runtime.registry.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
+    runtime.registry.restrictions.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
     assert more(runtime, PEOPLE, PEOPLE + 1).change == Change(added=2, removed=1)
     enter(runtime.registry, [entry(PEOPLE + 2)])
     assert build(runtime, AUDIENCE, from_scratch=True).change == Change(added=1, removed=0)

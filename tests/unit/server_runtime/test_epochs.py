@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.server import make
-from tipstaff_server.administration.providers import register_wrapping_key
+from tipstaff_server.administration.providers import Providers
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import (
     InvalidRequestError,
@@ -25,6 +25,7 @@ from tipstaff_server.errors import (
 from tipstaff_server.storage.database import Database
 from tipstaff_server.storage.models import EpochKeyRow
 from tipstaff_server.vault.epochs import EpochKeys
+from tipstaff_server.vault.store import Store
 from tipstaff_server.vault.vault import Vault
 from tipstaff_server.workdir.wrapping_keys import read_public, write_private
 
@@ -60,7 +61,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def epochs(database: Database, tmp_path: Path, clock: Clock) -> EpochKeys:
     vault = Vault.open(tmp_path / "operator" / "registry.key")
     vault.attach(database)
-    return EpochKeys(database, vault, clock=clock)
+    return EpochKeys(Store(database, vault, clock))
 
 
 def test_the_first_epoch_is_made_when_asked_for_and_stays(epochs: EpochKeys):
@@ -206,13 +207,14 @@ def test_keys_are_sealed_to_the_registered_key_only(
 ):
     own, thief = X25519PrivateKey.generate(), X25519PrivateKey.generate()
     vault = Vault.open(tmp_path / "operator" / "registry.key")
+    members = Providers(Store(database, vault))
     public, actor = own.public_key().public_bytes_raw(), Actor.operator("test")
     with pytest.raises(
         PermissionDeniedError, match="wrapping_key_file"
     ):  # the kit's own is registered
         epochs.sealed("aviation", public, provider="skyline-air")
     for _ in range(2):
-        register_wrapping_key(database, vault, "skyline-air", public, actor=actor, now=NOW)
+        members.register_wrapping_key("skyline-air", public, actor=actor)
     (sealed,) = epochs.sealed("aviation", public, provider="skyline-air")
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
     assert (
@@ -230,7 +232,7 @@ def test_keys_are_sealed_to_the_registered_key_only(
         "rail", thief.public_key().public_bytes_raw(), provider="somebody without a key"
     )
     with pytest.raises(NotFoundError, match="add it first"):
-        register_wrapping_key(database, vault, "nobody", public, actor=actor, now=NOW)
+        members.register_wrapping_key("nobody", public, actor=actor)
 
 
 def test_a_wrapping_key_file_is_private_and_its_public_half_can_be_read(tmp_path: Path):

@@ -40,7 +40,7 @@ def names(response: distribution_pb2.WatchResponse) -> set[str]:
 
 def lift(runtime: Runtime, number: int) -> bytes:
     (restriction,) = enter(runtime.registry, [entry(number)])
-    runtime.registry.end(restriction, EndKind.REVOKE, "a test", actor=COURT)
+    runtime.registry.restrictions.end(restriction, EndKind.REVOKE, "a test", actor=COURT)
     runtime.relief.publish("aviation")
     return restriction
 
@@ -58,7 +58,7 @@ def test_a_change_is_one_message_with_what_is_new_and_no_more(runtime: Runtime):
     assert names(response) == {"timestamp.json", "snapshot.json", "relief-aviation.json"}
     (segment,) = response.bundle.artefacts
     assert restriction in segment.content
-    assert response.current.relief_sequence == runtime.registry.relief_head()
+    assert response.current.relief_sequence == runtime.registry.relief.head()
     assert feed.poll() is None
 
 

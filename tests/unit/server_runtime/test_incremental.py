@@ -61,7 +61,7 @@ def enter(world: World, index: int, **options: Any) -> bytes:
     }
     party = options.pop("party", None) or person(index)
     item = entry(party, **{"case_number": f"（2026）虚02执{index}号", **options})
-    answer = world.runtime.registry.submit(item, authority="court", actor=COURT)
+    answer = world.runtime.registry.restrictions.submit(item, authority="court", actor=COURT)
     assert not answer.detail
     return answer.restriction_id
 
@@ -90,7 +90,7 @@ def test_who_was_touched_is_read_and_nobody_else(world: World) -> None:
 def test_a_build_that_was_not_published_is_gone_on_from(world: World) -> None:
     restriction = enter(world, SEEDED)
     build(world.runtime, AVIATION)
-    world.runtime.registry.end(restriction, EndKind.REVOKE, "x", actor=COURT)
+    world.runtime.registry.restrictions.end(restriction, EndKind.REVOKE, "x", actor=COURT)
     built = world.compare()
     assert (built.touched, built.change) == (1, Change(0, 1))
     world.publish()
@@ -107,7 +107,7 @@ def test_each_audience_has_its_own_place_in_the_log(world: World) -> None:
 def test_persons_follow_their_organisation_and_their_link(world: World) -> None:
     firm = enter(world, 0, party=organisation(0), responsible=(responsible(50), responsible(51)))
     assert world.compare().touched == 3
-    with world.runtime.registry.database.write() as session:
+    with world.runtime.registry.store.database.write() as session:
         session.execute(
             update(ResponsibleLinkRow).values(valid_until=world.clock.now + timedelta(days=2))
         )
@@ -117,7 +117,7 @@ def test_persons_follow_their_organisation_and_their_link(world: World) -> None:
     world.clock.turn(days=1)
     built = world.compare()
     assert (built.touched, built.change) == (2, Change(0, 2))
-    world.runtime.registry.end(firm, EndKind.REVOKE, "x", actor=COURT)
+    world.runtime.registry.restrictions.end(firm, EndKind.REVOKE, "x", actor=COURT)
     built = world.compare()
     assert (built.touched, built.change) == (3, Change(0, 1))
 
@@ -130,7 +130,7 @@ def test_time_alone_touches_who_comes_within_the_horizon_or_whose_term_or_exempt
     enter(world, 51, expires_at=now + timedelta(days=4))
     exempted = enter(world, 52)
     until = now + timedelta(days=5)
-    world.runtime.registry.exempt(
+    world.runtime.registry.restrictions.exempt(
         exempted, measures=(), valid=(now, until), why=("就医", "hospital"), actor=COURT
     )
     world.compare()
@@ -163,7 +163,7 @@ def test_a_listing_that_grows_takes_more_buckets_and_fewer_when_it_shrinks(
     grown = bucket_bits(world)
     world.publish()
     for restriction in ids:
-        world.runtime.registry.end(restriction, EndKind.REVOKE, "x", actor=COURT)
+        world.runtime.registry.restrictions.end(restriction, EndKind.REVOKE, "x", actor=COURT)
     assert world.compare().touched == 400
     assert grown > bucket_bits(world) >= before
 
@@ -322,19 +322,13 @@ def a_week(world: World, patch: pytest.MonkeyPatch) -> None:
 def administration_changed(world: World, patch: pytest.MonkeyPatch) -> None:
     document = Administration.load().document().replace("air", "Air")
     registry = world.runtime.registry
-    set_administration(
-        registry.database,
-        registry.vault,
-        Administration.parse(document.encode(), "x"),
-        actor=OPERATOR,
-        now=world.clock(),
-    )
+    set_administration(registry.store, Administration.parse(document.encode(), "x"), actor=OPERATOR)
 
 
 def acted(world: World, *act: tuple[str, tuple[str, bytes]]) -> None:
     registry = world.runtime.registry
-    with registry.database.write() as session:
-        log = AuditLog(session, registry.vault)
+    with registry.store.database.write() as session:
+        log = AuditLog(session, registry.store.vault)
         for name, subject in act:
             log.add(world.clock(), OPERATOR, name, subject)
         log.flush()
@@ -383,7 +377,7 @@ def shortened(world: World, patch: pytest.MonkeyPatch) -> None:
 def altered(world: World, patch: pytest.MonkeyPatch) -> None:
     first = enter(world, 60)
     enter(world, 61)
-    with world.runtime.registry.database.write() as session:
+    with world.runtime.registry.store.database.write() as session:
         session.execute(
             update(AuditRow).where(AuditRow.object_id == first).values(object_id=bytes(16))
         )
@@ -392,7 +386,7 @@ def altered(world: World, patch: pytest.MonkeyPatch) -> None:
 def missing(world: World, patch: pytest.MonkeyPatch) -> None:
     first = enter(world, 60)
     enter(world, 61)
-    with world.runtime.registry.database.write() as session:
+    with world.runtime.registry.store.database.write() as session:
         session.execute(delete(AuditRow).where(AuditRow.object_id == first))
 
 
@@ -478,7 +472,7 @@ def test_acts_without_effect_on_records_touch_nobody(world: World) -> None:
 def test_acts_on_a_subject_touch_it_and_whoever_answers_or_answered_for_it(world: World) -> None:
     enter(world, 0, party=organisation(0), responsible=(responsible(50), responsible(51)))
     world.compare()
-    with world.runtime.registry.database.write() as session:
+    with world.runtime.registry.store.database.write() as session:
         firm = session.scalars(select(ResponsibleLinkRow.organisation_id)).first() or b""
         session.execute(update(ResponsibleLinkRow).values(valid_until=world.clock.now))
     for act in (
@@ -500,7 +494,7 @@ def test_somebody_asks_for_it_and_the_history_says_so(world: World) -> None:
     built = build(world.runtime, AVIATION, from_scratch=True)
     assert (built.touched, built.why) == (None, "it was asked for")
     on_it = build(world.runtime, AVIATION)
-    with world.runtime.registry.database.read() as session:
+    with world.runtime.registry.store.database.read() as session:
         rows = [session.get(ListingBuildRow, (AVIATION, made.version)) for made in (built, on_it)]
     details = [json.loads(row.detail) for row in rows if row]
     assert [(detail["touched"], detail["why"]) for detail in details] == [
@@ -511,7 +505,7 @@ def test_somebody_asks_for_it_and_the_history_says_so(world: World) -> None:
 
 def forget_a_name(world: World) -> None:
     """Behind the registry's back: no act says so."""
-    with world.runtime.registry.database.write() as session:
+    with world.runtime.registry.store.database.write() as session:
         subject = session.scalar(select(NameRow.subject_id).limit(1))
         session.execute(delete(NameRow).where(NameRow.subject_id == subject))
 
@@ -605,7 +599,9 @@ def test_a_listing_on_the_last_build_is_signed_off_like_any_other(world: World) 
     world.publish()
     built: list[Built] = []
     for number in range(3):
-        world.runtime.registry.end(enter(world, 50 + number), EndKind.RELEASE, "x", actor=COURT)
+        world.runtime.registry.restrictions.end(
+            enter(world, 50 + number), EndKind.RELEASE, "x", actor=COURT
+        )
         enter(world, 60 + number)
         built.append(build(world.runtime, AVIATION))
         world.publish()

@@ -70,7 +70,7 @@ def test_a_lift_is_published_and_pushed_in_one_step(runtime: Runtime):
         server = server_of(runtime)
         with server._feeds["aviation"].broadcaster.subscribe() as subscription:
             await server._relief_step()
-            runtime.registry.end(restriction, EndKind.REVOKE, "a test", actor=COURT)
+            runtime.registry.restrictions.end(restriction, EndKind.REVOKE, "a test", actor=COURT)
             await server._relief_step()
             message = await subscription.next(1)
             assert message is not None
@@ -81,7 +81,7 @@ def test_a_lift_is_published_and_pushed_in_one_step(runtime: Runtime):
 
 def test_a_failed_publication_is_tried_again(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
     (restriction,) = enter(runtime.registry, [entry(1)])
-    runtime.registry.end(restriction, EndKind.REVOKE, "a test", actor=COURT)
+    runtime.registry.restrictions.end(restriction, EndKind.REVOKE, "a test", actor=COURT)
     real, failures = runtime.relief.publish, 1
 
     def failing(audience: str) -> int:

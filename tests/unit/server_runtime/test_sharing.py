@@ -58,7 +58,7 @@ def reading(
             raise AssertionError
         return [
             (os.getpid(), reached.names)
-            for reached in standing.read(runtime.registry, audience, None, span)
+            for reached in standing.read(runtime.store, audience, None, span)
         ]
 
     yield work
@@ -67,7 +67,7 @@ def reading(
 def test_it_is_shared_and_comes_in_the_same_order(runtime: Runtime) -> None:
     found = list(of_all(runtime, reading, "aviation"))
     assert [names for _, names in found] == [
-        reached.names for reached in standing.read(runtime.registry, "aviation")
+        reached.names for reached in standing.read(runtime.store, "aviation")
     ]
     assert len(found) == PEOPLE
     assert len({process for process, _ in found} - {os.getpid()}) == 2
@@ -150,7 +150,7 @@ def test_a_shared_sign_off_says_all_that_is_wrong(
     build(runtime, "aviation")
     enter(runtime.registry, [entry(PEOPLE)])
     # As if those entered since then had been there before, and the listing did not have them.
-    with runtime.registry.database.write() as session:
+    with runtime.registry.store.database.write() as session:
         session.execute(
             update(RestrictionRow).values(
                 entered_at=RestrictionRow.effective_at, legal_basis="another"

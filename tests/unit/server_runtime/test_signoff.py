@@ -25,6 +25,7 @@ from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.signoff.examine import examine
 from tipstaff_server.signoff.sign_off import sign_off
@@ -83,11 +84,11 @@ class Forge:
     def honest(cls, runtime: Runtime) -> Forge:
         now = runtime.clock()
         publication = runtime.config.publication
-        subjects = list(runtime.registry.listing_subjects(AUDIENCE, now))
+        subjects = list(ListingReader(runtime.registry.store).subjects(AUDIENCE, now))
         parameters = listing_pb2.ListingParameters(
             audience=AUDIENCE,
             epoch=runtime.epochs.current(AUDIENCE).number,
-            relief_sequence=runtime.registry.relief_head(),
+            relief_sequence=runtime.registry.relief.head(),
             relief_max_age_seconds=publication.relief_max_age_seconds,
             stretch=runtime.registry.stretch.to_proto(),
             measures=["AIR_TRAVEL"],
@@ -409,8 +410,8 @@ def test_what_is_lifted_after_the_build_does_not_hold_up_the_listing_because_rel
 ):
     restrictions = [the_restriction(fresh, number) for number in range(3)]
     build(fresh, AUDIENCE)
-    fresh.registry.end(restrictions[0], EndKind.RELEASE, "performed", actor=COURT)
-    fresh.registry.open_dispute(
+    fresh.registry.restrictions.end(restrictions[0], EndKind.RELEASE, "performed", actor=COURT)
+    fresh.registry.disputes.open(
         restrictions[1],
         "wrong",
         request_id=bytes(16),
@@ -425,8 +426,10 @@ def test_what_is_lifted_after_the_build_does_not_hold_up_the_listing_because_rel
 
 def test_what_was_lifted_before_the_build_must_not_be_in_it(fresh: Runtime, tmp_path: Path):
     stale = Forge.honest(fresh)
-    fresh.registry.end(the_restriction(fresh, 0), EndKind.REVOKE, "wrong person", actor=COURT)
-    stale.parameters.relief_sequence = fresh.registry.relief_head()
+    fresh.registry.restrictions.end(
+        the_restriction(fresh, 0), EndKind.REVOKE, "wrong person", actor=COURT
+    )
+    stale.parameters.relief_sequence = fresh.registry.relief.head()
     stale.propose(tmp_path)
     with pytest.raises(SignOffRefusedError, match="has ended or is disputed"):
         sign_off(fresh, AUDIENCE)
@@ -443,15 +446,15 @@ def test_a_suspended_restriction_that_is_in_force_again_may_be_in_it_or_not(
 ):
     before = Forge.honest(fresh)
     restriction = the_restriction(fresh, 0)
-    opened = fresh.registry.open_dispute(
+    opened = fresh.registry.disputes.open(
         restriction, "wrong", request_id=bytes(16), actor=Actor.provider("skyline-air", AUDIENCE)
     )
     build(fresh, AUDIENCE)
-    fresh.registry.answer_dispute(
+    fresh.registry.disputes.answer(
         opened.dispute.case_number, DisputeState.REJECTED, "right after all", actor=COURT
     )
     sign_off(fresh, AUDIENCE)
-    before.parameters.relief_sequence = fresh.registry.relief_head()
+    before.parameters.relief_sequence = fresh.registry.relief.head()
     before.propose(tmp_path)
     assert sign_off(fresh, AUDIENCE)
 
@@ -474,7 +477,7 @@ def test_a_registry_that_is_itself_wrong_is_not_signed(
     fresh: Runtime, tmp_path: Path, values: dict[str, Any], reason: str
 ):
     forge = Forge.honest(fresh)
-    with fresh.registry.database.write() as session:
+    with fresh.registry.store.database.write() as session:
         session.execute(
             update(RestrictionRow)
             .where(RestrictionRow.id == the_restriction_of(forge))
@@ -492,7 +495,7 @@ def the_restriction_of(forge: Forge) -> bytes:
 def test_an_exemption_must_not_be_left_out(fresh: Runtime, tmp_path: Path):
     restriction, now = the_restriction(fresh, 0), fresh.clock()
     without = Forge.honest(fresh)
-    fresh.registry.exempt(
+    fresh.registry.restrictions.exempt(
         restriction,
         measures=[],
         valid=(now, now + timedelta(days=30)),
@@ -541,17 +544,19 @@ def test_a_refused_listing_does_not_hold_up_relief(fresh: Runtime, tmp_path: Pat
     forge.propose(tmp_path)
     with pytest.raises(SignOffRefusedError):
         sign_off(fresh, AUDIENCE)
-    fresh.registry.end(the_restriction(fresh, 3), EndKind.RELEASE, "performed", actor=COURT)
+    fresh.registry.restrictions.end(
+        the_restriction(fresh, 3), EndKind.RELEASE, "performed", actor=COURT
+    )
     assert fresh.relief.publish(AUDIENCE) == 1
 
 
 def test_the_history_of_builds_says_what_became_of_each(fresh: Runtime):
     first = build(fresh, AUDIENCE).version
-    with fresh.registry.database.write() as session:
+    with fresh.registry.store.database.write() as session:
         session.execute(delete(NameRow).where(NameRow.position == 0))
     with pytest.raises(SignOffRefusedError):
         sign_off(fresh, AUDIENCE)
-    with fresh.registry.database.read() as session:
+    with fresh.registry.store.database.read() as session:
         row = session.get(ListingBuildRow, (AUDIENCE, first))
         assert row is not None
         assert row.state is BuildState.REFUSED

@@ -17,6 +17,7 @@ from tipstaff_server.domain.parties import Party, Responsible
 from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
+from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.registry.subjects.posts import Dates
 from tipstaff_server.registry.subjects.reference import Reference
 from tipstaff_server.registry.subjects.split import Correction
@@ -43,13 +44,15 @@ def real() -> Iterator[Deployment]:
             effective_at=now - timedelta(days=1),
             expires_at=now + timedelta(days=300),
         )
-        assert not made.runtime.registry.submit(item, authority="court", actor=COURT).detail
+        assert not made.runtime.registry.restrictions.submit(
+            item, authority="court", actor=COURT
+        ).detail
         made.clock.turn(minutes=5)
         yield made
 
 
 def post(real: Deployment, capacity: int = 1) -> bytes:
-    view = real.runtime.registry.showing.show(Reference(identifier=FIRM.identifiers[0]), OPERATOR)
+    view = real.runtime.registry.subjects.show(Reference(identifier=FIRM.identifiers[0]), OPERATOR)
     return next(item.post_id for item in view.posts if item.capacity == capacity)
 
 
@@ -103,7 +106,7 @@ def test_a_number_that_was_taken_away_since_the_build_refuses_it(real: Deploymen
     build(real.runtime, AUDIENCE)
     real.clock.turn(minutes=1)
     wrong = Correction(remove_names=("曾用名",))
-    real.runtime.registry.splitting.correct(
+    real.runtime.registry.subjects.correct(
         Reference(identifier=CHIEF.identifiers[0]), wrong, "not theirs", OPERATOR
     )
     with pytest.raises(SignOffRefusedError):
@@ -144,7 +147,7 @@ def propose(
 
 
 def read(real: Deployment) -> list[ListingSubject]:
-    return list(real.runtime.registry.listing_subjects(AUDIENCE, real.clock.now))
+    return list(ListingReader(real.runtime.registry.store).subjects(AUDIENCE, real.clock.now))
 
 
 @pytest.mark.parametrize("name", TAMPERED)

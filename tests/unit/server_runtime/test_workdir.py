@@ -18,6 +18,7 @@ from tipstaff_server.errors import WorkDirError
 from tipstaff_server.registry import facts as setup
 from tipstaff_server.storage.database import Database
 from tipstaff_server.storage.models import ProviderRow
+from tipstaff_server.vault.store import Store
 from tipstaff_server.vault.vault import Vault
 from tipstaff_server.workdir import make as workdir
 from tipstaff_server.workdir.kits import add_provider
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 def test_the_registry_opens_and_knows_its_providers(made: Config):
     database = Database.open(made)
-    stretch = setup.open_facts(database, Vault.open(made.path(made.registry.key_file)))
+    stretch = setup.open_facts(Store(database, Vault.open(made.path(made.registry.key_file))))
     with database.read() as session:
         providers = {(row.audience_id, row.id) for row in session.scalars(select(ProviderRow))}
     database.close()
@@ -227,7 +228,7 @@ def test_killed_just_before_the_end_it_can_be_run_again(
 
 def check_whole(config: Config) -> None:
     database = Database.open(config)
-    setup.open_facts(database, Vault.open(config.path(config.registry.key_file)))
+    setup.open_facts(Store(database, Vault.open(config.path(config.registry.key_file))))
     database.close()
     assert Repository(config.path(config.repository.path)).audiences() == ["aviation", "rail"]
     for kit in ("skyline-air", "riverside-rail"):

@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Select, and_, func, or_, select
 
 from tipstaff_sdk.texts import text
-from tipstaff_server.domain.actors import Actor, ActorKind
-from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
+from tipstaff_server.domain.actors import DECIDERS, Actor, ActorKind, require
+from tipstaff_server.errors import InvalidRequestError, NotFoundError
 from tipstaff_server.registry.disputes.open import Dispute, view_of
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import DisputeGround, DisputeRow, DisputeState, RestrictionRow
 from tipstaff_server.vault.columns import DISPUTE_STATEMENT
 
 if TYPE_CHECKING:
-    from tipstaff_server.registry.unit import Core
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.store import Store
+
 
 __all__ = [
     "DisputeCase",
+    "DisputeCases",
     "DisputeCounts",
-    "Following",
     "Progress",
     "WantedDisputes",
     "dispute_counts",
@@ -96,11 +97,8 @@ class DisputeCounts:
     answered: int
 
 
-class Following:
-    """The part of the registry that tells where disputes stand."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
+class DisputeCases(RegistryPart):
+    """What tells where disputes stand."""
 
     def follow(self, case_number: str) -> Progress:
         """For whoever holds the number.
@@ -112,7 +110,7 @@ class Following:
         if not _CASE.fullmatch(plain):
             raise NotFoundError(UNKNOWN)
         stored = "-".join(["YY", *(plain[start : start + 4] for start in range(2, 18, 4))])
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             row = session.get(DisputeRow, stored)
             if row is None:
                 raise NotFoundError(UNKNOWN)
@@ -121,7 +119,7 @@ class Following:
                 row.opened_at,
                 row.answer_due_at,
                 row.answered_at,
-                _overdue(row, self._core.clock()),
+                _overdue(row, self._store.clock()),
             )
 
     def case(self, case_number: str, actor: Actor) -> DisputeCase:
@@ -129,7 +127,7 @@ class Following:
 
         Raises NotFoundError: none that this actor answers; PermissionDeniedError.
         """
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             row = session.execute(
                 _cases(actor).where(DisputeRow.case_number == case_number)
             ).first()
@@ -137,7 +135,7 @@ class Following:
                 raise NotFoundError(UNKNOWN)
             kept = row[0].statement  # empty once it was erased
             statement = (
-                self._core.vault.decrypt_text(DISPUTE_STATEMENT, case_number.encode(), kept)
+                self._store.vault.decrypt_text(DISPUTE_STATEMENT, case_number.encode(), kept)
                 if kept
                 else ""
             )
@@ -158,13 +156,13 @@ class Following:
         if wanted.overdue:
             query = query.where(
                 DisputeRow.state == DisputeState.OPEN,
-                DisputeRow.answer_due_at <= self._core.clock(),
+                DisputeRow.answer_due_at <= self._store.clock(),
             )
         if wanted.after:
             due, number = _parse(wanted.after)
             later = and_(DisputeRow.answer_due_at == due, DisputeRow.case_number > number)
             query = query.where(or_(DisputeRow.answer_due_at > due, later))
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             rows = session.execute(query).all()
             found = [self._case(row, restriction) for row, restriction in rows]
         return found, _token(rows[-1][0]) if len(rows) == limit else b""
@@ -177,14 +175,15 @@ class Following:
             restriction_id=row.restriction_id,
             authority_id=restriction.authority_id,
             ground=row.ground,
-            overdue=_overdue(row, self._core.clock()),
+            overdue=_overdue(row, self._store.clock()),
             answered_at=row.answered_at,
             statement=statement,
         )
 
 
-def dispute_counts(database: Database, now: datetime) -> list[DisputeCounts]:
+def dispute_counts(store: Store) -> list[DisputeCounts]:
     """Of every authority with disputes, sorted."""
+    now = store.clock()
     query = (
         select(
             RestrictionRow.authority_id,
@@ -198,7 +197,7 @@ def dispute_counts(database: Database, now: datetime) -> list[DisputeCounts]:
         .group_by(RestrictionRow.authority_id)
         .order_by(RestrictionRow.authority_id)
     )
-    with database.read() as session:
+    with store.read() as session:
         return [
             DisputeCounts(row.authority_id, row.open, row.overdue, row.answered)
             for row in session.execute(query)
@@ -206,11 +205,12 @@ def dispute_counts(database: Database, now: datetime) -> list[DisputeCounts]:
 
 
 def _cases(actor: Actor) -> Select[DisputeRow, RestrictionRow]:
-    if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-        raise PermissionDeniedError(
-            "disputes are listed to the authority that decided, and to the operator; follow one by"
-            " its case number"
-        )
+    require(
+        actor,
+        DECIDERS,
+        "disputes are listed to the authority that decided, and to the operator; follow one by"
+        " its case number",
+    )
     query = select(DisputeRow, RestrictionRow).join(
         RestrictionRow, RestrictionRow.id == DisputeRow.restriction_id
     )

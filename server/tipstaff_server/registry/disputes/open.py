@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, func, or_, select
 
-from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
+from tipstaff_server.domain.actors import Actor, ActorKind
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.checks import check_id
 from tipstaff_server.domain.lifecycle import TERMINAL, Event, State
 from tipstaff_server.errors import (
@@ -24,8 +25,9 @@ from tipstaff_server.errors import (
     LifecycleError,
     NotFoundError,
 )
-from tipstaff_server.registry.restrictions.summary import find
+from tipstaff_server.registry.restrictions.summary import locked
 from tipstaff_server.registry.restrictions.transitions import apply
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import (
     DisputeEffect,
     DisputeGround,
@@ -41,9 +43,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.registry.unit import Unit
 
-__all__ = ["Chased", "Dispute", "Disputing", "OpenedDispute", "view_of"]
+__all__ = ["Chased", "Dispute", "DisputeOpenings", "OpenedDispute", "view_of"]
 
 MAX_STATEMENT = 2_000
 HOUR = timedelta(hours=1)
@@ -80,13 +82,10 @@ class Chased:
     overdue: int
 
 
-class Disputing:
-    """The part of the registry that takes disputes."""
+class DisputeOpenings(RegistryPart):
+    """What takes disputes, and reminds of answers."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    def open_dispute(
+    def open(
         self,
         restriction_id: bytes,
         statement: str,
@@ -108,8 +107,8 @@ class Disputing:
             check_id(decision_id)
         if not 1 <= len(statement.strip()) <= MAX_STATEMENT:
             raise InvalidRequestError(f"a statement has 1 to {MAX_STATEMENT} characters")
-        with self._core.act() as unit:
-            restriction = find(unit.session, restriction_id, actor, self._core, lock=True)
+        with self._store.act(actor) as unit:
+            restriction = locked(unit, restriction_id)
             before = unit.session.scalar(
                 select(DisputeRow).where(
                     DisputeRow.opened_by == str(actor), DisputeRow.request_id == request_id
@@ -121,18 +120,18 @@ class Disputing:
                         "this request id was used for another restriction; choose a new one"
                     )
                 return OpenedDispute(view_of(before, restriction), before.relief_sequence)
-            self._bound(unit, actor)
-            row = self._open(unit, restriction, actor, ground)
+            self._bound(unit)
+            row = self._open(unit, restriction, ground)
             row.request_id, row.decision_id = request_id, decision_id or None
-            row.statement = self._core.vault.encrypt_text(
+            row.statement = self._store.vault.encrypt_text(
                 DISPUTE_STATEMENT, row.case_number.encode(), statement
             )
             unit.session.add(row)
             return OpenedDispute(view_of(row, restriction), row.relief_sequence)
 
-    def get_dispute(self, case_number: str, actor: Actor) -> Dispute:
+    def get(self, case_number: str, actor: Actor) -> Dispute:
         """One dispute, for who opened it, its authority or the operator. Raises NotFoundError."""
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             row = session.get(DisputeRow, case_number)
             restriction = None if row is None else session.get(RestrictionRow, row.restriction_id)
             if row is None or restriction is None or not _may_follow(row, restriction, actor):
@@ -144,47 +143,44 @@ class Disputing:
 
         Safe to run on several replicas.
         """
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             if session.scalar(_near(now).limit(1)) is None:
                 return Chased(0, 0)
         reminded = overdue = 0
-        with self._core.act() as unit:
+        with self._store.act() as unit:
+            unit.now = now
             for row in unit.session.scalars(_near(now).with_for_update()):
                 if row.answer_due_at <= now:
-                    row.escalated_at, act = now, "DISPUTE_OVERDUE"
+                    row.escalated_at, act = now, AuditAct.DISPUTE_OVERDUE
                     overdue += 1
                 else:
-                    row.reminded_at, act = now, "DISPUTE_REMIND"
+                    row.reminded_at, act = now, AuditAct.DISPUTE_REMIND
                     reminded += 1
-                unit.log.add(
-                    now,
-                    SYSTEM,
+                unit.note(
                     act,
                     ("dispute", row.case_number.encode()),
                     detail={"restriction": row.restriction_id.hex()},
                 )
         return Chased(reminded, overdue)
 
-    def _bound(self, unit: Unit, actor: Actor) -> None:
+    def _bound(self, unit: Unit) -> None:
         """Raises CallLimitError: a provider opened as many disputes within the last hour as it may."""
-        if actor.kind is not ActorKind.PROVIDER:
+        if unit.actor.kind is not ActorKind.PROVIDER:
             return
-        recent = (DisputeRow.opened_by == str(actor), DisputeRow.opened_at > unit.now - HOUR)
+        recent = (DisputeRow.opened_by == str(unit.actor), DisputeRow.opened_at > unit.now - HOUR)
         found = unit.session.execute(
             select(func.count(), func.min(DisputeRow.opened_at)).where(*recent)
         ).one()
-        if found[0] >= self._core.disputes_per_hour:
+        if found[0] >= self._store.rules.disputes_per_hour:
             wait = (found[1] + HOUR - unit.now).total_seconds()
             raise CallLimitError(
-                f"at most {self._core.disputes_per_hour} disputes of one provider within an hour"
+                f"at most {self._store.rules.disputes_per_hour} disputes of one provider within an hour"
                 " are taken",
                 wait,
             )
 
     @staticmethod
-    def _open(
-        unit: Unit, restriction: RestrictionRow, actor: Actor, ground: DisputeGround
-    ) -> DisputeRow:
+    def _open(unit: Unit, restriction: RestrictionRow, ground: DisputeGround) -> DisputeRow:
         if restriction.state is State.DRAFT:
             raise LifecycleError("a draft restricts nobody yet: withdraw it (revoke) or amend it")
         if restriction.state in TERMINAL:
@@ -197,21 +193,19 @@ class Disputing:
             unit.session, restriction.id, ground
         )
         case_number = _case_number()
-        unit.log.add(
-            unit.now,
-            actor,
-            "DISPUTE_OPEN",
+        unit.note(
+            AuditAct.DISPUTE_OPEN,
             ("dispute", case_number.encode()),
             detail={"restriction": restriction.id.hex(), "ground": ground, "suspends": suspends},
         )
         sequence = 0
         if suspends and restriction.state in {State.ACTIVE, State.NOTICED}:
-            sequence = apply(unit, restriction, Event.SUSPEND, actor, "")
+            sequence = apply(unit, restriction, Event.SUSPEND)
         elif restriction.state is State.SUSPENDED:
             sequence = restriction.relief_sequence
         return DisputeRow(
             case_number=case_number,
-            opened_by=str(actor),
+            opened_by=str(unit.actor),
             restriction_id=restriction.id,
             ground=ground,
             state=DisputeState.OPEN,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.store import Store
     from tipstaff_server.vault.vault import Vault
 
 __all__ = ["BATCH", "counts", "reencrypt"]
@@ -63,19 +63,19 @@ def counts(session: Session) -> dict[int, int]:
     return found
 
 
-def reencrypt(database: Database, vault: Vault, *, batch: int = BATCH) -> Iterator[int]:
+def reencrypt(store: Store, *, batch: int = BATCH) -> Iterator[int]:
     """Writes under the newest key whatever is not; yields how many values each transaction wrote.
     May be killed, and run again.
     """
-    yield from _clear_exemptions(database, vault, batch)
-    yield from _move_reasons(database, vault, batch)
+    yield from _clear_exemptions(store, batch)
+    yield from _move_reasons(store, batch)
     for item in ENCRYPTED_COLUMNS:
         last: tuple[Any, ...] = ()
         while True:
-            with database.write() as session:
-                lock_head(session, vault)
-                rows = session.execute(_behind(item, vault, last).limit(batch)).all()
-                _rewrite(session, vault, item, rows)
+            with store.write() as session:
+                lock_head(session, store.vault)
+                rows = session.execute(_behind(item, store.vault, last).limit(batch)).all()
+                _rewrite(session, store.vault, item, rows)
             if not rows:
                 break
             last = tuple(rows[-1])[:-1]
@@ -133,15 +133,15 @@ def _old_reasons(session: Session) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _move_reasons(database: Database, vault: Vault, batch: int) -> Iterator[int]:
+def _move_reasons(store: Store, batch: int) -> Iterator[int]:
     """Copies them out of the log, so that the key they are under there can go; the chain goes on
     covering what it covered.
     """
-    if vault.keys.column == 1:
+    if store.vault.keys.column == 1:
         return
     while True:
-        with database.write() as session:
-            lock_head(session, vault)
+        with store.write() as session:
+            lock_head(session, store.vault)
             query = (
                 select(AuditRow.sequence, AuditRow.reason)
                 .where(*_old_reasons(session))
@@ -149,7 +149,7 @@ def _move_reasons(database: Database, vault: Vault, batch: int) -> Iterator[int]
                 .limit(batch)
             )
             rows = session.execute(query).all()
-            made = list(starmap(_moved(vault), rows))
+            made = list(starmap(_moved(store.vault), rows))
             if made:
                 session.execute(insert(AuditReasonRow), made)
         if not rows:
@@ -166,16 +166,18 @@ def _moved(vault: Vault) -> Callable[[int, bytes], dict[str, Any]]:
     return one
 
 
-def _clear_exemptions(database: Database, vault: Vault, batch: int) -> Iterator[int]:
+def _clear_exemptions(store: Store, batch: int) -> Iterator[int]:
     """Encrypts the reasons of exemptions that an older program left in clear."""
     while True:
-        with database.write() as session:
-            lock_head(session, vault)
+        with store.write() as session:
+            lock_head(session, store.vault)
             rows = session.scalars(
                 select(ExemptionRow).where(ExemptionRow.reason.is_(None)).limit(batch)
             ).all()
             for row in rows:
-                row.reason = seal_exemption_reason(vault, row.id, (row.reason_zh, row.reason_en))
+                row.reason = seal_exemption_reason(
+                    store.vault, row.id, (row.reason_zh, row.reason_en)
+                )
                 row.reason_zh = row.reason_en = ""
         if not rows:
             return

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select, update
 
 from tipstaff_sdk.identity.names import canonical_name
-from tipstaff_server.audit.log import AuditLog
+from tipstaff_server.audit.act import act
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.registry.keys.reencryption import counts
 from tipstaff_server.storage.models import (
     IdentifierRow,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.vault.store import Store
     from tipstaff_server.vault.vault import Vault
 
 __all__ = ["KeyStatus", "reindex", "retire", "rewrap", "rotate", "status"]
@@ -65,15 +66,15 @@ class KeyStatus:
     values: int
 
 
-def status(database: Database, vault: Vault) -> list[KeyStatus]:
+def status(store: Store) -> list[KeyStatus]:
     """Every key of the registry. One that is not wrapped yet says so in `wrapper`."""
-    with database.read() as session:
+    with store.read() as session:
         used = counts(session)
         rows = session.scalars(
             select(VaultKeyRow).order_by(VaultKeyRow.purpose, VaultKeyRow.version)
         ).all()
     if not rows:
-        wrapper = f"not wrapped; from {vault.wrappers[0].id}"
+        wrapper = f"not wrapped; from {store.vault.wrappers[0].id}"
         return [
             KeyStatus(
                 purpose,
@@ -98,60 +99,59 @@ def status(database: Database, vault: Vault) -> list[KeyStatus]:
     ]
 
 
-def rewrap(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> int:
+def rewrap(store: Store, *, actor: Actor) -> int:
     """Wraps every key by the configured one; how many were not.
 
     Raises WrongVaultKeyError, KeyWrapperError: then nothing has changed.
     """
-    with database.write() as session:
-        log = AuditLog(session, vault)
-        adopted = vault_keys.adopt(session, vault.wrappers, now)
+    vault = store.vault
+    with act(store, actor) as change:
+        session = change.session
+        adopted = vault_keys.adopt(session, vault.wrappers, change.now)
         done = vault_keys.rewrap(session, vault.wrappers) + (len(KeyPurpose) if adopted else 0)
         if done:
-            log.add(
-                now,
-                actor,
-                "VAULT_REWRAP",
+            change.note(
+                AuditAct.VAULT_REWRAP,
                 ("vault", b""),
                 detail={"keys": done, "wrapper": vault.wrappers[0].id},
             )
-        log.flush()
-    vault.attach(database)
+    vault.attach(store.database)
     return done
 
 
-def rotate(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> int:
+def rotate(store: Store, *, actor: Actor) -> int:
     """Begins a new column key; its version. Raises VaultError: there were 255."""
-    with database.write() as session:
-        log = AuditLog(session, vault)
-        vault_keys.adopt(session, vault.wrappers, now)
+    vault = store.vault
+    with act(store, actor) as change:
+        session = change.session
+        vault_keys.adopt(session, vault.wrappers, change.now)
         registry_id = vault_keys.registry_id_of(session)
         version, _ = vault_keys.make(
-            session, vault.wrappers[0], registry_id, KeyPurpose.COLUMN, now
+            session, vault.wrappers[0], registry_id, KeyPurpose.COLUMN, change.now
         )
         vault_keys.bump(session)
-        log.add(
-            now, actor, "VAULT_ROTATE", ("vault", bytes([version])), detail={"column_key": version}
+        change.note(
+            AuditAct.VAULT_ROTATE, ("vault", bytes([version])), detail={"column_key": version}
         )
-        log.flush()
-    vault.attach(database)
+    vault.attach(store.database)
     return version
 
 
-def retire(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> list[int]:
+def retire(store: Store, *, actor: Actor) -> list[int]:
     """Destroys the column keys that nothing is under any more; their versions.
 
     Since a key was replaced, under the head's lock, nobody can have written under it: what is
     counted after that stays counted.
     """
-    with database.read() as session:
+    with store.read() as session:
         replaced = (VaultKeyRow.purpose == KeyPurpose.COLUMN, VaultKeyRow.replaced_at.is_not(None))
         versions = set(session.scalars(select(VaultKeyRow.version).where(*replaced)))
         idle = sorted(versions - counts(session).keys()) if versions else []
     if not idle:
         return []
-    with database.write() as session:
-        log = AuditLog(session, vault)
+    vault = store.vault
+    with act(store, actor) as change:
+        session = change.session
         gone = session.scalars(
             delete(VaultKeyRow)
             .where(VaultKeyRow.purpose == KeyPurpose.COLUMN, VaultKeyRow.version.in_(idle))
@@ -159,29 +159,27 @@ def retire(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> 
             .execution_options(synchronize_session=False)
         ).all()
         for version in sorted(gone):
-            log.add(
-                now,
-                actor,
-                "VAULT_RETIRE",
+            change.note(
+                AuditAct.VAULT_RETIRE,
                 ("vault", bytes([version])),
                 detail={"column_key": version},
             )
         vault_keys.bump(session)
-        log.flush()
-    vault.attach(database)
+    vault.attach(store.database)
     return sorted(gone)
 
 
-def reindex(database: Database, vault: Vault, *, actor: Actor, now: datetime) -> int:
+def reindex(store: Store, *, actor: Actor) -> int:
     """Begins a new index key and moves every identifier and name to it, all or nothing; how many.
     Acts wait meanwhile.
     """
-    with database.write() as session:
-        log = AuditLog(session, vault)
-        vault_keys.adopt(session, vault.wrappers, now)
+    vault = store.vault
+    with act(store, actor) as change:
+        session = change.session
+        vault_keys.adopt(session, vault.wrappers, change.now)
         registry_id = vault_keys.registry_id_of(session)
         version, key = vault_keys.make(
-            session, vault.wrappers[0], registry_id, KeyPurpose.INDEX, now
+            session, vault.wrappers[0], registry_id, KeyPurpose.INDEX, change.now
         )
         vault_keys.bump(session)
         # Another vault: this one's other threads must not look up under a key that may yet be
@@ -191,15 +189,12 @@ def reindex(database: Database, vault: Vault, *, actor: Actor, now: datetime) ->
         session.execute(update(Meta).where(Meta.name == "vault.check").values(value=check))
         lock_head(session, moving)
         done = _move(session, moving)
-        log.add(
-            now,
-            actor,
-            "VAULT_REINDEX",
+        change.note(
+            AuditAct.VAULT_REINDEX,
             ("vault", bytes([version])),
             detail={"index_key": version, "values": done},
         )
-        log.flush()
-    vault.attach(database)
+    vault.attach(store.database)
     return done
 
 

@@ -30,8 +30,9 @@ from sqlalchemy import bindparam, func, select, update
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_sdk.listing.sealing import SALT_SIZE, Stretch
-from tipstaff_server.domain.actors import SYSTEM
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.errors import InvalidRequestError, LifecycleError
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import EpochKeyRow, IdentifierRow, StretchRow, StretchState
 from tipstaff_server.vault import stretch as stretches
 from tipstaff_server.vault.columns import NEXT_STRETCHED, NUMBER, STRETCHED, identifier_of
@@ -45,9 +46,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.registry.unit import Core
 
-__all__ = ["LEAST_COST", "Change", "Restretching"]
+__all__ = ["LEAST_COST", "StretchChange", "StretchProgress"]
 
 LEAST_COST = (1 << 12) * 8
 """n * r * p of the default: about 10 ms a guess for whoever holds files and key
@@ -76,9 +76,13 @@ _MOVE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A change that is under way: the stretch to come, identifiers that have its value, and all
-    there are.
+class StretchProgress:
+    """A change that is under way.
+
+    Attributes:
+        coming: the stretch to come.
+        done: how many identifiers have its value.
+        all: how many identifiers there are.
     """
 
     coming: Numbered
@@ -86,24 +90,18 @@ class Change:
     all: int
 
 
-class Restretching:
-    """The part of the registry that changes the stretch.
+class StretchChange(RegistryPart):
+    """What changes the stretch. Any number of processes may use it at once."""
 
-    Any number of processes may use it at once.
-    """
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    def under_way(self) -> Change | None:
+    def under_way(self) -> StretchProgress | None:
         """The change that has begun and is not over; None when there is none."""
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             coming = _unfinished(session)
             if coming is None:
                 return None
             counts = select(func.count(IdentifierRow.next_stretched), func.count())
             done, every = session.execute(counts.select_from(IdentifierRow)).one()
-        return Change(coming, done, every)
+        return StretchProgress(coming, done, every)
 
     def begin(
         self, *, n: int, r: int, p: int, new_salt: bool, weaker: bool, actor: Actor
@@ -114,7 +112,7 @@ class Restretching:
             InvalidRequestError: no scrypt cost, nothing would change, or weaker than now or than LEAST_COST and not `weaker`.
             LifecycleError: another change is under way.
         """
-        with self._core.act() as unit:
+        with self._store.act(actor) as unit:
             now, coming = stretches.current(unit.session), _unfinished(unit.session)
             if coming is not None:
                 return _same(now, coming, (n, r, p), new_salt=new_salt)
@@ -131,13 +129,8 @@ class Restretching:
                 ready_at=None,
             )
             unit.session.add(row)
-            unit.log.add(
-                unit.now,
-                actor,
-                "BEGIN_STRETCH",
-                _object(number),
-                detail={"n": n, "r": r, "p": p, "new_salt": new_salt},
-            )
+            facts = {"n": n, "r": r, "p": p, "new_salt": new_salt}
+            unit.note(AuditAct.BEGIN_STRETCH, _object(number), detail=facts)
             return Numbered.of(row)
 
     def fill(
@@ -148,7 +141,7 @@ class Restretching:
         Raises LifecycleError: it was cancelled meanwhile. DatabaseUnavailableError: then start it
         again, nothing is lost.
         """
-        threads = self._core.stretcher.threads
+        threads = self._store.stretcher.threads
         with ThreadPoolExecutor(threads, thread_name_prefix="restretch") as pool:
             while True:
                 self._fill_all(number, pool, progress)
@@ -169,8 +162,8 @@ class Restretching:
         """Computes outside a transaction, and writes where nobody else has meanwhile; the rows that
         it was about.
         """
-        vault = self._core.vault
-        with self._core.database.read() as session:
+        vault = self._store.vault
+        with self._store.read() as session:
             stretch = stretches.of_number(session, number).stretch
             missing = select(IdentifierRow.blind, IdentifierRow.value).where(
                 IdentifierRow.next_stretched.is_(None)
@@ -181,7 +174,7 @@ class Restretching:
         numbers = [vault.decrypt(NUMBER, row.blind, row.value) for row in rows]
         identifiers = [identifier_of(number) for number in numbers]
         values = list(pool.map(stretch.stretch, identifiers))
-        with self._core.database.write() as session:
+        with self._store.write() as session:
             if rows:
                 lock_head(session, vault)
             _hold(session, number, (StretchState.PREPARING, StretchState.READY))
@@ -195,7 +188,7 @@ class Restretching:
 
     def _ready(self, number: int) -> bool:
         """Whether it is READY: not while an identifier lacks its value."""
-        with self._core.act() as unit:
+        with self._store.act() as unit:
             row = _hold(unit.session, number, (StretchState.PREPARING, StretchState.READY))
             if (
                 unit.session.scalar(
@@ -208,7 +201,7 @@ class Restretching:
                 return False
             if row.state is StretchState.PREPARING:
                 row.state, row.ready_at = StretchState.READY, unit.now
-                unit.log.add(unit.now, SYSTEM, "STRETCH_READY", _object(number))
+                unit.note(AuditAct.STRETCH_READY, _object(number))
         return True
 
     def cancel(self, *, actor: Actor) -> int:
@@ -216,7 +209,7 @@ class Restretching:
 
         Raises LifecycleError: there is nothing to cancel, or an epoch uses it already.
         """
-        with self._core.act() as unit:
+        with self._store.act(actor) as unit:
             coming = _unfinished(unit.session)
             if coming is None or coming.state is StretchState.TAKING_OVER:
                 raise LifecycleError("no change of stretch is under way that could be cancelled")
@@ -237,7 +230,7 @@ class Restretching:
             )
             if row.state is not StretchState.CANCELLING:
                 row.state = StretchState.CANCELLING
-                unit.log.add(unit.now, actor, "CANCEL_STRETCH", _object(coming.number))
+                unit.note(AuditAct.CANCEL_STRETCH, _object(coming.number))
         while not self._clear(coming.number):
             pass
         return coming.number
@@ -248,7 +241,7 @@ class Restretching:
 
         For a server's loop. `fill` is not its business.
         """
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             coming = _unfinished(session)
         if coming is None or coming.state is StretchState.PREPARING:
             return None if coming is None else coming.state
@@ -275,7 +268,7 @@ class Restretching:
         """Whether the new stretch is what entries use: not while an epoch of another one is in use,
         or a value is missing.
         """
-        with self._core.act() as unit:
+        with self._store.act() as unit:
             row = _hold(unit.session, number, (StretchState.READY, StretchState.TAKING_OVER))
             if row.state is StretchState.TAKING_OVER:
                 return True
@@ -294,13 +287,13 @@ class Restretching:
                 unit.session, stretches.current(unit.session).number, stretches.ENTERED_BY
             ).state = StretchState.RETIRED
             row.state = StretchState.TAKING_OVER
-            unit.log.add(unit.now, SYSTEM, "STRETCH_TAKES_OVER", _object(number))
+            unit.note(AuditAct.STRETCH_TAKES_OVER, _object(number))
         return True
 
     def _move(self, number: int) -> bool:
         """One batch of step 4; whether it was the last."""
-        vault = self._core.vault
-        with self._core.database.write() as session:
+        vault = self._store.vault
+        with self._store.write() as session:
             lock_head(session, vault)
             row = _hold(
                 session, number, (StretchState.TAKING_OVER, StretchState.CURRENT), alone=True
@@ -323,7 +316,7 @@ class Restretching:
 
     def _clear(self, number: int) -> bool:
         """One batch of step 5; whether it was the last."""
-        with self._core.database.write() as session:
+        with self._store.write() as session:
             row = _hold(
                 session, number, (StretchState.CANCELLING, StretchState.CANCELLED), alone=True
             )

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
-from sqlalchemy import select
 
 from tipstaff.v1 import registry_pb2
-from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
-from tipstaff_server.domain.checks import check_id, check_reason
+from tipstaff_server.domain.actors import DECIDERS, SYSTEM, Actor, require
+from tipstaff_server.domain.acts import AuditAct
+from tipstaff_server.domain.checks import check_id
 from tipstaff_server.domain.lifecycle import Event, State, effective_after
 from tipstaff_server.errors import (
     EntryError,
@@ -36,19 +36,18 @@ from tipstaff_server.errors import (
 from tipstaff_server.registry.idempotency import (
     ANY,
     Precondition,
-    check_version,
-    first_answer,
-    remember,
 )
 from tipstaff_server.registry.restrictions.entry import Entry, check_measures
 from tipstaff_server.registry.restrictions.summary import (
     RestrictionSummary,
     find,
+    locked,
     measures_of,
     summary_of,
 )
 from tipstaff_server.registry.restrictions.transitions import apply
 from tipstaff_server.registry.subjects.resolver import Resolver
+from tipstaff_server.registry.unit import RegistryPart, Request
 from tipstaff_server.storage.bulk import insert_all
 from tipstaff_server.storage.models import (
     DraftRow,
@@ -57,7 +56,7 @@ from tipstaff_server.storage.models import (
     ResponsibleLinkRow,
     SubjectRow,
 )
-from tipstaff_server.vault.columns import DRAFT_ENTRY, blind_of
+from tipstaff_server.vault.columns import DRAFT_ENTRY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,14 +64,16 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.domain.parties import Party
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.registry.unit import Unit
     from tipstaff_server.storage.models import RestrictionRow
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Approval", "Approved", "Draft", "Drafting", "draft_row"]
+__all__ = ["Approval", "Approved", "Draft", "Drafts", "draft_row"]
 
 MAX_BATCH = 500
+_REFUSAL = "drafts are for the authority that decides, and for the operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +104,21 @@ class Approved:
     detail: str = ""
 
 
-class Drafting:
-    """The part of the registry that takes a second person's word."""
+class Drafts(RegistryPart):
+    """What takes a second person's word."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def read_draft(self, restriction_id: bytes, actor: Actor) -> Draft:
+        """Reads what a draft holds; who looked stands in the audit log.
 
-    def read(self, restriction_id: bytes, actor: Actor) -> Draft:
-        """What a draft holds.
-
-        Who looked stands in the audit log. Raises NotFoundError, LifecycleError,
-        PermissionDeniedError.
+        Raises:
+            NotFoundError: no such restriction of this actor.
+            LifecycleError: it is no draft.
+            PermissionDeniedError: neither the authority that decides nor the operator.
         """
         check_id(restriction_id)
-        _check_deciding(actor)
-        with self._core.act() as unit:
-            row = find(unit.session, restriction_id, actor, self._core)
+        require(actor, DECIDERS, _REFUSAL)
+        with self._store.act(actor) as unit:
+            row = find(unit.session, restriction_id, actor, self._store)
             draft = _draft_of(unit.session, row)
             message = self._message(draft)
             summary = summary_of(unit.session, row)
@@ -127,33 +127,38 @@ class Drafting:
             message.measures.extend(summary.measures)
             message.legal_basis = row.legal_basis
             message.expires_at.FromDatetime(row.expires_at)
-            unit.log.add(unit.now, actor, "READ_DRAFT", ("restriction", row.id))
+            unit.note(AuditAct.READ_DRAFT, ("restriction", row.id))
             return Draft(summary, message, draft.entered_by, row.entered_at)
 
     def approve(self, approval: Approval, actor: Actor) -> RestrictionSummary:
         """Puts one draft in force, after its list's notice.
 
-        Raises NotFoundError, LifecycleError (no draft; it cannot be put in force as it stands),
-        StaleVersionError, InvalidRequestError, PermissionDeniedError (the one who entered it, or
-        nobody in particular).
+        Raises:
+            NotFoundError: no such restriction of this actor.
+            LifecycleError: it is no draft, or cannot be put in force as it stands.
+            StaleVersionError: somebody acted on it since the caller looked.
+            InvalidRequestError: no reason, or a used idempotency key.
+            PermissionDeniedError: the one who entered it, or nobody in particular.
         """
         check_id(approval.restriction_id)
-        check_reason(approval.reason)
-        _check_deciding(actor)
+        request = Request(
+            actor,
+            approval.reason,
+            approval.given,
+            words=["APPROVE", approval.restriction_id.hex(), approval.reason],
+            refusal=_REFUSAL,
+        )
+        request.check()
         if not actor.is_person:
             raise PermissionDeniedError(
                 "approving takes a person: use a certificate that names an officer (…/officer/…)"
             )
-        request = ["APPROVE", approval.restriction_id.hex(), approval.reason]
-        computed = self._stretched(approval.restriction_id, actor)
-        with self._core.act() as unit:
-            row = find(unit.session, approval.restriction_id, actor, self._core, lock=True)
-            stretched = self._core.still(unit.session, computed)
-            if first_answer(unit, self._core.vault, actor, approval.given, request) is None:
-                check_version(row, approval.given)
-                self._approve(unit, row, stretched, actor, approval.reason)
-                remember(unit, self._core.vault, actor, approval.given, request, row.id)
-                unit.session.flush()
+        identifiers = self._identifiers(approval.restriction_id, actor)
+        with self._store.perform(request, identifiers) as unit:
+            row = locked(unit, approval.restriction_id)
+            if unit.is_new(row):
+                self._approve(unit, row)
+                unit.remember(row.id)
             return summary_of(unit.session, row)
 
     def approve_many(self, approvals: Sequence[Approval], actor: Actor) -> list[Approved]:
@@ -165,7 +170,7 @@ class Drafting:
             raise InvalidRequestError(
                 f"at most {MAX_BATCH} drafts at a time; send the rest in another call"
             )
-        _check_deciding(actor)
+        require(actor, DECIDERS, _REFUSAL)
         answers: list[Approved] = []
         for approval in approvals:
             try:
@@ -176,44 +181,18 @@ class Drafting:
                 answers.append(Approved(approval.restriction_id, None, str(error)))
         return answers
 
-    def _stretched(self, restriction_id: bytes, actor: Actor) -> tuple[int, dict[bytes, bytes]]:
-        """Stretching takes its time, so it happens before the transaction, which holds locks.
-
-        The stretch's number, and its values.
-        """
-        with self._core.database.read() as session:
-            number = self._core.refresh_stretch(session)
-            row = find(session, restriction_id, actor, self._core)
+    def _identifiers(self, restriction_id: bytes, actor: Actor) -> list[Identifier]:
+        """The numbers that a draft would enter; none of what is no draft any more."""
+        with self._store.read() as session:
+            row = find(session, restriction_id, actor, self._store)
             if row.state is not State.DRAFT:
-                return number, {}
+                return []
             entry = Entry.from_proto(self._message(_draft_of(session, row)))
-            wanted = {
-                blind_of(self._core.vault, item): item
-                for party in _parties(entry)
-                for item in party.identifiers
-            }
-            known = set(
-                session.scalars(
-                    select(IdentifierRow.blind).where(IdentifierRow.blind.in_(list(wanted)))
-                )
-            )
-        futures = {
-            blind: self._core.stretcher.submit(item)
-            for blind, item in wanted.items()
-            if blind not in known
-        }
-        return number, {blind: future.result() for blind, future in futures.items()}
+        return [item for party in _parties(entry) for item in party.identifiers]
 
-    def _approve(
-        self,
-        unit: Unit,
-        row: RestrictionRow,
-        stretched: dict[bytes, bytes],
-        actor: Actor,
-        reason: str,
-    ) -> None:
+    def _approve(self, unit: Unit, row: RestrictionRow) -> None:
         draft = _draft_of(unit.session, row)
-        if draft.entered_by == str(actor):
+        if draft.entered_by == str(unit.actor):
             raise PermissionDeniedError(
                 "whoever entered or amended a draft does not approve it; another person has to"
             )
@@ -227,28 +206,20 @@ class Drafting:
             )
         try:
             check_measures(measures_of(unit.session, row), row.authority_id, unit.policies)
-            self._keep(unit, row, entry, stretched)
+            self._keep(unit, row, entry)
         except EntryError as error:
             raise LifecycleError(
                 f"it cannot be put in force as it stands: {error}; withdraw it (revoke) and enter"
                 " it anew"
             ) from None
         row.effective_at, row.approved_at = effective, unit.now
-        apply(unit, row, Event.ANNOUNCE, actor, reason)
+        apply(unit, row, Event.ANNOUNCE)
         if effective <= unit.now:
-            apply(unit, row, Event.ENTER_FORCE, SYSTEM, "")
+            apply(unit, row, Event.ENTER_FORCE, by=SYSTEM)
 
-    def _keep(
-        self, unit: Unit, row: RestrictionRow, entry: Entry, stretched: dict[bytes, bytes]
-    ) -> None:
+    def _keep(self, unit: Unit, row: RestrictionRow, entry: Entry) -> None:
         """What the draft says of its subject and of who answers for it counts from here on."""
-        resolver = Resolver(
-            unit.session,
-            self._core.vault,
-            stretched,
-            self._core.stretcher.stretch.stretch,
-            unit.now,
-        )
+        resolver = Resolver.of(unit)
         resolver.load(_parties(entry))
         staged = resolver.stage()
         if staged.resolve(entry.party) != row.subject_id:
@@ -266,7 +237,7 @@ class Drafting:
     def _message(self, draft: DraftRow) -> registry_pb2.RestrictionEntry:
         try:
             return registry_pb2.RestrictionEntry.FromString(
-                self._core.vault.decrypt(DRAFT_ENTRY, draft.restriction_id, draft.entry)
+                self._store.vault.decrypt(DRAFT_ENTRY, draft.restriction_id, draft.entry)
             )
         except DecodeError as error:
             raise VaultDataError("a draft's entry is not one of this program's") from error
@@ -276,13 +247,6 @@ def draft_row(vault: Vault, restriction_id: bytes, entry: Entry, actor: Actor) -
     """The row of a new draft."""
     sealed = vault.encrypt(DRAFT_ENTRY, restriction_id, _to_message(entry).SerializeToString())
     return {"restriction_id": restriction_id, "entered_by": str(actor), "entry": sealed}
-
-
-def _check_deciding(actor: Actor) -> None:
-    if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-        raise PermissionDeniedError(
-            "drafts are for the authority that decides, and for the operator"
-        )
 
 
 def _draft_of(session: Session, row: RestrictionRow) -> DraftRow:

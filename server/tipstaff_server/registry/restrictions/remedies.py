@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from tipstaff.v1 import enforcement_pb2
-from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
+from tipstaff_server.domain.actors import DECIDERS, SYSTEM, Actor, ActorKind, require
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.checks import ID_BYTES, check_id
 from tipstaff_server.domain.lifecycle import State
 from tipstaff_server.errors import (
     InvalidRequestError,
     LifecycleError,
     NotFoundError,
-    PermissionDeniedError,
 )
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import (
     RemedyOutcome,
     RemedyRow,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.registry.unit import Unit
 
 __all__ = ["ACTED", "Affected", "FollowedUp", "Remedies", "Remedy", "open_remedies"]
 
@@ -56,6 +57,11 @@ ACTED = (
 """Outcomes after which there is something to make good."""
 
 MAX_NOTE = 500
+_PROVIDERS = frozenset({ActorKind.PROVIDER})
+_REFUSAL = (
+    "remedies are a provider's; authorities and the operator follow them with"
+    " `tipstaff-server remedies`"
+)
 MAX_AFFECTED = 1_000
 MAX_PAGE = 100
 REMIND_BEFORE = timedelta(days=3)
@@ -104,11 +110,8 @@ class FollowedUp:
     overdue: int
 
 
-class Remedies:
-    """The part of the registry that makes good."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
+class Remedies(RegistryPart):
+    """What makes good."""
 
     def mine(
         self, actor: Actor, *, answered: bool = False, after: bytes = b"", limit: int = 0
@@ -118,7 +121,7 @@ class Remedies:
 
         Raises PermissionDeniedError: not a provider; InvalidRequestError: `after` is no id.
         """
-        _check_provider(actor)
+        require(actor, _PROVIDERS, _REFUSAL)
         if after:
             check_id(after)
         conditions = [RemedyRow.provider_id == actor.id, RemedyRow.id > after]
@@ -130,16 +133,16 @@ class Remedies:
             .order_by(RemedyRow.id)
             .limit(min(limit or MAX_PAGE, MAX_PAGE))
         )
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             rows = session.scalars(query).all()
             if all(row.state is not RemedyState.OPEN for row in rows):
                 return [self._view(session, row) for row in rows]
-        with self._core.act() as unit:
+        with self._store.act(actor) as unit:
             delivered = unit.session.scalars(query.with_for_update()).all()
             for row in delivered:
                 if row.state is RemedyState.OPEN:
                     row.state, row.delivered_at = RemedyState.DELIVERED, unit.now
-                    unit.log.add(unit.now, actor, "REMEDY_DELIVER", ("remedy", row.id))
+                    unit.note(AuditAct.REMEDY_DELIVER, ("remedy", row.id))
             unit.session.flush()
             return [self._view(unit.session, row) for row in delivered]
 
@@ -149,11 +152,11 @@ class Remedies:
         Raises NotFoundError: no such remedy of this provider; LifecycleError: answered otherwise
         already; InvalidRequestError.
         """
-        _check_provider(actor)
+        require(actor, _PROVIDERS, _REFUSAL)
         check_id(remedy_id)
         if len(note) > MAX_NOTE:
             raise InvalidRequestError(f"a note has at most {MAX_NOTE} characters")
-        with self._core.act() as unit:
+        with self._store.act(actor) as unit:
             row = unit.session.scalar(
                 select(RemedyRow)
                 .where(RemedyRow.id == remedy_id, RemedyRow.provider_id == actor.id)
@@ -171,10 +174,8 @@ class Remedies:
                     )
                 return self._view(unit.session, row)
             row.state, row.outcome, row.answered_at = RemedyState.ANSWERED, outcome, unit.now
-            row.note = self._core.vault.encrypt_text(REMEDY_NOTE, row.id, note) if note else None
-            unit.log.add(
-                unit.now, actor, "REMEDY_ANSWER", ("remedy", row.id), detail={"outcome": outcome}
-            )
+            row.note = self._store.vault.encrypt_text(REMEDY_NOTE, row.id, note) if note else None
+            unit.note(AuditAct.REMEDY_ANSWER, ("remedy", row.id), detail={"outcome": outcome})
             unit.session.flush()
             return self._view(unit.session, row)
 
@@ -184,10 +185,11 @@ class Remedies:
         """Remedies with their notes, by deadline: an authority's own restrictions, or everybody's
         for the operator.
         """
-        if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError(
-                "only the authority that decided, or the operator, follows remedies of others"
-            )
+        require(
+            actor,
+            DECIDERS,
+            "only the authority that decided, or the operator, follows remedies of others",
+        )
         query = select(RemedyRow).order_by(RemedyRow.due_at, RemedyRow.id)
         if actor.kind is ActorKind.AUTHORITY:
             query = query.join(RestrictionRow, RestrictionRow.id == RemedyRow.restriction_id)
@@ -196,7 +198,7 @@ class Remedies:
             query = query.where(RemedyRow.state != RemedyState.ANSWERED)
         if provider_id is not None:
             query = query.where(RemedyRow.provider_id == provider_id)
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             return [self._view(session, row, with_note=True) for row in session.scalars(query)]
 
     def follow_up(self, now: datetime) -> FollowedUp:
@@ -204,26 +206,24 @@ class Remedies:
 
         Safe to run often and on several replicas.
         """
-        with self._core.database.read() as session:
+        with self._store.read() as session:
             if (
                 session.execute(_missing().limit(1)).first() is None
                 and session.scalar(_near(now).limit(1)) is None
             ):
                 return FollowedUp(0, 0, 0)
-        with self._core.act() as unit:
+        with self._store.act() as unit:
             unit.now = now
             opened = open_remedies(unit)
             reminded = overdue = 0
             for row in unit.session.scalars(_near(now).with_for_update()):
                 if row.due_at <= now:
-                    row.escalated_at, act = now, "REMEDY_OVERDUE"
+                    row.escalated_at, act = now, AuditAct.REMEDY_OVERDUE
                     overdue += 1
                 else:
-                    row.reminded_at, act = now, "REMEDY_REMIND"
+                    row.reminded_at, act = now, AuditAct.REMEDY_REMIND
                     reminded += 1
-                unit.log.add(
-                    now, SYSTEM, act, ("remedy", row.id), detail={"provider": row.provider_id}
-                )
+                unit.note(act, ("remedy", row.id), detail={"provider": row.provider_id})
         return FollowedUp(opened, reminded, overdue)
 
     def _view(self, session: Session, row: RemedyRow, *, with_note: bool = False) -> Remedy:
@@ -239,7 +239,7 @@ class Remedies:
             .limit(MAX_AFFECTED)
         )
         note = (
-            self._core.vault.decrypt_text(REMEDY_NOTE, row.id, row.note)
+            self._store.vault.decrypt_text(REMEDY_NOTE, row.id, row.note)
             if with_note and row.note is not None
             else ""
         )
@@ -275,11 +275,11 @@ def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
     if restriction_id is not None:
         query = query.where(RestrictionRow.id == restriction_id)
     found = unit.session.execute(query).all()
-    due = unit.now + timedelta(days=unit.remedy_days)
+    due = unit.now + timedelta(days=unit.store.rules.remedy_days)
     for row in found:
         known = unit.session.get(RemedyRow, row.remedy_id) if row.remedy_id is not None else None
         if known is None:
-            remedy, act = secrets.token_bytes(ID_BYTES), "REMEDY_OPEN"
+            remedy, act = secrets.token_bytes(ID_BYTES), AuditAct.REMEDY_OPEN
             unit.session.add(
                 RemedyRow(
                     id=remedy,
@@ -292,7 +292,7 @@ def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
                 )
             )
         else:
-            remedy, act = known.id, "REMEDY_REOPEN"
+            remedy, act = known.id, AuditAct.REMEDY_REOPEN
             known.affected = row.times
             known.state, known.due_at = RemedyState.OPEN, due
             known.delivered_at = known.answered_at = known.reminded_at = known.escalated_at = (
@@ -303,7 +303,7 @@ def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
             "provider": row.provider_id,
             "affected": row.times,
         }
-        unit.log.add(unit.now, SYSTEM, act, ("remedy", remedy), detail=detail)
+        unit.note(act, ("remedy", remedy), detail=detail, by=SYSTEM)
     return len(found)
 
 
@@ -360,11 +360,3 @@ def _near(now: datetime) -> Select[RemedyRow]:
             ),
         ),
     )
-
-
-def _check_provider(actor: Actor) -> None:
-    if actor.kind is not ActorKind.PROVIDER:
-        raise PermissionDeniedError(
-            "remedies are a provider's; authorities and the operator follow them with"
-            " `tipstaff-server remedies`"
-        )

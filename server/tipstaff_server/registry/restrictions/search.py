@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from tipstaff_server.audit import reasons
-from tipstaff_server.domain.actors import Actor, ActorKind
+from tipstaff_server.domain.actors import DECIDERS, Actor, ActorKind, require
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.checks import check_id
-from tipstaff_server.errors import PermissionDeniedError
 from tipstaff_server.registry.restrictions.summary import RestrictionSummary, find, summary_of
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import AuditRow, IdentifierRow, RestrictionRow
 from tipstaff_server.vault.columns import blind_of
 
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.domain.lifecycle import State
-    from tipstaff_server.registry.unit import Core
 
-__all__ = ["HistoryEntry", "Looking", "Wanted"]
+__all__ = ["HistoryEntry", "Search", "Wanted"]
 
 DEFAULT_PAGE, MAX_PAGE = 100, 500
 
@@ -56,11 +56,14 @@ class HistoryEntry:
     reason: str
 
 
-class Looking:
-    """The part of the registry that is read by people."""
+class Search(RegistryPart):
+    """What people read of restrictions."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def get(self, restriction_id: bytes, actor: Actor) -> RestrictionSummary:
+        """One restriction without its subject. Raises NotFoundError: none of this actor's."""
+        check_id(restriction_id)
+        with self._store.read() as session:
+            return summary_of(session, find(session, restriction_id, actor, self._store))
 
     def search(self, wanted: Wanted, actor: Actor) -> list[RestrictionSummary]:
         """A page, in the order of ids.
@@ -69,11 +72,12 @@ class Looking:
 
         Raises PermissionDeniedError; InvalidRequestError: `after` is no id.
         """
-        if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError(
-                "only authorities and the operator search the registry; a provider checks against"
-                " its listing"
-            )
+        require(
+            actor,
+            DECIDERS,
+            "only authorities and the operator search the registry; a provider checks against its"
+            " listing",
+        )
         if wanted.after:
             check_id(wanted.after)
         limit = min(wanted.limit or DEFAULT_PAGE, MAX_PAGE)
@@ -90,35 +94,34 @@ class Looking:
         if wanted.state is not None:
             query = query.where(RestrictionRow.state == wanted.state)
         if wanted.identifier is None:
-            with self._core.database.read() as session:
+            with self._store.read() as session:
                 return [summary_of(session, row) for row in session.scalars(query)]
-        blind = blind_of(self._core.vault, wanted.identifier)
+        blind = blind_of(self._store.vault, wanted.identifier)
         owner = (
             select(IdentifierRow.subject_id).where(IdentifierRow.blind == blind).scalar_subquery()
         )
-        with self._core.act() as unit:
-            found = [
-                summary_of(unit.session, row)
-                for row in unit.session.scalars(query.where(RestrictionRow.subject_id == owner))
-            ]
-            unit.log.add(unit.now, actor, "SEARCH", ("registry", b""), detail={"found": len(found)})
-        return found
+        with self._store.act(actor) as unit:
+            owned = query.where(RestrictionRow.subject_id == owner)
+            page = [summary_of(unit.session, row) for row in unit.session.scalars(owned)]
+            unit.note(AuditAct.SEARCH, ("registry", b""), detail={"found": len(page)})
+        return page
 
     def history(self, restriction_id: bytes, actor: Actor) -> list[HistoryEntry]:
         """All acts on one restriction, in order. Raises NotFoundError, PermissionDeniedError."""
         check_id(restriction_id)
-        if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError(
-                "only the authority that decided, or the operator, reads a restriction's history"
-            )
-        with self._core.database.read() as session:
-            find(session, restriction_id, actor, self._core)
+        require(
+            actor,
+            DECIDERS,
+            "only the authority that decided, or the operator, reads a restriction's history",
+        )
+        with self._store.read() as session:
+            find(session, restriction_id, actor, self._store)
             rows = session.scalars(
                 select(AuditRow)
                 .where(AuditRow.object_kind == "restriction", AuditRow.object_id == restriction_id)
                 .order_by(AuditRow.sequence)
             ).all()
-            told = reasons.read(session, self._core.vault, rows)
+            told = reasons.read(session, self._store.vault, rows)
             return [
                 HistoryEntry(
                     row.sequence, row.at, row.actor, row.act, row.detail, told.get(row.sequence, "")

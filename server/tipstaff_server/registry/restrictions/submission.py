@@ -20,11 +20,13 @@ from sqlalchemy import select
 
 from tipstaff_server.audit.log import detail_text
 from tipstaff_server.domain.actors import ActorKind
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.lifecycle import State, effective_after
 from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError, StretchChangedError
 from tipstaff_server.registry.restrictions.drafts import draft_row
 from tipstaff_server.registry.restrictions.entry import check
 from tipstaff_server.registry.subjects.resolver import Resolver
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.bulk import Behind, one_of
 from tipstaff_server.storage.models import (
     Approval,
@@ -46,9 +48,9 @@ if TYPE_CHECKING:
     from tipstaff_server.domain.actors import Actor
     from tipstaff_server.domain.parties import Responsible
     from tipstaff_server.registry.restrictions.entry import Entry
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.registry.unit import Unit
 
-__all__ = ["Prepared", "Submission", "SubmitStatus", "Submitting"]
+__all__ = ["Prepared", "Submission", "Submissions", "SubmitStatus"]
 
 MAX_KEY = 64
 CHUNK = 5_000
@@ -130,11 +132,35 @@ class _Batch:
         return taken
 
 
-class Submitting:
-    """The part of the registry that takes entries."""
+class Submissions(RegistryPart):
+    """What takes entries."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def submit(
+        self, entry: Entry, *, authority: str, actor: Actor, idempotency_key: str | None = None
+    ) -> Submission:
+        """Enters one restriction. A refused entry is an answer, not an exception.
+
+        Raises:
+            PermissionDeniedError: not this actor's authority.
+        """
+        return self.submit_many([entry], authority=authority, actor=actor, keys=[idempotency_key])[
+            0
+        ]
+
+    def submit_many(
+        self,
+        entries: Sequence[Entry],
+        *,
+        authority: str,
+        actor: Actor,
+        keys: Sequence[str | None] | None = None,
+    ) -> list[Submission]:
+        """Enters many in one transaction; one answer each, in order.
+
+        Raises:
+            PermissionDeniedError: not this actor's authority.
+        """
+        return self.commit(self.prepare(entries, authority=authority, actor=actor, keys=keys))
 
     def prepare(
         self,
@@ -150,15 +176,15 @@ class Submitting:
         if actor.kind in {ActorKind.PROVIDER, ActorKind.SYSTEM}:
             raise PermissionDeniedError("only authorities and the operator enter restrictions")
         wanted = {
-            blind_of(self._core.vault, identifier): identifier
+            blind_of(self._store.vault, identifier): identifier
             for entry in entries
             for party in (entry.party, *(person.party for person in entry.responsible))
             for identifier in party.identifiers
         }
         known: set[bytes] = set()
-        with self._core.database.read() as session:
-            self._core.policies.get(session).authority(authority)
-            stretch = self._core.refresh_stretch(session)
+        with self._store.read() as session:
+            self._store.policies.get(session).authority(authority)
+            stretch = self._store.refresh_stretch(session)
             for asked in one_of(session, IdentifierRow.blind, wanted):
                 known.update(session.scalars(select(IdentifierRow.blind).where(asked)))
         new = [(blind, identifier) for blind, identifier in wanted.items() if blind not in known]
@@ -168,7 +194,7 @@ class Submitting:
         stretching = [
             (
                 [blind for blind, _ in part],
-                self._core.stretcher.submit_many([identifier for _, identifier in part]),
+                self._store.stretcher.submit_many([identifier for _, identifier in part]),
             )
             for part in parts
         ]
@@ -198,18 +224,13 @@ class Submitting:
             for blinds, values in work.stretching
             for blind, value in zip(blinds, values.result(), strict=True)
         }
-        with self._core.act() as unit:
-            if self._core.refresh_stretch(unit.session) != work.stretch:
+        with self._store.act(work.actor) as unit:
+            if self._store.refresh_stretch(unit.session) != work.stretch:
                 raise StretchChangedError(
                     "identifiers are stretched otherwise by now: enter them again"
                 )
-            resolver = Resolver(
-                unit.session,
-                self._core.vault,
-                stretched,
-                self._core.stretcher.stretch.stretch,
-                unit.now,
-            )
+            unit.stretched = stretched
+            resolver = Resolver.of(unit)
             resolver.load(
                 [
                     party
@@ -266,11 +287,11 @@ class Submitting:
     def _one(self, batch: _Batch, entry: Entry, key: str | None) -> Submission:
         try:
             _check_key(key)
-            check(entry, batch.work.authority_id, batch.unit.policies, self._core.max_term)
+            check(entry, batch.work.authority_id, batch.unit.policies, self._store.rules.max_term)
             told = entry.canonical(batch.work.authority_id)
             if key is not None and key in batch.answered:
                 return self._first_answer(batch.answered[key], told)
-            digest = self._core.vault.index(_ENTRY, told)
+            digest = self._store.vault.index(_ENTRY, told)
             answer = self._enter(batch, entry, digest)
         except EntryError as error:
             return Submission.rejected(error)
@@ -279,7 +300,7 @@ class Submitting:
         return answer
 
     def _first_answer(self, answered: tuple[bytes, bytes, str], told: bytes) -> Submission:
-        if not self._core.vault.made(answered[0], _ENTRY, told):
+        if not self._store.vault.made(answered[0], _ENTRY, told):
             raise EntryError(
                 EntryCode.IDEMPOTENCY_KEY,
                 "this idempotency key was used for another entry; choose a new one",
@@ -298,7 +319,7 @@ class Submitting:
         subject = staged.anchor(entry.party) if two_persons else staged.resolve(entry.party)
         known = batch.cases.get((subject, entry.case_number))
         if known is not None:
-            if known[1] != digest and not self._core.vault.made(
+            if known[1] != digest and not self._store.vault.made(
                 known[1], _ENTRY, entry.canonical(batch.work.authority_id)
             ):
                 raise EntryError(
@@ -314,7 +335,7 @@ class Submitting:
             for person in entry.responsible:
                 trial.resolve(person.party)
             row |= {"state": State.DRAFT, "effective_at": entry.effective_at, "activated_at": None}
-            batch.put(DraftRow, draft_row(self._core.vault, row["id"], entry, batch.work.actor))
+            batch.put(DraftRow, draft_row(self._store.vault, row["id"], entry, batch.work.actor))
         else:
             left = [
                 person
@@ -324,10 +345,8 @@ class Submitting:
         staged.keep()
         batch.cases[subject, entry.case_number] = (row["id"], digest)
         batch.put(RestrictionRow, row)
-        batch.unit.log.add(
-            batch.unit.now,
-            batch.work.actor,
-            "SUBMIT",
+        batch.unit.note(
+            AuditAct.SUBMIT,
             ("restriction", row["id"]),
             detail=_detail(batch, entry, row["state"], len(left)),
         )

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from tipstaff_server.registry.unit import Core
+    from tipstaff_server.registry.unit import RegistryStore, Unit
 
-__all__ = ["RestrictionSummary", "find", "measures_of", "summary_of"]
+__all__ = ["RestrictionSummary", "find", "locked", "measures_of", "summary_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,12 @@ class RestrictionSummary:
 
 
 def find(
-    session: Session, restriction_id: bytes, actor: Actor, core: Core, *, lock: bool = False
+    session: Session,
+    restriction_id: bytes,
+    actor: Actor,
+    store: RegistryStore,
+    *,
+    lock: bool = False,
 ) -> RestrictionRow:
     """The restriction, if this actor may know of it.
 
@@ -49,16 +54,21 @@ def find(
     """
     query = select(RestrictionRow).where(RestrictionRow.id == restriction_id)
     row = session.scalar(query.with_for_update() if lock else query)
-    if row is None or not _may_know(session, row, actor, core):
+    if row is None or not _may_know(session, row, actor, store):
         raise NotFoundError("there is no such restriction here; check its id")
     return row
 
 
-def _may_know(session: Session, row: RestrictionRow, actor: Actor, core: Core) -> bool:
+def locked(unit: Unit, restriction_id: bytes) -> RestrictionRow:
+    """The restriction that an act is about, locked until its end; raises as `find` does."""
+    return find(unit.session, restriction_id, unit.actor, unit.store, lock=True)
+
+
+def _may_know(session: Session, row: RestrictionRow, actor: Actor, store: RegistryStore) -> bool:
     if actor.kind is ActorKind.AUTHORITY:
         return row.authority_id == actor.id
     if actor.kind is ActorKind.PROVIDER:
-        enforced = core.policies.get(session).audiences.get(actor.audience, frozenset())
+        enforced = store.policies.get(session).audiences.get(actor.audience, frozenset())
         return row.state is not State.DRAFT and not enforced.isdisjoint(measures_of(session, row))
     return True
 

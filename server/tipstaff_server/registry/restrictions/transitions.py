@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select, update
 
-from tipstaff_server.domain.actors import SYSTEM, Actor, ActorKind
-from tipstaff_server.domain.checks import ID_BYTES, check_id, check_reason
+from tipstaff_server.domain.acts import AuditAct
+from tipstaff_server.domain.checks import check_id
 from tipstaff_server.domain.lifecycle import LIFTS, TERMINAL, Event, Moment, State, check_may, step
-from tipstaff_server.errors import (
-    InvalidRequestError,
-    LifecycleError,
-    PermissionDeniedError,
-)
 from tipstaff_server.registry.idempotency import (
     ANY,
     Precondition,
-    check_version,
-    first_answer,
-    remember,
 )
 from tipstaff_server.registry.restrictions.remedies import open_remedies
 from tipstaff_server.registry.restrictions.summary import (
     RestrictionSummary,
-    find,
-    measures_of,
+    locked,
     summary_of,
 )
-from tipstaff_server.registry.subjects.resolver import holder
+from tipstaff_server.registry.unit import RegistryPart, Request
 from tipstaff_server.storage.models import (
     DisputeRow,
     DisputeState,
     DraftRow,
-    ExemptionRow,
     RestrictionRow,
 )
-from tipstaff_server.vault.columns import blind_of, seal_exemption_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
 
-    from tipstaff_sdk.identity.identifier import Identifier
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.domain.actors import Actor
+    from tipstaff_server.registry.unit import Unit
 
-__all__ = ["Acting", "Due", "EndKind", "Ended", "apply"]
+__all__ = ["Due", "EndKind", "Ended", "Transitions", "apply"]
 
 DUE_BATCH = 500
 
@@ -81,17 +68,8 @@ class Due:
     expired: int
 
 
-class Acting:
-    """The part of the registry that acts on restrictions."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    def get(self, restriction_id: bytes, actor: Actor) -> RestrictionSummary:
-        """One restriction. Raises NotFoundError: no such restriction of this actor."""
-        check_id(restriction_id)
-        with self._core.database.read() as session:
-            return summary_of(session, find(session, restriction_id, actor, self._core))
+class Transitions(RegistryPart):
+    """What ends restrictions, and what their time does."""
 
     def end(
         self,
@@ -101,110 +79,30 @@ class Acting:
         actor: Actor,
         given: Precondition = ANY,
     ) -> Ended:
-        """Ends one.
+        """Ends one before its term.
 
-        Raises NotFoundError, LifecycleError, StaleVersionError, InvalidRequestError (no reason, a
-        used key), PermissionDeniedError.
+        Raises:
+            NotFoundError: no such restriction of this actor.
+            LifecycleError: it has ended, or cannot end like this.
+            StaleVersionError: somebody acted on it since the caller looked.
+            InvalidRequestError: no reason, or a used idempotency key.
+            PermissionDeniedError: neither the authority that decided nor the operator.
         """
         check_id(restriction_id)
-        check_reason(reason)
-        if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError(
-                "only the authority that decided, or the operator, ends a restriction"
-            )
-        with self._core.act() as unit:
-            row = find(unit.session, restriction_id, actor, self._core, lock=True)
-            request = [kind.value, restriction_id.hex(), reason]
-            if first_answer(unit, self._core.vault, actor, given, request) is not None:
-                return Ended(summary_of(unit.session, row), row.relief_sequence)
-            check_version(row, given)
-            sequence = apply(unit, row, Event(kind.value), actor, reason)
-            remember(unit, self._core.vault, actor, given, request, row.id)
-            unit.session.flush()
+        request = Request(
+            actor,
+            reason,
+            given,
+            words=[kind.value, restriction_id.hex(), reason],
+            refusal="only the authority that decided, or the operator, ends a restriction",
+        )
+        with self._store.perform(request) as unit:
+            row = locked(unit, restriction_id)
+            sequence = row.relief_sequence
+            if unit.is_new(row):
+                sequence = apply(unit, row, Event(kind.value))
+                unit.remember(row.id)
             return Ended(summary_of(unit.session, row), sequence)
-
-    def exempt(
-        self,
-        restriction_id: bytes,
-        *,
-        measures: Sequence[str],
-        valid: tuple[datetime, datetime],
-        why: tuple[str, str],
-        actor: Actor,
-        given: Precondition = ANY,
-        person: Identifier | None = None,
-    ) -> bytes:
-        """Permits something inside a restriction, from the next listing on; the exemption's id.
-
-        `measures`: codes, none for all of them; `valid`: from, until (exclusive); `why`: for the
-        counter, Chinese and English; `person`: for this one alone, whom the restriction reaches
-        through an organisation (因私消费); none: for everybody whom it reaches. Raises NotFoundError,
-        LifecycleError (it has ended), StaleVersionError, InvalidRequestError,
-        PermissionDeniedError.
-        """
-        check_id(restriction_id)
-        for text in why:
-            check_reason(text)
-        if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-            raise PermissionDeniedError("only the authority that decided, or the operator, exempts")
-        if valid[0] >= valid[1]:
-            raise InvalidRequestError("the exemption ends before it begins")
-        with self._core.act() as unit:
-            row = find(unit.session, restriction_id, actor, self._core, lock=True)
-            subject = (
-                None if person is None else _reached(unit, row, blind_of(self._core.vault, person))
-            )
-            request = [
-                "EXEMPT",
-                restriction_id.hex(),
-                sorted(measures),
-                *valid,
-                *why,
-                *([subject.hex()] if subject else []),
-            ]
-            if (known := first_answer(unit, self._core.vault, actor, given, request)) is not None:
-                return known
-            check_version(row, given)
-            if row.state in TERMINAL:
-                raise LifecycleError(
-                    f"this restriction is {row.state} already: nothing needs to be permitted"
-                )
-            if not set(measures) <= set(measures_of(unit.session, row)):
-                raise InvalidRequestError(
-                    "the restriction does not hold all of these measures; exempt from those that it"
-                    " holds"
-                )
-            exemption = secrets.token_bytes(ID_BYTES)
-            unit.session.add(
-                ExemptionRow(
-                    id=exemption,
-                    restriction_id=row.id,
-                    measures=" ".join(sorted(set(measures))),
-                    valid_from=valid[0],
-                    valid_until=valid[1],
-                    reason_zh="",
-                    reason_en="",
-                    reason=seal_exemption_reason(self._core.vault, exemption, why),
-                    created_at=unit.now,
-                    subject_id=subject,
-                )
-            )
-            row.version += 1
-            remember(unit, self._core.vault, actor, given, request, exemption)
-            if subject:
-                detail = {"exemption": exemption.hex(), "restriction": row.id.hex()}
-                unit.log.add(
-                    unit.now, actor, "EXEMPT", ("subject", subject), detail=detail, reason=why[0]
-                )
-            unit.log.add(
-                unit.now,
-                actor,
-                "EXEMPT",
-                ("restriction", row.id),
-                detail={"exemption": exemption.hex()},
-                reason=why[0],
-            )
-        return exemption
 
     def expire_due(self, now: datetime) -> Due:
         """Lets restrictions enter into force and expire whose time has come.
@@ -219,10 +117,10 @@ class Acting:
         due = _due(event, now)
         done = 0
         while True:
-            with self._core.database.read() as session:
+            with self._store.read() as session:
                 if session.scalar(select(RestrictionRow.id).where(*due).limit(1)) is None:
                     return done
-            with self._core.act() as unit:
+            with self._store.act() as unit:
                 # The chosen moment counts, not the clock's: a scheduler that is late must not skip
                 # anything.
                 unit.now = now
@@ -244,7 +142,7 @@ class Acting:
                     .with_for_update()
                 ).all()
                 for row in rows:
-                    apply(unit, row, event, SYSTEM, "")
+                    apply(unit, row, event)
                 done += len(rows)
 
 
@@ -262,20 +160,25 @@ def _due(event: Event, now: datetime) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: str) -> int:
-    """One event on one locked restriction: state, relief, disputes, remedies, audit; the relief
-    sequence, or 0.
+def apply(unit: Unit, row: RestrictionRow, event: Event, *, by: Actor | None = None) -> int:
+    """Lets one event happen to a locked restriction: state, relief, disputes, remedies, audit.
 
-    Raises LifecycleError, PermissionDeniedError.
+    Args:
+        unit: the act that it is a part of.
+        row: the restriction.
+        event: what happens.
+        by: who makes it happen, when that is not the act's actor.
+
+    Returns:
+        The relief sequence that carries it; 0: providers need not be told.
+
+    Raises:
+        LifecycleError: it cannot happen now.
+        PermissionDeniedError: not this actor's to make happen.
     """
-    check_may(event, actor.kind)
+    check_may(event, (by or unit.actor).kind)
     before = row.state
-    moment = Moment(
-        now=unit.now,
-        effective_at=row.effective_at,
-        expires_at=row.expires_at,
-        was_active=row.activated_at is not None,
-    )
+    moment = Moment(unit.now, row.effective_at, row.expires_at, row.activated_at is not None)
     row.state = step(before, event, moment)
     row.version += 1
     if before is State.DRAFT:
@@ -290,33 +193,17 @@ def apply(unit: Unit, row: RestrictionRow, event: Event, actor: Actor, reason: s
     if row.state in TERMINAL:
         row.ended_at = unit.now
         _close_disputes(unit, row)
-    unit.log.add(
-        unit.now,
-        actor,
-        event.value,
-        ("restriction", row.id),
-        detail={
-            "from": before,
-            "to": row.state,
-            "version": row.version,
-            "relief_sequence": sequence,
-        },
-        reason=reason,
-    )
+    detail = {
+        "from": before,
+        "to": row.state,
+        "version": row.version,
+        "relief_sequence": sequence,
+    }
+    unit.note(AuditAct(event.value), ("restriction", row.id), detail=detail, by=by)
     if row.state is State.REVOKED:
         unit.session.flush()
         open_remedies(unit, row.id)
     return sequence
-
-
-def _reached(unit: Unit, row: RestrictionRow, blind: bytes) -> bytes:
-    found = holder(unit.session, row.subject_id, blind)
-    if found is None:
-        raise InvalidRequestError(
-            "the restriction does not reach this person through a post: there is nothing to exempt"
-            " from"
-        )
-    return found
 
 
 def _close_disputes(unit: Unit, row: RestrictionRow) -> None:

@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, or_, select, update
 
 from tipstaff_sdk.identity.names import canonical_name
-from tipstaff_server.domain.checks import check_reason
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.errors import InvalidRequestError, LifecycleError
-from tipstaff_server.registry.idempotency import ANY, Precondition, first_answer, remember
+from tipstaff_server.registry.idempotency import ANY, Precondition
 from tipstaff_server.registry.subjects.posts import lift_post
-from tipstaff_server.registry.subjects.reference import Reference, check_operator, find_subject
+from tipstaff_server.registry.subjects.reference import (
+    Reference,
+    find_subject,
+    operator_request,
+)
 from tipstaff_server.registry.subjects.view import SubjectView, names_of, view_of
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import (
     ExemptionRow,
     IdentifierRow,
@@ -35,17 +40,14 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.registry.unit import Unit
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Merging", "give_name", "move_restriction", "note_officers"]
+__all__ = ["SubjectMerger", "give_name", "move_restriction", "note_officers"]
 
 
-class Merging:
-    """The part of the registry that merges."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
+class SubjectMerger(RegistryPart):
+    """What merges subjects."""
 
     def merge(
         self,
@@ -61,29 +63,20 @@ class Merging:
         Raises NotFoundError, LifecycleError (they cannot be one), InvalidRequestError,
         PermissionDeniedError; then nothing has changed.
         """
-        check_operator(actor)
-        check_reason(reason)
-        vault = self._core.vault
-        request = ["MERGE", surviving.key(vault), absorbed.key(vault), reason]
-        with self._core.act() as unit:
-            if (known := first_answer(unit, vault, actor, given, request)) is not None:
-                return (
-                    view_of(
-                        unit.session,
-                        find_subject(unit.session, vault, Reference(known), actor),
-                        actor,
-                    ),
-                    0,
-                )
+        vault = self._store.vault
+        words = ["MERGE", surviving.key(vault), absorbed.key(vault), reason]
+        with self._store.perform(operator_request(actor, reason, given, words)) as unit:
+            if not unit.is_new() and unit.first_answer is not None:
+                stays = find_subject(unit.session, vault, Reference(unit.first_answer), actor)
+                return view_of(unit.session, stays, actor), 0
             stays = find_subject(unit.session, vault, surviving, actor)
             goes = find_subject(unit.session, vault, absorbed, actor)
             _check(unit, stays, goes)
-            sequence = self._move(unit, stays.id, goes.id, actor, reason)
-            remember(unit, vault, actor, given, request, stays.id)
-            unit.session.flush()
+            sequence = self._move(unit, stays.id, goes.id)
+            unit.remember(stays.id)
             return view_of(unit.session, stays, actor), sequence
 
-    def _move(self, unit: Unit, stays: bytes, goes: bytes, actor: Actor, reason: str) -> int:
+    def _move(self, unit: Unit, stays: bytes, goes: bytes) -> int:
         session = unit.session
         # What is to be lifted is what stands in listings now, so before the restrictions move.
         sequence = _merge_posts(unit, stays, goes)
@@ -97,9 +90,9 @@ class Merging:
         for name in names:
             give_name(
                 session,
-                self._core.vault,
+                self._store.vault,
                 stays,
-                self._core.vault.decrypt_text(NAME, goes + name.blind, name.value),
+                self._store.vault.decrypt_text(NAME, goes + name.blind, name.value),
             )
         session.execute(delete(NameRow).where(NameRow.subject_id == goes))
         restrictions = session.scalars(
@@ -108,7 +101,7 @@ class Merging:
             .order_by(RestrictionRow.id)
         ).all()
         for row in restrictions:
-            move_restriction(unit, row, stays, actor, reason)
+            move_restriction(unit, row, stays)
         session.execute(
             update(ExemptionRow).where(ExemptionRow.subject_id == goes).values(subject_id=stays)
         )
@@ -123,10 +116,8 @@ class Merging:
             "relief_sequence": sequence,
         }
         for subject in (stays, goes):
-            unit.log.add(
-                unit.now, actor, "MERGE", ("subject", subject), detail=detail, reason=reason
-            )
-        note_officers(unit, stays, actor, "MERGE")
+            unit.note(AuditAct.MERGE, ("subject", subject), detail=detail)
+        note_officers(unit, stays, AuditAct.MERGE)
         return sequence
 
 
@@ -150,17 +141,15 @@ def give_name(session: Session, vault: Vault, subject: bytes, shown: str) -> Non
         session.flush()
 
 
-def move_restriction(
-    unit: Unit, row: RestrictionRow, subject: bytes, actor: Actor, reason: str
-) -> None:
+def move_restriction(unit: Unit, row: RestrictionRow, subject: bytes) -> None:
     """A restriction is on another subject from here on."""
     detail = {"from": row.subject_id.hex(), "to": subject.hex(), "version": row.version + 1}
     row.subject_id = subject
     row.version += 1
-    unit.log.add(unit.now, actor, "MOVE", ("restriction", row.id), detail=detail, reason=reason)
+    unit.note(AuditAct.MOVE, ("restriction", row.id), detail=detail)
 
 
-def note_officers(unit: Unit, organisation: bytes, actor: Actor, act: str) -> None:
+def note_officers(unit: Unit, organisation: bytes, act: AuditAct) -> None:
     """An entry for everybody who holds a post in an organisation: what reaches them, or how it is
     named, changes with it.
     """
@@ -169,13 +158,13 @@ def note_officers(unit: Unit, organisation: bytes, actor: Actor, act: str) -> No
         link.organisation_id == organisation, link.state != PostState.LEFT
     )
     for person in unit.session.scalars(query.distinct().order_by(link.person_id)).all():
-        unit.log.add(
-            unit.now, actor, act, ("subject", person), detail={"organisation": organisation.hex()}
-        )
+        detail = {"organisation": organisation.hex()}
+        # These entries never had the reason: it stands with the organisation's own.
+        unit.log.add(unit.now, unit.actor, act, ("subject", person), detail=detail)
 
 
 def _check(unit: Unit, stays: SubjectRow, goes: SubjectRow) -> None:
-    """Raises what `Merging.merge` raises when they cannot be one."""
+    """Raises what `SubjectMerger.merge` raises when they cannot be one."""
     if stays.id == goes.id:
         raise InvalidRequestError("these are one subject already")
     if stays.type != goes.type:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select
 
-from tipstaff_server.domain.actors import SYSTEM
-from tipstaff_server.domain.checks import ID_BYTES, check_id, check_reason
+from tipstaff_server.domain.acts import AuditAct
+from tipstaff_server.domain.checks import ID_BYTES, check_id
 from tipstaff_server.domain.lifecycle import LISTED
 from tipstaff_server.domain.parties import EARLIEST, LATEST, ORGANISATION, check_party
 from tipstaff_server.errors import (
@@ -27,10 +27,10 @@ from tipstaff_server.errors import (
     LifecycleError,
     NotFoundError,
 )
-from tipstaff_server.registry.idempotency import ANY, Precondition, first_answer, remember
-from tipstaff_server.registry.subjects.reference import find_subject, require_party, restricts
+from tipstaff_server.registry.idempotency import ANY, Precondition
+from tipstaff_server.registry.subjects.reference import find_subject, restricts
 from tipstaff_server.registry.subjects.resolver import Resolver
-from tipstaff_server.registry.unit import stretch_unknown
+from tipstaff_server.registry.unit import RegistryPart, Request
 from tipstaff_server.storage.bulk import insert_all
 from tipstaff_server.storage.models import (
     IdentifierRow,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from tipstaff_server.domain.actors import Actor
     from tipstaff_server.domain.parties import Responsible
     from tipstaff_server.registry.subjects.reference import Reference
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.registry.unit import Unit
 
 __all__ = ["Dates", "Post", "Posts", "Turned", "lift_post", "post_of"]
 
@@ -90,11 +90,8 @@ class Turned:
     left: int
 
 
-class Posts:
-    """The part of the registry that knows who answers for whom."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
+class Posts(RegistryPart):
+    """What knows who answers for whom."""
 
     def add(
         self,
@@ -112,41 +109,29 @@ class Posts:
         Raises NotFoundError, LifecycleError (it is held already), EntryError (as at entry),
         InvalidRequestError, PermissionDeniedError.
         """
-        check_reason(reason)
-        _check_person(person)
-        computed = stretch_unknown(self._core, person.party.identifiers)
-        vault = self._core.vault
+        vault = self._store.vault
         numbers = sorted([int(item.kind), item.number] for item in person.party.identifiers)
-        request = [
-            "POST_ADD",
-            organisation.key(vault),
-            numbers,
-            person.party.names,
-            person.capacity,
-            dates,
-            reason,
-        ]
-        with self._core.act() as unit:
-            if (known := first_answer(unit, vault, actor, given, request)) is not None:
-                return post_of(_find(unit, known, actor))
+        who = [organisation.key(vault), numbers, person.party.names, person.capacity]
+        request = Request(actor, reason, given, words=["POST_ADD", *who, dates, reason])
+        request.check()
+        _check_person(person)
+        with self._store.perform(request, person.party.identifiers) as unit:
+            if not unit.is_new() and unit.first_answer is not None:
+                return post_of(_find(unit, unit.first_answer))
             target = find_subject(unit.session, vault, organisation, actor)
             if target.type != ORGANISATION:
                 raise InvalidRequestError(
                     "this subject is a person: only an organisation has posts"
                 )
-            stretched = self._core.still(unit.session, computed)
-            resolver = Resolver(
-                unit.session, vault, stretched, self._core.stretcher.stretch.stretch, unit.now
-            )
+            resolver = Resolver.of(unit)
             resolver.load([person.party])
             staged = resolver.stage()
             subject = staged.resolve(person.party)
             staged.keep()
             insert_all(unit.session, (SubjectRow, IdentifierRow, NameRow), resolver.take())
             row = _take(unit, (target.id, subject, person.capacity), dates)
-            remember(unit, vault, actor, given, request, row.id)
-            _note(unit, row, actor, "POST_ADD", reason)
-            unit.session.flush()
+            _note(unit, row, AuditAct.POST_ADD)
+            unit.remember(row.id)
             return post_of(row)
 
     def end(
@@ -164,9 +149,8 @@ class Posts:
         is corrected. Raises NotFoundError, LifecycleError, InvalidRequestError,
         PermissionDeniedError.
         """
-        return self._change(
-            post_id, Dates(valid_until=valid_until), "POST_END", reason, actor, given
-        )
+        dates = Dates(valid_until=valid_until)
+        return self._change(post_id, dates, AuditAct.POST_END, reason, actor, given)
 
     def amend(
         self, post_id: bytes, dates: Dates, reason: str, actor: Actor, given: Precondition = ANY
@@ -177,7 +161,7 @@ class Posts:
         """
         if dates == Dates():
             raise InvalidRequestError("say which date is to be different")
-        return self._change(post_id, dates, "POST_AMEND", reason, actor, given)
+        return self._change(post_id, dates, AuditAct.POST_AMEND, reason, actor, given)
 
     def turn(self, now: datetime) -> Turned:
         """Lets posts begin and end whose time has come.
@@ -189,16 +173,18 @@ class Posts:
             link.state != PostState.LEFT, link.valid_until.is_not(None), link.valid_until <= now
         )
         begun = and_(link.state == PostState.COMING, link.valid_from <= now)
-        left = self._advance(ended, PostState.LEFT, "POST_LEFT", now)
-        return Turned(self._advance(begun, PostState.HELD, "POST_BEGUN", now), left)
+        left = self._advance(ended, PostState.LEFT, AuditAct.POST_LEFT, now)
+        return Turned(self._advance(begun, PostState.HELD, AuditAct.POST_BEGUN, now), left)
 
-    def _advance(self, due: ColumnElement[bool], state: PostState, act: str, now: datetime) -> int:
+    def _advance(
+        self, due: ColumnElement[bool], state: PostState, act: AuditAct, now: datetime
+    ) -> int:
         done = 0
         while True:
-            with self._core.database.read() as session:
+            with self._store.read() as session:
                 if session.scalar(select(ResponsibleLinkRow.id).where(due).limit(1)) is None:
                     return done
-            with self._core.act() as unit:
+            with self._store.act() as unit:
                 unit.now = now
                 query = (
                     select(ResponsibleLinkRow)
@@ -209,28 +195,31 @@ class Posts:
                 )
                 for row in unit.session.scalars(query).all():
                     _set_state(unit, row, state)
-                    _note(unit, row, SYSTEM, act, "")
+                    _note(unit, row, act)
                     done += 1
 
     def _change(
-        self, post_id: bytes, dates: Dates, act: str, reason: str, actor: Actor, given: Precondition
+        self,
+        post_id: bytes,
+        dates: Dates,
+        act: AuditAct,
+        reason: str,
+        actor: Actor,
+        given: Precondition,
     ) -> tuple[Post, int]:
         check_id(post_id)
-        check_reason(reason)
-        require_party(actor)
-        request = [act, post_id.hex(), dates, reason]
-        with self._core.act() as unit:
-            if (known := first_answer(unit, self._core.vault, actor, given, request)) is not None:
-                row = _find(unit, known, actor)
+        request = Request(actor, reason, given, words=[act.value, post_id.hex(), dates, reason])
+        with self._store.perform(request) as unit:
+            if not unit.is_new() and unit.first_answer is not None:
+                row = _find(unit, unit.first_answer)
                 return post_of(row), row.relief_sequence
-            row = _find(unit, post_id, actor)
-            if act == "POST_END" and dates.valid_until is None:
+            row = _find(unit, post_id)
+            if act is AuditAct.POST_END and dates.valid_until is None:
                 dates = Dates(
                     valid_until=row.valid_until if row.state is PostState.LEFT else unit.now
                 )
-            sequence = _date(unit, row, dates, act, actor, reason)
-            remember(unit, self._core.vault, actor, given, request, row.id)
-            unit.session.flush()
+            sequence = _date(unit, row, dates, act)
+            unit.remember(row.id)
             return post_of(row), sequence
 
 
@@ -268,9 +257,7 @@ def lift_post(unit: Unit, row: ResponsibleLinkRow, cause: str) -> int:
     return sequence
 
 
-def _date(
-    unit: Unit, row: ResponsibleLinkRow, dates: Dates, act: str, actor: Actor, reason: str
-) -> int:
+def _date(unit: Unit, row: ResponsibleLinkRow, dates: Dates, act: AuditAct) -> int:
     """Other dates, and what follows from them; the relief sequence, or 0."""
     begin = dates.valid_from or row.valid_from
     end = None if dates.without_end else dates.valid_until or row.valid_until
@@ -290,10 +277,10 @@ def _date(
         raise LifecycleError("the same post from that moment is known already; correct that one")
     row.valid_from, row.valid_until = begin, end
     if left:
-        _note(unit, row, actor, act, reason)
+        _note(unit, row, act)
         return row.relief_sequence
     sequence = _set_state(unit, row, _state(begin, end, unit.now))
-    _note(unit, row, actor, act, reason)
+    _note(unit, row, act)
     return sequence
 
 
@@ -370,17 +357,17 @@ def _same_post(
     return unit.session.scalar(select(link).where(*same))
 
 
-def _find(unit: Unit, post_id: bytes, actor: Actor) -> ResponsibleLinkRow:
+def _find(unit: Unit, post_id: bytes) -> ResponsibleLinkRow:
     """The post, locked, if this actor may know of it. Raises NotFoundError."""
     row = unit.session.scalar(
         select(ResponsibleLinkRow).where(ResponsibleLinkRow.id == post_id).with_for_update()
     )
-    if row is None or not restricts(unit.session, actor, row.organisation_id):
+    if row is None or not restricts(unit.session, unit.actor, row.organisation_id):
         raise NotFoundError("there is no such post here; look at the organisation for its posts")
     return row
 
 
-def _note(unit: Unit, row: ResponsibleLinkRow, actor: Actor, act: str, reason: str) -> None:
+def _note(unit: Unit, row: ResponsibleLinkRow, act: AuditAct) -> None:
     """One entry for the person, and one for the organisation."""
     detail: Mapping[str, object] = {
         "post": row.id.hex(),
@@ -393,7 +380,7 @@ def _note(unit: Unit, row: ResponsibleLinkRow, actor: Actor, act: str, reason: s
         "relief_sequence": row.relief_sequence,
     }
     for subject in (row.person_id, row.organisation_id):
-        unit.log.add(unit.now, actor, act, ("subject", subject), detail=detail, reason=reason)
+        unit.note(act, ("subject", subject), detail=detail)
 
 
 def _check_person(person: Responsible) -> None:

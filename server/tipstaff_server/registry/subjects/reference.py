@@ -7,22 +7,35 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from tipstaff_server.domain.actors import ActorKind
+from tipstaff_server.domain.actors import DECIDERS, ActorKind, require
 from tipstaff_server.domain.checks import check_id
 from tipstaff_server.domain.lifecycle import State
-from tipstaff_server.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
+from tipstaff_server.errors import InvalidRequestError, NotFoundError
+from tipstaff_server.registry.unit import Request
 from tipstaff_server.storage.models import IdentifierRow, RestrictionRow, SubjectRow
 from tipstaff_server.vault.columns import blind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.domain.actors import Actor
+    from tipstaff_server.registry.idempotency import Precondition
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Reference", "check_operator", "find_subject", "require_party", "restricts"]
+__all__ = [
+    "Reference",
+    "find_subject",
+    "operator_request",
+    "require_operator",
+    "restricts",
+]
+
+_OPERATOR = frozenset({ActorKind.OPERATOR})
+_REFUSAL = "this is for the operator: it concerns restrictions of several authorities at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,7 @@ def find_subject(session: Session, vault: Vault, reference: Reference, actor: Ac
     Raises NotFoundError otherwise, in the same words as when there is none; InvalidRequestError,
     PermissionDeniedError.
     """
-    require_party(actor)
+    require(actor, DECIDERS, "only authorities and the operator act on subjects")
     subject = session.scalar(reference.query(vault))
     row = None if subject is None else session.get(SubjectRow, subject)
     if row is None or not restricts(session, actor, row.id):
@@ -89,15 +102,13 @@ def restricts(session: Session, actor: Actor, subject: bytes) -> bool:
     return session.scalar(select(RestrictionRow.id).where(*own).limit(1)) is not None
 
 
-def require_party(actor: Actor) -> None:
-    """Raises PermissionDeniedError: neither an authority nor the operator."""
-    if actor.kind not in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
-        raise PermissionDeniedError("only authorities and the operator act on subjects")
+def operator_request(
+    actor: Actor, reason: str, given: Precondition, words: Sequence[object]
+) -> Request:
+    """A request that only the operator may make: it concerns several authorities at once."""
+    return Request(actor, reason, given, words=words, kinds=_OPERATOR, refusal=_REFUSAL)
 
 
-def check_operator(actor: Actor) -> None:
+def require_operator(actor: Actor) -> None:
     """Raises PermissionDeniedError: not the operator."""
-    if actor.kind is not ActorKind.OPERATOR:
-        raise PermissionDeniedError(
-            "this is for the operator: it concerns restrictions of several authorities at once"
-        )
+    require(actor, _OPERATOR, _REFUSAL)

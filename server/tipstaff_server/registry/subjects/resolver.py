@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.domain.parties import Party
+    from tipstaff_server.registry.unit import Unit
     from tipstaff_server.vault.vault import Vault
 
 __all__ = ["Resolver", "Staged", "holder", "identifier_row"]
@@ -82,6 +83,13 @@ class Resolver:
         self._stretch = stretch
         self._rows: dict[type, list[dict[str, Any]]] = {}
         self._blinds: dict[Identifier, bytes] = {}
+
+    @classmethod
+    def of(cls, unit: Unit) -> Resolver:
+        """The resolver of an act, with what was stretched for it."""
+        store = unit.store
+        stretch = store.stretcher.stretch.stretch
+        return cls(unit.session, store.vault, unit.stretched, stretch, unit.now)
 
     def blind(self, identifier: Identifier) -> bytes:
         """Its blind index.

@@ -18,7 +18,8 @@ from sqlalchemy import delete, insert, select
 
 from tipstaff_sdk.identity.identifier import IdentifierKind
 from tipstaff_sdk.identity.names import canonical_name
-from tipstaff_server.domain.checks import ID_BYTES, check_reason
+from tipstaff_server.domain.acts import AuditAct
+from tipstaff_server.domain.checks import ID_BYTES
 from tipstaff_server.domain.lifecycle import LISTED
 from tipstaff_server.domain.parties import MAX_IDENTIFIERS, MAX_NAMES, ORGANISATION
 from tipstaff_server.errors import (
@@ -28,13 +29,17 @@ from tipstaff_server.errors import (
     LifecycleError,
     NotFoundError,
 )
-from tipstaff_server.registry.idempotency import ANY, Precondition, first_answer, remember
+from tipstaff_server.registry.idempotency import ANY, Precondition
 from tipstaff_server.registry.subjects.merge import give_name, move_restriction, note_officers
 from tipstaff_server.registry.subjects.posts import lift_post
-from tipstaff_server.registry.subjects.reference import Reference, check_operator, find_subject
+from tipstaff_server.registry.subjects.reference import (
+    Reference,
+    find_subject,
+    operator_request,
+)
 from tipstaff_server.registry.subjects.resolver import identifier_row
 from tipstaff_server.registry.subjects.view import SubjectView, names_of, view_of
-from tipstaff_server.registry.unit import stretch_unknown
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import (
     ExemptionRow,
     IdentifierRow,
@@ -59,10 +64,10 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.registry.unit import Core, Unit
+    from tipstaff_server.registry.unit import Unit
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Correction", "Parts", "Split", "Splitting"]
+__all__ = ["Correction", "Parts", "Split", "SubjectSplitter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +103,8 @@ class Split:
     relief_sequence: int
 
 
-class Splitting:
-    """The part of the registry that splits and corrects subjects."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
+class SubjectSplitter(RegistryPart):
+    """What splits and corrects subjects."""
 
     def split(
         self,
@@ -117,47 +119,31 @@ class Splitting:
         Raises NotFoundError (also: a part is not the subject's), LifecycleError (nothing would
         stay, or go), InvalidRequestError, PermissionDeniedError; then nothing has changed.
         """
-        check_operator(actor)
-        check_reason(reason)
-        vault = self._core.vault
-        request = [
-            "SPLIT",
-            reference.key(vault),
-            _plain(parts.identifiers),
-            parts.names,
-            parts.shared_names,
-        ]
-        request += [
-            [item.hex() for item in ids] for ids in (parts.restriction_ids, parts.post_ids)
-        ] + [reason]
-        with self._core.act() as unit:
-            if (known := first_answer(unit, vault, actor, given, request)) is not None:
-                halves = [
-                    find_subject(unit.session, vault, item, actor)
-                    for item in (reference, Reference(known))
-                ]
-                return Split(
-                    view_of(unit.session, halves[0], actor),
-                    view_of(unit.session, halves[1], actor),
-                    0,
+        vault = self._store.vault
+        ids = [[item.hex() for item in some] for some in (parts.restriction_ids, parts.post_ids)]
+        whose = [_plain(parts.identifiers), parts.names, parts.shared_names]
+        words = ["SPLIT", reference.key(vault), *whose, *ids, reason]
+        with self._store.perform(operator_request(actor, reason, given, words)) as unit:
+            if not unit.is_new() and unit.first_answer is not None:
+                subject, split_off = (
+                    view_of(unit.session, find_subject(unit.session, vault, half, actor), actor)
+                    for half in (reference, Reference(unit.first_answer))
                 )
+                return Split(subject, split_off, 0)
             row = find_subject(unit.session, vault, reference, actor)
             made = SubjectRow(id=secrets.token_bytes(ID_BYTES), type=row.type, created_at=unit.now)
             unit.session.add(made)
             unit.session.flush()
-            sequence = self._part(unit, row, made.id, parts, actor, reason)
+            sequence = self._part(unit, row, made.id, parts)
             detail = {
                 "subject": row.id.hex(),
                 "split_off": made.id.hex(),
                 "relief_sequence": sequence,
             }
-            for subject in (row.id, made.id):
-                unit.log.add(
-                    unit.now, actor, "SPLIT", ("subject", subject), detail=detail, reason=reason
-                )
-                note_officers(unit, subject, actor, "SPLIT")
-            remember(unit, vault, actor, given, request, made.id)
-            unit.session.flush()
+            for subject_id in (row.id, made.id):
+                unit.note(AuditAct.SPLIT, ("subject", subject_id), detail=detail)
+                note_officers(unit, subject_id, AuditAct.SPLIT)
+            unit.remember(made.id)
             return Split(
                 view_of(unit.session, row, actor), view_of(unit.session, made, actor), sequence
             )
@@ -177,47 +163,24 @@ class Splitting:
         cannot), LifecycleError (nothing would stay), InvalidRequestError, PermissionDeniedError;
         then nothing has changed.
         """
-        check_operator(actor)
-        check_reason(reason)
-        if correction == Correction():
-            raise InvalidRequestError("say which numbers or names are to go or to come")
-        if (
-            len(correction.add_identifiers) > MAX_IDENTIFIERS
-            or len(correction.add_names) > MAX_NAMES
-        ):
-            raise InvalidRequestError(
-                f"at most {MAX_IDENTIFIERS} numbers and {MAX_NAMES} names at a time"
-            )
-        vault = self._core.vault
-        computed = stretch_unknown(self._core, correction.add_identifiers)
-        request = [
-            "CORRECT",
-            reference.key(vault),
-            _plain(correction.remove_identifiers),
-            correction.remove_names,
-        ]
-        request += [_plain(correction.add_identifiers), correction.add_names, reason]
-        with self._core.act() as unit:
-            if (known := first_answer(unit, vault, actor, given, request)) is not None:
-                return (
-                    view_of(
-                        unit.session,
-                        find_subject(unit.session, vault, Reference(known), actor),
-                        actor,
-                    ),
-                    0,
-                )
+        vault = self._store.vault
+        going = [_plain(correction.remove_identifiers), correction.remove_names]
+        coming = [_plain(correction.add_identifiers), correction.add_names]
+        words = ["CORRECT", reference.key(vault), *going, *coming, reason]
+        request = operator_request(actor, reason, given, words)
+        request.check()
+        _check_correction(correction)
+        with self._store.perform(request, correction.add_identifiers) as unit:
+            if not unit.is_new() and unit.first_answer is not None:
+                row = find_subject(unit.session, vault, Reference(unit.first_answer), actor)
+                return view_of(unit.session, row, actor), 0
             row = find_subject(unit.session, vault, reference, actor)
-            stretched = self._core.still(unit.session, computed)
-            sequence = self._correct(unit, row, correction, stretched, actor, reason)
-            remember(unit, vault, actor, given, request, row.id)
-            unit.session.flush()
+            sequence = self._correct(unit, row, correction)
+            unit.remember(row.id)
             return view_of(unit.session, row, actor), sequence
 
-    def _part(
-        self, unit: Unit, row: SubjectRow, made: bytes, parts: Parts, actor: Actor, reason: str
-    ) -> int:
-        session, vault = unit.session, self._core.vault
+    def _part(self, unit: Unit, row: SubjectRow, made: bytes, parts: Parts) -> int:
+        session, vault = unit.session, self._store.vault
         if not parts.identifiers or not (parts.names or parts.shared_names):
             raise InvalidRequestError("the new subject needs at least one number and one name")
         shown = {
@@ -228,14 +191,14 @@ class Splitting:
             self._name(row.id, name, shown.keys()) for name in (*parts.names, *parts.shared_names)
         ]
         # What is to be lifted is what stands in listings now, so before anything moves.
-        sequence = _lift_all(unit, row, "SPLIT", actor, reason)
+        sequence = _lift_all(unit, row, AuditAct.SPLIT)
         for number in self._numbers(session, row.id, parts.identifiers):
             number.subject_id = made
         for blind in wanted:
             give_name(session, vault, made, shown[blind])
         _drop_names(session, row.id, wanted[: len(parts.names)])
         for restriction in _restrictions(session, row.id, parts.restriction_ids):
-            move_restriction(unit, restriction, made, actor, reason)
+            move_restriction(unit, restriction, made)
         for post in _posts(session, row.id, parts.post_ids):
             if row.type == ORGANISATION:
                 post.organisation_id = made
@@ -250,19 +213,11 @@ class Splitting:
         _check_left(session, row.id)
         return sequence
 
-    def _correct(
-        self,
-        unit: Unit,
-        row: SubjectRow,
-        correction: Correction,
-        stretched: dict[bytes, bytes],
-        actor: Actor,
-        reason: str,
-    ) -> int:
-        session, vault = unit.session, self._core.vault
+    def _correct(self, unit: Unit, row: SubjectRow, correction: Correction) -> int:
+        session, vault = unit.session, self._store.vault
         sequence = 0
         if correction.remove_identifiers or correction.remove_names:
-            sequence = _lift_all(unit, row, "CORRECT", actor, reason)
+            sequence = _lift_all(unit, row, AuditAct.CORRECT)
             known = {item.blind for item in names_of(session, row.id)}
             for number in self._numbers(session, row.id, correction.remove_identifiers):
                 session.delete(number)
@@ -275,7 +230,7 @@ class Splitting:
                 _rename_posts(unit, row.id)
         session.flush()
         for identifier in dict.fromkeys(correction.add_identifiers):
-            self._add(session, row, identifier, stretched)
+            self._add(unit, row, identifier)
         for name in correction.add_names:
             give_name(session, vault, row.id, name)
         _check_left(session, row.id)
@@ -284,18 +239,12 @@ class Splitting:
             "added": [len(correction.add_identifiers), len(correction.add_names)],
             "relief_sequence": sequence,
         }
-        unit.log.add(unit.now, actor, "CORRECT", ("subject", row.id), detail=detail, reason=reason)
-        note_officers(unit, row.id, actor, "CORRECT")
+        unit.note(AuditAct.CORRECT, ("subject", row.id), detail=detail)
+        note_officers(unit, row.id, AuditAct.CORRECT)
         return sequence
 
-    def _add(
-        self,
-        session: Session,
-        row: SubjectRow,
-        identifier: Identifier,
-        stretched: dict[bytes, bytes],
-    ) -> None:
-        vault = self._core.vault
+    def _add(self, unit: Unit, row: SubjectRow, identifier: Identifier) -> None:
+        session, vault = unit.session, self._store.vault
         if (identifier.kind is IdentifierKind.ORGANISATION_CODE) != (row.type == ORGANISATION):
             raise EntryError(
                 EntryCode.SUBJECT_TYPE,
@@ -310,7 +259,8 @@ class Splitting:
                 "this number is another subject's here: merge the two, or correct that one",
             )
         if owner is None:
-            value = stretched.get(blind) or self._core.stretcher.stretch.stretch(identifier)
+            stretch = self._store.stretcher.stretch.stretch
+            value = unit.stretched.get(blind) or stretch(identifier)
             session.execute(
                 insert(IdentifierRow), [identifier_row(vault, row.id, identifier, value, blind)]
             )
@@ -318,7 +268,7 @@ class Splitting:
     def _numbers(
         self, session: Session, subject: bytes, identifiers: Sequence[Identifier]
     ) -> list[IdentifierRow]:
-        blinds = {blind_of(self._core.vault, identifier) for identifier in identifiers}
+        blinds = {blind_of(self._store.vault, identifier) for identifier in identifiers}
         query = select(IdentifierRow).where(
             IdentifierRow.subject_id == subject, IdentifierRow.blind.in_(sorted(blinds))
         )
@@ -331,7 +281,7 @@ class Splitting:
 
     def _name(self, subject: bytes, name: str, known: Collection[bytes]) -> bytes:
         """The blind index of one of the subject's names. Raises NotFoundError, InvalidNameError."""
-        blind = name_blind(self._core.vault, subject, canonical_name(name))
+        blind = name_blind(self._store.vault, subject, canonical_name(name))
         if blind not in known:
             raise NotFoundError(
                 "one of these names is not this subject's; look at the subject first"
@@ -339,7 +289,7 @@ class Splitting:
         return blind
 
 
-def _lift_all(unit: Unit, row: SubjectRow, cause: str, actor: Actor, reason: str) -> int:
+def _lift_all(unit: Unit, row: SubjectRow, cause: AuditAct) -> int:
     """Lifts what stands under the subject's numbers and names, as it was; the last sequence, or 0."""
     sequence = 0
     query = select(RestrictionRow).where(
@@ -354,9 +304,7 @@ def _lift_all(unit: Unit, row: SubjectRow, cause: str, actor: Actor, reason: str
         restriction.relief_floor = sequence
         restriction.version += 1
         detail = {"version": restriction.version, "relief_sequence": sequence}
-        unit.log.add(
-            unit.now, actor, cause, ("restriction", restriction.id), detail=detail, reason=reason
-        )
+        unit.note(cause, ("restriction", restriction.id), detail=detail)
     held = select(ResponsibleLinkRow).where(
         ResponsibleLinkRow.person_id == row.id, ResponsibleLinkRow.state == PostState.HELD
     )
@@ -467,3 +415,12 @@ def _check_left(session: Session, subject: bytes) -> None:
 
 def _plain(identifiers: Sequence[Identifier]) -> list[list[object]]:
     return sorted([int(item.kind), item.number] for item in identifiers)
+
+
+def _check_correction(correction: Correction) -> None:
+    if correction == Correction():
+        raise InvalidRequestError("say which numbers or names are to go or to come")
+    if len(correction.add_identifiers) > MAX_IDENTIFIERS or len(correction.add_names) > MAX_NAMES:
+        raise InvalidRequestError(
+            f"at most {MAX_IDENTIFIERS} numbers and {MAX_NAMES} names at a time"
+        )

@@ -12,9 +12,14 @@ from sqlalchemy import func, or_, select
 
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.domain.actors import ActorKind
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.checks import check_reason
 from tipstaff_server.registry.subjects.posts import Post, post_of
-from tipstaff_server.registry.subjects.reference import check_operator, find_subject
+from tipstaff_server.registry.subjects.reference import (
+    find_subject,
+    require_operator,
+)
+from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import (
     IdentifierRow,
     NameRow,
@@ -29,9 +34,8 @@ if TYPE_CHECKING:
 
     from tipstaff_server.domain.actors import Actor
     from tipstaff_server.registry.subjects.reference import Reference
-    from tipstaff_server.registry.unit import Core
 
-__all__ = ["Revealed", "Showing", "SubjectView", "names_of", "view_of"]
+__all__ = ["Revealed", "SubjectView", "SubjectViewer", "names_of", "view_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,8 @@ class Revealed:
     names: tuple[str, ...] = field(repr=False)
 
 
-class Showing:
-    """The part of the registry that shows subjects."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
+class SubjectViewer(RegistryPart):
+    """What shows subjects."""
 
     def show(self, reference: Reference, actor: Actor) -> SubjectView:
         """A subject in figures.
@@ -69,13 +70,13 @@ class Showing:
         Raises NotFoundError, PermissionDeniedError, InvalidRequestError.
         """
         if reference.identifier is None:
-            with self._core.database.read() as session:
+            with self._store.read() as session:
                 return view_of(
-                    session, find_subject(session, self._core.vault, reference, actor), actor
+                    session, find_subject(session, self._store.vault, reference, actor), actor
                 )
-        with self._core.act() as unit:
-            row = find_subject(unit.session, self._core.vault, reference, actor)
-            unit.log.add(unit.now, actor, "SHOW", ("subject", row.id))
+        with self._store.act(actor) as unit:
+            row = find_subject(unit.session, self._store.vault, reference, actor)
+            unit.note(AuditAct.SHOW, ("subject", row.id))
             return view_of(unit.session, row, actor)
 
     def reveal(self, reference: Reference, reason: str, actor: Actor) -> Revealed:
@@ -84,12 +85,12 @@ class Showing:
 
         Raises NotFoundError, PermissionDeniedError, InvalidRequestError.
         """
-        check_operator(actor)
+        require_operator(actor)
         check_reason(reason)
-        vault = self._core.vault
-        with self._core.act() as unit:
+        vault = self._store.vault
+        with self._store.act(actor, reason) as unit:
             row = find_subject(unit.session, vault, reference, actor)
-            unit.log.add(unit.now, actor, "REVEAL", ("subject", row.id), reason=reason)
+            unit.note(AuditAct.REVEAL, ("subject", row.id))
             stored = unit.session.scalars(
                 select(IdentifierRow)
                 .where(IdentifierRow.subject_id == row.id)
