@@ -202,13 +202,16 @@ class RegistrySubjects(RuleBasedStateMachine):
         self.subjects.append(made)
         for item in (posts[identity] for identity in taken):
             posts_before = self.posts[item.organisation_id, item.person_id, item.capacity]
-            (began,) = (began for began, held in posts_before.items() if held)
-            del posts_before[began]
+            # Posts that were left may go over too; a merge may have kept a twin's beginning.
+            began = item.valid_from
+            if began not in posts_before:
+                (began,) = (other for other, held in posts_before.items() if held)
+            still_held = posts_before.pop(began)
             firm = (
                 made.identity if item.organisation_id == subject.identity else item.organisation_id
             )
             who = made.identity if item.person_id == subject.identity else item.person_id
-            self.posts[firm, who, item.capacity] = {began: True}
+            self.posts.setdefault((firm, who, item.capacity), {})[began] = still_held
 
     @rule(which=PICK, number=PICK)
     def take_a_number_away(self, which: int, number: int) -> None:

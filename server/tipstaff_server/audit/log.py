@@ -74,7 +74,7 @@ class AuditLog:
             "sequence": self._sequence,
             "at": at,
             "actor": str(actor),
-            "act": act.value,
+            "act": str(act),
             "object_kind": subject[0],
             "object_id": subject[1],
             "detail": detail if isinstance(detail, str) else detail_text(detail or {}),

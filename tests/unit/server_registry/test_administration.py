@@ -18,6 +18,7 @@ from tipstaff_server.administration.load import set_administration
 from tipstaff_server.audit.log import verify
 from tipstaff_server.errors import AdministrationError, EntryCode, NotFoundError
 from tipstaff_server.storage.models import AuthorityRow, DisputeEffect, MeasureRow
+from tipstaff_server.vault.store import Store
 
 SHIPPED = Administration.load()
 
@@ -204,7 +205,8 @@ def test_a_changed_one_is_a_new_version_and_retires_what_is_gone(world: World) -
     submit(world, entry())
     later = datetime(2026, 6, 1, tzinfo=UTC)
     newer = Administration.parse(changed(change))
-    assert set_administration(world.store, newer, actor=OPERATOR) == 2
+    store = Store(world.database, world.vault, lambda: later)
+    assert set_administration(store, newer, actor=OPERATOR) == 2
     assert world.registry.catalogue().version == 2
     assert world.registry.catalogue().made_at.ToDatetime(UTC) == later
     with world.database.read() as session:

@@ -560,7 +560,7 @@ def test_a_fault_at_every_step_of_keeping_leaves_what_can_be_gone_on_from(
         "_write_filter",
         "_parameters",
         "make_deltas",
-        "_remember",
+        "record_build",
         "_keep",
         "describe",
     ],

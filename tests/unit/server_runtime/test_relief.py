@@ -77,12 +77,12 @@ class Log:
 
     entries: list[Lift] = field(default_factory=list[Lift])
     others: set[int] = field(default_factory=set[int])
-    head: int = 0
+    last: int = 0
 
-    def relief_head(self) -> int:
-        return self.head
+    def head(self) -> int:
+        return self.last
 
-    def relief_since(self, audience: str, sequence: int) -> list[Lift]:
+    def since(self, audience: str, sequence: int) -> list[Lift]:
         return [
             lift
             for lift in self.entries
@@ -90,11 +90,11 @@ class Log:
         ]
 
     def lift(self, *, concerns: bool = True) -> Lift:
-        self.head += 1
-        lift = Lift(self.head, secrets.token_bytes(16), START)
+        self.last += 1
+        lift = Lift(self.last, secrets.token_bytes(16), START)
         self.entries.append(lift)
         if not concerns:
-            self.others.add(self.head)
+            self.others.add(self.last)
         return lift
 
 
@@ -122,7 +122,7 @@ class World:
         )
 
     def publish_listing(self) -> None:
-        self.listed = self.log.head
+        self.listed = self.log.last
         parameters = listing_pb2.ListingParameters(audience="aviation", relief_sequence=self.listed)
         (self.folder / "parameters").write_bytes(parameters.SerializeToString())
         proposal = self.repository.propose_listing(
@@ -175,14 +175,14 @@ def test_what_does_not_concern_the_audience_is_not_published(world: World):
 def test_a_lift_that_is_committed_while_the_log_is_read_waits_for_the_next_turn(world: World):
     first = world.log.lift()
     publisher = world.publisher()
-    real = world.log.relief_since
+    real = world.log.since
 
     def overtaken(audience: str, sequence: int) -> list[Lift]:
-        world.log.relief_since = real  # type: ignore[method-assign]
+        world.log.since = real  # type: ignore[method-assign]
         world.log.lift()
         return real(audience, sequence)
 
-    world.log.relief_since = overtaken  # type: ignore[method-assign]
+    world.log.since = overtaken  # type: ignore[method-assign]
     assert publisher.publish("aviation") == 1
     assert world.relief().head == first.sequence
     assert publisher.publish("aviation") == 1

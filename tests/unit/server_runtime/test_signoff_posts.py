@@ -142,7 +142,7 @@ def propose(
 ) -> None:
     """A build by a builder that reads what it likes."""
     with monkeypatch.context() as patched:
-        patched.setattr(real.runtime.registry, "listing_subjects", lambda *_: iter(subjects))
+        patched.setattr(ListingReader, "subjects", lambda *_: iter(subjects))
         build(real.runtime, AUDIENCE)
 
 
