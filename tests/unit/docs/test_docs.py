@@ -193,6 +193,12 @@ def pages_not_named(folder: Path, text: str, base: Path) -> list[str]:
     return [page.name for page in sorted(folder.glob("*.md")) if page.resolve() not in linked]
 
 
+def missing_targets(text: str) -> list[str]:
+    """Targets that a text tells to `make` and the Makefile does not have."""
+    targets = re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), flags=re.MULTILINE)
+    return [name for name in re.findall(r"`make ([a-z-]+)", text) if name not in targets]
+
+
 # The documents as they are
 
 
@@ -215,6 +221,7 @@ def test_modules_and_names_exist(page: Path) -> None:
     assert missing_modules(page, text) == []
     assert missing_names(text) == []
     assert missing_symbols(text) == []
+    assert missing_targets(text) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
@@ -277,6 +284,7 @@ def test_a_broken_link_is_found(target: str, is_broken: bool) -> None:
         (missing_symbols, "`Gate` in `rpc/gate.py`", "`Gaet` in `rpc/gate.py`"),
         (missing_symbols, "`Gate` in\n`rpc/gate.py`", "`Gate` in `gate/rpc.py`"),
         (missing_symbols, "`Unit.lift` in `registry/unit.py`", "`Gate.lift` in `registry/unit.py`"),
+        (missing_targets, "`make lint`", "`make lnt`"),
         (wide_lines, "x" * WIDTH, "x" * (WIDTH + 1)),
         (wide_lines, f"```\n{'x' * 200}\n```", f"```\nx\n```\n{'x' * 200}"),
         (wide_lines, f"text\n\n    {'x' * 200}", f"- text\n    {'x' * 200}"),
