@@ -181,7 +181,7 @@ def decisions_not_listed(text: str) -> list[str]:
     missing: list[str] = []
     for page in sorted((DOCS / "decisions").glob("[0-9]*.md")):
         number = page.name[:4]
-        title = page.read_text("utf-8").splitlines()[0].removeprefix(f"# {number}").lstrip(": ")
+        title = page.read_text("utf-8").splitlines()[0].removeprefix(f"# {number} ")
         if f"| [{number}]({page.name}) | {title} |" not in text.splitlines():
             missing.append(page.name)
     return missing
