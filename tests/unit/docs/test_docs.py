@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -199,6 +200,21 @@ def missing_targets(text: str) -> list[str]:
     return [name for name in re.findall(r"`make ([a-z-]+)", text) if name not in targets]
 
 
+def layers_said(text: str, heading: str) -> list[list[str]]:
+    """The layers in the table under a heading, from the top; those beside each other sorted."""
+    table = text.partition(f"### {heading}\n")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| (`.+?) \| ", table, flags=re.MULTILINE)
+    return [sorted(re.findall(r"`(\w+)`", row)) for row in rows]
+
+
+def layers_checked(package: str) -> list[list[str]]:
+    """The layers of a package's import contract."""
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    layers = next(item["layers"] for item in contracts if item.get("containers") == [package])
+    return [sorted(names) for names in (re.findall(r"\w+", layer) for layer in layers)]
+
+
 # The documents as they are
 
 
@@ -233,6 +249,11 @@ def test_every_folder_has_its_line_in_the_architecture() -> None:
     text = read(DOCS / "architecture.md")
     assert folders_without_line(text) == []
     assert folders_that_are_gone(text) == []
+
+
+def test_layers_are_those_of_the_import_contract() -> None:
+    said = layers_said(read(DOCS / "architecture.md"), "Inside the server")
+    assert said == layers_checked("tipstaff_server")
 
 
 def test_every_decision_is_listed_under_its_title() -> None:
