@@ -306,8 +306,8 @@ class Session:
         self.ensure_keys()
 
     def acknowledge(self) -> None:
-        """Tells the server which versions are enforced here, if it has not heard yet (P1 of the
-        policy).
+        """Tells the server which versions are enforced here, if it has not heard yet (P1 in
+        docs/policy.md).
         """
         enforced = self.enforced()
         if enforced.listing and enforced != self._acknowledged:

@@ -1,5 +1,5 @@
 """The life of a restriction: a table of state × event → state, with its guards and with who may
-(DESIGN §11).
+(docs/architecture.md has the picture).
 
     DRAFT ─ANNOUNCE─► NOTICED ─ENTER_FORCE─► ACTIVE ─SUSPEND─► SUSPENDED ─REINSTATE─► ACTIVE (or NOTICED, when too early)
     NOTICED, ACTIVE, SUSPENDED ─REPAIR─► REPAIRED   ─EXPIRE─► EXPIRED

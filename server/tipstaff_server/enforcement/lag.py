@@ -1,5 +1,5 @@
 """Which providers lag: what is published for them, what they said they enforce, and since when
-something has been missing there (P1).
+something has been missing there (P1 in docs/policy.md).
 
 A provider says what it enforces whenever that changes, so silence means that nothing changed there.
 It lags when it has been without a listing, or without relief that concerns it, for longer than the

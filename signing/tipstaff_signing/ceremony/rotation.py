@@ -341,7 +341,7 @@ def _check(root: Root, targets: Targets) -> None:
                 f"{role} would have {len(item.keyids)} keys and a threshold of {item.threshold},"
                 " which nobody could reach: replace the key instead, or set another threshold"
             )
-        if role.startswith("listing-") and item.threshold < 2:  # noqa: PLR2004  builder and sign-off, DESIGN 8
+        if role.startswith("listing-") and item.threshold < 2:  # noqa: PLR2004  builder and sign-off
             raise RepositoryError(
                 f"{role} needs two keys: a build must never be signed off by itself"
             )

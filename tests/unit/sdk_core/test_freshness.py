@@ -1,5 +1,5 @@
-"""The freshness matrix (DESIGN §9): what each age of listing and relief answers to each kind of
-person, under an injected clock.
+"""The freshness matrix (docs/architecture.md): what each age of listing and relief answers to each
+kind of person, under an injected clock.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ BARRED_SEATS = {
     "D": {"BUSINESS", "PREMIER", "FIRST", "DELUXE_SOFT_SLEEPER", "SOFT_SLEEPER"},
     "OTHER": {"DELUXE_SOFT_SLEEPER", "SOFT_SLEEPER"},
 }
-# P4, P5 and P18 of the policy: measure, its force and nature.
+# P4, P5 and P18 of docs/policy.md: measure, its force and nature.
 POLICY = {
     **dict.fromkeys(
         ["AIR_TRAVEL", "RAIL_HIGH_CLASS", "SHIP_HIGH_CLASS", "STAR_HOTEL", "CLUB_GOLF"],

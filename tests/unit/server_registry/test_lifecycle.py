@@ -24,7 +24,7 @@ from tipstaff_server.errors import LifecycleError
 RUNNING = Moment(NOW, NOW - timedelta(days=1), NOW + timedelta(days=1), was_active=True)
 OVER = Moment(NOW, NOW - timedelta(days=2), NOW - timedelta(days=1), was_active=True)
 
-# Written down a second time, by hand, from DESIGN §11.
+# Written down a second time, by hand, from docs/architecture.md.
 EXPECTED = {
     "DRAFT": {"ANNOUNCE": "NOTICED", "REVOKE": "REVOKED", "EXPIRE": "EXPIRED"},
     "NOTICED": {

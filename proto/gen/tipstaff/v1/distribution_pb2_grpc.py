@@ -105,7 +105,7 @@ class DistributionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Acknowledge(self, request, context):
-        """Says which versions the provider enforces by now (P1: each provider answers for what it enforces).
+        """Says which versions the provider enforces by now: each answers for what it enforces (docs/policy.md, P1).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

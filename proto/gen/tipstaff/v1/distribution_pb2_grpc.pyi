@@ -46,7 +46,7 @@ class DistributionServiceStub:
     Watch: _grpc.UnaryStreamMultiCallable[_distribution_pb2.WatchRequest, _distribution_pb2.WatchResponse]
     """Stays open: first the current versions, then each change as it happens, and heartbeats between."""
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.AcknowledgeRequest, _distribution_pb2.AcknowledgeResponse]
-    """Says which versions the provider enforces by now (P1: each provider answers for what it enforces)."""
+    """Says which versions the provider enforces by now: each answers for what it enforces (docs/policy.md, P1)."""
     GetEpochKeys: _grpc.UnaryUnaryMultiCallable[_distribution_pb2.GetEpochKeysRequest, _distribution_pb2.GetEpochKeysResponse]
     """The audience's epoch keys, each sealed to the provider's registered key, or to the key in the request where none is registered.
     PERMISSION_DENIED: the key in the request is not the registered one.
@@ -78,7 +78,7 @@ class DistributionServiceAsyncStub(DistributionServiceStub):
     Watch: _aio.UnaryStreamMultiCallable[_distribution_pb2.WatchRequest, _distribution_pb2.WatchResponse]  # type: ignore[assignment]
     """Stays open: first the current versions, then each change as it happens, and heartbeats between."""
     Acknowledge: _aio.UnaryUnaryMultiCallable[_distribution_pb2.AcknowledgeRequest, _distribution_pb2.AcknowledgeResponse]  # type: ignore[assignment]
-    """Says which versions the provider enforces by now (P1: each provider answers for what it enforces)."""
+    """Says which versions the provider enforces by now: each answers for what it enforces (docs/policy.md, P1)."""
     GetEpochKeys: _aio.UnaryUnaryMultiCallable[_distribution_pb2.GetEpochKeysRequest, _distribution_pb2.GetEpochKeysResponse]  # type: ignore[assignment]
     """The audience's epoch keys, each sealed to the provider's registered key, or to the key in the request where none is registered.
     PERMISSION_DENIED: the key in the request is not the registered one.
@@ -131,7 +131,7 @@ class DistributionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _distribution_pb2.AcknowledgeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_distribution_pb2.AcknowledgeResponse, _abc.Awaitable[_distribution_pb2.AcknowledgeResponse]]:
-        """Says which versions the provider enforces by now (P1: each provider answers for what it enforces)."""
+        """Says which versions the provider enforces by now: each answers for what it enforces (docs/policy.md, P1)."""
 
     @_abc_1.abstractmethod
     def GetEpochKeys(

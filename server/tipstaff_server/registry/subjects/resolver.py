@@ -2,7 +2,7 @@
 
 A number that is known must come with a name that is known for it. Otherwise the entry is refused: a
 mistyped number would put one person's restriction on another, and that is the worst thing that this
-system can do (DESIGN §1).
+system can do (docs/threat-model.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of the registry (DESIGN §11), by concern."""
+"""The tables of the registry, by concern."""
 
 from tipstaff_server.storage.models.administration import (
     AdministrationRow,
