@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import engines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = "tests/attacks/"
 FAILED = {"failed", "error"}
+engines.share()
 
 
 @pytest.fixture(autouse=True)
