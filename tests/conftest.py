@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import engines
+from tests.support import engines, folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FOLDER = "tests/attacks/"
 FAILED = {"failed", "error"}
 engines.share()
+folders.keep_in_memory()
 
 
 @pytest.fixture(autouse=True)
