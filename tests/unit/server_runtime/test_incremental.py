@@ -322,7 +322,7 @@ def a_week(world: World, patch: pytest.MonkeyPatch) -> None:
 def administration_changed(world: World, patch: pytest.MonkeyPatch) -> None:
     document = Administration.load().document().replace("air", "Air")
     registry = world.runtime.registry
-    set_administration(registry.store, Administration.parse(document.encode(), "x"), actor=OPERATOR)
+    set_administration(registry.store, Administration.from_document(document, "x"), actor=OPERATOR)
 
 
 def acted(world: World, *act: tuple[str, tuple[str, bytes]]) -> None:
