@@ -5,14 +5,17 @@ attacks were among the tests.
 from __future__ import annotations
 
 import logging
+import sys
 import textwrap
 from collections import defaultdict
+from multiprocessing import spawn
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import engines, folders
+from tests.support.prepared_python import python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +36,18 @@ def logging_as_it_was() -> Iterator[None]:
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+
+
+@pytest.fixture
+def prepared_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Processes that are started by `sys.executable`, or spawned, are forked from one that has
+    imported everything.
+    """
+    usual = spawn.get_executable()
+    monkeypatch.setattr(sys, "executable", python())
+    spawn.set_executable(python())
+    yield
+    spawn.set_executable(usual)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
