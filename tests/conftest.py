@@ -4,19 +4,27 @@ attacks were among the tests.
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import textwrap
 from collections import defaultdict
+from multiprocessing import spawn
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support import engines, folders
+from tests.support.prepared_python import python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = "tests/attacks/"
 FAILED = {"failed", "error"}
+engines.share()
+folders.keep_in_memory()
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +37,18 @@ def logging_as_it_was() -> Iterator[None]:
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+
+
+@pytest.fixture
+def prepared_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Processes that are started by `sys.executable`, or spawned, are forked from one that has
+    imported everything.
+    """
+    usual = spawn.get_executable()
+    monkeypatch.setattr(sys, "executable", python())
+    spawn.set_executable(python())
+    yield
+    spawn.set_executable(usual)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -62,3 +82,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         names = "; ".join(case for case, passed in sorted(rows.items()) if case and passed)
         for line in textwrap.wrap(names, max(60, terminalreporter._tw.fullwidth - 10)):
             terminalreporter.write_line(f"        {line}")
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector of cycles looks rarely, and not at what was loaded until now: it was an
+    eighth of the processor time, and found nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

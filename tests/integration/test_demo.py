@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import csv
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.prepared_python import python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ SHORTEST_NAME = 3  # names of two characters are words elsewhere: 金力, 常阳
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        [sys.executable, "-m", "examples.demo", "--subjects", "400", "--folder", str(folder)],
+        [python(), "-m", "examples.demo", "--subjects", "400", "--folder", str(folder)],
         capture_output=True,
         check=False,
         text=True,

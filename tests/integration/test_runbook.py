@@ -86,6 +86,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
+@pytest.mark.usefixtures("prepared_processes")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_runbook_from_beginning_to_end(folder: Path) -> None:

@@ -33,6 +33,7 @@ def start(program: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_forked_children_keep_checking_and_restart_their_own_sync(
     operator: Operator, server: ProviderServer, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_fork_inside_a_listener(operator: Operator, server: ProviderServer, tmp_
         assert process.wait(60) == 0
 
 
+@pytest.mark.usefixtures("prepared_processes")
 @pytest.mark.parametrize("kills", [12, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_again_and_again_state_opens_and_every_report_arrives_once(
     operator: Operator, server: ProviderServer, tmp_path: Path, kills: int
@@ -104,6 +106,7 @@ def test_killed_again_and_again_state_opens_and_every_report_arrives_once(
     assert len(server.reports) <= len(promised) + kills + 1
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_processes_share_one_folder(
     operator: Operator, server: ProviderServer, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tests.support.deployment import scratch
+from tests.support.folders import scratch
 from tests.support.postgres import postgres
 from tests.support.registry import COURT, TurnableClock, entry, person
 from tests.support.server import make

@@ -19,7 +19,7 @@ from unittest import mock
 import grpc
 from sqlalchemy import delete, update
 
-from tests.support.deployment import scratch
+from tests.support.folders import scratch
 from tests.support.postgres import PostgresServer, postgres
 from tests.support.registry import TurnableClock
 from tests.support.server import make

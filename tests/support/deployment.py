@@ -9,11 +9,10 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Self
 from unittest.mock import patch
 
+from tests.support.folders import scratch
 from tests.support.registry import TurnableClock
 from tests.support.server import make
 from tipstaff_sdk import Screener
@@ -28,17 +27,9 @@ from tipstaff_server.signoff.sign_off import sign_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tipstaff_server.listing.reader import ListingSubject
-
-_MEMORY = Path("/dev/shm")
-
-
-def scratch() -> Path:
-    """A folder of our own, in memory where there is such a file system: nothing here is about the
-    disk.
-    """
-    return Path(mkdtemp(prefix="tipstaff-", dir=_MEMORY if _MEMORY.is_dir() else None))
 
 
 @cache
@@ -145,6 +136,3 @@ class Deployment:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-__all__ = ["Deployment", "scratch"]

@@ -25,10 +25,11 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import psycopg
+
+from tests.support.folders import scratch
 
 VERSION = os.environ.get("TIPSTAFF_TEST_POSTGRES", "18")
 BINARIES = os.environ.get("TIPSTAFF_TEST_POSTGRES_BIN")
@@ -138,7 +139,7 @@ def postgres() -> PostgresServer:
 
 def launch(**options: str) -> PostgresServer:
     """A server of its own, with options over the usual ones; stopped at exit."""
-    folder = Path(mkdtemp(prefix="tipstaff-pg-"))
+    folder = scratch("tipstaff-pg-")
     identity: dict[str, Any] = {}
     if os.geteuid() == 0:
         account = pwd.getpwnam("nobody")

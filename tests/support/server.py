@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 
+from tests.support.folders import scratch
 from tipstaff.v1 import identity_pb2
 from tipstaff_sdk.identity.identifier import Identifier
+from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.domain.parties import Party
 from tipstaff_server.registry.restrictions.entry import Entry
@@ -17,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tipstaff_server.config import Config
     from tipstaff_server.registry.registry import Registry
 
 AUDIENCES = ("aviation", "rail", "hospitality", "banking")
 MEASURES = ("AIR_TRAVEL", "RAIL_HIGH_CLASS", "STAR_HOTEL", "LOAN_PRICING")
+LISTEN = "127.0.0.1:7443"
 COURT = Actor.authority("court")
 # One moment for the whole run: the same entry made twice is the same entry.
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
@@ -78,9 +84,29 @@ def make(
     folder: Path,
     *,
     providers: Sequence[str] = ("aviation/skyline-air", "rail/riverside-rail"),
-    listen: str = "127.0.0.1:7443",
+    listen: str = LISTEN,
 ) -> Config:
-    """A working directory with the cheapest stretch."""
-    return initialise(
-        folder, WorkDirPlan.of([], [Provider.parse(each) for each in providers], listen, 2)
-    )
+    """A working directory with the cheapest stretch: a copy of one that is made once.
+
+    Where the environment changes the configuration, it is really made.
+    """
+    if any(name.startswith("TIPSTAFF_SERVER__") for name in os.environ):
+        return _make(folder, tuple(providers), listen)
+    shutil.copytree(_template(tuple(providers)), folder, dirs_exist_ok=True)
+    for file in (folder / CONFIG_NAME, *folder.glob("providers/*/tipstaff.toml")):
+        file.write_text(file.read_text("utf-8").replace(LISTEN, listen), "utf-8")
+    return Config.load(folder)
+
+
+@cache
+def _template(providers: tuple[str, ...]) -> Path:
+    """Made once, because keys, certificates and tables take a second."""
+    folder = scratch()
+    atexit.register(shutil.rmtree, folder)
+    _make(folder / "operator", providers, LISTEN)
+    return folder / "operator"
+
+
+def _make(folder: Path, providers: tuple[str, ...], listen: str) -> Config:
+    plan = WorkDirPlan.of([], [Provider.parse(each) for each in providers], listen, 2)
+    return initialise(folder, plan)

@@ -63,6 +63,7 @@ TINY = Plan(
 )
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_a_tiny_run_gives_every_key_and_a_chart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks.publishing import measure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_a_tiny_run_gives_every_key(tmp_path: Path) -> None:
     figures = measure(tmp_path / "operator", subjects=60, changes=5)
     assert set(figures) == {

@@ -42,6 +42,7 @@ FLAT = {
 }
 
 
+@pytest.mark.usefixtures("prepared_processes")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_tiny_run_gives_every_key_beside_those_of_others(

@@ -404,5 +404,5 @@ def test_who_may_is_held_for_every_event(event: Event) -> None:
 def administer(world: World, change: Any) -> None:
     values = json.loads(Administration.load().document())
     change(values)
-    made = Administration.parse(json.dumps(values).encode())
+    made = Administration.from_document(json.dumps(values), "changed")
     set_administration(world.store, made, actor=OPERATOR)

@@ -41,6 +41,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_the_same_goes_in_and_the_same_is_refused(
     world: World, tmp_path: Path, started: list[str]
 ) -> None:
@@ -63,6 +64,7 @@ def test_short_lists_and_single_cores_take_no_process(
     assert started == []
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_a_file_without_a_header_is_refused(
     sqlite_world: World, tmp_path: Path, started: list[str]
 ) -> None:
@@ -73,6 +75,7 @@ def test_a_file_without_a_header_is_refused(
     assert not (tmp_path / "r.csv").exists()
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_a_file_that_cannot_be_read_to_its_end_keeps_what_was_read(
     sqlite_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +96,7 @@ def _read_one_and_die(link: Any, read: Any, arguments: Any) -> None:
     multiprocessing.current_process().kill()  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_a_reader_that_is_killed_ends_the_import_and_running_it_again_completes_it(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,7 @@ BY = {"actor": OPERATOR}
 def changed(change: Callable[[Any], object]) -> Administration:
     values = json.loads(SHIPPED.document())
     change(values)
-    return Administration.parse(json.dumps(values).encode())
+    return Administration.from_document(json.dumps(values), "changed")
 
 
 def without(kind: str, name: str) -> Administration:

@@ -66,6 +66,20 @@ def enter(world: World, index: int, **options: Any) -> bytes:
     return answer.restriction_id
 
 
+def enter_many(world: World, indices: range) -> list[bytes]:
+    """The same for many at once."""
+    term = {
+        "effective_at": world.clock.now,
+        "expires_at": world.clock.now + timedelta(days=300),
+    }
+    items = [
+        entry(person(index), case_number=f"（2026）虚02执{index}号", **term) for index in indices
+    ]
+    answers = world.runtime.registry.restrictions.submit_many(items, authority="court", actor=COURT)
+    assert not any(answer.detail for answer in answers)
+    return [answer.restriction_id for answer in answers]
+
+
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
@@ -158,7 +172,7 @@ def test_a_listing_that_grows_takes_more_buckets_and_fewer_when_it_shrinks(
     world.compare()
     before = bucket_bits(world)
     world.publish()
-    ids = [enter(world, 100 + number) for number in range(400)]
+    ids = enter_many(world, range(100, 500))
     assert world.compare().touched == 400
     grown = bucket_bits(world)
     world.publish()
@@ -322,7 +336,7 @@ def a_week(world: World, patch: pytest.MonkeyPatch) -> None:
 def administration_changed(world: World, patch: pytest.MonkeyPatch) -> None:
     document = Administration.load().document().replace("air", "Air")
     registry = world.runtime.registry
-    set_administration(registry.store, Administration.parse(document.encode(), "x"), actor=OPERATOR)
+    set_administration(registry.store, Administration.from_document(document, "x"), actor=OPERATOR)
 
 
 def acted(world: World, *act: tuple[str, tuple[str, bytes]]) -> None:

@@ -104,6 +104,7 @@ def test_a_failed_publication_is_tried_again(runtime: Runtime, monkeypatch: pyte
         assert runtime.published(audience).relief_head(runtime.repository.versions(audience)) == 1
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_listings_are_renewed_when_they_are_due_and_the_first_is_left_to_the_operator(
     runtime: Runtime,
 ):

@@ -76,6 +76,7 @@ def test_it_is_shared_and_comes_in_the_same_order(runtime: Runtime) -> None:
     ]
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_errors_are_errors_here(runtime: Runtime) -> None:
     with pytest.raises(NotFoundError, match="no audience 'navy'"):
         list(of_all(runtime, reading, "navy"))
@@ -84,6 +85,7 @@ def test_errors_are_errors_here(runtime: Runtime) -> None:
     ]
 
 
+@pytest.mark.usefixtures("prepared_processes")
 @pytest.mark.parametrize("ending", ["killed", "broken"])
 def test_a_process_that_ends_ends_the_work_and_not_the_listing_early(
     runtime: Runtime, ending: str, capfd: pytest.CaptureFixture[str]
@@ -96,6 +98,7 @@ def test_a_process_that_ends_ends_the_work_and_not_the_listing_early(
     ]
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_who_stops_listening_leaves_no_process_behind(runtime: Runtime) -> None:
     working = of_all(runtime, reading, "aviation")
     next(working)
@@ -105,6 +108,7 @@ def test_who_stops_listening_leaves_no_process_behind(runtime: Runtime) -> None:
     ]
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_a_killed_build_leaves_no_proposal(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +124,7 @@ def test_a_killed_build_leaves_no_proposal(
     assert runtime.repository.proposal("aviation") is None
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_a_listing_built_and_signed_off_this_way_is_the_same_listing(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +149,7 @@ def test_a_listing_built_and_signed_off_this_way_is_the_same_listing(
     }
 
 
+@pytest.mark.usefixtures("prepared_processes")
 def test_a_shared_sign_off_says_all_that_is_wrong(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
