@@ -29,7 +29,7 @@ from pydantic import (
 from tipstaff.v1 import catalogue_pb2
 from tipstaff.v1.identity_pb2 import BilingualText
 from tipstaff_server.errors import AdministrationError
-from tipstaff_server.storage.models import Approval, DisputeEffect
+from tipstaff_server.storage.models import ApprovalMode, DisputeEffect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
-__all__ = ["Administration", "Audience", "Authority", "List", "Measure"]
+__all__ = ["Administration", "AudienceSpec", "AuthoritySpec", "ListSpec", "MeasureSpec"]
 
 MAX_FILE_BYTES = 4 << 20
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
@@ -50,7 +50,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Bilingual(_Model):
+class BilingualSpec(_Model):
     """A text in both languages."""
 
     zh: Words
@@ -61,11 +61,11 @@ class Bilingual(_Model):
         return BilingualText(zh=self.zh, en=self.en)
 
 
-class Attribute(_Model):
+class AttributeSpec(_Model):
     """One fact about a service: a choice, or a number."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-    title: Bilingual
+    title: BilingualSpec
     choices: list[Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9_]{0,39}$")]] = []
     numeric: bool = False
 
@@ -83,7 +83,7 @@ class Attribute(_Model):
         )
 
 
-class Condition(_Model):
+class ConditionSpec(_Model):
     """A test of one attribute: one of some choices, or within bounds."""
 
     attribute: str
@@ -107,12 +107,12 @@ class Condition(_Model):
         )
 
 
-class Rule(_Model):
+class RuleSpec(_Model):
     """One line of a measure's table of services."""
 
-    all_of: list[Condition] = []
+    all_of: list[ConditionSpec] = []
     covered: bool
-    title: Bilingual
+    title: BilingualSpec
 
     def to_proto(self) -> catalogue_pb2.ServiceRule:
         """As in the contract."""
@@ -122,17 +122,17 @@ class Rule(_Model):
         )
 
 
-class Measure(_Model):
+class MeasureSpec(_Model):
     """One measure (措施)."""
 
     code: MeasureCode
-    title: Bilingual
+    title: BilingualSpec
     force: Literal["MANDATORY", "RECOMMENDED"]
     nature: Literal["RESTRICTION", "INCENTIVE"]
-    legal_basis: Bilingual
-    attributes: list[Attribute] = []
-    rules: list[Rule] = []
-    still_allowed: Bilingual
+    legal_basis: BilingualSpec
+    attributes: list[AttributeSpec] = []
+    rules: list[RuleSpec] = []
+    still_allowed: BilingualSpec
 
     @model_validator(mode="after")
     def _total(self) -> Self:
@@ -167,16 +167,16 @@ class Measure(_Model):
         )
 
 
-class Authority(_Model):
+class AuthoritySpec(_Model):
     """One authority (发起部门), and the measures that it may impose."""
 
     id: Slug
-    title: Bilingual
+    title: BilingualSpec
     region: Words
     entitlements: list[MeasureCode] = Field(min_length=1)
 
 
-class List(_Model):
+class ListSpec(_Model):
     """One list and its policies.
 
     `answer_days`: how long an answer to a dispute may take. `approval`: with TWO_PERSONS an entry
@@ -184,32 +184,32 @@ class List(_Model):
     """
 
     id: Slug
-    title: Bilingual
+    title: BilingualSpec
     dispute_effect: DisputeEffect = DisputeEffect.SUSPEND
-    dispute: Bilingual
+    dispute: BilingualSpec
     answer_days: int = Field(default=15, ge=1, le=365)
     notice_days: int = Field(default=0, ge=0, le=365)
-    approval: Approval = Approval.ONE_PERSON
+    approval: ApprovalMode = ApprovalMode.ONE_PERSON
     default_term: Duration = ""
     default_legal_basis: Annotated[str, StringConstraints(max_length=500)] = ""
     default_measures: list[MeasureCode] = []
 
 
-class Audience(_Model):
+class AudienceSpec(_Model):
     """One audience (接收方), and the measures that it enforces."""
 
     id: Slug
-    title: Bilingual
+    title: BilingualSpec
     measures: list[MeasureCode] = Field(min_length=1)
 
 
 class Administration(_Model):
     """All of it."""
 
-    measures: list[Measure] = Field(min_length=1)
-    authorities: list[Authority] = Field(min_length=1)
-    lists: list[List] = Field(min_length=1)
-    audiences: list[Audience] = Field(min_length=1)
+    measures: list[MeasureSpec] = Field(min_length=1)
+    authorities: list[AuthoritySpec] = Field(min_length=1)
+    lists: list[ListSpec] = Field(min_length=1)
+    audiences: list[AudienceSpec] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -323,7 +323,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _fits(condition: Condition, attribute: Attribute | None) -> None:
+def _fits(condition: ConditionSpec, attribute: AttributeSpec | None) -> None:
     if attribute is None:
         raise ValueError(f"no attribute {condition.attribute!r}")
     if attribute.numeric == bool(condition.any_of):

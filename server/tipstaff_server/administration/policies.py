@@ -43,7 +43,7 @@ class Policies:
     administration: Administration
     measures: frozenset[str]
     authorities: dict[str, AuthorityPolicy]
-    lists: dict[str, spec.List]
+    lists: dict[str, spec.ListSpec]
     audiences: dict[str, frozenset[str]]
 
     def authority(self, authority_id: str) -> AuthorityPolicy:

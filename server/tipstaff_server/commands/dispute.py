@@ -25,7 +25,7 @@ from tipstaff_server.registry.restrictions.amendments import Amendment
 from tipstaff_server.storage.models import DisputeGround, DisputeState
 
 if TYPE_CHECKING:
-    from tipstaff_server.registry.disputes.answer import Outcome
+    from tipstaff_server.registry.disputes.answer import DisputeOutcome
     from tipstaff_server.registry.disputes.cases import DisputeCase
 
 __all__ = ["OVERDUE", "app"]
@@ -58,7 +58,7 @@ class Ground(StrEnum):
     OTHER = "other"
 
 
-_OUTCOMES: dict[Answer, Outcome] = {
+_OUTCOMES: dict[Answer, DisputeOutcome] = {
     Answer.UPHELD: DisputeState.REJECTED,
     Answer.REJECTED: DisputeState.REJECTED,
     Answer.CORRECTED: DisputeState.CORRECTED,

@@ -20,7 +20,7 @@ from tipstaff_server.commands.options import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tipstaff_server.registry.restrictions.remedies import Remedy
+    from tipstaff_server.registry.restrictions.remedies import RemedyView
 
 __all__ = ["app"]
 
@@ -78,7 +78,7 @@ def remedies(
     Console(width=WIDTH).print(table)
 
 
-def _document(item: Remedy, now: datetime) -> dict[str, object]:
+def _document(item: RemedyView, now: datetime) -> dict[str, object]:
     return {
         "remedy_id": item.remedy_id.hex(),
         "restriction_id": item.restriction_id.hex(),

@@ -22,7 +22,7 @@ from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from tipstaff_server.vault.stretch import Numbered
+    from tipstaff_server.vault.stretch import NumberedStretch
 
 __all__ = ["change_stretch"]
 
@@ -108,7 +108,7 @@ def _begin(
     *,
     new_salt: bool,
     weaker: bool,
-) -> Numbered:
+) -> NumberedStretch:
     change = runtime.registry.stretch_change.under_way()
     if cost == (None, None, None) and not new_salt:
         if change is None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from tipstaff_server.administration.document import List
+    from tipstaff_server.administration.document import ListSpec
     from tipstaff_server.administration.policies import Policies
     from tipstaff_server.importing.formats.cells import Cell
 
@@ -119,7 +119,7 @@ class Converter:
 
     def __init__(self, columns: Columns, list_id: str, policies: Policies) -> None:
         self._columns = columns
-        self._list: List = policies.lists[list_id]
+        self._list: ListSpec = policies.lists[list_id]
         self._codes = {item.code: item.code for item in policies.administration.measures}
         self._codes |= {item.title.zh: item.code for item in policies.administration.measures}
         self.without_number = 0

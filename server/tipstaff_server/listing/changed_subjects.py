@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, or_, select
 
 from tipstaff_server.audit.log import START, chain
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.lifecycle import LISTED, Event
 from tipstaff_server.errors import BuildStateError
 from tipstaff_server.storage.models import (
@@ -62,47 +63,94 @@ class Touches(Enum):
     SUBJECT = auto()
 
 
-_KNOWN: Final = (
+_KNOWN: Final[tuple[tuple[Touches, str, tuple[AuditAct, ...]], ...]] = (
     (
         Touches.RESTRICTION,
         "restriction",
-        ("SUBMIT", "AMEND", "EXEMPT", "MOVE", "SPLIT", "CORRECT", "ERASE", *Event),
+        (
+            AuditAct.SUBMIT,
+            AuditAct.AMEND,
+            AuditAct.EXEMPT,
+            AuditAct.MOVE,
+            AuditAct.SPLIT,
+            AuditAct.CORRECT,
+            AuditAct.ERASE,
+            *(AuditAct(event.value) for event in Event),
+        ),
     ),
-    (Touches.NOTHING, "restriction", ("READ_DRAFT",)),
-    (Touches.SUBJECT, "subject", ("EXEMPT", "MERGE", "SPLIT", "CORRECT", "ERASE")),
-    (Touches.SUBJECT, "subject", ("POST_ADD", "POST_END", "POST_AMEND", "POST_BEGUN", "POST_LEFT")),
-    (Touches.NOTHING, "subject", ("SHOW", "REVEAL", "ACCESS")),
+    (Touches.NOTHING, "restriction", (AuditAct.READ_DRAFT,)),
+    (
+        Touches.SUBJECT,
+        "subject",
+        (
+            AuditAct.EXEMPT,
+            AuditAct.MERGE,
+            AuditAct.SPLIT,
+            AuditAct.CORRECT,
+            AuditAct.ERASE,
+            AuditAct.POST_ADD,
+            AuditAct.POST_END,
+            AuditAct.POST_AMEND,
+            AuditAct.POST_BEGUN,
+            AuditAct.POST_LEFT,
+        ),
+    ),
+    (Touches.NOTHING, "subject", (AuditAct.SHOW, AuditAct.REVEAL, AuditAct.ACCESS)),
     (
         Touches.NOTHING,
         "dispute",
-        [
-            f"DISPUTE_{act}"
-            for act in ("OPEN", "REJECTED", "CORRECTED", "REVOKED", "REMIND", "OVERDUE")
-        ],
+        (
+            AuditAct.DISPUTE_OPEN,
+            AuditAct.DISPUTE_REJECTED,
+            AuditAct.DISPUTE_CORRECTED,
+            AuditAct.DISPUTE_REVOKED,
+            AuditAct.DISPUTE_REMIND,
+            AuditAct.DISPUTE_OVERDUE,
+            AuditAct.ERASE,
+        ),
     ),
     (
         Touches.NOTHING,
         "remedy",
-        [f"REMEDY_{act}" for act in ("OPEN", "REOPEN", "DELIVER", "ANSWER", "REMIND", "OVERDUE")],
+        (
+            AuditAct.REMEDY_OPEN,
+            AuditAct.REMEDY_REOPEN,
+            AuditAct.REMEDY_DELIVER,
+            AuditAct.REMEDY_ANSWER,
+            AuditAct.REMEDY_REMIND,
+            AuditAct.REMEDY_OVERDUE,
+            AuditAct.ERASE,
+        ),
     ),
-    (Touches.NOTHING, "dispute", ("ERASE",)),
-    (Touches.NOTHING, "remedy", ("ERASE",)),
-    (Touches.NOTHING, "registry", ("SEARCH",)),
+    (Touches.NOTHING, "registry", (AuditAct.SEARCH,)),
     (
         Touches.NOTHING,
         "provider",
         (
-            "ADD_PROVIDER",
-            "REMOVE_PROVIDER",
-            "RESTORE_PROVIDER",
-            "MOVE_PROVIDER",
-            "REGISTER_WRAPPING_KEY",
+            AuditAct.ADD_PROVIDER,
+            AuditAct.REMOVE_PROVIDER,
+            AuditAct.RESTORE_PROVIDER,
+            AuditAct.MOVE_PROVIDER,
+            AuditAct.REGISTER_WRAPPING_KEY,
         ),
     ),
-    (Touches.NOTHING, "vault", ("VAULT_REWRAP", "VAULT_ROTATE", "VAULT_RETIRE", "VAULT_REINDEX")),
-    (Touches.NOTHING, "stretch", ("BEGIN_STRETCH", "STRETCH_READY", "CANCEL_STRETCH")),
+    (
+        Touches.NOTHING,
+        "vault",
+        (
+            AuditAct.VAULT_REWRAP,
+            AuditAct.VAULT_ROTATE,
+            AuditAct.VAULT_RETIRE,
+            AuditAct.VAULT_REINDEX,
+        ),
+    ),
+    (
+        Touches.NOTHING,
+        "stretch",
+        (AuditAct.BEGIN_STRETCH, AuditAct.STRETCH_READY, AuditAct.CANCEL_STRETCH),
+    ),
 )
-ACTS: Final = {(kind, act): touches for touches, kind, acts in _KNOWN for act in acts}
+ACTS: Final = {(kind, str(act)): touches for touches, kind, acts in _KNOWN for act in acts}
 """Kind of object and act → what it may change. Any other leads to a build from scratch."""
 
 

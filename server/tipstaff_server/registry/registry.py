@@ -30,7 +30,7 @@ from tipstaff_server.registry.unit import RegistryStore, Rules
 from tipstaff_server.storage.database import Database
 from tipstaff_server.vault import stretch as stretches
 from tipstaff_server.vault.store import Store
-from tipstaff_server.vault.stretch import Stretcher
+from tipstaff_server.vault.stretch import StretchPool
 from tipstaff_server.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Registry:
             store.database,
             store.vault,
             store.clock,
-            stretcher=Stretcher(current.stretch, threads=threads, number=current.number),
+            stretcher=StretchPool(current.stretch, threads=threads, number=current.number),
             rules=rules or Rules(),
         )
         self.restrictions = Restrictions(self.store)

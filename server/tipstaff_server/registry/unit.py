@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from tipstaff_server.domain.actors import Actor, ActorKind
     from tipstaff_server.registry.idempotency import Precondition
     from tipstaff_server.storage.models import RestrictionRow
-    from tipstaff_server.vault.stretch import Stretcher
+    from tipstaff_server.vault.stretch import StretchPool
 
 __all__ = ["RegistryPart", "RegistryStore", "Request", "Rules", "Unit"]
 
@@ -194,7 +194,7 @@ class Unit(Act):
 class RegistryStore(Store):
     """The store with what acts on the registry need besides: rules, policies, the stretcher."""
 
-    stretcher: Stretcher
+    stretcher: StretchPool
     rules: Rules
     policies: PolicyCache = field(default_factory=PolicyCache)
 

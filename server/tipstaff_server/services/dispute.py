@@ -20,9 +20,9 @@ from tipstaff_server.storage.models import DisputeGround, DisputeState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tipstaff_server.registry.disputes.answer import Outcome
-    from tipstaff_server.registry.disputes.cases import DisputeCase, Progress
-    from tipstaff_server.registry.disputes.open import Dispute
+    from tipstaff_server.registry.disputes.answer import DisputeOutcome
+    from tipstaff_server.registry.disputes.cases import CaseProgress, DisputeCase
+    from tipstaff_server.registry.disputes.open import DisputeView
     from tipstaff_server.registry.registry import Registry
     from tipstaff_server.rpc.limits import CallerLimits
 
@@ -35,7 +35,7 @@ _GROUNDS = {
         for ground in DisputeGround
     },
 }
-_OUTCOMES: dict[int, Outcome] = {
+_OUTCOMES: dict[int, DisputeOutcome] = {
     dispute_pb2.DISPUTE_OUTCOME_UPHELD: DisputeState.REJECTED,
     dispute_pb2.DISPUTE_OUTCOME_CORRECTED: DisputeState.CORRECTED,
     dispute_pb2.DISPUTE_OUTCOME_REVOKED: DisputeState.REVOKED,
@@ -170,7 +170,7 @@ def _state(value: dispute_pb2.DisputeState.ValueType) -> DisputeState | None:
     return DisputeState(dispute_pb2.DisputeState.Name(value).removeprefix("DISPUTE_STATE_"))
 
 
-def _dispute(found: Dispute) -> dispute_pb2.Dispute:
+def _dispute(found: DisputeView) -> dispute_pb2.Dispute:
     message = dispute_pb2.Dispute(
         case_number=found.case_number,
         state=dispute_pb2.DisputeState.Value(f"DISPUTE_STATE_{found.state.value}"),
@@ -195,7 +195,7 @@ def _case(found: DisputeCase) -> dispute_pb2.DisputeCase:
     return message
 
 
-def _progress(found: Progress) -> dispute_pb2.FollowDisputeResponse:
+def _progress(found: CaseProgress) -> dispute_pb2.FollowDisputeResponse:
     message = dispute_pb2.FollowDisputeResponse(
         state=dispute_pb2.DisputeState.Value(f"DISPUTE_STATE_{found.state.value}"),
         overdue=found.overdue,

@@ -11,7 +11,7 @@ from tipstaff_server.rpc.gate import Context, actor_of, caller_of
 from tipstaff_server.storage.models import RemedyOutcome
 
 if TYPE_CHECKING:
-    from tipstaff_server.registry.restrictions.remedies import Remedies, Remedy
+    from tipstaff_server.registry.restrictions.remedies import Remedies, RemedyView
 
 __all__ = ["RemedyCalls", "remedy_message"]
 
@@ -61,7 +61,7 @@ class RemedyCalls(distribution_pb2_grpc.DistributionServiceServicer):
         return distribution_pb2.AnswerRemedyResponse(remedy=remedy_message(found))
 
 
-def remedy_message(found: Remedy) -> distribution_pb2.Remedy:
+def remedy_message(found: RemedyView) -> distribution_pb2.Remedy:
     """As in the contract, without the note."""
     message = distribution_pb2.Remedy(
         remedy_id=found.remedy_id,

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
-from tipstaff_server.storage.models.base import Moment
+from tipstaff_server.storage.models.base import UtcDateTime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -50,7 +50,7 @@ _TYPES: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
     (Integer, "int4"),
     (Boolean, "bool"),
     (LargeBinary, "bytea"),
-    (Moment, "timestamptz"),
+    (UtcDateTime, "timestamptz"),
 )
 
 

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["IDENTIFIER", "Numbered", "Stretched", "Stretcher", "current", "newest", "of_number"]
+__all__ = [
+    "IDENTIFIER",
+    "NumberedStretch",
+    "StretchPool",
+    "Stretched",
+    "current",
+    "newest",
+    "of_number",
+]
 
 IDENTIFIER = (
     IdentifierRow.subject_id,
@@ -45,7 +53,7 @@ FOR_EPOCHS = (*ENTERED_BY, StretchState.READY)
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
+class NumberedStretch:
     """A stretch, its number, and where it stood when it was read."""
 
     number: int
@@ -53,12 +61,12 @@ class Numbered:
     state: StretchState
 
     @classmethod
-    def of(cls, row: StretchRow) -> Numbered:
+    def of(cls, row: StretchRow) -> NumberedStretch:
         """From its row."""
         return cls(row.number, Stretch(salt=row.salt, n=row.n, r=row.r, p=row.p), row.state)
 
 
-def current(session: Session) -> Numbered:
+def current(session: Session) -> NumberedStretch:
     """The one that identifiers are entered with.
 
     Raises NotFoundError in a database without a registry.
@@ -66,12 +74,12 @@ def current(session: Session) -> Numbered:
     return _one(session, ENTERED_BY)
 
 
-def newest(session: Session) -> Numbered:
+def newest(session: Session) -> NumberedStretch:
     """The one that an epoch made now uses."""
     return _one(session, FOR_EPOCHS)
 
 
-def of_number(session: Session, number: int) -> Numbered:
+def of_number(session: Session, number: int) -> NumberedStretch:
     """Any of them. Raises NotFoundError."""
     row = session.scalar(
         select(StretchRow)
@@ -80,10 +88,10 @@ def of_number(session: Session, number: int) -> Numbered:
     )
     if row is None:
         raise NotFoundError(f"there is no stretch {number} in this registry")
-    return Numbered.of(row)
+    return NumberedStretch.of(row)
 
 
-def _one(session: Session, states: tuple[StretchState, ...]) -> Numbered:
+def _one(session: Session, states: tuple[StretchState, ...]) -> NumberedStretch:
     query = (
         select(StretchRow)
         .where(StretchRow.state.in_(states))
@@ -93,7 +101,7 @@ def _one(session: Session, states: tuple[StretchState, ...]) -> Numbered:
     row = session.scalar(query.execution_options(populate_existing=True))
     if row is None:
         raise NotFoundError("the database holds no registry yet; run `tipstaff-server init`")
-    return Numbered.of(row)
+    return NumberedStretch.of(row)
 
 
 class Stretched:
@@ -126,7 +134,7 @@ class Stretched:
         return self._vault.decrypt(STRETCHED, row.blind, row.stretched)
 
 
-class Stretcher:
+class StretchPool:
     """A pool of threads over `Stretch`.
 
     Threads start at the first use; `close` (or a with block) ends them.

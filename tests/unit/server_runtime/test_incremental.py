@@ -24,6 +24,7 @@ from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
 from tipstaff_server.audit.log import AuditLog
 from tipstaff_server.deployment import Runtime
+from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.lifecycle import Event
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.listing import build as builder
@@ -620,3 +621,9 @@ def test_a_listing_on_the_last_build_is_signed_off_like_any_other(world: World) 
         built.append(build(world.runtime, AVIATION))
         world.publish()
     assert [made.touched for made in built] == [2, 2, 2]
+
+
+def test_every_act_says_what_it_changes_or_is_known_to_change_everything() -> None:
+    """A new act that nobody thought about would cost a build from scratch, and be seen here."""
+    everything = {AuditAct.ADMINISTRATION, AuditAct.STRETCH_TAKES_OVER}
+    assert {act for _, act in ACTS} == set(AuditAct) - everything

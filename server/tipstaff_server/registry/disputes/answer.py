@@ -21,7 +21,7 @@ from tipstaff_server.errors import (
     LifecycleError,
     NotFoundError,
 )
-from tipstaff_server.registry.disputes.open import Dispute, view_of
+from tipstaff_server.registry.disputes.open import DisputeView, view_of
 from tipstaff_server.registry.idempotency import (
     ANY,
     Precondition,
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from tipstaff_server.registry.unit import Unit
     from tipstaff_server.storage.models import RestrictionRow
 
-__all__ = ["AnsweredDispute", "DisputeAnswers", "Outcome"]
+__all__ = ["AnsweredDispute", "DisputeAnswers", "DisputeOutcome"]
 
-Outcome = Literal[DisputeState.REJECTED, DisputeState.CORRECTED, DisputeState.REVOKED]
+DisputeOutcome = Literal[DisputeState.REJECTED, DisputeState.CORRECTED, DisputeState.REVOKED]
 NOTHING = Amendment()
 
 
@@ -55,7 +55,7 @@ class AnsweredDispute:
     became less (0: nothing did).
     """
 
-    dispute: Dispute
+    dispute: DisputeView
     restriction: RestrictionSummary
     relief_sequence: int
 
@@ -66,7 +66,7 @@ class DisputeAnswers(RegistryPart):
     def answer(
         self,
         case_number: str,
-        outcome: Outcome,
+        outcome: DisputeOutcome,
         reason: str,
         actor: Actor,
         *,
@@ -117,7 +117,7 @@ def _answer(
     unit: Unit,
     row: DisputeRow,
     restriction: RestrictionRow,
-    outcome: Outcome,
+    outcome: DisputeOutcome,
     correction: Amendment,
 ) -> int:
     """Answers a locked dispute; the relief sequence that carries what became less, or 0."""

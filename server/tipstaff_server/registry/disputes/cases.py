@@ -18,7 +18,7 @@ from sqlalchemy import Select, and_, func, or_, select
 from tipstaff_sdk.texts import text
 from tipstaff_server.domain.actors import DECIDERS, Actor, ActorKind, require
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
-from tipstaff_server.registry.disputes.open import Dispute, view_of
+from tipstaff_server.registry.disputes.open import DisputeView, view_of
 from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.models import DisputeGround, DisputeRow, DisputeState, RestrictionRow
 from tipstaff_server.vault.columns import DISPUTE_STATEMENT
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "CaseProgress",
     "DisputeCase",
     "DisputeCases",
     "DisputeCounts",
-    "Progress",
     "WantedDisputes",
     "dispute_counts",
 ]
@@ -51,7 +51,7 @@ class DisputeCase:
     `statement` is what a person said.
     """
 
-    dispute: Dispute
+    dispute: DisputeView
     restriction_id: bytes
     authority_id: str
     ground: DisputeGround
@@ -61,7 +61,7 @@ class DisputeCase:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class CaseProgress:
     """Where a dispute stands, for the person; fields as FollowDisputeResponse in the contract."""
 
     state: DisputeState
@@ -100,7 +100,7 @@ class DisputeCounts:
 class DisputeCases(RegistryPart):
     """What tells where disputes stand."""
 
-    def follow(self, case_number: str) -> Progress:
+    def follow(self, case_number: str) -> CaseProgress:
         """For whoever holds the number.
 
         Raises NotFoundError, in the same words whatever is wrong.
@@ -114,7 +114,7 @@ class DisputeCases(RegistryPart):
             row = session.get(DisputeRow, stored)
             if row is None:
                 raise NotFoundError(UNKNOWN)
-            return Progress(
+            return CaseProgress(
                 row.state,
                 row.opened_at,
                 row.answer_due_at,

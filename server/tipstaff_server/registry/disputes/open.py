@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.registry.unit import Unit
 
-__all__ = ["Chased", "Dispute", "DisputeOpenings", "OpenedDispute", "view_of"]
+__all__ = ["Chased", "DisputeOpenings", "DisputeView", "OpenedDispute", "view_of"]
 
 MAX_STATEMENT = 2_000
 HOUR = timedelta(hours=1)
@@ -53,8 +53,8 @@ REMIND_BEFORE = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
-class Dispute:
-    """A dispute; fields as Dispute in the contract.
+class DisputeView:
+    """A dispute; fields as DisputeView in the contract.
 
     `suspended`: its restriction is not enforced now.
     """
@@ -70,7 +70,7 @@ class Dispute:
 class OpenedDispute:
     """The dispute, and the relief sequence that carries the suspension (0: nothing is suspended)."""
 
-    dispute: Dispute
+    dispute: DisputeView
     relief_sequence: int
 
 
@@ -129,7 +129,7 @@ class DisputeOpenings(RegistryPart):
             unit.session.add(row)
             return OpenedDispute(view_of(row, restriction), row.relief_sequence)
 
-    def get(self, case_number: str, actor: Actor) -> Dispute:
+    def get(self, case_number: str, actor: Actor) -> DisputeView:
         """One dispute, for who opened it, its authority or the operator. Raises NotFoundError."""
         with self._store.read() as session:
             row = session.get(DisputeRow, case_number)
@@ -216,9 +216,9 @@ class DisputeOpenings(RegistryPart):
         )
 
 
-def view_of(row: DisputeRow, restriction: RestrictionRow) -> Dispute:
+def view_of(row: DisputeRow, restriction: RestrictionRow) -> DisputeView:
     """A dispute as everybody who knows of its restriction may see it."""
-    return Dispute(
+    return DisputeView(
         case_number=row.case_number,
         state=row.state,
         suspended=restriction.state is State.SUSPENDED,

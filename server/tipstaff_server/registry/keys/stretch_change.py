@@ -37,7 +37,7 @@ from tipstaff_server.storage.models import EpochKeyRow, IdentifierRow, StretchRo
 from tipstaff_server.vault import stretch as stretches
 from tipstaff_server.vault.columns import NEXT_STRETCHED, NUMBER, STRETCHED, identifier_of
 from tipstaff_server.vault.lock import lock_head
-from tipstaff_server.vault.stretch import Numbered
+from tipstaff_server.vault.stretch import NumberedStretch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ class StretchProgress:
         all: how many identifiers there are.
     """
 
-    coming: Numbered
+    coming: NumberedStretch
     done: int
     all: int
 
@@ -105,7 +105,7 @@ class StretchChange(RegistryPart):
 
     def begin(
         self, *, n: int, r: int, p: int, new_salt: bool, weaker: bool, actor: Actor
-    ) -> Numbered:
+    ) -> NumberedStretch:
         """Step 1; the same change again goes on with the one that has begun.
 
         Raises:
@@ -131,7 +131,7 @@ class StretchChange(RegistryPart):
             unit.session.add(row)
             facts = {"n": n, "r": r, "p": p, "new_salt": new_salt}
             unit.note(AuditAct.BEGIN_STRETCH, _object(number), detail=facts)
-            return Numbered.of(row)
+            return NumberedStretch.of(row)
 
     def fill(
         self, number: int, progress: Callable[[int, int], None] = lambda _done, _all: None
@@ -341,13 +341,13 @@ def _computed(session: Session) -> list[tuple[bytes, bytes]]:
     return [(row.blind, row.next_stretched or b"") for row in rows]
 
 
-def _unfinished(session: Session) -> Numbered | None:
+def _unfinished(session: Session) -> NumberedStretch | None:
     row = session.scalar(
         select(StretchRow)
         .where(StretchRow.state.in_(UNFINISHED))
         .execution_options(populate_existing=True)
     )
-    return None if row is None else Numbered.of(row)
+    return None if row is None else NumberedStretch.of(row)
 
 
 def _hold(
@@ -388,8 +388,8 @@ def _checked(now: Stretch, cost: tuple[int, int, int], *, new_salt: bool, weaker
 
 
 def _same(
-    now: Numbered, coming: Numbered, cost: tuple[int, int, int], *, new_salt: bool
-) -> Numbered:
+    now: NumberedStretch, coming: NumberedStretch, cost: tuple[int, int, int], *, new_salt: bool
+) -> NumberedStretch:
     has_new_salt = coming.stretch.salt != now.stretch.salt
     same = (
         coming.stretch.n,

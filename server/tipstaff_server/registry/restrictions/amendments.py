@@ -29,7 +29,7 @@ from tipstaff_server.registry.restrictions.entry import (
 from tipstaff_server.registry.restrictions.summary import locked, measures_of, summary_of
 from tipstaff_server.registry.restrictions.transitions import Ended
 from tipstaff_server.registry.unit import RegistryPart, Request
-from tipstaff_server.storage.models import Approval, DraftRow, MeasureSetRow
+from tipstaff_server.storage.models import ApprovalMode, DraftRow, MeasureSetRow
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -160,7 +160,7 @@ def _check_two_persons(unit: Unit, row: RestrictionRow, *, more: bool) -> None:
             .where(DraftRow.restriction_id == row.id)
             .values(entered_by=str(unit.actor))
         )
-    elif more and unit.policies.lists[row.list_id].approval is Approval.TWO_PERSONS:
+    elif more and unit.policies.lists[row.list_id].approval is ApprovalMode.TWO_PERSONS:
         raise LifecycleError(
             "on this list more takes two persons: enter what is added as a restriction of its own,"
             " with its own case number"

@@ -70,14 +70,14 @@ if TYPE_CHECKING:
     from tipstaff_server.storage.models import RestrictionRow
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Approval", "Approved", "Draft", "Drafts", "draft_row"]
+__all__ = ["Approval", "Approved", "Drafts", "RestrictionDraft", "draft_row"]
 
 MAX_BATCH = 500
 _REFUSAL = "drafts are for the authority that decides, and for the operator"
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class RestrictionDraft:
     """A draft with everything that it will put in force. `entry` holds personal data."""
 
     restriction: RestrictionSummary
@@ -107,7 +107,7 @@ class Approved:
 class Drafts(RegistryPart):
     """What takes a second person's word."""
 
-    def read_draft(self, restriction_id: bytes, actor: Actor) -> Draft:
+    def read_draft(self, restriction_id: bytes, actor: Actor) -> RestrictionDraft:
         """Reads what a draft holds; who looked stands in the audit log.
 
         Raises:
@@ -128,7 +128,7 @@ class Drafts(RegistryPart):
             message.legal_basis = row.legal_basis
             message.expires_at.FromDatetime(row.expires_at)
             unit.note(AuditAct.READ_DRAFT, ("restriction", row.id))
-            return Draft(summary, message, draft.entered_by, row.entered_at)
+            return RestrictionDraft(summary, message, draft.entered_by, row.entered_at)
 
     def approve(self, approval: Approval, actor: Actor) -> RestrictionSummary:
         """Puts one draft in force, after its list's notice.

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.registry.unit import Unit
 
-__all__ = ["ACTED", "Affected", "FollowedUp", "Remedies", "Remedy", "open_remedies"]
+__all__ = ["ACTED", "AffectedReport", "FollowedUp", "Remedies", "RemedyView", "open_remedies"]
 
 ACTED = (
     enforcement_pb2.OUTCOME_DENIED,
@@ -68,7 +68,7 @@ REMIND_BEFORE = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
-class Affected:
+class AffectedReport:
     """One wrongful act; fields as AffectedReport in the contract."""
 
     report_id: bytes
@@ -79,14 +79,14 @@ class Affected:
 
 
 @dataclass(frozen=True, slots=True)
-class Remedy:
-    """A remedy; fields as Remedy in the contract. `note` is empty for the provider's own calls."""
+class RemedyView:
+    """A remedy; fields as RemedyView in the contract. `note` is empty for the provider's own calls."""
 
     remedy_id: bytes
     restriction_id: bytes
     provider_id: str
     state: RemedyState
-    affected: tuple[Affected, ...]
+    affected: tuple[AffectedReport, ...]
     affected_count: int
     opened_at: datetime
     due_at: datetime
@@ -115,7 +115,7 @@ class Remedies(RegistryPart):
 
     def mine(
         self, actor: Actor, *, answered: bool = False, after: bytes = b"", limit: int = 0
-    ) -> list[Remedy]:
+    ) -> list[RemedyView]:
         """A provider's own remedies, in the order of their ids; those that are new to it count as
         delivered from here on.
 
@@ -146,7 +146,9 @@ class Remedies(RegistryPart):
             unit.session.flush()
             return [self._view(unit.session, row) for row in delivered]
 
-    def answer(self, remedy_id: bytes, outcome: RemedyOutcome, note: str, actor: Actor) -> Remedy:
+    def answer(
+        self, remedy_id: bytes, outcome: RemedyOutcome, note: str, actor: Actor
+    ) -> RemedyView:
         """A provider says what it did. The same outcome again changes nothing.
 
         Raises NotFoundError: no such remedy of this provider; LifecycleError: answered otherwise
@@ -181,7 +183,7 @@ class Remedies(RegistryPart):
 
     def all(
         self, actor: Actor, *, answered: bool = True, provider_id: str | None = None
-    ) -> list[Remedy]:
+    ) -> list[RemedyView]:
         """Remedies with their notes, by deadline: an authority's own restrictions, or everybody's
         for the operator.
         """
@@ -226,7 +228,7 @@ class Remedies(RegistryPart):
                 unit.note(act, ("remedy", row.id), detail={"provider": row.provider_id})
         return FollowedUp(opened, reminded, overdue)
 
-    def _view(self, session: Session, row: RemedyRow, *, with_note: bool = False) -> Remedy:
+    def _view(self, session: Session, row: RemedyRow, *, with_note: bool = False) -> RemedyView:
         query = (
             select(ReportRow)
             .join(ReportRestrictionRow, _same_report())
@@ -243,13 +245,13 @@ class Remedies(RegistryPart):
             if with_note and row.note is not None
             else ""
         )
-        return Remedy(
+        return RemedyView(
             remedy_id=row.id,
             restriction_id=row.restriction_id,
             provider_id=row.provider_id,
             state=row.state,
             affected=tuple(
-                Affected(
+                AffectedReport(
                     report.report_id,
                     report.decision_id,
                     report.measure,

@@ -29,7 +29,7 @@ from tipstaff_server.registry.subjects.resolver import Resolver
 from tipstaff_server.registry.unit import RegistryPart
 from tipstaff_server.storage.bulk import Behind, one_of
 from tipstaff_server.storage.models import (
-    Approval,
+    ApprovalMode,
     DraftRow,
     IdempotencyRow,
     IdentifierRow,
@@ -309,7 +309,7 @@ class Submissions(RegistryPart):
 
     def _enter(self, batch: _Batch, entry: Entry, digest: bytes) -> Submission:
         staged = batch.resolver.stage()
-        two_persons = batch.unit.policies.lists[entry.list_id].approval is Approval.TWO_PERSONS
+        two_persons = batch.unit.policies.lists[entry.list_id].approval is ApprovalMode.TWO_PERSONS
         if two_persons and not batch.work.actor.is_person:
             raise EntryError(
                 EntryCode.OFFICER_MISSING,

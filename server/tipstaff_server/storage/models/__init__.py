@@ -2,7 +2,7 @@
 
 from tipstaff_server.storage.models.administration import (
     AdministrationRow,
-    Approval,
+    ApprovalMode,
     AudienceMeasureRow,
     AudienceRow,
     AuthorityRow,
@@ -57,7 +57,7 @@ from tipstaff_server.storage.models.vault import (
 __all__ = [
     "HEAD",
     "AdministrationRow",
-    "Approval",
+    "ApprovalMode",
     "AudienceMeasureRow",
     "AudienceRow",
     "AuditCheckpointRow",

@@ -9,7 +9,16 @@ from sqlalchemy import BigInteger, ForeignKey, LargeBinary, String
 from sqlalchemy import Text as LongText
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tipstaff_server.storage.models.base import Base, Code, Digest, Moment, Sealed, Text, When, word
+from tipstaff_server.storage.models.base import (
+    Base,
+    Code,
+    Digest,
+    Sealed,
+    Text,
+    UtcDateTime,
+    When,
+    word,
+)
 
 
 class DisputeEffect(StrEnum):
@@ -19,7 +28,7 @@ class DisputeEffect(StrEnum):
     CONTINUE = "CONTINUE"
 
 
-class Approval(StrEnum):
+class ApprovalMode(StrEnum):
     """How many persons it takes to put an entry of a list in force."""
 
     ONE_PERSON = "ONE_PERSON"
@@ -88,7 +97,9 @@ class ListRow(Base):
     notice_days: Mapped[int]
     default_term: Mapped[str] = mapped_column(String(32))
     default_legal_basis: Mapped[Text]
-    approval: Mapped[Approval] = mapped_column(word(Approval), default=Approval.ONE_PERSON)
+    approval: Mapped[ApprovalMode] = mapped_column(
+        word(ApprovalMode), default=ApprovalMode.ONE_PERSON
+    )
     retired: Mapped[bool]
 
 
@@ -132,6 +143,6 @@ class ProviderRow(Base):
     created_at: Mapped[When]
     enforced_listing: Mapped[int] = mapped_column(BigInteger, default=0)
     enforced_relief_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
-    acknowledged_at: Mapped[datetime | None] = mapped_column(Moment)
+    acknowledged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     wrapping_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
-    removed_at: Mapped[datetime | None] = mapped_column(Moment)
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -35,7 +35,7 @@ class Base(DeclarativeBase):
     )
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """An aware moment, kept in UTC: timestamptz on PostgreSQL, a sortable text on SQLite.
 
     Refuses naive values.
@@ -89,5 +89,5 @@ Code = Annotated[str, mapped_column(String(64))]
 """An id that people write: court-dishonest, aviation, AIR_TRAVEL."""
 Text = Annotated[str, mapped_column(String(500))]
 """A short text without personal data."""
-When = Annotated[datetime, mapped_column(Moment)]
+When = Annotated[datetime, mapped_column(UtcDateTime)]
 """A moment, aware, UTC."""

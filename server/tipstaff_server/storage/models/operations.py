@@ -15,7 +15,16 @@ from sqlalchemy import (
 from sqlalchemy import Text as LongText
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tipstaff_server.storage.models.base import Base, Code, Digest, Id, Moment, Sealed, When, word
+from tipstaff_server.storage.models.base import (
+    Base,
+    Code,
+    Digest,
+    Id,
+    Sealed,
+    UtcDateTime,
+    When,
+    word,
+)
 
 
 class BuildState(StrEnum):
@@ -127,7 +136,7 @@ class EpochKeyRow(Base):
     epoch: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     key: Mapped[Sealed]
     created_at: Mapped[When]
-    retired_at: Mapped[datetime | None] = mapped_column(Moment)
+    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     stretch: Mapped[int] = mapped_column(ForeignKey("stretches.number"))
 
 
@@ -146,5 +155,5 @@ class ListingBuildRow(Base):
     record_count: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[BuildState] = mapped_column(word(BuildState))
     built_at: Mapped[When]
-    published_at: Mapped[datetime | None] = mapped_column(Moment)
+    published_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     detail: Mapped[str] = mapped_column(LongText)

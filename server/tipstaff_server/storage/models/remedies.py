@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tipstaff_server.storage.models.base import Base, Code, Id, Moment, When, word
+from tipstaff_server.storage.models.base import Base, Code, Id, UtcDateTime, When, word
 
 
 class RemedyState(StrEnum):
@@ -46,9 +46,9 @@ class RemedyRow(Base):
     affected: Mapped[int] = mapped_column(BigInteger)
     opened_at: Mapped[When]
     due_at: Mapped[When]
-    delivered_at: Mapped[datetime | None] = mapped_column(Moment)
-    reminded_at: Mapped[datetime | None] = mapped_column(Moment)
-    escalated_at: Mapped[datetime | None] = mapped_column(Moment)
-    answered_at: Mapped[datetime | None] = mapped_column(Moment)
+    delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reminded_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    escalated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    answered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outcome: Mapped[RemedyOutcome | None] = mapped_column(word(RemedyOutcome))
     note: Mapped[bytes | None] = mapped_column(LargeBinary)

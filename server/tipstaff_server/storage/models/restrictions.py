@@ -12,9 +12,9 @@ from tipstaff_server.storage.models.base import (
     Code,
     Digest,
     Id,
-    Moment,
     Sealed,
     Text,
+    UtcDateTime,
     When,
     word,
 )
@@ -78,13 +78,13 @@ class RestrictionRow(Base):
     decided_by: Mapped[str | None] = mapped_column(String(200))
     effective_at: Mapped[When]
     expires_at: Mapped[When]
-    case_opened_at: Mapped[datetime | None] = mapped_column(Moment)
-    published_at: Mapped[datetime | None] = mapped_column(Moment)
+    case_opened_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    published_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     entered_at: Mapped[When]
-    approved_at: Mapped[datetime | None] = mapped_column(Moment)
-    activated_at: Mapped[datetime | None] = mapped_column(Moment)
-    ended_at: Mapped[datetime | None] = mapped_column(Moment)
-    erased_at: Mapped[datetime | None] = mapped_column(Moment)
+    approved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    activated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    erased_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     version: Mapped[int] = mapped_column(BigInteger)
     relief_floor: Mapped[int] = mapped_column(BigInteger)
     relief_sequence: Mapped[int] = mapped_column(BigInteger)
@@ -177,9 +177,9 @@ class DisputeRow(Base):
     suspends: Mapped[bool]
     opened_at: Mapped[When]
     answer_due_at: Mapped[When] = mapped_column(index=True)
-    answered_at: Mapped[datetime | None] = mapped_column(Moment)
-    reminded_at: Mapped[datetime | None] = mapped_column(Moment)
-    escalated_at: Mapped[datetime | None] = mapped_column(Moment)
+    answered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reminded_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    escalated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     relief_sequence: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -204,7 +204,7 @@ class ImportRow(Base):
     authority_id: Mapped[Code] = mapped_column(ForeignKey("authorities.id"))
     list_id: Mapped[Code] = mapped_column(ForeignKey("lists.id"))
     started_at: Mapped[When]
-    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created: Mapped[int] = mapped_column(BigInteger)
     unchanged: Mapped[int] = mapped_column(BigInteger)
     rejected: Mapped[int] = mapped_column(BigInteger)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tipstaff_server.storage.models.base import Base, Moment, When, word
+from tipstaff_server.storage.models.base import Base, UtcDateTime, When, word
 
 
 class StretchState(StrEnum):
@@ -35,4 +35,4 @@ class StretchRow(Base):
     p: Mapped[int]
     state: Mapped[StretchState] = mapped_column(word(StretchState))
     begun_at: Mapped[When]
-    ready_at: Mapped[datetime | None] = mapped_column(Moment)
+    ready_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

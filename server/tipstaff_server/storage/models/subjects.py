@@ -9,7 +9,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, ForeignKey, LargeBinary, SmallInteger, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tipstaff_server.storage.models.base import Base, Digest, Id, Moment, Sealed, When, word
+from tipstaff_server.storage.models.base import Base, Digest, Id, Sealed, UtcDateTime, When, word
 
 
 class PostState(StrEnum):
@@ -27,7 +27,7 @@ class SubjectRow(Base):
     id: Mapped[Id] = mapped_column(primary_key=True)
     type: Mapped[int] = mapped_column(SmallInteger)
     created_at: Mapped[When]
-    erased_at: Mapped[datetime | None] = mapped_column(Moment)
+    erased_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class IdentifierRow(Base):
@@ -74,7 +74,7 @@ class ResponsibleLinkRow(Base):
     person_id: Mapped[Id] = mapped_column(ForeignKey("subjects.id"), index=True)
     capacity: Mapped[int] = mapped_column(SmallInteger)
     valid_from: Mapped[When]
-    valid_until: Mapped[datetime | None] = mapped_column(Moment, index=True)
+    valid_until: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     state: Mapped[PostState] = mapped_column(word(PostState), index=True)
     changed_at: Mapped[When]
     relief_sequence: Mapped[int] = mapped_column(BigInteger)

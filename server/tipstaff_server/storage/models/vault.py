@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, SmallInteger, String
 from sqlalchemy import Text as LongText
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tipstaff_server.storage.models.base import Base, Moment, Sealed, When, word
+from tipstaff_server.storage.models.base import Base, Sealed, UtcDateTime, When, word
 
 
 class KeyPurpose(StrEnum):
@@ -34,7 +34,7 @@ class VaultKeyRow(Base):
     wrapper: Mapped[str] = mapped_column(String(220))
     wrapped: Mapped[Sealed]
     created_at: Mapped[When]
-    replaced_at: Mapped[datetime | None] = mapped_column(Moment)
+    replaced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class AuditReasonRow(Base):
