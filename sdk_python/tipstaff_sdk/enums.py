@@ -1,4 +1,4 @@
-"""Enumerations that are numbers on the wire and words to people."""
+"""The base of the enumerations: integers on the wire, names in logs and tables."""
 
 from enum import IntEnum
 
@@ -6,9 +6,7 @@ __all__ = ["Word"]
 
 
 class Word(IntEnum):
-    """An IntEnum that prints as its name: a log line or a table with a bare number in it helps
-    nobody.
-    """
+    """An IntEnum that prints as its name, because a bare number in a log line helps nobody."""
 
     def __str__(self) -> str:
         return self.name

@@ -45,8 +45,9 @@ from tipstaff_sdk.screening.engine import FalsePositives, Screening
 from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.sync.follower import Follower, SyncRecord
 from tipstaff_sdk.sync.fork import ForkHooks, settle, watch_forks
+from tipstaff_sdk.sync.health import make_status
 from tipstaff_sdk.sync.session import Session
-from tipstaff_sdk.sync.status import Availability, Status, SyncState, make_status
+from tipstaff_sdk.sync.status import Availability, Status, SyncState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

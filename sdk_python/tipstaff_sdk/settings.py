@@ -24,19 +24,21 @@ import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_type_hints
+from urllib.parse import urlsplit
 
 from tipstaff_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["CONFIG_NAME", "Settings"]
+__all__ = ["CONFIG_NAME", "LOOPBACK_HOSTS", "Settings", "is_mirror_url"]
 
 CONFIG_NAME: Final = "tipstaff.toml"
 _PREFIX: Final = "TIPSTAFF_"
 _AUDIENCE: Final = re.compile(r"[a-z0-9-]{1,40}")
 _SERVER: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65_535
+LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _TRUTH: Final = {
     "1": True,
     "true": True,
@@ -373,14 +375,27 @@ def _check(settings: Settings) -> None:
 
 
 def _check_mirror(mirror: str | None) -> None:
-    if mirror is None:
-        return
-    from tipstaff_sdk.sync.mirror import (  # noqa: PLC0415  an HTTP library, for mirrors only
-        is_mirror_url,
-    )
-
-    if not is_mirror_url(mirror):
+    if mirror is not None and not is_mirror_url(mirror):
         raise ConfigurationError(
             "mirror must be an https address without query and credentials:"
             " https://mirror.example.net/aviation"
         )
+
+
+def is_mirror_url(url: str) -> bool:
+    """Tells whether a mirror may have this address.
+
+    It has to be https, or http on this machine, without query and credentials.
+    """
+    try:
+        parts = urlsplit(url)
+        good = (
+            bool(parts.hostname)
+            and not (parts.query or parts.fragment or parts.username)
+            and parts.port != 0
+        )
+    except ValueError:
+        return False
+    return good and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
+    )

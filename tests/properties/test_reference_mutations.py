@@ -32,7 +32,7 @@ MUTATIONS = {
     "6 any name opens a record": ("if not own:", "if not copies:"),
     "6 a wrong name is clear": ("Reason.NAME_MISMATCH", "Reason.FALSE_POSITIVE"),
     "7 every measure is covered": ("if code in restriction.measures]", "]"),
-    "7 every service is covered": ("not clear.entry.covers_valid(service or {})", "False"),
+    "7 every service is covered": ("not clear.entry.covers_valid(question.service or {})", "False"),
     "7 terms are not looked at": (
         "if restriction.effective_at <= at < restriction.expires_at]",
         "]",

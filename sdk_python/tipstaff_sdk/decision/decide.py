@@ -34,6 +34,7 @@ from typing import cast
 
 from tipstaff_sdk.decision.decision import Decision, Finding, Outcome, Reason, Verdict
 from tipstaff_sdk.decision.evidence import Filter, RecordSource, Service, State, Stretcher
+from tipstaff_sdk.decision.question import Question
 from tipstaff_sdk.errors import FormatError, SealError, TipstaffError
 from tipstaff_sdk.identity.block import resident_block
 from tipstaff_sdk.identity.identifier import Identifier
@@ -48,6 +49,7 @@ __all__ = [
     "Filter",
     "Finding",
     "Outcome",
+    "Question",
     "Reason",
     "RecordSource",
     "Restriction",
@@ -70,13 +72,27 @@ def decide(
     measure: str,
     service: Service | None = None,
 ) -> Decision:
-    """Decides about one person or organisation, one measure and one service, for the moment `now`
-    (aware UTC).
+    """Decides about one person or organisation, one measure and one service.
 
-    `state` is None where there is no verified listing. A text as identifier is a resident ID.
-    Raises InvalidIdentifierError, InvalidNameError, UnknownMeasureError, MeasureNotCoveredError,
-    InvalidServiceError: wrong calls all, and whoever it is about. Anything else that goes wrong is
-    a verdict.
+    Takes the parts of a `Question` one by one: nearly everybody is clear at step 4, and a question
+    is made only for those who are not.
+
+    Args:
+        state: what to decide on; None where there is no verified listing.
+        now: the moment, aware UTC.
+        identifier: a text is a resident ID.
+        name: as it is written in the document.
+        measure: the code of the measure.
+        service: what is bought, as the measure asks for it.
+
+    Raises:
+        InvalidIdentifierError: the identifier is not valid.
+        InvalidNameError: the name is not valid.
+        UnknownMeasureError: the catalogue has no such measure.
+        MeasureNotCoveredError: this audience does not enforce the measure.
+        InvalidServiceError: the service is not described as the measure asks.
+            These five are wrong calls, whoever they are about; anything else that goes wrong is a
+            verdict.
     """
     # 1. Canonical, or an error.
     block = identifier.block if isinstance(identifier, Identifier) else resident_block(identifier)
@@ -91,104 +107,77 @@ def decide(
     # 3. A listing to rely on, and the key to read it with.
     if state.key is None or state.may_list is None:
         return _decision(clear, now, Reason.NO_DATA)
-    if (
-        now >= state.expires_at or state.floor >= state.expires_at
-    ):  # state.held(now), without the call
+    # state.held(now), without the call
+    if now >= state.expires_at or state.floor >= state.expires_at:
         return _decision(clear, now, Reason.EXPIRED)
     # 4. What is not in the filter is not listed.
     if not state.may_list(block):
         return Decision(clear, now, Verdict.CLEAR)
-    if not isinstance(
-        identifier, Identifier
-    ):  # made only for those few whom it does not let through
+    # Made only for those few whom the filter does not let through.
+    if not isinstance(identifier, Identifier):
         identifier = Identifier.parse(identifier)
-    return _prove(state, state.key, now, identifier, name, clear, service)
+    return _prove(state, state.key, Question(now, identifier, name, measure, service), clear)
 
 
-def decide_hit(
-    state: State,
-    now: datetime,
-    identifier: Identifier,
-    name: str,
-    measure: str,
-    service: Service | None = None,
-) -> Decision:
-    """Steps 5 to 11, where steps 1 to 4 were taken for a whole column at once.
+def decide_hit(state: State, question: Question) -> Decision:
+    """Takes steps 5 to 11, where steps 1 to 4 were taken for a whole column at once.
 
-    `name` is canonical, the token is in the filter.
-
-    Raises what `State.require_use` raises.
+    The token has to be in the filter. Raises what `State.require_use` raises.
     """
-    clear = state.require_use(measure, service)
+    clear = state.require_use(question.measure, question.service)
     if state.key is None:
-        return _decision(clear, now, Reason.NO_DATA)
-    return _prove(state, state.key, now, identifier, name, clear, service)
+        return _decision(clear, question.now, Reason.NO_DATA)
+    return _prove(state, state.key, question, clear)
 
 
-def _prove(
-    state: State,
-    key: EpochKey,
-    now: datetime,
-    identifier: Identifier,
-    name: str,
-    clear: Finding,
-    service: Service | None,
-) -> Decision:
+def _prove(state: State, key: EpochKey, question: Question, clear: Finding) -> Decision:
     """Steps 5 and 6: from a hit in the filter to this person's own restrictions."""
     # 5. Is there a record of this number?
     if state.pack is None:
-        return _decision(clear, now, Reason.UNCONFIRMED)
+        return _decision(clear, question.now, Reason.UNCONFIRMED)
     try:
-        keys = key.derive(state.stretch.stretch(identifier))
+        keys = key.derive(state.stretch.stretch(question.identifier))
         copies = state.pack.find(keys.locator)
     except TipstaffError:
-        return _decision(clear, now, Reason.UNCONFIRMED)
-    return _open(state, now, keys, copies, name, clear, service)
+        return _decision(clear, question.now, Reason.UNCONFIRMED)
+    return _open(state, question, clear, keys, copies)
 
 
 def decide_found(
-    state: State,
-    now: datetime,
-    keys: SubjectKeys,
-    copies: Sequence[SealedCopy],
-    name: str,
-    measure: str,
-    service: Service | None = None,
+    state: State, question: Question, keys: SubjectKeys, copies: Sequence[SealedCopy]
 ) -> Decision:
-    """Steps 5 to 11 where the records at the locator were fetched already, as for several rows of
-    one person. `name` is canonical.
+    """Takes steps 5 to 11 where the records at the locator were fetched already.
+
+    Several rows of one person need them once. Raises what `State.require_use` raises.
+    """
+    clear = state.require_use(question.measure, question.service)
+    return _open(state, question, clear, keys, copies)
+
+
+def unconfirmed(state: State, question: Question) -> Decision:
+    """Answers as step 5 does when the records cannot be had.
 
     Raises what `State.require_use` raises.
     """
-    return _open(state, now, keys, copies, name, state.require_use(measure, service), service)
-
-
-def unconfirmed(
-    state: State, now: datetime, measure: str, service: Service | None = None
-) -> Decision:
-    """What step 5 answers when the records cannot be had.
-
-    Raises what `State.require_use` raises.
-    """
-    return _decision(state.require_use(measure, service), now, Reason.UNCONFIRMED)
+    clear = state.require_use(question.measure, question.service)
+    return _decision(clear, question.now, Reason.UNCONFIRMED)
 
 
 def _open(
     state: State,
-    now: datetime,
+    question: Question,
+    clear: Finding,
     keys: SubjectKeys,
     copies: Sequence[SealedCopy],
-    name: str,
-    clear: Finding,
-    service: Service | None,
 ) -> Decision:
+    """Step 6: the restrictions in the records that this name opens."""
     if not copies:
-        return _decision(clear, now, Reason.FALSE_POSITIVE)
+        return _decision(clear, question.now, Reason.FALSE_POSITIVE)
     # 6. Does this name open one?
-    name_keys = keys.name_keys(name)
+    name_keys = keys.name_keys(question.name)
     own = [copy for copy in copies if copy.commitment == name_keys.commitment]
     if not own:
-        return _decision(clear, now, Reason.NAME_MISMATCH)
+        return _decision(clear, question.now, Reason.NAME_MISMATCH)
     try:
         restrictions = [
             restriction
@@ -196,26 +185,24 @@ def _open(
             for restriction in restrictions_of(open_sealed(name_keys, copy.sealed))
         ]
     except (SealError, FormatError):
-        return _decision(clear, now, Reason.UNCONFIRMED)
-    return _judge(state, now, restrictions, clear, service)
+        return _decision(clear, question.now, Reason.UNCONFIRMED)
+    return _judge(state, question, clear, restrictions)
 
 
 def _judge(
-    state: State,
-    now: datetime,
-    restrictions: Sequence[Restriction],
-    clear: Finding,
-    service: Service | None,
+    state: State, question: Question, clear: Finding, restrictions: Sequence[Restriction]
 ) -> Decision:
-    """Steps 7 to 11: what of it stands against this use now."""
+    """Steps 7 to 11: which of the restrictions stand against this use now."""
+    now = question.now
     code, relief, at = clear.measure, state.relief, state.held(now)
     # 7. Those that cover this measure and service now.
     covering = [restriction for restriction in restrictions if code in restriction.measures]
-    if (
-        covering and clear.entry is None
-    ):  # enforced, but no longer in the catalogue: what it covers cannot be told
+    # Enforced, but no longer in the catalogue: what it covers cannot be told.
+    if covering and clear.entry is None:
         return _decision(clear, now, Reason.UNCONFIRMED)
-    if not covering or (clear.entry is not None and not clear.entry.covers_valid(service or {})):
+    if not covering or (
+        clear.entry is not None and not clear.entry.covers_valid(question.service or {})
+    ):
         return _decision(clear, now, Reason.NOT_COVERED)
     running = [
         restriction

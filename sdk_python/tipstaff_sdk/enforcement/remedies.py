@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from tipstaff.v1 import distribution_pb2
 from tipstaff_sdk.decision.decide import Outcome
 from tipstaff_sdk.enums import Word
 from tipstaff_sdk.errors import RequestRefusedError
 
-if TYPE_CHECKING:
-    from tipstaff_sdk.sync.transport import GrpcTransport
-
-__all__ = ["Affected", "Remedy", "RemedyOutcome", "answer", "fetch"]
+__all__ = ["Affected", "Remedy", "RemedyCalls", "RemedyOutcome", "answer", "fetch"]
 
 _MAX_NOTE: Final = 500
 
@@ -66,9 +63,33 @@ class Remedy:
     """The answer, if there was one."""
 
 
-def fetch(transport: GrpcTransport, *, include_answered: bool) -> list[Remedy]:
-    """All of them, a page at a time. Raises TransportError."""
-    found: list[Remedy] = []
+class RemedyCalls(Protocol):
+    """The calls to the server that remedies need.
+
+    Raises:
+        TransportError: the server cannot be reached, or refuses.
+    """
+
+    def remedies(
+        self, request: distribution_pb2.ListRemediesRequest
+    ) -> distribution_pb2.ListRemediesResponse:
+        """Returns one page of this provider's remedies."""
+        ...
+
+    def answer_remedy(
+        self, request: distribution_pb2.AnswerRemedyRequest
+    ) -> distribution_pb2.Remedy:
+        """Records the answer and returns the remedy with it."""
+        ...
+
+
+def fetch(transport: RemedyCalls, *, include_answered: bool) -> list[Remedy]:
+    """Returns all remedies, asking for them a page at a time.
+
+    Raises:
+        TransportError: the server cannot be reached, or refuses.
+    """
+    remedies: list[Remedy] = []
     token = b""
     while True:
         response = transport.remedies(
@@ -76,16 +97,22 @@ def fetch(transport: GrpcTransport, *, include_answered: bool) -> list[Remedy]:
                 include_answered=include_answered, page_token=token
             )
         )
-        found += [_remedy(message) for message in response.remedies]
+        remedies += [_remedy(message) for message in response.remedies]
         if not response.next_page_token or response.next_page_token == token:
-            return found
+            return remedies
         token = response.next_page_token
 
 
 def answer(
-    transport: GrpcTransport, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str
+    transport: RemedyCalls, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str
 ) -> Remedy:
-    """Says what was done. Raises RequestRefusedError, NotFoundError, TransportError."""
+    """Tells the server what was done to make good.
+
+    Raises:
+        RequestRefusedError: the note is too long, or the server refuses the answer.
+        NotFoundError: there is no such remedy.
+        TransportError: the server cannot be reached.
+    """
     if len(note) > _MAX_NOTE:
         raise RequestRefusedError(
             f"a note has at most {_MAX_NOTE} characters: write what was done, in short, and no"

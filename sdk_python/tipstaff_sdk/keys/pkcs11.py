@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from tipstaff_sdk.errors import KeyStoreError
-from tipstaff_sdk.keys.store import decode_keys, encode_keys
+from tipstaff_sdk.keys.document import decode_keys, encode_keys
 from tipstaff_signing.files import write_atomic
 
 if TYPE_CHECKING:

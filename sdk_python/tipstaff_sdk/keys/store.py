@@ -2,22 +2,20 @@
 
 Whoever holds the files and these keys can enumerate the listing, so by default keys live in memory
 only and are fetched anew at each start. `KeyringKeyStore` gives them to the operating system's
-keyring, `Pkcs11KeyStore` (pkcs11_keystore.py) seals them by a key in a token; `FileKeyStore` keeps
+keyring, `Pkcs11KeyStore` (pkcs11.py) seals them by a key in a token; `FileKeyStore` keeps
 them in clear on disk, a stated choice for development and for sites without a network. Whoever has
 a vault of another kind passes a `KeyStore` of their own to `Screener`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import os
 import stat
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from tipstaff_sdk.errors import ConfigurationError
+from tipstaff_sdk.keys.document import checked_keys, decode_keys, encode_keys
 from tipstaff_signing.files import write_atomic
 
 if TYPE_CHECKING:
@@ -26,19 +24,8 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.settings import Settings
 
-__all__ = [
-    "KEY_BYTES",
-    "FileKeyStore",
-    "KeyStore",
-    "KeyringKeyStore",
-    "MemoryKeyStore",
-    "decode_keys",
-    "encode_keys",
-    "open_key_store",
-]
+__all__ = ["FileKeyStore", "KeyStore", "KeyringKeyStore", "MemoryKeyStore", "open_key_store"]
 
-KEY_BYTES: Final = 32
-_VERSION: Final = 1
 _MAX_BYTES: Final = 1 << 20
 
 
@@ -64,7 +51,7 @@ class MemoryKeyStore:
         return dict(self._keys)
 
     def save(self, keys: Mapping[int, bytes]) -> None:
-        self._keys = _checked(keys)
+        self._keys = checked_keys(keys)
 
     def __repr__(self) -> str:
         return f"MemoryKeyStore(epochs={sorted(self._keys)})"
@@ -111,8 +98,12 @@ class FileKeyStore:
                 " key_store=memory"
             ) from error
 
-    def _refuse_shared(self, found: os.stat_result) -> None:
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    def _refuse_shared(self, status: os.stat_result) -> None:
+        if (
+            not stat.S_ISREG(status.st_mode)
+            or status.st_uid != os.geteuid()
+            or status.st_mode & 0o077
+        ):
             raise ConfigurationError(
                 f"the key file {self._path} can be read by others or belongs to somebody else: run"
                 f" `chown {os.geteuid()} {self._path} && chmod 600 {self._path}`, or delete it and"
@@ -202,35 +193,3 @@ def _open_pkcs11(settings: Settings) -> KeyStore:
         token=token,
         key=key,
     )
-
-
-def encode_keys(keys: Mapping[int, bytes]) -> bytes:
-    """As a document: what the key stores keep. Raises ValueError: an epoch key is not 32 bytes."""
-    encoded = {
-        str(epoch): base64.b64encode(key).decode("ascii")
-        for epoch, key in sorted(_checked(keys).items())
-    }
-    return json.dumps({"version": _VERSION, "keys": encoded}, indent=1).encode("ascii")
-
-
-def decode_keys(content: bytes, damaged: str) -> dict[int, bytes]:
-    """What `encode_keys` gave. Raises ConfigurationError with the text `damaged`."""
-    try:
-        document = json.loads(content)
-        keys = {
-            int(epoch): base64.b64decode(text, validate=True)
-            for epoch, text in document["keys"].items()
-        }
-        return _checked(keys, version=document["version"])
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
-        # Without the cause: its text could quote key bytes.
-        raise ConfigurationError(damaged) from None
-
-
-def _checked(keys: Mapping[int, bytes], *, version: object = _VERSION) -> dict[int, bytes]:
-    if version != _VERSION:
-        raise ValueError("a key file of another version")
-    for epoch, key in keys.items():
-        if not 0 <= epoch < 1 << 32 or len(key) != KEY_BYTES:
-            raise ValueError("an epoch key is 32 bytes, and its epoch a 32-bit number")
-    return dict(keys)

@@ -20,6 +20,7 @@ from tipstaff_sdk.columns import resident_ids as columns
 from tipstaff_sdk.columns.names import Names
 from tipstaff_sdk.decision.decide import Decision, Reason, State, decide_found, unconfirmed
 from tipstaff_sdk.decision.decision import Finding
+from tipstaff_sdk.decision.question import Question
 from tipstaff_sdk.errors import (
     InvalidColumnError,
     InvalidIdentifierError,
@@ -271,20 +272,20 @@ class Screening:
             return [self.decision(Reason.NO_DATA) for _ in hits]
         try:
             if state.pack is None:
-                return [unconfirmed(state, self.now, self.measure, hit.service) for hit in hits]
+                return [unconfirmed(state, self._question(hit)) for hit in hits]
             locator = self._known.locator(state, first.token)
             if locator is not None and not state.pack.find(locator):
                 return [self.decision(Reason.FALSE_POSITIVE) for _ in hits]
             keys = state.key.derive(state.stretch.stretch(first.identifier))
             copies = state.pack.find(keys.locator)
         except TipstaffError:
-            return [unconfirmed(state, self.now, self.measure, hit.service) for hit in hits]
+            return [unconfirmed(state, self._question(hit)) for hit in hits]
         if not copies:
             self._known.remember(state, first.token, keys.locator)
-        return [
-            decide_found(state, self.now, keys, copies, hit.name, self.measure, hit.service)
-            for hit in hits
-        ]
+        return [decide_found(state, self._question(hit), keys, copies) for hit in hits]
+
+    def _question(self, hit: Hit) -> Question:
+        return Question(self.now, hit.identifier, hit.name, self.measure, hit.service)
 
     def decision(self, reason: Reason) -> Decision:
         """The decision of a row about which nothing else was found."""

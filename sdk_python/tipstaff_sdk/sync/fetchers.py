@@ -6,7 +6,8 @@ import ssl
 from typing import TYPE_CHECKING
 
 from tipstaff_sdk.errors import ConfigurationError
-from tipstaff_sdk.sync.mirror import MirrorFetcher, is_mirror_url
+from tipstaff_sdk.settings import is_mirror_url
+from tipstaff_sdk.sync.mirror import MirrorFetcher
 from tipstaff_signing import DirectoryFetcher
 from tipstaff_signing.errors import FetchError
 

@@ -20,6 +20,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
+from tipstaff_sdk.settings import LOOPBACK_HOSTS
 from tipstaff_signing.errors import FetchError, NotFoundError, TooLargeError, UnavailableError
 
 if TYPE_CHECKING:
@@ -27,30 +28,11 @@ if TYPE_CHECKING:
     from http.client import HTTPMessage
     from typing import IO
 
-__all__ = ["MirrorFetcher", "is_mirror_url"]
+__all__ = ["MirrorFetcher"]
 
 _CHUNK: Final = 256 * 1024
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _ABSENT: Final = frozenset({403, 404, 410})  # object stores say 403 of what is not there
 _PARTIAL: Final = 206
-
-
-def is_mirror_url(url: str) -> bool:
-    """Whether a mirror may be named so: https, or http on this machine, with neither query nor
-    credentials.
-    """
-    try:
-        parts = urlsplit(url)
-        good = (
-            bool(parts.hostname)
-            and not (parts.query or parts.fragment or parts.username)
-            and parts.port != 0
-        )
-    except ValueError:
-        return False
-    return good and (
-        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-    )
 
 
 class MirrorFetcher:
@@ -85,7 +67,7 @@ class MirrorFetcher:
             handlers.append(
                 urllib.request.HTTPSHandler(context=context or ssl.create_default_context())
             )
-        if parts.hostname in _LOOPBACK:
+        if parts.hostname in LOOPBACK_HOSTS:
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 

@@ -33,7 +33,7 @@ from tipstaff.v1 import (
     enforcement_pb2_grpc,
 )
 from tipstaff_sdk import errors
-from tipstaff_sdk.keys.store import KEY_BYTES
+from tipstaff_sdk.keys.document import KEY_BYTES
 from tipstaff_sdk.sync.fork import register_after_grpc
 from tipstaff_signing import errors as signing_errors
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_sdk.sync.mirror import MirrorFetcher, is_mirror_url
+from tipstaff_sdk.settings import is_mirror_url
+from tipstaff_sdk.sync.mirror import MirrorFetcher
 from tipstaff_server.clock import utc_now
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import Config

@@ -32,6 +32,7 @@ from tipstaff.v1 import catalogue_pb2, enforcement_pb2, identity_pb2
 from tipstaff_sdk.decision.decide import (
     Decision,
     Outcome,
+    Question,
     Reason,
     State,
     Verdict,
@@ -683,11 +684,12 @@ def test_a_known_hit_is_decided_like_any_other(world: SealedWorld) -> None:
     world.list(PERSON, NAME, restriction())
     world.only_in_filter(OTHER)
     state = world.state()
-    assert decide_hit(state, NOW, PERSON, NAME, AIR).reason is Reason.IN_FORCE
-    assert decide_hit(state, NOW, OTHER, NAME, AIR).reason is Reason.FALSE_POSITIVE
-    assert decide_hit(world.state(epoch_keys={}), NOW, PERSON, NAME, AIR).reason is Reason.NO_DATA
+    assert decide_hit(state, Question(NOW, PERSON, NAME, AIR)).reason is Reason.IN_FORCE
+    assert decide_hit(state, Question(NOW, OTHER, NAME, AIR)).reason is Reason.FALSE_POSITIVE
+    without_key = decide_hit(world.state(epoch_keys={}), Question(NOW, PERSON, NAME, AIR))
+    assert without_key.reason is Reason.NO_DATA
     with pytest.raises(InvalidServiceError):
-        decide_hit(state, NOW, PERSON, NAME, RAIL)
+        decide_hit(state, Question(NOW, PERSON, NAME, RAIL))
 
 
 def test_ids_are_random_and_stay(world: SealedWorld) -> None:

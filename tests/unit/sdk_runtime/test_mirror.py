@@ -13,9 +13,9 @@ from tests.support.https_mirror import StaticServer, https_mirror
 from tests.support.signing import Deployment
 from tipstaff_sdk.cli.app import run
 from tipstaff_sdk.errors import ConfigurationError
-from tipstaff_sdk.settings import Settings
+from tipstaff_sdk.settings import Settings, is_mirror_url
 from tipstaff_sdk.sync.fetchers import MirroredFetcher, choose, mirror_at
-from tipstaff_sdk.sync.mirror import MirrorFetcher, is_mirror_url
+from tipstaff_sdk.sync.mirror import MirrorFetcher
 from tipstaff_signing import (
     DirectoryFetcher,
     FetchError,
