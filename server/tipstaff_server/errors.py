@@ -7,20 +7,20 @@
     │   ├── DatabaseUnavailableError  the database does not answer, or is locked for too long
     │   └── SchemaVersionError        the database is older or newer than this program
     ├── VaultError
-    │   ├── VaultKeyFileError         the registry key file is missing, damaged or readable by others
-    │   ├── KeyWrapperError           the key that wraps the registry's keys cannot be reached: no variable, a failing command
+    │   ├── VaultKeyFileError         the key file is missing, damaged or readable by others
+    │   ├── KeyWrapperError           what wraps the registry's keys cannot be reached
     │   ├── WrongVaultKeyError        the key is a valid one, but not this database's
     │   ├── VaultDataKeyError         a wrapped key of the registry is lost or damaged
-    │   └── VaultDataError            a stored value does not decrypt: altered, or moved to another row
+    │   └── VaultDataError            a stored value was altered, or moved to another row
     ├── EntryError                    one entry is refused; `code` says why in a fixed word
     ├── InvalidRequestError           a call is wrong in itself (empty reason, bad id length)
     ├── PermissionDeniedError         this caller may not do that
     ├── NotFoundError                 no such thing, as far as this caller may know
-    ├── StaleListingError             what is asked for belongs to a listing that is no longer the published one, or not yet
-    ├── StaleVersionError             somebody acted on the restriction since the caller looked at it
+    ├── StaleListingError             it belongs to a listing that is not the published one
+    ├── StaleVersionError             somebody acted on the restriction meanwhile
     ├── LifecycleError                the restriction is not in a state in which that can happen
     ├── AuditError                    the audit log has been tampered with
-    │   └── CheckpointError           a checkpoint is damaged, not signed by a known key, or of another registry
+    │   └── CheckpointError           a checkpoint is damaged, or not of this registry
     ├── RetentionError                it may not be erased yet; `blocked` says why in a fixed word
     ├── ImportFileError               a whole file is refused
     │   ├── FileEncodingError         neither UTF-8 nor GB18030
@@ -29,7 +29,7 @@
     ├── WorkDirError                  a working directory cannot be made, or is not one
     ├── PublicationError              a listing cannot be built or published
     │   ├── SignOffRefusedError       the independent check refused it; `reasons` says why
-    │   ├── BuildStateError           what the last build kept cannot be worked from: build from scratch
+    │   ├── BuildStateError           what the last build kept is of no use
     │   └── StretchRetiredError       it would need values that are no longer kept, or not yet
     ├── StretchChangedError           identifiers were stretched as they no longer are; do it again
     ├── NotIdentifiedError            a client certificate names nobody

@@ -1,6 +1,6 @@
 """Log records as lines of JSON: when, how bad, which event, and fields.
 
-    {"at": "2026-01-05T08:00:00.123Z", "level": "info", "event": "relief_published", "audience": "aviation", "relief": 7}
+    {"at": "2026-01-05T08:00:00.123Z", "level": "info", "event": "relief_published", "relief": 7}
 
 Fields hold counts, versions, audiences, provider and authority ids, restriction ids never with a
 person. Nothing that says who somebody is may come in: no identifier, name, statement, token or key.

@@ -1,0 +1,1 @@
+"""Who calls: certificates, what they say about their holder, and which of them were revoked."""

@@ -52,7 +52,7 @@ class ServerFiles:
         self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """A client without a certificate of an authority in the file does not get as far as a call."""
+        """Credentials that end the handshake of a client whose certificate no authority here issued."""
         return grpc.dynamic_ssl_server_credentials(
             self._first,
             self.changed,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  the stubs forget None, "nothing new"

@@ -1,0 +1,1 @@
+"""The commands of `tipstaff-server`, one module for each group. They hold no rules of their own."""

@@ -1,4 +1,4 @@
-"""All commands in one, and what becomes of errors: one line on standard error that says what to do."""
+"""All commands in one. An error becomes one line on standard error that says what to do."""
 
 from __future__ import annotations
 

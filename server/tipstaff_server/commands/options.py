@@ -85,7 +85,7 @@ def open_registry(config: Path | None) -> Registry:
 
 
 def this_operator() -> Actor:
-    """Who runs the command, by the name of the system's account: that is what the audit log keeps."""
+    """Who runs the command: the name of the system's account, which the audit log keeps."""
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name

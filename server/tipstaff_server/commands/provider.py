@@ -1,4 +1,4 @@
-"""`tipstaff-server provider list | remove | restore | move | history`: who belongs to an audience."""
+"""`tipstaff-server provider list | remove | restore | move | history`: who is in an audience."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
     relief loop      lifts in the registry -> signed -> published -> pushed; also keeps relief fresh
     repository loop  whatever anybody published -> pushed
-    calendar loop    what is due by itself (scheduler)
+    calendar loop    what is due by itself (schedule.py)
     audit loop       checkpoints of the audit log, when they are due
     certificate loop revoked certificates, and those that ran out -> their streams end
-    listing loop     listings that are due again -> built, signed off and published by other processes
-    stretch loop     a change of stretch that is under way -> kept up with what is entered, and taken over when its time has come
+    listing loop     listings that are due again -> built and published by other processes
+    stretch loop     a change of stretch under way -> keeps up with entries, takes over in time
 
 Blocking work runs in threads; the event loop only moves bytes. A loop that fails says so in the log
 and goes on.

@@ -1,10 +1,10 @@
 """Dates and terms as lists write them.
 
-    2024-03-05   2024/3/5   2024.03.05   2024年3月5日   20240305   with or without a time, ISO 8601 with a zone
+    2024-03-05   2024/3/5   2024.03.05   2024年3月5日   20240305      with or without a time
     2年  两年  24个月  180日  2 years  24 months  P2Y        a term from its beginning
     2026-03-05   至2026年3月5日                              a term as its end, exclusive
 
-Without a zone, times are China Standard Time (UTC+8). A date is its first moment; as the end of a
+ISO 8601 may have a zone. Without one, times are China Standard Time (UTC+8). A date is its first moment; as the end of a
 term that day itself is no longer in it, which is the reading in the subject's favour. Years and
 months count by the calendar; from 29 February a year leads to the 28th.
 """

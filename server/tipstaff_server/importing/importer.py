@@ -1,12 +1,13 @@
 """Importing one file, from encoding to report.
 
-1. Format and encoding are found (sheets, encodings), and the header is understood (headers).
-2. Rows are read (rows, json_lines, parquet) and turned into entries (convert), a batch at a time
-   (reading), a long file in another process.
-3. While one batch is written, the next one's new identifiers are being stretched in threads.
-4. Each batch is one transaction. A run that is cut off is simply run again: what is there already
-   is unchanged.
-5. Refused rows go to the rejects file, with line, column and reason, and nothing personal.
+1. Find format and encoding (formats/sheet.py, formats/encodings.py); understand the header
+   (columns.py).
+2. Read rows (formats) and turn them into entries (convert.py), a batch at a time (batches.py), a
+   long file in another process.
+3. Stretch the next batch's new identifiers in threads while one batch is written.
+4. Write each batch in one transaction. A run that is cut off is simply run again: what is there
+   already stays as it is.
+5. Write refused rows to the rejects file, with line, column and reason, and nothing personal.
 """
 
 from __future__ import annotations

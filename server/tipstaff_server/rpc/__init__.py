@@ -1,0 +1,4 @@
+"""What every call passes before its service sees it: identity, admission, limits, errors.
+
+Nothing here knows the registry.
+"""

@@ -1,11 +1,12 @@
 """Who gets in, on every call:
 
-1. the connection is TLS 1.3, with a certificate that names one caller (peers, tls_identity);
+1. the connection is TLS 1.3, with a certificate that names one caller (certificates/peer.py,
+   certificates/caller.py);
 2. the certificate is neither revoked nor past its end: the handshake saw it once, the connection
-   may be older (revocation);
-3. the table lets the caller's role use the method (tls_identity);
+   may be older (certificates/revocation.py);
+3. the table lets the caller's role use the method (certificates/caller.py);
 4. a provider is one that the registry knows, in the audience that its certificate names;
-5. the caller has not asked too often (limits).
+5. the caller has not asked too often (limits.py).
 """
 
 from __future__ import annotations

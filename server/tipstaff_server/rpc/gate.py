@@ -1,12 +1,12 @@
 """What every call passes through: who is it, may they, and what an error becomes.
 
-1. Admission decides on the certificate, the role, the registry and the limits (admission).
+1. Admission decides on the certificate, the role, the registry and the limits (admission.py).
 2. The service answers: a single answer within a time, a stream for as long as it is read and its
    certificate is good.
-3. Whatever it raises becomes a status (rpc_errors).
+3. Whatever it raises becomes a status (statuses.py).
 
-As an interceptor it holds for every method of every service, also for one that is added later: not
-in the table, nobody's.
+It is an interceptor, so it holds for every method of every service. A method that is added later and
+stands in no table is nobody's to call.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def _incident(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
 
 
 def place_of(error: BaseException) -> list[str]:
-    """Where an exception was raised, innermost last, as file:line; neither source lines nor values."""
+    """Where an exception was raised, innermost last, as file:line. No source lines, no values."""
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     return [
         f"{frame.filename.rpartition('site-packages/')[2].rpartition('/server/')[2]}:{frame.lineno}"

@@ -1,0 +1,1 @@
+"""The services of the contract: requests become calls on the registry, results become messages."""

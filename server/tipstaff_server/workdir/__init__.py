@@ -1,0 +1,1 @@
+"""The operator's working directory: making it, kits for providers, certificates for officers."""

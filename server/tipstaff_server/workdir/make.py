@@ -2,12 +2,12 @@
 runs at once.
 
     tipstaff-server.toml      configuration
-    tls/                      development CA (ca.pem, ca.key, ca.crl), the server's certificate (server.pem, server.key)
+    tls/                      development CA (ca.*), the server's certificate (server.*)
     registry.key, registry.db the registry's key and database: back them up apart from each other
-    keys/                     signing keys; in production root, targets and sign-off keys live elsewhere
+    keys/                     signing keys; in production most of them live elsewhere
     repository/               the signed repository, one folder per audience
-    providers/<id>/           a kit for each provider: tipstaff.toml for Screener.open, certificates, wrapping key, the trusted root
-    authorities/<id>/         a certificate for each authority, and in officers/<id>/ for those of its officers who have one
+    providers/<id>/           a kit for each provider: tipstaff.toml and what it names
+    authorities/<id>/         a certificate for each authority; officers/<id>/ for its officers
     operator/                 the operator's own certificate
 
 Everything is made in `.init/` first and moved up when it is whole, the configuration last. Killed

@@ -2,7 +2,8 @@
 texts or items.
 
     CSV           "张三"
-    JSON, Arrow   "张三"   ["张三", "曾用名"]   [{"id_type": "护照", "id_number": "…"}]   [{"capacity": "法定代表人", "name": …}]
+    JSON, Arrow   "张三"   ["张三", "曾用名"]
+                  [{"id_type": "护照", "id_number": "…"}]   [{"capacity": "法定代表人", "name": …}]
 
 Numbers are texts everywhere: as a JSON or Arrow number one loses its zeros, its X or its last
 digits without anybody noticing.

@@ -235,7 +235,7 @@ def _break(fields: list[str], row: SyntheticRow, breakage: Breakage) -> str:
 
 
 def _wrong(subject: SyntheticSubject) -> str:
-    """The number with a wrong last character; a passport, which has no check digit, with too few."""
+    """The number with a wrong last character; a passport with too few, as it has no check digit."""
     number = subject.identifier.number
     if subject.identifier.kind is IdentifierKind.PASSPORT:
         return number[:3]
