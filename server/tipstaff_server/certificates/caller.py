@@ -4,8 +4,8 @@ Identity comes from the client certificate alone, from the one URI among its sub
 names:
 
     tipstaff://provider/<audience>/<provider>            a provider, and the audience it belongs to
-    tipstaff://authority/<authority>                     an authority's case system, nobody in particular
-    tipstaff://authority/<authority>/officer/<officer>   an officer of it, by staff number, never by name
+    tipstaff://authority/<authority>                     an authority's case system
+    tipstaff://authority/<authority>/officer/<officer>   an officer of it, by staff number
     tipstaff://operator/<name>                           the operator, and who of it
 
 Nothing in a request says who somebody is. MAY_CALL is the whole authorisation table; a method that

@@ -52,7 +52,7 @@ class ServerFiles:
         self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials that end the handshake of a client whose certificate no authority here issued."""
+        """Credentials that refuse a client whose certificate no authority in the file issued."""
         return grpc.dynamic_ssl_server_credentials(
             self._first,
             self.changed,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  the stubs forget None, "nothing new"
@@ -80,10 +80,10 @@ class ServerFiles:
 
     def _current_stamp(self) -> tuple[tuple[int, int, int], ...]:
         try:
-            found = [path.stat() for path in self._paths]
+            stats = [path.stat() for path in self._paths]
         except OSError as error:
             raise _unreadable(error) from error
-        return tuple((status.st_mtime_ns, status.st_ino, status.st_size) for status in found)
+        return tuple((status.st_mtime_ns, status.st_ino, status.st_size) for status in stats)
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         try:

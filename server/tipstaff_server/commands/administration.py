@@ -52,8 +52,8 @@ def show(
 ) -> None:
     """Print a version in full, as a file that can be edited and loaded."""
     with open_registry(config) as registry:
-        found = load_version(registry.store, version)
-    document = found.model_dump(mode="json", exclude_defaults=True)
+        administration = load_version(registry.store, version)
+    document = administration.model_dump(mode="json", exclude_defaults=True)
     if as_json:
         print_json(document)
     else:
@@ -96,7 +96,7 @@ def diff(
 def history(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show every version: when it was loaded, by whom, and its SHA-256."""
     with open_registry(config) as registry:
-        found = versions(registry.store)
+        all_versions = versions(registry.store)
     if as_json:
         print_json(
             [
@@ -106,11 +106,11 @@ def history(config: ConfigOption = None, *, as_json: JsonOption = False) -> None
                     "actor": item.actor,
                     "digest": item.digest.hex(),
                 }
-                for item in found
+                for item in all_versions
             ]
         )
         return
-    for item in found:
+    for item in all_versions:
         typer.echo(
             f"{item.version}  {item.made_at:%Y-%m-%d %H:%M:%S}  {item.actor}  {item.digest.hex()}"
         )

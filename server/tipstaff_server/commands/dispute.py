@@ -125,19 +125,19 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """Show disputes by the time that they are to be answered, without what was said."""
-    found: list[DisputeCase] = []
+    cases: list[DisputeCase] = []
     with open_registry(config) as registry:
         after = b""
         while True:
             page, after = registry.disputes.page(
                 WantedDisputes(state, overdue, after, MAX_PAGE), this_operator()
             )
-            found += page
+            cases += page
             if not after:
                 break
     if as_json:
-        print_json([_document(item) for item in found])
-    for item in [] if as_json else found:
+        print_json([_document(item) for item in cases])
+    for item in [] if as_json else cases:
         late = "overdue" if item.overdue else item.dispute.state.lower()
         fields = (
             item.dispute.case_number,
@@ -147,7 +147,7 @@ def list_(
             item.ground.lower(),
         )
         typer.echo("  ".join((*fields, item.restriction_id.hex())))
-    if overdue and found:
+    if overdue and cases:
         raise typer.Exit(OVERDUE)
 
 
@@ -157,21 +157,21 @@ def show(
 ) -> None:
     """Show one dispute, with what was said: for whoever answers it."""
     with open_registry(config) as registry:
-        found = registry.disputes.case(case_number, this_operator())
+        case = registry.disputes.case(case_number, this_operator())
     if as_json:
-        print_json(_document(found) | {"statement": found.statement})
+        print_json(_document(case) | {"statement": case.statement})
         return
-    for name, value in _document(found).items():
+    for name, value in _document(case).items():
         typer.echo(f"{name}: {value}")
-    typer.echo(f"\n{found.statement}")
+    typer.echo(f"\n{case.statement}")
 
 
 @app.command()
 def follow(case_number: CaseArgument, config: ConfigOption = None) -> None:
     """Say where a dispute stands, for the person who holds its case number: nothing about anybody."""
     with open_registry(config) as registry:
-        found = registry.disputes.follow(case_number)
-    typer.echo(f"{found.text('zh')}\n{found.text('en')}")
+        progress = registry.disputes.follow(case_number)
+    typer.echo(f"{progress.text('zh')}\n{progress.text('en')}")
 
 
 @app.command("answer")

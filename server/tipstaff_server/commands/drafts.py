@@ -37,13 +37,13 @@ def draft(
     The audit log keeps who looked.
     """
     with open_registry(config) as registry:
-        found = registry.restrictions.read_draft(identity_of(restriction_id), this_operator())
-    entry = MessageToDict(found.entry, preserving_proto_field_name=True)
+        draft = registry.restrictions.read_draft(identity_of(restriction_id), this_operator())
+    entry = MessageToDict(draft.entry, preserving_proto_field_name=True)
     print_json(
         {
             "restriction_id": restriction_id,
-            "entered_by": found.entered_by,
-            "entered_at": found.entered_at.isoformat(),
+            "entered_by": draft.entered_by,
+            "entered_at": draft.entered_at.isoformat(),
             "entry": entry,
         }
     )

@@ -203,10 +203,10 @@ def _certificates(config: Config) -> list[tuple[Path, datetime]]:
     ends: list[tuple[Path, datetime]] = []
     for file in (config.server.certificate_file, config.server.client_ca_file):
         try:
-            found = x509.load_pem_x509_certificates(config.path(file).read_bytes())
+            certificates = x509.load_pem_x509_certificates(config.path(file).read_bytes())
         except (OSError, ValueError):
             continue  # the server itself says what is wrong with them
-        ends += [(file, min(certificate.not_valid_after_utc for certificate in found))]
+        ends += [(file, min(certificate.not_valid_after_utc for certificate in certificates))]
     return ends
 
 

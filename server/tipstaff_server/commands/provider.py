@@ -26,23 +26,23 @@ ProviderArgument = Annotated[str, typer.Argument(metavar="ID")]
 def list_(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show every provider, its audience, and whether it was removed."""
     with open_registry(config) as registry:
-        found = registry.providers.all()
+        members = registry.providers.all()
     if as_json:
         moments = [
             (
                 item.created_at.isoformat(),
                 None if item.removed_at is None else item.removed_at.isoformat(),
             )
-            for item in found
+            for item in members
         ]
         print_json(
             [
                 asdict(item) | {"created_at": a, "removed_at": b}
-                for item, (a, b) in zip(found, moments, strict=True)
+                for item, (a, b) in zip(members, moments, strict=True)
             ]
         )
         return
-    for item in found:
+    for item in members:
         state = (
             f"removed {item.removed_at:%Y-%m-%d}"
             if item.removed_at is not None
@@ -101,11 +101,11 @@ def history(
 ) -> None:
     """Show everything that was done with one provider."""
     with open_registry(config) as registry:
-        found = registry.providers.history(provider)
+        acts = registry.providers.history(provider)
     if as_json:
-        print_json([asdict(item) | {"at": item.at.isoformat()} for item in found])
+        print_json([asdict(item) | {"at": item.at.isoformat()} for item in acts])
         return
-    for item in found:
+    for item in acts:
         typer.echo(
             f"{item.at:%Y-%m-%d %H:%M:%S}  {item.act}  {item.actor}  {item.detail}  {item.reason}".rstrip()
         )

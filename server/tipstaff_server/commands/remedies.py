@@ -44,12 +44,14 @@ def remedies(
     deadlines and their answers.
     """
     with open_registry(config) as registry:
-        found = registry.remedies.all(this_operator(), answered=not waiting, provider_id=provider)
+        remedies = registry.remedies.all(
+            this_operator(), answered=not waiting, provider_id=provider
+        )
     now = utc_now()
     if as_json:
-        print_json([_document(item, now) for item in found])
+        print_json([_document(item, now) for item in remedies])
         return
-    table = Table(title=f"Remedies ({sum(item.overdue(now) for item in found)} overdue)")
+    table = Table(title=f"Remedies ({sum(item.overdue(now) for item in remedies)} overdue)")
     for header in (
         "remedy",
         "restriction",
@@ -61,7 +63,7 @@ def remedies(
         "note",
     ):
         table.add_column(header)
-    for item in found:
+    for item in remedies:
         state = "overdue" if item.overdue(now) else item.state.lower()
         outcome = "" if item.outcome is None else item.outcome.lower()
         due = f"{item.due_at:%Y-%m-%d}"

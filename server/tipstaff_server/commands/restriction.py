@@ -74,20 +74,20 @@ def search(
             "say --case-number, --state, or --by-number; not a case number and a number together"
         )
     identifier = Identifier.parse(sys.stdin.readline()) if by_number else None
-    found: list[RestrictionSummary] = []
+    summaries: list[RestrictionSummary] = []
     with open_registry(config) as registry:
-        while len(found) < limit:
+        while len(summaries) < limit:
             size, after = (
-                min(MAX_PAGE, limit - len(found)),
-                found[-1].restriction_id if found else b"",
+                min(MAX_PAGE, limit - len(summaries)),
+                summaries[-1].restriction_id if summaries else b"",
             )
             page = registry.restrictions.search(
                 Wanted(identifier, case_number, state, after, size), this_operator()
             )
-            found += page
+            summaries += page
             if len(page) < size:
                 break
-    _show(found, as_json=as_json)
+    _show(summaries, as_json=as_json)
 
 
 @app.command()
@@ -96,8 +96,8 @@ def show(
 ) -> None:
     """Show where one restriction stands."""
     with open_registry(config) as registry:
-        found = registry.restrictions.get(identity_of(restriction_id), actor=this_operator())
-    _show([found], as_json=as_json)
+        summary = registry.restrictions.get(identity_of(restriction_id), actor=this_operator())
+    _show([summary], as_json=as_json)
 
 
 @app.command()
@@ -180,11 +180,11 @@ def history(
 ) -> None:
     """Show everything that was done with one restriction."""
     with open_registry(config) as registry:
-        found = registry.restrictions.history(identity_of(restriction_id), this_operator())
+        entries = registry.restrictions.history(identity_of(restriction_id), this_operator())
     if as_json:
-        print_json([asdict(item) | {"at": item.at.isoformat()} for item in found])
+        print_json([asdict(item) | {"at": item.at.isoformat()} for item in entries])
         return
-    for item in found:
+    for item in entries:
         typer.echo(f"{item.at:%Y-%m-%d %H:%M:%S}  {item.act}  {item.actor}  {item.reason}".rstrip())
 
 

@@ -106,8 +106,8 @@ def access(
         raise InvalidRequestError(f"{file} exists already; give another one")
     identifier = Identifier(IdentifierKind[kind], sys.stdin.readline())
     with open_registry(config) as registry:
-        found = registry.held_on(identifier, actor=this_operator())
-    append(file, [json.dumps(found, ensure_ascii=False, indent=1)])
+        holdings = registry.held_on(identifier, actor=this_operator())
+    append(file, [json.dumps(holdings, ensure_ascii=False, indent=1)])
     typer.echo(
         f"written to {file}: give it to nobody but the person it is about, or who acts for them"
     )
@@ -115,12 +115,12 @@ def access(
 
 def _identity(text: str) -> bytes:
     try:
-        found = bytes.fromhex(text)
+        restriction_id = bytes.fromhex(text)
     except ValueError:
-        found = b""
-    if len(found) * 2 != ID_DIGITS:
+        restriction_id = b""
+    if len(restriction_id) * 2 != ID_DIGITS:
         raise InvalidRequestError(f"a restriction's id has {ID_DIGITS} hexadecimal digits")
-    return found
+    return restriction_id
 
 
 def _show(verb: str, found: Erased) -> None:

@@ -51,26 +51,26 @@ def stats(
     lags, disputes, published listings.
     """
     with open_registry(config) as registry:
-        found = statistics(registry.store, since=_utc(since), until=_utc(until))
-        supervise(found, registry.store, Allowed.of(Config.load(config).publication))
+        response = statistics(registry.store, since=_utc(since), until=_utc(until))
+        supervise(response, registry.store, Allowed.of(Config.load(config).publication))
         head, now = registry.relief.head(), registry.store.clock()
         listings = published_listings(registry.store)
     if lagging:
-        _only_lagging(found, now, as_json=as_json)
+        _only_lagging(response, now, as_json=as_json)
     elif as_json:
         print_json(
             {
                 "relief_head": head,
-                **_document(found),
+                **_document(response),
                 "listings": [asdict(listing) for listing in listings],
             }
         )
     else:
         console = Console(width=None if sys.stdout.isatty() else WIDTH)
         for table in (
-            _measures(found),
-            _providers(found.providers, now),
-            _disputes(found),
+            _measures(response),
+            _providers(response.providers, now),
+            _disputes(response),
             _listings(listings),
         ):
             console.print(table)

@@ -200,7 +200,7 @@ def exempt(
     person = _identifier(_read())
     valid = (begins.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
     with open_registry(config) as registry:
-        found = registry.restrictions.exempt(
+        exemption = registry.restrictions.exempt(
             _id(restriction_id),
             measures=measure or [],
             valid=valid,
@@ -209,9 +209,9 @@ def exempt(
             person=person,
         )
     if as_json:
-        print_json({"exemption_id": found.hex()})
+        print_json({"exemption_id": exemption.hex()})
     else:
-        typer.echo(f"exemption {found.hex()}, from the next listing on")
+        typer.echo(f"exemption {exemption.hex()}, from the next listing on")
 
 
 @app.command()
@@ -351,10 +351,10 @@ def _names(given: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _list(given: dict[str, Any], key: str) -> list[object]:
-    found: object = given.get(key, [])
-    if not isinstance(found, list):
+    values: object = given.get(key, [])
+    if not isinstance(values, list):
         raise InvalidRequestError(f"{key} is to be a list")
-    return cast("list[object]", found)
+    return cast("list[object]", values)
 
 
 def _identifier(item: object) -> Identifier:
@@ -413,10 +413,10 @@ def _tell(view: SubjectView, more: dict[str, object] | None = None, *, as_json: 
             f" {json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value}"
         )
     for post in view.posts:
-        found = _post(post)
+        facts = _post(post)
         until = "" if post.valid_until is None else f" until {post.valid_until:%Y-%m-%d}"
         typer.echo(
-            f"post {found['post_id']}: {found['capacity']}, {found['state']}, from"
+            f"post {facts['post_id']}: {facts['capacity']}, {facts['state']}, from"
             f" {post.valid_from:%Y-%m-%d}{until}"
         )
 

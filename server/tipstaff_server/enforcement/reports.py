@@ -217,11 +217,11 @@ def _count(
 def _visible(session: Session, measures: frozenset[str], wanted: set[bytes]) -> set[bytes]:
     """Those of `wanted` that exist and hold, or held, a measure of the audience."""
     sets = list(visible_sets(session, measures))
-    found: set[bytes] = set()
+    known_ids: set[bytes] = set()
     ids = sorted(wanted)
     for start in range(0, len(ids), 5_000):
         some = ids[start : start + 5_000]
-        found.update(
+        known_ids.update(
             session.scalars(
                 select(RestrictionRow.id).where(
                     RestrictionRow.id.in_(some), RestrictionRow.measure_set_id.in_(sets)
@@ -232,8 +232,8 @@ def _visible(session: Session, measures: frozenset[str], wanted: set[bytes]) -> 
         had = select(ReliefRow.restriction_id).where(
             ReliefRow.restriction_id.in_(some), ReliefRow.measure_set_id.in_(sets)
         )
-        found.update(session.scalars(had))
-    return found
+        known_ids.update(session.scalars(had))
+    return known_ids
 
 
 def _moment(

@@ -50,7 +50,7 @@ def statistics(
         .group_by(ReportRow.provider_id, ReportRow.measure, ReportRow.outcome)
         .order_by(ReportRow.outcome)
     )
-    found: dict[tuple[str, str], statistics_pb2.MeasureStatistics] = {}
+    by_measure: dict[tuple[str, str], statistics_pb2.MeasureStatistics] = {}
     with store.read() as session:
         providers = session.scalars(select(ProviderRow).order_by(ProviderRow.id)).all()
         audiences = {row.id: row.audience_id for row in providers}
@@ -59,7 +59,7 @@ def statistics(
             new = statistics_pb2.MeasureStatistics(
                 provider_id=provider, audience=audiences[provider], measure=measure
             )
-            return found.setdefault((provider, measure), new)
+            return by_measure.setdefault((provider, measure), new)
 
         for row in session.execute(checks).mappings():
             item = of(row["provider_id"], row["measure"])
@@ -70,7 +70,7 @@ def statistics(
                 outcome=row["outcome"], count=row["times"]
             )
     return statistics_pb2.GetStatisticsResponse(
-        measures=[found[key] for key in sorted(found)],
+        measures=[by_measure[key] for key in sorted(by_measure)],
         providers=[_provider(row) for row in providers],
     )
 

@@ -223,20 +223,20 @@ class Columns:
             raise FileHeaderError(
                 f"the first line is no header line of at most {MAX_COLUMNS} columns"
             )
-        found: dict[Field, int] = {}
+        positions: dict[Field, int] = {}
         ignored: list[str] = []
         for index, header in enumerate(headers):
             field = _FIELDS.get(_key(header))
             if field is None:
                 ignored.append(header.strip()[:40])
-            elif field in found:
+            elif field in positions:
                 raise FileHeaderError(
-                    f"columns {found[field] + 1} and {index + 1} both hold {field}; leave one of"
+                    f"columns {positions[field] + 1} and {index + 1} both hold {field}; leave one of"
                     " them out"
                 )
             else:
-                found[field] = index
-        return cls(tuple(headers), found, tuple(ignored))
+                positions[field] = index
+        return cls(tuple(headers), positions, tuple(ignored))
 
     @property
     def width(self) -> int:

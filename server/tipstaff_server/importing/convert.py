@@ -90,10 +90,10 @@ class _Cells:
         cell = self.columns.cell(self.fields, field)
         if isinstance(cell, str):
             return cell
-        found = self.all(field)
-        if len(found) > 1 or not all(isinstance(item, str) for item in found):
+        texts = self.all(field)
+        if len(texts) > 1 or not all(isinstance(item, str) for item in texts):
             raise EntryError(EntryCode.FIELD_TYPE, "one text belongs here")
-        return str(found[0]) if found else ""
+        return str(texts[0]) if texts else ""
 
     def all(self, field: Field) -> tuple[str | Item, ...]:
         """Everything in it."""
@@ -105,10 +105,10 @@ class _Cells:
 
     def texts(self, field: Field) -> tuple[str, ...]:
         """All texts in it, where nothing else belongs."""
-        found = self.all(field)
-        if not all(isinstance(item, str) for item in found):
+        texts = self.all(field)
+        if not all(isinstance(item, str) for item in texts):
             raise EntryError(EntryCode.FIELD_TYPE, "texts belong here")
-        return tuple(str(item) for item in found)
+        return tuple(str(item) for item in texts)
 
 
 class Converter:
@@ -186,14 +186,14 @@ class Converter:
         """Several titles of which one holds a separator: the longest are taken out first, and
         nothing may remain.
         """
-        found: set[str | None] = set()
+        codes: set[str | None] = set()
         for name in sorted(self._codes, key=len, reverse=True):
             if re.search(rf"(?:^|[;；、,，|\s]){re.escape(name)}(?:$|[;；、,，|\s])", text):
-                found.add(self._codes[name])
+                codes.add(self._codes[name])
                 text = text.replace(name, ";")
         if _SEPARATORS.sub("", text):
             raise EntryError(EntryCode.MEASURE_UNKNOWN, "a measure is not in the catalogue")
-        return found
+        return codes
 
     def _expires(self, cells: _Cells, effective: datetime) -> datetime:
         if term := cells.value(Field.TERM):
@@ -208,7 +208,7 @@ class Converter:
         raise EntryError(EntryCode.TERM_MISSING, "no term is given, and the list has no default")
 
     def _responsible(self, cells: _Cells) -> tuple[Responsible, ...]:
-        found: list[Responsible] = []
+        people: list[Responsible] = []
         for name_field, number_field, kind_field, capacity in _CAPACITIES:
             kind = _kind(cells, kind_field) or IdentifierKind.RESIDENT_ID
             name, number = cells.value(name_field), cells.value(number_field)
@@ -226,13 +226,13 @@ class Converter:
                 raise EntryError(
                     EntryCode.RESPONSIBLE_PERSON, "a responsible person's number is wrong"
                 ) from None
-            found.append(Responsible(int(capacity), Party(PERSON, (identifier,), (name,))))
+            people.append(Responsible(int(capacity), Party(PERSON, (identifier,), (name,))))
         for item in cells.all(Field.RESPONSIBLE_PERSONS):
             if isinstance(item, str) or not item.numbers:
                 self.without_number += 1
             else:
-                found.append(_person(item))
-        return tuple(found)
+                people.append(_person(item))
+        return tuple(people)
 
 
 def _person(item: Item) -> Responsible:
@@ -354,22 +354,22 @@ def _identifier(text: str, kind: IdentifierKind | None) -> Identifier:
         if kind is not None
         else (IdentifierKind.RESIDENT_ID, IdentifierKind.ORGANISATION_CODE)
     )
-    found: list[Identifier] = []
+    identifiers: list[Identifier] = []
     detail = ""
     for candidate in kinds:
         try:
-            found.append(Identifier(candidate, text))
+            identifiers.append(Identifier(candidate, text))
         except InvalidIdentifierError as error:
             detail = str(error)
-    if len(found) > 1:
+    if len(identifiers) > 1:
         raise EntryError(
             EntryCode.IDENTIFIER_KIND, "the number could be of two kinds; say which in 证件类型"
         )
-    if not found:
+    if not identifiers:
         # Looked at last: XXX may well stand in a good organisation code.
         code = EntryCode.IDENTIFIER_MASKED if _MASKED.search(text) else EntryCode.IDENTIFIER_INVALID
         raise EntryError(code, detail)
-    return found[0]
+    return identifiers[0]
 
 
 def _optional(cells: _Cells, field: Field) -> datetime | None:

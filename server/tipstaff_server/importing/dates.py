@@ -1,12 +1,13 @@
 """Dates and terms as lists write them.
 
-    2024-03-05   2024/3/5   2024.03.05   2024年3月5日   20240305      with or without a time
+    2024-03-05   2024/3/5   2024.03.05   2024年3月5日   20240305
     2年  两年  24个月  180日  2 years  24 months  P2Y        a term from its beginning
     2026-03-05   至2026年3月5日                              a term as its end, exclusive
 
-ISO 8601 may have a zone. Without one, times are China Standard Time (UTC+8). A date is its first moment; as the end of a
-term that day itself is no longer in it, which is the reading in the subject's favour. Years and
-months count by the calendar; from 29 February a year leads to the 28th.
+A time may follow, in ISO 8601 with a zone. Without one, times are China Standard Time (UTC+8). A
+date is its first moment; as the end of a term that day itself is no longer in it, which is the
+reading in the subject's favour. Years and months count by the calendar; from 29 February a year
+leads to the 28th.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ _DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七�
 @lru_cache(KEPT)
 def parse_moment(text: str) -> datetime:
     """A date, or a date with a time, as an aware moment in UTC. Raises EntryError DATE_INVALID."""
-    found = _DATE.fullmatch(_plain(text))
-    if found is None:
+    match = _DATE.fullmatch(_plain(text))
+    if match is None:
         raise EntryError(
             EntryCode.DATE_INVALID, "not a date; write 2024-03-05, 2024/3/5 or 2024年3月5日"
         )
-    year, month, day, rest = found.group(1, 2, 3, 4) if found.group(1) else found.group(5, 6, 7, 8)
+    year, month, day, rest = match.group(1, 2, 3, 4) if match.group(1) else match.group(5, 6, 7, 8)
     try:
         return _with_time(datetime(int(year), int(month), int(day), tzinfo=CHINA), rest.strip())
     except (ValueError, OverflowError):
@@ -100,10 +101,10 @@ def _plain(text: str) -> str:
 def _with_time(day: datetime, rest: str) -> datetime:
     if not rest:
         return day.astimezone(UTC)
-    found = _TIME.fullmatch(rest)
-    if found is None:
+    match = _TIME.fullmatch(rest)
+    if match is None:
         raise ValueError(rest)
-    hour, minute, second, zone = found.group(1, 2, 3, 4)
+    hour, minute, second, zone = match.group(1, 2, 3, 4)
     moment = day.replace(hour=int(hour), minute=int(minute), second=int(second or 0))
     if zone:
         moment = moment.replace(
@@ -117,10 +118,10 @@ def _duration(plain: str) -> tuple[int, int, int] | None:
     if iso := _ISO_DURATION.fullmatch(plain):
         years, months, days = (int(part or 0) for part in iso.groups())
         return years, months, days
-    found = _DURATION.fullmatch(plain)
-    if found is None:
+    match = _DURATION.fullmatch(plain)
+    if match is None:
         return None
-    count, unit = _number(found["count"]), found["unit"].lower()
+    count, unit = _number(match["count"]), match["unit"].lower()
     if unit[0] in "年周y":
         return count, 0, 0
     return (0, count, 0) if unit[0] in "月m" else (0, 0, count)

@@ -5,8 +5,8 @@
    certificate is good.
 3. Whatever it raises becomes a status (statuses.py).
 
-It is an interceptor, so it holds for every method of every service. A method that is added later and
-stands in no table is nobody's to call.
+It is an interceptor, so it holds for every method of every service. A method that is added later
+and stands in no table is nobody's to call.
 """
 
 from __future__ import annotations

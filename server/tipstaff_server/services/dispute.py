@@ -84,10 +84,10 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
     ) -> dispute_pb2.GetDisputeResponse:
         """Where one stands, and for whoever answers it the whole case."""
         actor = actor_of(caller_of(context))
-        found = await asyncio.to_thread(
+        dispute = await asyncio.to_thread(
             self._registry.disputes.get, request.case_number, actor=actor
         )
-        response = dispute_pb2.GetDisputeResponse(dispute=_dispute(found))
+        response = dispute_pb2.GetDisputeResponse(dispute=_dispute(dispute))
         if actor.kind in {ActorKind.AUTHORITY, ActorKind.OPERATOR}:
             response.case.CopyFrom(
                 _case(
@@ -107,9 +107,9 @@ class DisputeService(dispute_pb2_grpc.DisputeServiceServicer):
         """
         caller = caller_of(context)
         self._limits.case_number(caller)
-        found = await asyncio.to_thread(self._registry.disputes.follow, request.case_number)
+        progress = await asyncio.to_thread(self._registry.disputes.follow, request.case_number)
         self._limits.case_number_known(caller)
-        return _progress(found)
+        return _progress(progress)
 
     async def ListDisputes(  # noqa: N802  the contract's name
         self, request: dispute_pb2.ListDisputesRequest, context: Context

@@ -27,15 +27,15 @@ class DraftCalls(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.GetDraftRequest, context: Context
     ) -> registry_pb2.GetDraftResponse:
         """What a draft holds, for the second person to check."""
-        found = await asyncio.to_thread(
+        draft = await asyncio.to_thread(
             self._drafts.read_draft, request.restriction_id, actor_of(caller_of(context))
         )
         response = registry_pb2.GetDraftResponse(
-            restriction=summary_message(found.restriction),
-            entry=found.entry,
-            entered_by=found.entered_by,
+            restriction=summary_message(draft.restriction),
+            entry=draft.entry,
+            entered_by=draft.entered_by,
         )
-        response.entered_at.FromDatetime(found.entered_at)
+        response.entered_at.FromDatetime(draft.entered_at)
         return response
 
     async def ApproveRestriction(  # noqa: N802  the contract's name

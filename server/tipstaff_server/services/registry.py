@@ -63,12 +63,12 @@ class RegistryService(SubjectCalls, DraftCalls):
         self, request: registry_pb2.GetRestrictionRequest, context: Context
     ) -> registry_pb2.GetRestrictionResponse:
         """One restriction of the caller's."""
-        found = await asyncio.to_thread(
+        summary = await asyncio.to_thread(
             self._registry.restrictions.get,
             request.restriction_id,
             actor=actor_of(caller_of(context)),
         )
-        return registry_pb2.GetRestrictionResponse(restriction=summary_message(found))
+        return registry_pb2.GetRestrictionResponse(restriction=summary_message(summary))
 
     async def EndRestriction(  # noqa: N802  the contract's name
         self, request: registry_pb2.EndRestrictionRequest, context: Context
@@ -151,25 +151,25 @@ class RegistryService(SubjectCalls, DraftCalls):
             after=request.page_token,
             limit=min(request.page_size or DEFAULT_PAGE, MAX_PAGE),
         )
-        found = await asyncio.to_thread(
+        page = await asyncio.to_thread(
             self._registry.restrictions.search, wanted, actor_of(caller_of(context))
         )
-        token = found[-1].restriction_id if len(found) == wanted.limit else b""
+        token = page[-1].restriction_id if len(page) == wanted.limit else b""
         return registry_pb2.SearchRestrictionsResponse(
-            restrictions=[summary_message(item) for item in found], next_page_token=token
+            restrictions=[summary_message(item) for item in page], next_page_token=token
         )
 
     async def GetHistory(  # noqa: N802  the contract's name
         self, request: registry_pb2.GetHistoryRequest, context: Context
     ) -> registry_pb2.GetHistoryResponse:
         """What was done with one."""
-        found = await asyncio.to_thread(
+        entries = await asyncio.to_thread(
             self._registry.restrictions.history,
             request.restriction_id,
             actor_of(caller_of(context)),
         )
         response = registry_pb2.GetHistoryResponse()
-        for item in found:
+        for item in entries:
             entry = response.entries.add(
                 sequence=item.sequence,
                 actor=item.actor,

@@ -33,16 +33,16 @@ class RemedyCalls(distribution_pb2_grpc.DistributionServiceServicer):
     ) -> distribution_pb2.ListRemediesResponse:
         """What the caller has to make good. From here on it counts as delivered."""
         size = min(request.page_size or MAX_PAGE, MAX_PAGE)
-        found = await asyncio.to_thread(
+        remedies = await asyncio.to_thread(
             self._remedies.mine,
             actor_of(caller_of(context)),
             answered=request.include_answered,
             after=request.page_token,
             limit=size,
         )
-        token = found[-1].remedy_id if len(found) == size else b""
+        token = remedies[-1].remedy_id if len(remedies) == size else b""
         return distribution_pb2.ListRemediesResponse(
-            remedies=[remedy_message(item) for item in found], next_page_token=token
+            remedies=[remedy_message(item) for item in remedies], next_page_token=token
         )
 
     async def AnswerRemedy(  # noqa: N802  the contract's name
@@ -55,10 +55,10 @@ class RemedyCalls(distribution_pb2_grpc.DistributionServiceServicer):
                 "say what was done: restored, compensated, declined, not found, or nothing done"
             )
         actor = actor_of(caller_of(context))
-        found = await asyncio.to_thread(
+        remedy = await asyncio.to_thread(
             self._remedies.answer, request.remedy_id, outcome, request.note, actor
         )
-        return distribution_pb2.AnswerRemedyResponse(remedy=remedy_message(found))
+        return distribution_pb2.AnswerRemedyResponse(remedy=remedy_message(remedy))
 
 
 def remedy_message(found: RemedyView) -> distribution_pb2.Remedy:

@@ -74,16 +74,16 @@ def initialise(folder: Path, plan: WorkDirPlan) -> Config:
 def _make(folder: Path, plan: WorkDirPlan) -> None:
     staging = folder / _STAGING
     if not (staging / _WHOLE).exists():
-        found = sorted(
+        leftovers = sorted(
             entry.name for entry in folder.iterdir() if entry.name not in {_STAGING, _LOCK}
         )
-        if CONFIG_NAME in found:
+        if CONFIG_NAME in leftovers:
             raise WorkDirError(
                 f"{folder} is a working directory already; use it, or give another folder"
             )
-        if found:
+        if leftovers:
             raise WorkDirError(
-                f"{folder} is not empty (it holds {', '.join(found[:5])}); give a new or an empty"
+                f"{folder} is not empty (it holds {', '.join(leftovers[:5])}); give a new or an empty"
                 " folder"
             )
         shutil.rmtree(staging, ignore_errors=True)

@@ -114,7 +114,7 @@ def open_csv(file: TextIO) -> tuple[Columns, Iterator[Row | BrokenRow]]:
 
 
 def split_header(line: str) -> tuple[str, list[str]]:
-    """The delimiter of a header line (the most frequent of comma, tab, semicolon) and its fields."""
+    """A header line's delimiter (the most frequent of comma, tab, semicolon) and its fields."""
     delimiter = max(DELIMITERS, key=line.count)
     try:
         return delimiter, next(csv.reader([line], delimiter=delimiter, strict=True))

@@ -57,10 +57,10 @@ def inspect(path: Path) -> Source:
     utf8 = "utf-8-sig" if start.startswith(codecs.BOM_UTF8) else "utf-8"
     wrong: list[int] = []
     for encoding in (utf8, "gb18030"):
-        found = _read(path, encoding)
-        if isinstance(found, Source):
-            return found
-        wrong.append(found)
+        source = _read(path, encoding)
+        if isinstance(source, Source):
+            return source
+        wrong.append(source)
     raise FileEncodingError(
         f"{path.name} is neither UTF-8 (wrong at byte {wrong[0]}) nor GB18030 (wrong at byte"
         f" {wrong[1]}); save it again in one of the two"

@@ -69,9 +69,9 @@ class JsonLines:
             return BrokenRow(number, EntryCode.MALFORMED_ROW)
         if not isinstance(value, dict):
             return BrokenRow(number, EntryCode.MALFORMED_ROW)
-        found = cast("dict[str, object]", value)
+        fields = cast("dict[str, object]", value)
         try:
-            columns = self._columns(tuple(found))
+            columns = self._columns(tuple(fields))
         except FileHeaderError:
             return BrokenRow(number, EntryCode.TOO_MANY_FIELDS)
         for name in columns.ignored:
@@ -81,7 +81,7 @@ class JsonLines:
                 and sum(character.isdigit() for character in name) < DIGITS_OF_A_NUMBER
             ):
                 self._ignored[name] = None
-        return row_of(number, columns, list(found.items()))
+        return row_of(number, columns, list(fields.items()))
 
 
 def row_of(number: int, columns: Columns, values: list[tuple[str, object]]) -> Row | BrokenRow:

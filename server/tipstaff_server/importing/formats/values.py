@@ -77,12 +77,12 @@ def _item(value: Mapping[object, object]) -> Item:
 
 
 def _capacity(content: object) -> int:
-    found = capacity_of(content) if isinstance(content, str) else None
-    if found is None:
+    capacity = capacity_of(content) if isinstance(content, str) else None
+    if capacity is None:
         raise EntryError(
             EntryCode.RESPONSIBLE_PERSON, "a responsible person's capacity is not known"
         )
-    return found
+    return capacity
 
 
 def _texts(content: object) -> tuple[str, ...]:
