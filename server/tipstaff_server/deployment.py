@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 from tipstaff_server.audit.checkpointer import Checkpointer
 from tipstaff_server.clock import utc_now
+from tipstaff_server.config import Config
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.repository.keyring import lifetimes
 from tipstaff_server.repository.published import Published
@@ -16,12 +17,14 @@ from tipstaff_signing.keys.files import KeyFolder
 from tipstaff_signing.repository.repository import Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     from tipstaff_server.clock import Clock
-    from tipstaff_server.config import Config
+    from tipstaff_server.storage.database import Database
 
-__all__ = ["Runtime"]
+__all__ = ["Runtime", "open_deployment"]
 
 
 class Runtime:
@@ -65,6 +68,16 @@ class Runtime:
         """Signs the audit log."""
         return Checkpointer.configured(self.config, self.store)
 
+    @property
+    def database(self) -> Database:
+        """The registry's database."""
+        return self.store.database
+
+    @property
+    def opener(self) -> Callable[[], Runtime]:
+        """Opens the same deployment in another process. Can be pickled."""
+        return partial(Runtime, self.config)
+
     def published(self, audience: str) -> Published:
         """What is published for an audience."""
         return Published(self.repository, audience)
@@ -83,3 +96,13 @@ class Runtime:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def open_deployment(file: Path) -> Runtime:
+    """Opens what a configuration file describes.
+
+    Raises:
+        ConfigurationError: The file is missing or wrong.
+        VaultError, StorageError, RepositoryError: As `Runtime` does.
+    """
+    return Runtime(Config.load(file))
