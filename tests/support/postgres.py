@@ -51,7 +51,7 @@ OPTIONS = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class PostgresServer:
     """A running server. `folder` holds its data and its socket."""
 
@@ -137,15 +137,19 @@ def postgres() -> PostgresServer:
     return launch()
 
 
-def launch(**options: str) -> PostgresServer:
-    """A server of its own, with options over the usual ones; stopped at exit."""
+def launch(programs: Path | None = None, **options: str) -> PostgresServer:
+    """A server of its own, with options over the usual ones; stopped at exit.
+
+    Args:
+        programs: The folder with its `postgres` and `initdb`; None for the usual ones.
+    """
     folder = scratch("tipstaff-pg-")
     identity: dict[str, Any] = {}
     if os.geteuid() == 0:
         account = pwd.getpwnam("nobody")
         identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         os.chown(folder, account.pw_uid, account.pw_gid)
-    binaries = _binaries(folder, identity)
+    binaries = programs or _binaries(folder, identity)
     data = folder / "data"
     made = subprocess.run(
         [
@@ -176,6 +180,12 @@ def launch(**options: str) -> PostgresServer:
     atexit.register(server.stop)
     server.start()
     return server
+
+
+def of_the_system() -> Path | None:
+    """The programs of the newest PostgreSQL that a system's packages brought (Debian's layout)."""
+    installed = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
+    return max(installed, key=lambda path: int(path.parent.name), default=None)
 
 
 def _binaries(folder: Path, identity: dict[str, Any]) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tests.support.postgres import postgres
+from tests.support.postgres import PostgresServer, postgres
 from tipstaff_sdk.listing.relief import Relief, Segment
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
@@ -66,6 +66,7 @@ class World:
     folder: Path
     url: str
     clock: TurnableClock = field(default_factory=TurnableClock)
+    server: PostgresServer | None = None
     _more: list[Registry] = field(default_factory=list[Registry])
 
     @property
@@ -89,14 +90,15 @@ class World:
         """Every byte that the database has on disk."""
         if self.is_sqlite:
             return b"".join(path.read_bytes() for path in self.folder.glob("registry.db*"))
-        return postgres().raw(self.database.engine.url.database or "")
+        assert self.server is not None
+        return self.server.raw(self.database.engine.url.database or "")
 
     def close(self) -> None:
         """Lets go of the registries; the database goes with the folder, or from the server."""
         for registry in (*self._more, self.registry):
             registry.close()
-        if not self.is_sqlite:
-            postgres().drop(self.database.engine.url.database or "")
+        if self.server is not None:
+            self.server.drop(self.database.engine.url.database or "")
 
 
 def make_registry(store: Store, **options: Any) -> Registry:
@@ -104,16 +106,25 @@ def make_registry(store: Store, **options: Any) -> Registry:
     return Registry(store, Rules(**options), threads=1)
 
 
-def make_world(folder: Path, backend: str = "sqlite", **options: Any) -> World:
-    """A new registry in `folder`, on "sqlite" or "postgresql"; `options` as for Rules."""
+def make_world(folder: Path, backend: str | PostgresServer = "sqlite", **options: Any) -> World:
+    """A new registry in `folder`.
+
+    Args:
+        folder: Where its files lie.
+        backend: "sqlite", "postgresql" (this process's server), or a server.
+        options: As for Rules.
+    """
+    server = postgres() if backend == "postgresql" else None
+    if isinstance(backend, PostgresServer):
+        server = backend
     clock = TurnableClock()
     for name, content in _template().items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)
     url = (
         f"sqlite:///{folder}/registry.db"
-        if backend == "sqlite"
-        else postgres().url(postgres().create(_postgres_template()))
+        if server is None
+        else server.url(server.create(_postgres_template(server)))
     )
     database = Database(url, busy_timeout_seconds=5)
     vault = Vault.open(folder / "registry.key")
@@ -124,18 +135,19 @@ def make_world(folder: Path, backend: str = "sqlite", **options: Any) -> World:
         folder,
         url,
         clock,
+        server,
     )
 
 
 @cache
-def _postgres_template() -> str:
+def _postgres_template(server: PostgresServer) -> str:
     """A database that was just set up, to make copies of."""
-    name = postgres().create()
+    name = server.create()
     with TemporaryDirectory() as folder:
         key = Path(folder) / "registry.key"
         key.write_bytes(_template()["registry.key"])
         key.chmod(0o600)
-        _set_up(Database(postgres().url(name)), Vault.open(key))
+        _set_up(Database(server.url(name)), Vault.open(key))
     return name
 
 
