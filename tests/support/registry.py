@@ -51,7 +51,7 @@ class TurnableClock:
         return self.now
 
     def turn(self, **step: float) -> datetime:
-        """Turns it on, as timedelta's arguments say."""
+        """Moves the clock on; `step` as for timedelta."""
         self.now += timedelta(**step)
         return self.now
 
@@ -80,21 +80,21 @@ class World:
         return self.database.is_sqlite
 
     def replica(self, *, busy_timeout_seconds: float = 30, **options: Any) -> Registry:
-        """Another server's registry on the same database."""
+        """Returns another server's registry on the same database."""
         database = Database(self.url, busy_timeout_seconds=busy_timeout_seconds)
         made = make_registry(Store(database, self.vault, self.clock), **options)
         self._more.append(made)
         return made
 
     def raw(self) -> bytes:
-        """Every byte that the database has on disk."""
+        """Returns every byte that the database has on disk."""
         if self.is_sqlite:
             return b"".join(path.read_bytes() for path in self.folder.glob("registry.db*"))
         assert self.server is not None
         return self.server.raw(self.database.engine.url.database or "")
 
     def close(self) -> None:
-        """Lets go of the registries; the database goes with the folder, or from the server."""
+        """Closes the registries; the database goes with the folder, or is dropped."""
         for registry in (*self._more, self.registry):
             registry.close()
         if self.server is not None:
@@ -107,7 +107,7 @@ def make_registry(store: Store, **options: Any) -> Registry:
 
 
 def make_world(folder: Path, backend: str | PostgresServer = "sqlite", **options: Any) -> World:
-    """A new registry in `folder`.
+    """Makes a registry in `folder`.
 
     Args:
         folder: Where its files lie.
@@ -141,7 +141,7 @@ def make_world(folder: Path, backend: str | PostgresServer = "sqlite", **options
 
 @cache
 def _postgres_template(server: PostgresServer) -> str:
-    """A database that was just set up, to make copies of."""
+    """Sets up a database to make copies of; returns its name."""
     name = server.create()
     with TemporaryDirectory() as folder:
         key = Path(folder) / "registry.key"
@@ -174,13 +174,13 @@ def _set_up(database: Database, vault: Vault) -> None:
 
 
 def person(index: int, *names: str) -> Party:
-    """Made-up person `index`, under their own name or under `names`."""
+    """Returns made-up person `index`, under their own name or under `names`."""
     found = PEOPLE.clear(index)
     return Party(PERSON, (found.identifier,), names or (found.name,))
 
 
 def organisation(index: int, *names: str) -> Party:
-    """Made-up organisation `index`."""
+    """Returns made-up organisation `index`."""
     found = PEOPLE._organisation(index)
     return Party(ORGANISATION, (found.identifier,), names or (found.name,))
 
@@ -202,12 +202,12 @@ def entry(party: Party | None = None, **changes: Any) -> Entry:
 
 
 def responsible(index: int, capacity: int = 1) -> Responsible:
-    """Made-up person `index` who answers for an organisation."""
+    """Returns made-up person `index` as one who answers for an organisation."""
     return Responsible(capacity, person(index))
 
 
 def submit(world: World, item: Entry, **options: Any) -> bytes:
-    """Enters and expects that it went in; the restriction's id."""
+    """Enters a restriction, which has to be accepted; returns its id."""
     answer = world.registry.restrictions.submit(
         item, **({"authority": "court", "actor": COURT} | options)
     )
@@ -216,13 +216,13 @@ def submit(world: World, item: Entry, **options: Any) -> bytes:
 
 
 def listed(world: World, audience: str = "aviation") -> dict[Identifier, Any]:
-    """What the audience's listing would hold: identifier → subject."""
+    """Returns what the audience's listing would hold: identifier → subject."""
     found = ListingReader(world.registry.store).subjects(audience, world.clock())
     return {item.identifier: subject for subject in found for item in subject.identifiers}
 
 
 def relief(world: World, audience: str, since: int = 0) -> Relief:
-    """Relief as a provider of the audience with a listing of that sequence has it."""
+    """Returns the relief of a provider whose listing has this sequence."""
     lifts = tuple(
         (lift.sequence, lift.restriction_id)
         for lift in world.registry.relief.since(audience, since)
@@ -232,7 +232,7 @@ def relief(world: World, audience: str, since: int = 0) -> Relief:
 
 
 def enforced(world: World, before: dict[Any, Any], audience: str = "aviation") -> set[Any]:
-    """Who of a listing made earlier is still restricted, after relief."""
+    """Returns who of an earlier listing is still restricted, after relief."""
     now = relief(world, audience)
     return {
         number
