@@ -7,10 +7,10 @@ BENCH_VENV := .venv-bench
 MUTANTS_VENV := .venv-mutants
 SOURCES := bloom signing sdk_python server tests examples benchmarks proto/generate.py
 
-.PHONY: demo test soak mutants lint format bench bench-registry proto proto-baseline lock clean help
+.PHONY: demo test test-engines soak mutants lint format bench bench-registry proto proto-baseline lock clean help
 
 help:
-	@echo "make demo | test | soak | mutants | lint | format | bench | bench-registry | proto | lock | clean"
+	@echo "make demo | test | test-engines | soak | mutants | lint | format | bench | bench-registry | proto | lock | clean"
 
 # An environment: its folder, and the lock that is installed into it beside the project.
 define environment
@@ -27,8 +27,16 @@ $(READY): pyproject.toml requirements/dev.txt
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
+# Modules that were compiled once need not be compiled again by each process, whatever the environment says.
+test test-engines soak: export PYTHONDONTWRITEBYTECODE =
+
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# What needs a program that no Python package brings: a PKCS#11 token, the system's own PostgreSQL. Each is skipped, and says so,
+# where its program is missing.
+test-engines: $(READY)
+	$(BIN)/python -m pytest -m engines
 
 # The reference model at length, wrong steps that it has to notice, killed servers, large counts: hours on two cores.
 soak: $(READY)

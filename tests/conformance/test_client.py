@@ -435,7 +435,9 @@ class TestKeys:
         ],
         ids=lambda signer: signer.public_key.scheme,
     )
-    def test_kinds(self, repo: Simulator, client: Client, signer: CryptoSigner) -> None:
+    def test_keys_of_every_kind_verify(
+        self, repo: Simulator, client: Client, signer: CryptoSigner
+    ) -> None:
         repo.add_key("root", signer)
         repo.root.roles["root"].threshold = 2
         repo.publish("root")

@@ -82,7 +82,9 @@ def verdict(
     return decision.verdict, decision.reason
 
 
-def test_first_light(screener: Screener) -> None:
+def test_before_the_first_sync_nothing_is_known_and_after_it_all_is_fresh(
+    screener: Screener,
+) -> None:
     assert verdict(screener) == (Verdict.UNKNOWN, Reason.NO_DATA)
     assert not screener.status().ready
     status = screener.sync()

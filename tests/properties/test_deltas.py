@@ -40,7 +40,9 @@ def pack_of(version: dict[int, int], bits: int) -> bytes:
 
 
 @given(VERSIONS, BITS)
-def test_packs(versions: list[dict[int, int]], bits: int) -> None:
+def test_a_chain_of_pack_deltas_gives_the_last_pack(
+    versions: list[dict[int, int]], bits: int
+) -> None:
     packs = [pack_of(versions[0], bits)]
     deltas: list[PackDelta] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +83,7 @@ TOKENS = np.stack(
 
 
 @given(st.lists(st.sets(st.integers(0, 255), min_size=60, max_size=120), min_size=2, max_size=4))
-def test_filters(versions: list[set[int]]) -> None:
+def test_a_chain_of_filter_deltas_gives_the_last_filter(versions: list[set[int]]) -> None:
     """Built from ledgers, with the layout of the one before; the tokens themselves are the oracle."""
     filters = [BloomFilter.build(TOKENS[sorted(versions[0])], epoch=7, capacity=4_000)]
     with tempfile.TemporaryDirectory() as folder:

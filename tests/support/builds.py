@@ -38,7 +38,7 @@ VARIABLE = "TIPSTAFF_SERVER__DATABASE__URL"
 
 @contextmanager
 def _database(url: str | None) -> Generator[None]:
-    """The configured database is another one than the file beside the configuration."""
+    """Configures another database than the file beside the configuration, while the block runs."""
     if url is None:
         yield
         return
@@ -51,7 +51,7 @@ def _database(url: str | None) -> Generator[None]:
 
 @cache
 def _template(backend: str) -> tuple[Path, str, datetime]:
-    """Folder, database and moment of a deployment with some people, made once."""
+    """Makes a deployment with some people, once; returns its folder, database and moment."""
     folder, name = scratch(), "" if backend == "sqlite" else postgres().create()
     atexit.register(shutil.rmtree, folder)
     with _database(postgres().url(name) if name else None):
@@ -82,7 +82,7 @@ class World:
     database: str  # on PostgreSQL
 
     def kept(self, audience: str = "aviation") -> Path:
-        """What a build left for the next one."""
+        """The folder that a build left for the next one."""
         return self.runtime.config.folder / ".build" / f"{audience}.kept"
 
     def kept_file(self, name: str, audience: str = "aviation") -> Path:
@@ -128,7 +128,7 @@ class World:
         return built
 
     def publish(self, audience: str = "aviation") -> None:
-        """What waits is signed off and published."""
+        """Signs off and publishes the proposal that waits."""
         sign_off(self.runtime, audience, accept_growth=True)
         publishing.publish(self.runtime, audience)
 
@@ -141,7 +141,9 @@ class World:
 
 
 def make_world(backend: str = "sqlite", *, scratch_days: float = 90) -> World:
-    """A copy of the template. `scratch_days`: after so many everything is read again."""
+    """Returns a copy of the template.
+
+    `scratch_days`: after so many days a build reads everything again."""
     template, source, began = _template(backend)
     folder = scratch()
     shutil.copytree(template, folder / "operator")

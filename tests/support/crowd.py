@@ -57,7 +57,7 @@ class Acknowledged:
     reports: set[bytes] = field(default_factory=set[bytes])
 
     def count(self) -> int:
-        """How many acts."""
+        """Returns the number of acts."""
         return len(self.restrictions) + len(self.ended) + len(self.disputes) + len(self.reports)
 
 
@@ -82,7 +82,7 @@ class Crowd:
         self._threads = [threading.Thread(target=self._guarded, args=(each,)) for each in work]
 
     def start(self) -> None:
-        """They begin."""
+        """Starts all clients."""
         for thread in self._threads:
             thread.start()
 
@@ -114,7 +114,7 @@ class Crowd:
             self._faults.put(error)
 
     def _until_done(self, who: str, call: Callable[[grpc.Channel], None]) -> None:
-        """Sends until it was answered, to one server after the other."""
+        """Sends a request to one server after the other until one answers."""
         turn = 0
         while not self._abandoned.is_set():
             try:

@@ -70,7 +70,7 @@ def template(backend: str) -> tuple[Path, str]:
 
 
 def make_on(folder: Path, url: str) -> Config:
-    """A working directory whose registry is in this database."""
+    """Makes a working directory whose registry is in this database."""
     with mock.patch.dict(os.environ, {URL: url}):
         make(folder)
     file = folder / CONFIG_NAME
@@ -123,13 +123,13 @@ class Loop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Runs it there and waits for it."""
+        """Runs a coroutine in that loop, and waits for its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
 
 @cache
 def loop() -> Loop:
-    """One for all endpoints of this process."""
+    """Returns the loop of all endpoints of this process."""
     return Loop()
 
 
@@ -200,7 +200,7 @@ class LiveEndpoint:
         return self._channels[who]
 
     def close(self) -> None:
-        """Ends it and removes its database."""
+        """Stops the endpoint and removes its database."""
         for channel in self._channels.values():
             channel.close()
         loop().run(self._endpoint.stop())

@@ -80,14 +80,14 @@ class Deployment:
         self.screener = self._open()
 
     def provider_clock(self) -> datetime:
-        """What the provider takes for now."""
+        """The time by the provider's clock."""
         return self.clock.now + self.skew
 
     def _open(self) -> Screener:
         return Screener(self.settings, clock=self.provider_clock)
 
     def restart(self) -> None:
-        """The provider's process, on what is on its disk."""
+        """Starts the provider's process again, on what is on its disk."""
         self.screener.close()
         self.screener = self._open()
 
@@ -109,24 +109,24 @@ class Deployment:
         publishing.publish(self.runtime, self.audience)
 
     def relieve(self) -> None:
-        """What the server does within a second of every act."""
+        """Publishes relief, as the server does within a second of every act."""
         self.runtime.relief.publish(self.audience)
 
     def sign_again(self) -> None:
-        """What the server does every few minutes."""
+        """Signs relief again, as the server does every few minutes."""
         self.runtime.relief.refresh(self.audience, timedelta(0))
 
     def go_offline(self) -> None:
-        """The mirror is out of reach."""
+        """Takes the mirror out of reach."""
         self.mirror.unlink(missing_ok=True)
 
     def go_online(self) -> None:
-        """The mirror is in reach."""
+        """Puts the mirror in reach."""
         if not self.mirror.is_symlink():
             self.mirror.symlink_to(self.runtime.repository.path / self.audience)
 
     def close(self) -> None:
-        """Ends everything and removes the folder."""
+        """Closes both sides and removes the folder."""
         self.screener.close()
         self.runtime.close()
         shutil.rmtree(self.folder)

@@ -40,7 +40,7 @@ class _Shared:
     _initialised = False
 
     def initialize(self, connection: Connection) -> None:
-        """Asks the database once."""
+        """Asks a database for its version and defaults, once."""
         if not self._initialised:
             super().initialize(connection)
             self._initialised = True
@@ -64,6 +64,6 @@ class SharedPostgreSQL(_Shared, PGDialect_psycopg, metaclass=_OneForAll):
 
 
 def share() -> None:
-    """Engines made from now on share."""
+    """Makes engines that are created from now on share."""
     registry.register("sqlite", __name__, SharedSQLite.__name__)
     registry.register("postgresql.psycopg", __name__, SharedPostgreSQL.__name__)

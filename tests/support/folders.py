@@ -16,17 +16,17 @@ _ROOM = 4 << 30  # a container's default is 64 MiB
 
 @cache
 def memory() -> Path | None:
-    """The file system in memory; None: there is none, or it is small."""
+    """Returns the file system in memory, or None when there is none or it is small."""
     roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
     return _MEMORY if roomy else None
 
 
 def scratch(prefix: str = "tipstaff-") -> Path:
-    """A folder of our own; whoever asks for it removes it."""
+    """Makes a folder, in memory if there is room; whoever asks for it removes it."""
     return Path(mkdtemp(prefix=prefix, dir=memory()))
 
 
 def keep_in_memory() -> None:
-    """`tmp_path` lies in memory from now on."""
+    """Puts `tmp_path` in memory from now on."""
     if (place := memory()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place))

@@ -59,7 +59,7 @@ class StaticServer:
 
 @contextmanager
 def https_mirror(root: Path) -> Iterator[StaticServer]:
-    """A server on a free port of this machine, with a certificate of an authority of its own."""
+    """Runs a server on a free port, with a certificate of an authority of its own."""
     site = StaticServer(root)
 
     class Handler(BaseHTTPRequestHandler):

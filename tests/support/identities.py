@@ -90,9 +90,8 @@ def random_taiwan_permit(random: Random) -> str:
 def random_foreign_id(random: Random) -> str:
     """18 characters, as since December 2023."""
     birth = _FIRST_BIRTH + timedelta(days=random.randrange(45_000))
-    return with_resident_check(
-        f"9{random.randrange(11, 66)}{random.randrange(4, 895):03d}{birth:%Y%m%d}{random.randrange(1000):03d}"
-    )
+    region = f"9{random.randrange(11, 66)}{random.randrange(4, 895):03d}"
+    return with_resident_check(f"{region}{birth:%Y%m%d}{random.randrange(1000):03d}")
 
 
 def random_old_foreign_id(random: Random) -> str:

@@ -40,7 +40,7 @@ def make_bare(world: World) -> Vault:
 
 
 def write_reasons_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on reasons go into the log itself, encrypted, as older programs wrote them."""
+    """Writes reasons into the log itself from now on, encrypted, as older programs did."""
 
     def reason(log: AuditLog, text: str) -> bytes:
         return log._vault.encrypt_text("audit_log.reason", log._sequence.to_bytes(8, "big"), text)
@@ -80,7 +80,7 @@ class Search:
             self._wanted[int.from_bytes(prefix, "big")] = True
 
     def __call__(self, content: bytes) -> set[str]:
-        """Those of the texts that stand anywhere in the content."""
+        """Returns the texts that stand anywhere in the content."""
         raw, found = np.frombuffer(content, np.uint8), set[str]()
         for begin in range(0, max(0, len(raw) - PREFIX_BYTES + 1), CHUNK):
             part = raw[begin : begin + CHUNK + PREFIX_BYTES - 1].astype(np.uint32)

@@ -94,7 +94,7 @@ class Model:
         self.listing_signed = self.now
 
     def sync(self) -> bool:
-        """Whether it works: what is past its expiry is not believed."""
+        """Synchronises; returns whether it worked: what is past its expiry is not believed."""
         if (
             self.now >= self.relief_signed + RELIEF_LIFETIME
             or self.now >= self.listing_signed + LISTING_LIFETIME
@@ -111,7 +111,7 @@ class Model:
     def check(
         self, clock: datetime, number: str, name: str, measure: str, *, covered: bool
     ) -> tuple[set[str], set[bytes]]:
-        """Possible reasons, and the restrictions that the answer rests on.
+        """Returns the possible reasons, and the restrictions that the answer rests on.
 
         `clock`: the provider's; `covered`: such a service is.
         """
@@ -155,9 +155,11 @@ class Model:
     def may_deny(
         self, clock: datetime, number: str, name: str, measure: str, restriction_id: bytes
     ) -> bool:
-        """What must hold of the registry now, whatever a provider knows: the restriction is this
-        person's, runs, and is in force, or was lifted so short a time ago that relief may be on its
-        way."""
+        """Returns whether the registry allows a denial now, whatever a provider knows.
+
+        The restriction is this person's and runs, and it is in force, or was lifted so short a time
+        ago that relief may be on its way.
+        """
         restriction = self.restrictions[restriction_id]
         subjects = [
             key

@@ -28,7 +28,7 @@ def entries(count: int, seed: int = 1) -> list[Entry]:
 
 
 def build(records: Iterable[Entry], *, epoch: int = 5, bucket_bits: int | None = None) -> bytes:
-    """Their pack."""
+    """Returns a pack of these entries."""
     with PackBuilder(epoch, bucket_bits=bucket_bits) as builder:
         for record in records:
             builder.add(*record)

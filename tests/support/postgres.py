@@ -51,7 +51,7 @@ OPTIONS = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class PostgresServer:
     """A running server. `folder` holds its data and its socket."""
 
@@ -89,11 +89,11 @@ class PostgresServer:
         self.process.wait(20)
 
     def url(self, database: str) -> str:
-        """For SQLAlchemy."""
+        """Returns the address of a database for SQLAlchemy."""
         return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
 
     def execute(self, statement: str) -> list[Any]:
-        """One statement outside of any transaction, in the database `postgres`."""
+        """Runs one statement outside of any transaction, in the database `postgres`."""
         with psycopg.connect(
             f"host={self.folder} user=postgres dbname=postgres", autocommit=True
         ) as connection:
@@ -101,7 +101,7 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def create(self, template: str = "template1") -> str:
-        """A new database, a copy of another one; its name."""
+        """Copies a database; returns the name of the copy."""
         name = f"t{secrets.token_hex(8)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         return name
@@ -111,7 +111,7 @@ class PostgresServer:
         self.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
     def raw(self, database: str) -> bytes:
-        """Every byte that the database has on disk."""
+        """Returns every byte that the database has on disk."""
         self.execute("CHECKPOINT")
         number = self.execute(f"SELECT oid FROM pg_database WHERE datname = '{database}'")[0][0]
         return b"".join(
@@ -133,19 +133,23 @@ class PostgresServer:
 
 @cache
 def postgres() -> PostgresServer:
-    """This process's server."""
+    """Returns this process's server."""
     return launch()
 
 
-def launch(**options: str) -> PostgresServer:
-    """A server of its own, with options over the usual ones; stopped at exit."""
+def launch(programs: Path | None = None, **options: str) -> PostgresServer:
+    """Starts a server of its own, with options over the usual ones; stops it at exit.
+
+    Args:
+        programs: The folder with its `postgres` and `initdb`; None for the usual ones.
+    """
     folder = scratch("tipstaff-pg-")
     identity: dict[str, Any] = {}
     if os.geteuid() == 0:
         account = pwd.getpwnam("nobody")
         identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         os.chown(folder, account.pw_uid, account.pw_gid)
-    binaries = _binaries(folder, identity)
+    binaries = programs or _binaries(folder, identity)
     data = folder / "data"
     made = subprocess.run(
         [
@@ -176,6 +180,12 @@ def launch(**options: str) -> PostgresServer:
     atexit.register(server.stop)
     server.start()
     return server
+
+
+def of_the_system() -> Path | None:
+    """Returns the programs of the newest PostgreSQL from a system's packages (Debian's layout)."""
+    installed = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
+    return max(installed, key=lambda path: int(path.parent.name), default=None)
 
 
 def _binaries(folder: Path, identity: dict[str, Any]) -> Path:

@@ -39,28 +39,28 @@ class Command:
         self.pid: int = self._process.pid
 
     def poll(self) -> int | None:
-        """The exit status, None while it runs."""
+        """Returns the exit status, None while it runs."""
         status: int | None = self._process.exitcode
         return status
 
     def wait(self, timeout: float | None = None) -> int:
-        """Until it has ended. Raises subprocess.TimeoutExpired."""
+        """Waits until it has ended; returns its exit status. Raises subprocess.TimeoutExpired."""
         self._process.join(timeout)
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired(self._arguments, timeout or 0)
         return int(self._process.exitcode)
 
     def send_signal(self, number: int) -> None:
-        """To it, while it runs."""
+        """Sends it a signal, if it still runs."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Sends SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Sends SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -83,7 +83,7 @@ def run(arguments: list[str], timeout: float) -> subprocess.CompletedProcess[str
 def _run(
     arguments: list[str], out: str, err: str, environment: dict[str, str], folder: str
 ) -> None:
-    """In the process."""
+    """Runs the command, in the process that was forked for it."""
     for descriptor, path in ((1, out), (2, err)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(opened, descriptor)

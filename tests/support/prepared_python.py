@@ -57,9 +57,12 @@ signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 files = sorted(int(name) for name in os.listdir("/proc/self/fd"))
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-files = [file for file in files if file != server.fileno() and os.path.exists(f"/proc/self/fd/{{file}}")]
+def is_open(file):
+    return file != server.fileno() and os.path.exists(f"/proc/self/fd/{{file}}")
+files = list(filter(is_open, files))
 what = pickle.dumps((sys.argv, dict(os.environ), os.getcwd(), files))
-server.sendmsg([struct.pack("!i", len(what))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
+passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))
+server.sendmsg([struct.pack("!i", len(what))], [passed])
 server.sendall(what)
 for file in files:
     os.close(file)
@@ -79,7 +82,7 @@ os._exit(status)
 
 @cache
 def python() -> str:
-    """The program; its server runs as long as this process."""
+    """Returns the path of the program. Its server runs as long as this process does."""
     folder = scratch()
     atexit.register(shutil.rmtree, folder)
     address = str(folder / "socket")
@@ -107,7 +110,7 @@ def python() -> str:
 
 
 def _serve(address: str, owner: socket.socket) -> None:
-    """Until the owner is gone."""
+    """Starts a process for each request, until the owner is gone."""
     for module in PRELOADED:
         import_module(module)
     for part in import_module("tipstaff_server.commands.app").PARTS:
@@ -136,14 +139,14 @@ def _serve(address: str, owner: socket.socket) -> None:
 
 
 def _reap() -> None:
-    """So that their processor time counts."""
+    """Waits for keepers that have ended, so that their processor time counts."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def _keep(connection: socket.socket, program: str) -> NoReturn:
-    """The keeper: starts the process, and ends with it."""
+    """Starts the process, and ends with it. This is the keeper."""
     head, files = _receive(connection)
     what = pickle.loads(_exactly(connection, head))
     child = os.fork()
@@ -192,7 +195,7 @@ def _become(
     folder: str,
     files: list[int],
 ) -> NoReturn:
-    """The process: its files under their own numbers, then what the command line says."""
+    """Turns this process into the one that was asked for: files, environment, command line."""
     spare = [_above(file, max([*files, *received]) + 1) for file in received]
     for file, number in zip(spare, files, strict=True):
         os.dup2(file, number)
@@ -225,7 +228,7 @@ def _become(
 
 
 def _run(words: list[str]) -> None:
-    """What the command line says. Options of the interpreter are passed over."""
+    """Runs what the command line says. Options of the interpreter are passed over."""
     while words[0].startswith("-") and words[0] not in {"-m", "-c"}:
         words = words[2 if words[0] in {"-W", "-X"} else 1 :]
     if words[0] == "-m":

@@ -256,13 +256,13 @@ class ProviderServer:
         self.stop()
 
     def checked(self) -> int:
-        """Checks counted so far."""
+        """Returns the number of checks counted so far."""
         with self.lock:
             return sum(count.checked for count in self.counts.values())
 
 
 def wait_for(condition: Callable[[], object], timeout: float = 15.0) -> None:
-    """Waits until it holds; fails when it does not in time."""
+    """Waits until the condition holds; fails when it does not in time."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "did not come true in time"

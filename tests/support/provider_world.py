@@ -133,7 +133,7 @@ class Operator:
     def publish(
         self, listed: Sequence[Listed], *, expires_in: timedelta = timedelta(days=7)
     ) -> Versions:
-        """A new listing of these people, signed by both keys."""
+        """Publishes a listing of these people, signed by both keys."""
         now = self.clock()
         self.listing_version += 1
         work = self.folder / f"build-{self.listing_version}"
@@ -180,7 +180,7 @@ class Operator:
         )
 
     def lift(self, *restriction_ids: bytes) -> Versions:
-        """Relief of these restrictions, at once."""
+        """Lifts these restrictions, at once."""
         for restriction_id in restriction_ids:
             self.relief.append((len(self.relief) + 1, restriction_id))
         return self.publish_segment(1, len(self.relief), self.relief)
@@ -210,7 +210,7 @@ class Operator:
         audience: str = AUDIENCE,
         **settings: object,
     ) -> Path:
-        """What the operator gives a provider; returns the tipstaff.toml."""
+        """Makes what the operator gives a provider; returns its tipstaff.toml."""
         folder.mkdir(parents=True, exist_ok=True)
         self.authority.issue_client(f"tipstaff://provider/{audience}/{provider}").write(folder)
         (folder / "ca.pem").write_bytes(self.authority.certificate)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tests.support.postgres import postgres
+from tests.support.postgres import PostgresServer, postgres
 from tipstaff_sdk.listing.relief import Relief, Segment
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
@@ -51,7 +51,7 @@ class TurnableClock:
         return self.now
 
     def turn(self, **step: float) -> datetime:
-        """Turns it on, as timedelta's arguments say."""
+        """Moves the clock on; `step` as for timedelta."""
         self.now += timedelta(**step)
         return self.now
 
@@ -66,6 +66,7 @@ class World:
     folder: Path
     url: str
     clock: TurnableClock = field(default_factory=TurnableClock)
+    server: PostgresServer | None = None
     _more: list[Registry] = field(default_factory=list[Registry])
 
     @property
@@ -79,24 +80,25 @@ class World:
         return self.database.is_sqlite
 
     def replica(self, *, busy_timeout_seconds: float = 30, **options: Any) -> Registry:
-        """Another server's registry on the same database."""
+        """Returns another server's registry on the same database."""
         database = Database(self.url, busy_timeout_seconds=busy_timeout_seconds)
         made = make_registry(Store(database, self.vault, self.clock), **options)
         self._more.append(made)
         return made
 
     def raw(self) -> bytes:
-        """Every byte that the database has on disk."""
+        """Returns every byte that the database has on disk."""
         if self.is_sqlite:
             return b"".join(path.read_bytes() for path in self.folder.glob("registry.db*"))
-        return postgres().raw(self.database.engine.url.database or "")
+        assert self.server is not None
+        return self.server.raw(self.database.engine.url.database or "")
 
     def close(self) -> None:
-        """Lets go of the registries; the database goes with the folder, or from the server."""
+        """Closes the registries; the database goes with the folder, or is dropped."""
         for registry in (*self._more, self.registry):
             registry.close()
-        if not self.is_sqlite:
-            postgres().drop(self.database.engine.url.database or "")
+        if self.server is not None:
+            self.server.drop(self.database.engine.url.database or "")
 
 
 def make_registry(store: Store, **options: Any) -> Registry:
@@ -104,16 +106,25 @@ def make_registry(store: Store, **options: Any) -> Registry:
     return Registry(store, Rules(**options), threads=1)
 
 
-def make_world(folder: Path, backend: str = "sqlite", **options: Any) -> World:
-    """A new registry in `folder`, on "sqlite" or "postgresql"; `options` as for Rules."""
+def make_world(folder: Path, backend: str | PostgresServer = "sqlite", **options: Any) -> World:
+    """Makes a registry in `folder`.
+
+    Args:
+        folder: Where its files lie.
+        backend: "sqlite", "postgresql" (this process's server), or a server.
+        options: As for Rules.
+    """
+    server = postgres() if backend == "postgresql" else None
+    if isinstance(backend, PostgresServer):
+        server = backend
     clock = TurnableClock()
     for name, content in _template().items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)
     url = (
         f"sqlite:///{folder}/registry.db"
-        if backend == "sqlite"
-        else postgres().url(postgres().create(_postgres_template()))
+        if server is None
+        else server.url(server.create(_postgres_template(server)))
     )
     database = Database(url, busy_timeout_seconds=5)
     vault = Vault.open(folder / "registry.key")
@@ -124,18 +135,19 @@ def make_world(folder: Path, backend: str = "sqlite", **options: Any) -> World:
         folder,
         url,
         clock,
+        server,
     )
 
 
 @cache
-def _postgres_template() -> str:
-    """A database that was just set up, to make copies of."""
-    name = postgres().create()
+def _postgres_template(server: PostgresServer) -> str:
+    """Sets up a database to make copies of; returns its name."""
+    name = server.create()
     with TemporaryDirectory() as folder:
         key = Path(folder) / "registry.key"
         key.write_bytes(_template()["registry.key"])
         key.chmod(0o600)
-        _set_up(Database(postgres().url(name)), Vault.open(key))
+        _set_up(Database(server.url(name)), Vault.open(key))
     return name
 
 
@@ -162,13 +174,13 @@ def _set_up(database: Database, vault: Vault) -> None:
 
 
 def person(index: int, *names: str) -> Party:
-    """Made-up person `index`, under their own name or under `names`."""
+    """Returns made-up person `index`, under their own name or under `names`."""
     found = PEOPLE.clear(index)
     return Party(PERSON, (found.identifier,), names or (found.name,))
 
 
 def organisation(index: int, *names: str) -> Party:
-    """Made-up organisation `index`."""
+    """Returns made-up organisation `index`."""
     found = PEOPLE._organisation(index)
     return Party(ORGANISATION, (found.identifier,), names or (found.name,))
 
@@ -190,12 +202,12 @@ def entry(party: Party | None = None, **changes: Any) -> Entry:
 
 
 def responsible(index: int, capacity: int = 1) -> Responsible:
-    """Made-up person `index` who answers for an organisation."""
+    """Returns made-up person `index` as one who answers for an organisation."""
     return Responsible(capacity, person(index))
 
 
 def submit(world: World, item: Entry, **options: Any) -> bytes:
-    """Enters and expects that it went in; the restriction's id."""
+    """Enters a restriction, which has to be accepted; returns its id."""
     answer = world.registry.restrictions.submit(
         item, **({"authority": "court", "actor": COURT} | options)
     )
@@ -204,13 +216,13 @@ def submit(world: World, item: Entry, **options: Any) -> bytes:
 
 
 def listed(world: World, audience: str = "aviation") -> dict[Identifier, Any]:
-    """What the audience's listing would hold: identifier → subject."""
+    """Returns what the audience's listing would hold: identifier → subject."""
     found = ListingReader(world.registry.store).subjects(audience, world.clock())
     return {item.identifier: subject for subject in found for item in subject.identifiers}
 
 
 def relief(world: World, audience: str, since: int = 0) -> Relief:
-    """Relief as a provider of the audience with a listing of that sequence has it."""
+    """Returns the relief of a provider whose listing has this sequence."""
     lifts = tuple(
         (lift.sequence, lift.restriction_id)
         for lift in world.registry.relief.since(audience, since)
@@ -220,7 +232,7 @@ def relief(world: World, audience: str, since: int = 0) -> Relief:
 
 
 def enforced(world: World, before: dict[Any, Any], audience: str = "aviation") -> set[Any]:
-    """Who of a listing made earlier is still restricted, after relief."""
+    """Returns who of an earlier listing is still restricted, after relief."""
     now = relief(world, audience)
     return {
         number

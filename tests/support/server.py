@@ -1,4 +1,4 @@
-"""A deployment for tests: a working directory, people with right check digits, entries about them."""
+"""A deployment for tests: a working directory, people with valid numbers, entries about them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def entry(
 
 
 def enter(registry: Registry, entries: Sequence[Entry]) -> list[bytes]:
-    """Enters everything for the court; the restrictions' ids."""
+    """Enters everything for the court; returns the restrictions' ids."""
     ids: list[bytes] = []
     for start in range(0, len(entries), 1_000):
         submissions = registry.restrictions.submit_many(
@@ -86,7 +86,7 @@ def make(
     providers: Sequence[str] = ("aviation/skyline-air", "rail/riverside-rail"),
     listen: str = LISTEN,
 ) -> Config:
-    """A working directory with the cheapest stretch: a copy of one that is made once.
+    """Copies a working directory that is made once, with the cheapest stretch.
 
     Where the environment changes the configuration, it is really made.
     """
@@ -100,7 +100,7 @@ def make(
 
 @cache
 def _template(providers: tuple[str, ...]) -> Path:
-    """Made once, because keys, certificates and tables take a second."""
+    """Makes the directory that is copied: keys, certificates and tables take a second."""
     folder = scratch()
     atexit.register(shutil.rmtree, folder)
     _make(folder / "operator", providers, LISTEN)

@@ -35,7 +35,7 @@ PEOPLE = 40
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
+    """Returns a port on loopback that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
@@ -65,18 +65,18 @@ class Server:
     restrictions: list[bytes] = field(default_factory=list[bytes])
 
     def kit(self, provider: str) -> Path:
-        """A provider's kit."""
+        """Returns the folder of a provider's kit."""
         return self.config.folder / "providers" / provider
 
     def credentials(self, folder: Path) -> grpc.ChannelCredentials:
-        """Of the client whose certificate lies in `folder`."""
+        """Returns the credentials of the client whose certificate lies in `folder`."""
         files = ("ca.pem", "private_key.pem", "certificate.pem")
         authority, key, certificate = ((folder / name).read_bytes() for name in files)
         return grpc.ssl_channel_credentials(authority, key, certificate)
 
     @contextmanager
     def channel(self, who: str | grpc.ChannelCredentials) -> Iterator[grpc.Channel]:
-        """A connection as "providers/<id>", "authorities/<id>" or "operator", or with credentials
+        """Connects as "providers/<id>", "authorities/<id>" or "operator", or with credentials
         of its own.
         """
         credentials = self.credentials(self.config.folder / who) if isinstance(who, str) else who
@@ -88,7 +88,7 @@ class Server:
             yield channel
 
     def stop(self) -> int:
-        """SIGTERM; its exit status."""
+        """Sends SIGTERM; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(STOP_SECONDS)
 
@@ -100,7 +100,7 @@ def serving(
     listen: str | None = None,
     arguments: tuple[str, ...] = ("--heartbeat", "0.3"),
 ) -> Iterator[Server]:
-    """`tipstaff-server serve` until the block ends."""
+    """Runs `tipstaff-server serve` until the block ends."""
     ready, log = config.folder / f"ready-{time.monotonic_ns()}", config.folder / "serve.log"
     environment = {**os.environ, **({"TIPSTAFF_SERVER__SERVER__LISTEN": listen} if listen else {})}
     serve = ["serve", "--config", str(config.folder), "--ready-file", str(ready), *arguments]
@@ -124,9 +124,9 @@ def serving(
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for the session:
+    """Runs one server for the session.
 
-    PEOPLE persons under all four measures, `restrictions[i]` is on `entry(i)`.
+    PEOPLE persons are under all four measures; `restrictions[i]` is on `entry(i)`.
     """
     folder = tmp_path_factory.mktemp("server") / "operator"
     config = make(folder, listen=f"127.0.0.1:{free_port()}")

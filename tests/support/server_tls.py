@@ -21,14 +21,14 @@ class Tls:
         self._server = self.authority.issue_server(["localhost", "127.0.0.1"])
 
     def server(self) -> grpc.ServerCredentials:
-        """Of a server that insists on client certificates."""
+        """Returns the credentials of a server that insists on client certificates."""
         pair = (self._server.private_key, self._server.certificate)
         return grpc.ssl_server_credentials(
             [pair], root_certificates=self.authority.certificate, require_client_auth=True
         )
 
     def client(self, identity: str | None) -> grpc.ChannelCredentials:
-        """Of a client with this identity, or without a certificate."""
+        """Returns the credentials of a client with this identity, or without a certificate."""
         if identity is None:
             return grpc.ssl_channel_credentials(self.authority.certificate)
         issued = self.authority.issue_client(identity)
@@ -43,7 +43,7 @@ async def calling(call: Awaitable[Any]) -> Any:
 
 
 def identity_of(certificate: bytes) -> str:
-    """The one URI in a certificate (PEM)."""
+    """Returns the one URI in a certificate (PEM)."""
     names = (
         x509.load_pem_x509_certificate(certificate)
         .extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -30,7 +30,7 @@ AUDIENCES = ("aviation", "rail")
 
 @dataclass
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that stands still until it is moved."""
 
     now: datetime = START
 
@@ -112,7 +112,7 @@ class Deployment:
         return DirectoryFetcher(self.folder / repository / audience)
 
     def backup(self, name: str) -> DirectoryFetcher:
-        """Keep the repository as it is now; a source that goes on serving it."""
+        """Keeps the repository as it is now; returns a source that goes on serving it."""
         shutil.copytree(self.path, self.folder / name)
         return self.fetcher(repository=name)
 
@@ -120,7 +120,7 @@ class Deployment:
         return self.path / audience / "metadata" / name
 
     def current(self, role: str, audience: str = "aviation") -> str:
-        """File name of a role's published metadata."""
+        """Returns the file name of a role's published metadata."""
         timestamp = Metadata.from_file(str(self.metadata("timestamp.json", audience)))
         snapshot = f"{timestamp.signed.snapshot_meta.version}.snapshot.json"
         if role == "snapshot":

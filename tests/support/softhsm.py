@@ -1,7 +1,4 @@
-"""A PKCS#11 token for tests:
-
-SoftHSM, which no package index carries; a system's package manager does (`softhsm2`).
-"""
+"""A PKCS#11 token for tests: SoftHSM, which a system's package manager brings (`softhsm2`)."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ PIN = "4711-4711"
 
 
 def missing() -> str | None:
-    """Why there is no token here; None when there is one."""
+    """Returns why there is no token here, or None when there is one."""
     if find_spec("pkcs11") is None:
         return "python-pkcs11 is not installed: pip install 'tipstaff[pkcs11]'"
     if _module() is None or shutil.which("softhsm2-util") is None:
@@ -42,8 +39,8 @@ def _module() -> Path | None:
 
 @dataclass(frozen=True)
 class Tokens:
-    """SoftHSM over a folder of its own: the library reads the setting when it is first loaded in a
-    process, so it is made once.
+    """SoftHSM over a folder of its own, made once: a process reads the setting when it first loads
+    the library.
     """
 
     folder: Path
@@ -51,7 +48,7 @@ class Tokens:
 
     @classmethod
     def make(cls, folder: Path) -> Tokens:
-        """An empty one. Only where `missing()` is None."""
+        """Makes an empty one. Only where `missing()` is None."""
         module = _module()
         assert module is not None
         (folder / "tokens").mkdir()
@@ -64,7 +61,7 @@ class Tokens:
         return cls(folder, module)
 
     def token(self, label: str, *keys: str) -> None:
-        """A token with AES keys of 256 bits that cannot leave it."""
+        """Makes a token with AES keys of 256 bits that cannot leave it."""
         initialise = [
             "softhsm2-util",
             "--init-token",
@@ -85,7 +82,7 @@ class Tokens:
                 session.generate_key(library.KeyType.AES, 256, label=key, store=True)
 
     def remove(self, label: str) -> None:
-        """The token is gone."""
+        """Deletes a token."""
         subprocess.run(
             ["softhsm2-util", "--delete-token", "--token", label], check=True, capture_output=True
         )

@@ -161,7 +161,7 @@ class Simulator:
             self.publish(name, bump=False)
 
     def asked(self, kind: str = "metadata") -> list[str]:
-        """What was asked for since the last time, in order, without its folder."""
+        """Returns what was asked for since the last call, in order, without its folder."""
         found = [
             path.removeprefix(f"{kind}/").removesuffix(".json")
             for path in self.requests
@@ -211,7 +211,7 @@ class Host:
 
 
 def load_client() -> Any:
-    """The executable as a module: the same code, without a process for each call."""
+    """Loads the executable as a module: the same code, without a process for each call."""
     loader = importlib.machinery.SourceFileLoader("conformance_client", str(CLIENT))
     spec = importlib.util.spec_from_loader("conformance_client", loader)
     assert spec is not None
@@ -221,10 +221,10 @@ def load_client() -> Any:
 
 
 class Unsynced(Disk):
-    """Spares the tests the wait for the platter."""
+    """A disk that does not wait for `fsync`."""
 
     def fsync(self, descriptor: int) -> None:
-        """Not."""
+        """Does nothing."""
 
 
 class Client:

@@ -237,7 +237,9 @@ LEFT_TO_THE_CALLER = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_refused(tmp_path: Path, attack: str) -> None:
+def test_a_delta_that_is_malformed_or_leads_elsewhere_is_refused(
+    tmp_path: Path, attack: str
+) -> None:
     data, match = ATTACKS[attack]
     with pytest.raises(PackDeltaError, match=match):
         applied(BEFORE, data)

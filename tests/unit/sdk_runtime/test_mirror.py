@@ -136,7 +136,7 @@ def test_metadata_are_capped(site: StaticServer) -> None:
         fetcher(site).metadata("9.root.json", 100)
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_a_mirror_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="cannot be had"):
         MirrorFetcher("http://127.0.0.1:1/aviation", timeout=1).metadata("timestamp.json", 100)
 

@@ -50,6 +50,7 @@ def store(tokens: softhsm.Tokens, folder: Path, **changes: Any) -> Pkcs11KeyStor
     return Pkcs11KeyStore(folder / "epoch-keys.sealed", **options)
 
 
+@pytest.mark.engines
 @needs_token
 def test_empty_then_saved_then_replaced(tokens: softhsm.Tokens, tmp_path: Path) -> None:
     assert store(tokens, tmp_path).load() == {}
@@ -59,6 +60,7 @@ def test_empty_then_saved_then_replaced(tokens: softhsm.Tokens, tmp_path: Path) 
     assert store(tokens, tmp_path).load() == {8: b"k" * 32}
 
 
+@pytest.mark.engines
 @needs_token
 def test_the_file_holds_no_key_and_is_never_the_same_twice(
     tokens: softhsm.Tokens, tmp_path: Path
@@ -75,6 +77,7 @@ def test_the_file_holds_no_key_and_is_never_the_same_twice(
     assert len(seen) == 2
 
 
+@pytest.mark.engines
 @needs_token
 def test_the_sealing_key_does_not_leave_the_token(tokens: softhsm.Tokens, tmp_path: Path) -> None:
     library: Any = import_module("pkcs11")
@@ -88,6 +91,7 @@ def test_the_sealing_key_does_not_leave_the_token(tokens: softhsm.Tokens, tmp_pa
             key[library.Attribute.VALUE]
 
 
+@pytest.mark.engines
 @needs_token
 def test_the_settings_select_it(tokens: softhsm.Tokens, tmp_path: Path) -> None:
     values: dict[str, Any] = {
@@ -115,6 +119,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.engines
 @needs_token
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_refusal_says_what_to_do(
@@ -132,6 +137,7 @@ def test_a_refusal_says_what_to_do(
     assert store(tokens, tmp_path).load() == KEYS
 
 
+@pytest.mark.engines
 @needs_token
 def test_a_module_that_is_none_is_named(tokens: softhsm.Tokens, tmp_path: Path) -> None:
     (tmp_path / "junk.so").write_bytes(b"junk")
@@ -140,6 +146,7 @@ def test_a_module_that_is_none_is_named(tokens: softhsm.Tokens, tmp_path: Path) 
             store(tokens, tmp_path, module=module).save(KEYS)
 
 
+@pytest.mark.engines
 @needs_token
 def test_a_token_that_goes_away_is_an_error_and_loses_nothing(
     tokens: softhsm.Tokens, tmp_path: Path
@@ -155,6 +162,7 @@ def test_a_token_that_goes_away_is_an_error_and_loses_nothing(
     assert (tmp_path / "epoch-keys.sealed").read_bytes() == before
 
 
+@pytest.mark.engines
 @needs_token
 @pytest.mark.parametrize(
     "how", ["another key", "another audience", "altered", "cut", "empty", "other bytes"]
@@ -179,6 +187,7 @@ def test_a_file_that_it_did_not_seal_is_refused(
         store(tokens, tmp_path, **options).load()
 
 
+@pytest.mark.engines
 @needs_token
 def test_a_forked_child_opens_the_token_for_itself(tokens: softhsm.Tokens, tmp_path: Path) -> None:
     program = """
@@ -214,6 +223,7 @@ def test_without_the_extra_the_command_is_named(
         Pkcs11KeyStore(tmp_path / "x", "aviation", module=tmp_path, token="ours", key="epochs")
 
 
+@pytest.mark.engines
 @needs_token
 def test_no_pin_is_an_error_before_the_token_is_asked(
     tokens: softhsm.Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

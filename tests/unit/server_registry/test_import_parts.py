@@ -130,7 +130,7 @@ def test_a_quote_that_is_never_closed_costs_one_row_only() -> None:
     assert found[1:] == [(line, ["c", "d"]) for line in range(2, 52)]
 
 
-def test_delimiters() -> None:
+def test_the_header_shows_the_delimiter() -> None:
     assert split_header("a\tb\tc\n") == ("\t", ["a", "b", "c"])
     assert split_header("a;b;c\n")[0] == ";"
     assert split_header('"a\n')[1] == []
@@ -169,7 +169,7 @@ def test_dates_of_all_forms_are_the_first_moment_in_china(text: str) -> None:
         ("2024年3月5日 8时30分", DAY + timedelta(hours=8, minutes=30)),
     ],
 )
-def test_times(text: str, moment: datetime) -> None:
+def test_a_moment_is_read_in_every_usual_writing(text: str, moment: datetime) -> None:
     assert parse_moment(text) == moment
 
 
@@ -220,7 +220,7 @@ def day(year: int, month: int, of: int) -> datetime:
         ("至2026年3月5日止", day(2026, 3, 5)),
     ],
 )
-def test_terms(text: str, end: datetime) -> None:
+def test_a_term_is_read_in_every_usual_writing(text: str, end: datetime) -> None:
     assert parse_term(text, DAY) == end
 
 

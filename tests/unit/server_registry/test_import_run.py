@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
+from tests.support.leaks import occurring
 from tests.support.registry import OPERATOR, World, listed
 from tipstaff_server.errors import (
     DatabaseUnavailableError,
@@ -216,9 +217,15 @@ def test_no_number_and_no_name_of_the_file_is_in_the_database(world: World, tmp_
     importer(world).run(tmp_path / "l.csv", tmp_path / "r.csv")
     world.registry.close()
     content = world.raw()
-    for row in SYNTHETIC.rows(500):
-        for subject in (row.subject, row.representative):
-            if subject is not None:
-                assert subject.identifier.number.encode() not in content
-                assert subject.name.encode() not in content
+    subjects = [
+        subject
+        for row in SYNTHETIC.rows(500)
+        for subject in (row.subject, row.representative)
+        if subject is not None
+    ]
+    secrets = {subject.identifier.number.encode() for subject in subjects}
+    secrets |= {subject.name.encode() for subject in subjects}
+    assert occurring(secrets, content) == set()
+    case_number = SYNTHETIC.row(0).case_number.encode()
+    assert occurring({case_number}, content) == {case_number}
     assert SYNTHETIC.row(0).case_number.encode() in content

@@ -52,7 +52,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
-def test_every_cell(state: State, event: Event) -> None:
+def test_each_event_in_each_state_does_what_the_table_says(state: State, event: Event) -> None:
     moment = OVER if event is Event.EXPIRE else RUNNING
     wanted = EXPECTED.get(state, {}).get(event)
     if wanted is None:
@@ -84,7 +84,9 @@ def test_every_cell(state: State, event: Event) -> None:
         ),
     ],
 )
-def test_guards(state: State, event: Event, moment: Moment, hint: str) -> None:
+def test_an_event_at_the_wrong_moment_is_refused_with_the_reason(
+    state: State, event: Event, moment: Moment, hint: str
+) -> None:
     with pytest.raises(LifecycleError, match=hint):
         step(state, event, moment)
 

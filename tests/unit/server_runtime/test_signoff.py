@@ -323,7 +323,9 @@ ATTACKS: dict[str, tuple[Callable[[Forge], Any], str]] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_refused(runtime: Runtime, tmp_path: Path, attack: str):
+def test_a_listing_that_was_tampered_with_is_refused_with_the_reason(
+    runtime: Runtime, tmp_path: Path, attack: str
+):
     tamper, reason = ATTACKS[attack]
     tampered = Forge.honest(runtime)
     tamper(tampered)

@@ -151,7 +151,9 @@ def read(real: Deployment) -> list[ListingSubject]:
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_refused(real: Deployment, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_listing_with_a_post_that_the_registry_does_not_know_is_refused(
+    real: Deployment, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     later(real)
     real.clock.turn(minutes=1)
     change, reason = TAMPERED[name]

@@ -170,7 +170,7 @@ def test_names_that_are_none(name: str) -> None:
         "listing/a/" + "0" * 64 + ".filter",
     ],
 )
-def test_target_paths(path: str) -> None:
+def test_plain_relative_paths_are_target_paths(path: str) -> None:
     assert is_target_path(path)
 
 
