@@ -14,7 +14,7 @@ NumPy is all it needs. It knows nothing of people: tokens are made elsewhere, un
 
 import sys
 
-from tipstaff_bloom.delta import diff
+from tipstaff_bloom.diff import diff
 from tipstaff_bloom.errors import (
     BloomError,
     CapacityError,

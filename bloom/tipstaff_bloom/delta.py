@@ -32,24 +32,23 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from tipstaff_bloom.errors import DeltaBaseError, DeltaFormatError, DeltaSizeError
-from tipstaff_bloom.geometry import BLOCK_BITS, BLOCK_WORDS, Geometry
-from tipstaff_bloom.wire import MAX_COUNT, Header, require_same_layout
+from tipstaff_bloom.elias_fano import decode_increasing, encoded_bytes
+from tipstaff_bloom.errors import DeltaBaseError, DeltaFormatError
+from tipstaff_bloom.geometry import BLOCK_BITS, Geometry
+from tipstaff_bloom.wire import MAX_COUNT, Header
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tipstaff_bloom.filter import BloomFilter
-
 DELTA_MAGIC: Final = b"tipdelta"
 DELTA_VERSION: Final = 1
 
-_HEADER: Final = struct.Struct("<8sHBBIIIIQQQ32s32s")
-DELTA_HEADER_BYTES: Final = _HEADER.size  # 116
+HEADER: Final = struct.Struct("<8sHBBIIIIQQQ32s32s")
+DELTA_HEADER_BYTES: Final = HEADER.size  # 116
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,44 +62,21 @@ class Delta:
     flips: NDArray[np.intp]
 
 
-def diff(old: BloomFilter, new: BloomFilter) -> bytes:
-    """The delta from `old` to `new`: `old.apply(diff(old, new))` is `new`, byte for byte.
+class DeltaBase(Protocol):
+    """What a delta starts from: a filter."""
 
-    Raises EpochMismatchError or GeometryMismatchError when they are laid out differently,
-    DeltaSizeError when more than an eighth of the bits change: ship the full file then. It can pay
-    to ship the file from half of that on; compare the lengths.
-    """
-    require_same_layout(old.header, new.header)
-    geometry = new.header.geometry
-    changed = old.words ^ new.words
-    if int(np.bitwise_count(changed).sum(dtype=np.int64)) > _most_bits(geometry.block_count):
-        raise DeltaSizeError("more than an eighth of the bits change: ship the full file")
-    blocks = np.flatnonzero(changed.reshape(-1, BLOCK_WORDS).any(axis=1))
-    rows = changed.reshape(-1, BLOCK_WORDS)[blocks]
-    bits = np.flatnonzero(np.unpackbits(rows.view(np.uint8).reshape(-1), bitorder="little"))
-    header = _HEADER.pack(
-        DELTA_MAGIC,
-        DELTA_VERSION,
-        geometry.free_bits,
-        0,
-        new.epoch,
-        geometry.block_count,
-        len(blocks),
-        len(bits),
-        geometry.capacity,
-        old.count,
-        new.count,
-        old.digest,
-        new.digest,
-    )
-    return (
-        header
-        + encode_increasing(blocks, geometry.block_count)
-        + encode_increasing(bits, len(blocks) * BLOCK_BITS)
-    )
+    @property
+    def header(self) -> Header:
+        """Its layout, epoch and count."""
+        ...
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of its wire form, 32 bytes."""
+        ...
 
 
-def parse_delta(delta: bytes, base: BloomFilter) -> Delta:
+def parse_delta(delta: bytes, base: DeltaBase) -> Delta:
     """Reads a delta for `base`; raises DeltaFormatError for non-canonical bytes, DeltaBaseError
     when it is for another filter.
     """
@@ -113,7 +89,7 @@ def parse_delta(delta: bytes, base: BloomFilter) -> Delta:
             f"a delta has at least {DELTA_HEADER_BYTES} bytes, this has {len(view)}: fetch the full"
             " file"
         )
-    fields = _HEADER.unpack_from(view)
+    fields = HEADER.unpack_from(view)
     (
         magic,
         version,
@@ -148,7 +124,7 @@ def parse_delta(delta: bytes, base: BloomFilter) -> Delta:
     if (
         not blocks <= bits <= blocks * BLOCK_BITS
         or blocks > block_count
-        or bits > _most_bits(block_count)
+        or bits > most_bits(block_count)
     ):
         raise DeltaFormatError(
             f"a delta cannot change {bits} bits in {blocks} of {block_count} blocks"
@@ -171,67 +147,8 @@ def _decode_flips(view: memoryview, block_count: int, blocks: int, bits: int) ->
     return block[row] * BLOCK_BITS + bit
 
 
-def _most_bits(block_count: int) -> int:
+def most_bits(block_count: int) -> int:
     """How many bits a delta may change: it bounds the memory of whoever applies it, at eight times
     the filter's.
     """
     return block_count * BLOCK_BITS // 8
-
-
-def encoded_bytes(size: int, universe: int) -> int:
-    """Bytes that `size` increasing numbers below `universe` take."""
-    if not size:
-        return 0
-    low, high = _split(size, universe)
-    return -(-low * size // 8) + -(-high // 8)
-
-
-def encode_increasing(values: NDArray[np.intp], universe: int) -> bytes:
-    """Elias-Fano code of strictly increasing numbers in 0 .. universe - 1, shape (n,); nothing for
-    none of them.
-    """
-    size = len(values)
-    if not size:
-        return b""
-    low, high = _split(size, universe)
-    low_bits = np.empty((size, low), np.uint8)
-    for number in range(low):
-        low_bits[:, number] = (values >> number) & 1
-    unary = np.zeros(high, np.uint8)
-    unary[(values >> low) + np.arange(size)] = 1
-    return (
-        np.packbits(low_bits, bitorder="little").tobytes()
-        + np.packbits(unary, bitorder="little").tobytes()
-    )
-
-
-def decode_increasing(code: memoryview, size: int, universe: int) -> NDArray[np.intp]:
-    """The numbers of a code of `encoded_bytes(size, universe)` bytes; raises DeltaFormatError
-    unless it is canonical.
-    """
-    if not size:
-        return np.empty(0, np.intp)
-    low, high = _split(size, universe)
-    split = -(-low * size // 8)
-    low_bits = np.unpackbits(np.frombuffer(code[:split], np.uint8), bitorder="little")
-    unary = np.unpackbits(np.frombuffer(code[split:], np.uint8), bitorder="little")
-    if low_bits[low * size :].any() or unary[high:].any():
-        raise DeltaFormatError("padding bits of the delta are not zero")
-    gaps = np.flatnonzero(unary)
-    if len(gaps) != size:
-        raise DeltaFormatError(f"the delta codes {len(gaps)} numbers where {size} are due")
-    values = (gaps - np.arange(size)) << low
-    rows = low_bits[: low * size].reshape(size, low)
-    for number in range(low):
-        values |= rows[:, number].astype(np.intp) << number
-    if values[-1] >= universe:
-        raise DeltaFormatError("the delta goes beyond the end of the filter")
-    if (values[1:] <= values[:-1]).any():
-        raise DeltaFormatError("the numbers of the delta do not increase")
-    return values
-
-
-def _split(size: int, universe: int) -> tuple[int, int]:
-    """How many low bits each number has, and how many bits the unary part."""
-    low = max(0, (universe // size).bit_length() - 1)
-    return low, ((universe - 1) >> low) + size

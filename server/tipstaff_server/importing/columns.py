@@ -21,7 +21,7 @@ from tipstaff_server.errors import FileHeaderError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tipstaff_server.importing.formats.cells import Cell
+    from tipstaff_server.importing.cells import Cell
 
 __all__ = [
     "Columns",

@@ -15,9 +15,9 @@ from tipstaff_sdk.errors import InvalidIdentifierError
 from tipstaff_sdk.identity.identifier import Identifier, IdentifierKind
 from tipstaff_server.domain.parties import ORGANISATION, PERSON, Party, Responsible
 from tipstaff_server.errors import EntryCode, EntryError
+from tipstaff_server.importing.cells import Item, texts_of
 from tipstaff_server.importing.columns import Columns, Field, kind_of, subject_type_of
 from tipstaff_server.importing.dates import add_duration, parse_moment, parse_term
-from tipstaff_server.importing.formats.cells import Item, texts_of
 from tipstaff_server.registry.restrictions.entry import Entry
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.administration.document import ListSpec
     from tipstaff_server.administration.policies import Policies
-    from tipstaff_server.importing.formats.cells import Cell
+    from tipstaff_server.importing.cells import Cell
 
 __all__ = ["Converter", "RowError"]
 

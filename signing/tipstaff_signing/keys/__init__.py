@@ -1,0 +1,1 @@
+"""Keys: files of them, modules that hold them, and the addresses that name either."""

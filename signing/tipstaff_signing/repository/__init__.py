@@ -1,0 +1,1 @@
+"""Writing a repository: first version, proposals, listings, relief, bundles, pruning."""

@@ -18,12 +18,8 @@ from tipstaff_bloom import (
     GeometryMismatchError,
     diff,
 )
-from tipstaff_bloom.delta import (
-    DELTA_HEADER_BYTES,
-    decode_increasing,
-    encode_increasing,
-    encoded_bytes,
-)
+from tipstaff_bloom.delta import DELTA_HEADER_BYTES
+from tipstaff_bloom.elias_fano import decode_increasing, encode_increasing, encoded_bytes
 
 OLD = BloomFilter.build(tokens(0, 1_000), epoch=3, capacity=6_000)
 NEW = BloomFilter.build(tokens(20, 1_030), epoch=3, capacity=6_000)

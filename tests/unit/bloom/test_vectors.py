@@ -15,6 +15,7 @@ from tipstaff_bloom import BloomFilter, TokenLedger, diff
 from tipstaff_bloom import delta as delta_module
 from tipstaff_bloom import ledger as ledger_module
 from tipstaff_bloom import wire as wire_module
+from tipstaff_bloom.elias_fano import encode_increasing
 
 DOC = Path(__file__).parents[3] / "docs" / "formats" / "filter.md"
 EXAMPLE_TOKEN = np.arange(16, dtype=np.uint8).reshape(1, 16)
@@ -99,12 +100,10 @@ def test_the_delta_of_the_module_doc() -> None:
     lines = re.findall(
         r"^    ((?:[0-9a-f]{2,8} ?)+) {2,}\S", delta_module.__doc__ or "", re.MULTILINE
     )
-    coded = delta_module.encode_increasing(np.array([2]), 4) + delta_module.encode_increasing(
-        np.array([9]), 512
-    )
+    coded = encode_increasing(np.array([2]), 4) + encode_increasing(np.array([9]), 512)
     assert coded == bytes.fromhex(lines[-2] + lines[-1])
     header = bytes.fromhex("".join(lines[:-2]))
-    packed = delta_module._HEADER.pack(
+    packed = delta_module.HEADER.pack(
         b"tipdelta", 1, 5, 0, 7, 4, 1, 1, 0x40, 3, 4, bytes(32), bytes(32)
     )
     assert header == packed[:52]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from tipstaff_server.importing.formats.cells import Cell
+    from tipstaff_server.importing.cells import Cell
 
 __all__ = ["JsonLines"]
 

@@ -15,8 +15,8 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, cast
 
 from tipstaff_server.errors import EntryCode, EntryError
+from tipstaff_server.importing.cells import Cell, Item
 from tipstaff_server.importing.columns import Field, capacity_of, field_of, is_capacity
-from tipstaff_server.importing.formats.cells import Cell, Item
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
