@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from tipstaff_server.audit.checkpointer import Checkpointer
 from tipstaff_server.clock import utc_now
-from tipstaff_server.config import Config
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.repository.keyring import lifetimes
 from tipstaff_server.repository.published import Published
@@ -17,14 +16,12 @@ from tipstaff_signing.keys.files import KeyFolder
 from tipstaff_signing.repository.repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
     from types import TracebackType
 
     from tipstaff_server.clock import Clock
-    from tipstaff_server.storage.database import Database
+    from tipstaff_server.config import Config
 
-__all__ = ["Runtime", "open_deployment"]
+__all__ = ["Runtime"]
 
 
 class Runtime:
@@ -68,16 +65,6 @@ class Runtime:
         """Signs the audit log."""
         return Checkpointer.configured(self.config, self.store)
 
-    @property
-    def database(self) -> Database:
-        """The registry's database."""
-        return self.store.database
-
-    @property
-    def opener(self) -> Callable[[], Runtime]:
-        """Opens the same deployment in another process. Can be pickled."""
-        return partial(Runtime, self.config)
-
     def published(self, audience: str) -> Published:
         """What is published for an audience."""
         return Published(self.repository, audience)
@@ -96,13 +83,3 @@ class Runtime:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def open_deployment(file: Path) -> Runtime:
-    """Opens what a configuration file describes.
-
-    Raises:
-        ConfigurationError: The file is missing or wrong.
-        VaultError, StorageError, RepositoryError: As `Runtime` does.
-    """
-    return Runtime(Config.load(file))

@@ -17,7 +17,7 @@ from tipstaff_server.commands.options import (
     config_file,
 )
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime, open_deployment
+from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing.build import build as build_one
 from tipstaff_server.listing.publish import publish as publish_one
 from tipstaff_server.listing.publish import refresh_catalogue
@@ -69,7 +69,7 @@ def sign_off(
     """
     file = config_file(config)
     work = partial(sign_off_one, accept_growth=accept_growth)
-    outcomes = for_each(partial(open_deployment, file), _audiences(file, audience), work)
+    outcomes = for_each(file, _audiences(file, audience), work)
     _tell(outcomes, lambda version: f"version {version} signed off")
     _finish(outcomes)
 
@@ -115,9 +115,7 @@ def _audiences(file: Path, audiences: list[str] | None) -> list[str]:
 
 
 def _build(file: Path, audiences: Sequence[str], *, from_scratch: bool) -> list[Outcome[Built]]:
-    outcomes = for_each(
-        partial(open_deployment, file), audiences, partial(build_one, from_scratch=from_scratch)
-    )
+    outcomes = for_each(file, audiences, partial(build_one, from_scratch=from_scratch))
     _tell(outcomes, _in_words)
     return outcomes
 

@@ -51,8 +51,7 @@ if TYPE_CHECKING:
     from tipstaff_server.deployment import Runtime
     from tipstaff_server.listing.changed_subjects import Head
     from tipstaff_server.listing.last_build import BuildStates, Kept
-    from tipstaff_server.listing.rows import RowWriter
-    from tipstaff_server.repository.history import ListingChange
+    from tipstaff_server.listing.rows import Change, RowWriter
 
 __all__ = ["Contents", "Plan", "Sealed", "change_since", "merge", "plan"]
 
@@ -121,7 +120,7 @@ class Contents:
     subjects: int
     records: int
     buckets: listing_pb2.BucketParameters
-    change: ListingChange | None
+    change: Change | None
     whole: bool = True
 
 
@@ -224,7 +223,7 @@ def _merge_packs(old: Path, sha256: str, gone: NDArray[np.uint64], place: Path) 
         raise BuildStateError(f"the kept pack does not fit the kept rows ({error})") from error
 
 
-def change_since(plan: Plan, states: BuildStates, rows: RowWriter) -> ListingChange | None:
+def change_since(plan: Plan, states: BuildStates, rows: RowWriter) -> Change | None:
     """Which identifiers came and went since the build before, for one that was made from scratch;
     None: not to be said.
     """

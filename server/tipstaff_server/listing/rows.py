@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final, Self, cast
 import numpy as np
 
 from tipstaff_server.errors import BuildStateError
-from tipstaff_server.repository.history import ListingChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROW",
+    "Change",
     "Merged",
     "RowWriter",
     "Rows",
@@ -176,10 +176,18 @@ def token_array(path: Path, sha256: str) -> NDArray[np.bytes_]:
     return np.concatenate(pieces)
 
 
-def count_change(before: NDArray[np.bytes_], after: NDArray[np.bytes_]) -> ListingChange:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Identifiers between two builds of one epoch."""
+
+    added: int
+    removed: int
+
+
+def count_change(before: NDArray[np.bytes_], after: NDArray[np.bytes_]) -> Change:
     """Between two sets of tokens, shape (n,) "S16" each, in any order."""
     both = len(np.intersect1d(before, after, assume_unique=True))
-    return ListingChange(added=len(after) - both, removed=len(before) - both)
+    return Change(added=len(after) - both, removed=len(before) - both)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
+from tipstaff_server.config import Config
+from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import ServerError, SignOffRefusedError
 from tipstaff_server.processes.gc_tuning import collect_rarely
 from tipstaff_signing.errors import SigningError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from pathlib import Path
 
 __all__ = ["Outcome", "for_each"]
 
-Deployment = TypeVar("Deployment")
 Result = TypeVar("Result")
 
 
@@ -39,35 +40,27 @@ class Outcome(Generic[Result]):
 
 
 def for_each(
-    opener: Callable[[], AbstractContextManager[Deployment]],
-    audiences: Sequence[str],
-    work: Callable[[Deployment, str], Result],
+    config: Path, audiences: Sequence[str], work: Callable[[Runtime, str], Result]
 ) -> list[Outcome[Result]]:
     """Does `work`, a function of a module, for each audience; outcomes in the same order.
-
-    `opener` opens the deployment, in each process.
 
     One failure does not hold up the others.
     """
     workers = min(len(audiences), os.cpu_count() or 1)
     if workers <= 1:
-        return [_one(opener, audience, work) for audience in audiences]
+        return [_one(config, audience, work) for audience in audiences]
     # Forking spares each child a second of imports; it is safe while nothing is open and no thread
     # runs, as in our commands.
     method = "fork" if threading.active_count() == 1 else "spawn"
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
-        return list(pool.map(_one, [opener] * len(audiences), audiences, [work] * len(audiences)))
+        return list(pool.map(_one, [config] * len(audiences), audiences, [work] * len(audiences)))
 
 
-def _one(
-    opener: Callable[[], AbstractContextManager[Deployment]],
-    audience: str,
-    work: Callable[[Deployment, str], Result],
-) -> Outcome[Result]:
+def _one(config: Path, audience: str, work: Callable[[Runtime, str], Result]) -> Outcome[Result]:
     logs.configure("error")
     try:
-        with collect_rarely(), opener() as deployment:
-            return Outcome(audience, work(deployment, audience))
+        with collect_rarely(), Runtime(Config.load(config)) as runtime:
+            return Outcome(audience, work(runtime, audience))
     except SignOffRefusedError as error:
         return Outcome(audience, error=str(error), refused=True)
     except (ServerError, SigningError, TipstaffError) as error:

@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections import deque
 from contextlib import ExitStack
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import select
 
+from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.spans import EVERYBODY, Span
 from tipstaff_server.processes.helper import Helper, cores
 from tipstaff_server.storage.models import SubjectRow
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TypeAlias
 
+    from tipstaff_server.config import Config
     from tipstaff_server.processes.helper import Link
     from tipstaff_server.storage.database import Database
 
@@ -43,33 +45,19 @@ WAITING = 2
 _Work: TypeAlias = "Callable[..., AbstractContextManager[Callable[[Span], Iterable[Item]]]]"
 
 
-class Deployment(Protocol):
-    """What is worked on: its database, and how another process opens the same deployment."""
-
-    @property
-    def database(self) -> Database:
-        """The registry's database."""
-        ...
-
-    @property
-    def opener(self) -> Callable[[], AbstractContextManager[Deployment]]:
-        """Opens it. Can be pickled."""
-        ...
-
-
-def of_all(deployment: Deployment, make: _Work[Item], *arguments: Any) -> Generator[Item]:
+def of_all(runtime: Runtime, make: _Work[Item], *arguments: Any) -> Generator[Item]:
     """See the module.
 
     `make`, its arguments and its items can be pickled. Raises what they raise; ProcessEndedError.
     """
-    database = deployment.database
+    database = runtime.store.database
     if cores() <= 1 or not _many(database):
-        with make(deployment, *arguments) as work:
+        with make(runtime, *arguments) as work:
             yield from work(EVERYBODY)
         return
     with ExitStack() as stack:
         helpers = [
-            stack.enter_context(Helper("share", _share, deployment.opener, make, arguments))
+            stack.enter_context(Helper("share", _share, runtime.config, make, arguments))
             for _ in range(cores())
         ]
         waiting: deque[Helper] = deque()
@@ -82,13 +70,8 @@ def of_all(deployment: Deployment, make: _Work[Item], *arguments: Any) -> Genera
             yield from helper.receive()
 
 
-def _share(
-    link: Link,
-    opener: Callable[[], AbstractContextManager[Deployment]],
-    make: _Work[Any],
-    arguments: tuple[Any, ...],
-) -> None:
-    with opener() as deployment, make(deployment, *arguments) as work:
+def _share(link: Link, config: Config, make: _Work[Any], arguments: tuple[Any, ...]) -> None:
+    with Runtime(config) as runtime, make(runtime, *arguments) as work:
         while True:
             link.send(list(work(link.receive())))
 
