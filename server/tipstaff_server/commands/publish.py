@@ -21,7 +21,7 @@ from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing.build import build as build_one
 from tipstaff_server.listing.publish import publish as publish_one
 from tipstaff_server.listing.publish import refresh_catalogue
-from tipstaff_server.processes.per_audience import Outcome, for_each
+from tipstaff_server.processes.per_audience import Outcome, for_each_audience
 from tipstaff_server.signoff.sign_off import sign_off as sign_off_one
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def sign_off(
     """
     file = config_file(config)
     work = partial(sign_off_one, accept_growth=accept_growth)
-    outcomes = for_each(file, _audiences(file, audience), work)
+    outcomes = for_each_audience(partial(_open, file), _audiences(file, audience), work)
     _tell(outcomes, lambda version: f"version {version} signed off")
     _finish(outcomes)
 
@@ -109,13 +109,19 @@ def publish(
     _finish([*failed, *published])
 
 
+def _open(file: Path) -> Runtime:
+    return Runtime(Config.load(file))
+
+
 def _audiences(file: Path, audiences: list[str] | None) -> list[str]:
     with Runtime(Config.load(file)) as runtime:
         return chosen_audiences(runtime, audiences)
 
 
 def _build(file: Path, audiences: Sequence[str], *, from_scratch: bool) -> list[Outcome[Built]]:
-    outcomes = for_each(file, audiences, partial(build_one, from_scratch=from_scratch))
+    outcomes = for_each_audience(
+        partial(_open, file), audiences, partial(build_one, from_scratch=from_scratch)
+    )
     _tell(outcomes, _in_words)
     return outcomes
 

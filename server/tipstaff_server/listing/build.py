@@ -42,7 +42,6 @@ from tipstaff_server.listing.rows import RowWriter, locators, tokens
 from tipstaff_server.listing.seal import seal_subjects, sealing
 from tipstaff_server.logs import log_info, log_warning
 from tipstaff_server.processes.private_folder import private_folder
-from tipstaff_server.processes.spans import of_all
 from tipstaff_server.repository.history import Built, record_build
 from tipstaff_signing.files import DISK, write_atomic
 from tipstaff_signing.keys.files import builder_key
@@ -174,7 +173,7 @@ def _sealed(
     everybody = plan.touched is None
     parts: Iterator[Part]
     if plan.touched is None:
-        parts = of_all(runtime, sealing, key.audience, key.epoch, plan.now)
+        parts = runtime.over_all_subjects(sealing, key.audience, key.epoch, plan.now)
     else:
         stretch = runtime.epochs.needed(key.audience, key.epoch).stretch
         parts = seal_subjects(

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from tipstaff_server.deployment import Runtime
     from tipstaff_server.listing.changed_subjects import Head
     from tipstaff_server.listing.last_build import BuildStates, Kept
-    from tipstaff_server.listing.rows import Change, RowWriter
+    from tipstaff_server.listing.rows import RowWriter
+    from tipstaff_server.repository.history import IdentifierChange
 
 __all__ = ["Contents", "Plan", "Sealed", "change_since", "merge", "plan"]
 
@@ -120,7 +121,7 @@ class Contents:
     subjects: int
     records: int
     buckets: listing_pb2.BucketParameters
-    change: Change | None
+    change: IdentifierChange | None
     whole: bool = True
 
 
@@ -223,7 +224,7 @@ def _merge_packs(old: Path, sha256: str, gone: NDArray[np.uint64], place: Path) 
         raise BuildStateError(f"the kept pack does not fit the kept rows ({error})") from error
 
 
-def change_since(plan: Plan, states: BuildStates, rows: RowWriter) -> Change | None:
+def change_since(plan: Plan, states: BuildStates, rows: RowWriter) -> IdentifierChange | None:
     """Which identifiers came and went since the build before, for one that was made from scratch;
     None: not to be said.
     """

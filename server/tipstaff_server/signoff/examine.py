@@ -35,7 +35,6 @@ from tipstaff_sdk.packs.bucket_tree import survey
 from tipstaff_sdk.packs.pack import Pack
 from tipstaff_server.domain.lifecycle import LISTED, State
 from tipstaff_server.errors import SignOffRefusedError
-from tipstaff_server.processes.spans import of_all
 from tipstaff_server.signoff import reader as standing
 from tipstaff_server.signoff.churn import additions
 from tipstaff_server.signoff.deltas import examine_deltas
@@ -194,7 +193,9 @@ def _compare(
     if {filter_.epoch, pack.epoch} != {epoch.number}:
         findings.add("filter and pack are not of the epoch that the parameters name")
     seen: Counter[str] = Counter()
-    for found in of_all(runtime, _examining, files["parameters"], files["filter"], files["pack"]):
+    for found in runtime.over_all_subjects(
+        _examining, files["parameters"], files["filter"], files["pack"]
+    ):
         findings.absorb(found.findings)
         seen += found.seen
     counts = {

@@ -23,8 +23,8 @@ from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.listing import deltas
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
-from tipstaff_server.listing.rows import Change
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.repository.history import IdentifierChange
 from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_signing import Delta, DirectoryFetcher, Reader, Repository
 from tipstaff_signing.files import sha256_file
@@ -134,7 +134,7 @@ def test_what_is_mostly_new_has_no_delta(runtime: Runtime):
 def test_a_listing_without_a_change_carries_the_chain_on(runtime: Runtime):
     more(runtime, PEOPLE)
     before = chain(runtime, FILTER), chain(runtime, PACK)
-    assert publish(runtime).change == Change(0, 0)
+    assert publish(runtime).change == IdentifierChange(0, 0)
     assert (chain(runtime, FILTER), chain(runtime, PACK)) == before
 
 
@@ -365,9 +365,11 @@ def test_a_first_listing_with_a_delta_is_refused(tmp_path: Path):
 def test_a_build_says_what_changed(runtime: Runtime):
     (restriction,) = enter(runtime.registry, [entry(0)])
     runtime.registry.restrictions.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
-    assert more(runtime, PEOPLE, PEOPLE + 1).change == Change(added=2, removed=1)
+    assert more(runtime, PEOPLE, PEOPLE + 1).change == IdentifierChange(added=2, removed=1)
     enter(runtime.registry, [entry(PEOPLE + 2)])
-    assert build(runtime, AUDIENCE, from_scratch=True).change == Change(added=1, removed=0)
+    assert build(runtime, AUDIENCE, from_scratch=True).change == IdentifierChange(
+        added=1, removed=0
+    )
 
 
 def test_killed_anywhere_the_published_listing_is_whole_and_the_next_one_too(
