@@ -72,8 +72,8 @@ class Runtime:
         return Checkpointer.configured(self.config, self.store)
 
     def published(self, audience: str) -> Published:
-        """What is published for an audience."""
-        return Published(self.repository, audience)
+        """A snapshot of what is published for an audience."""
+        return Published.now(self.repository, audience)
 
     def over_all_subjects(
         self,

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from tipstaff_server.deployment import Runtime
     from tipstaff_server.listing.incremental import Plan
     from tipstaff_server.listing.seal import Part
+    from tipstaff_server.repository.published import Published
     from tipstaff_signing.files import Disk
     from tipstaff_signing.model import Proposal
 
@@ -107,19 +108,20 @@ def _build(
     now = runtime.clock()
     epoch = runtime.epochs.current(audience)
     key = epoch.master
+    published = runtime.published(audience)
     states = BuildStates(place.with_suffix(".kept"), disk=disk)
     parameters = _parameters(runtime, audience, now)
     parameters.epoch = epoch.number
     parameters.stretch.CopyFrom(runtime.registry.stretch_of(epoch).to_proto())
     parameters.relief_sequence = relief_sequence
     plan = incremental.plan(runtime, states, key, parameters, now, from_scratch=from_scratch)
-    plan, contents = _contents(runtime, key, plan, states, place)
-    _write_filter(runtime, audience, contents.rows, epoch.number, place / "filter")
+    plan, contents = _contents(runtime, published, key, plan, states, place)
+    _write_filter(runtime, published, contents.rows, epoch.number, place / "filter")
     parameters.subject_count, parameters.record_count = contents.subjects, contents.records
     parameters.buckets.CopyFrom(contents.buckets)
     proposal = _propose(
         runtime,
-        audience,
+        published,
         parameters,
         {f"listing/{audience}/{name}": place / name for name in ARTEFACTS},
     )
@@ -151,24 +153,34 @@ def _build(
 
 
 def _contents(
-    runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path
+    runtime: Runtime,
+    published: Published,
+    key: EpochKey,
+    plan: Plan,
+    states: BuildStates,
+    place: Path,
 ) -> tuple[Plan, Contents]:
     """The listing's rows and pack in `place`, as planned or, where what was kept turns out not to
     fit, from scratch.
     """
     if plan.touched is not None:
         try:
-            return plan, _sealed(runtime, key, plan, states, place)
+            return plan, _sealed(runtime, published, key, plan, states, place)
         except BuildStateError as error:
             log_warning("build_state_unusable", audience=key.audience, reason=str(error))
             plan = plan.scratch(str(error))
             shutil.rmtree(place)
             place.mkdir(mode=0o700)
-    return plan, _sealed(runtime, key, plan, states, place)
+    return plan, _sealed(runtime, published, key, plan, states, place)
 
 
 def _sealed(
-    runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path
+    runtime: Runtime,
+    published: Published,
+    key: EpochKey,
+    plan: Plan,
+    states: BuildStates,
+    place: Path,
 ) -> Contents:
     everybody = plan.touched is None
     parts: Iterator[Part]
@@ -179,7 +191,7 @@ def _sealed(
         parts = seal_subjects(
             ListingReader(runtime.store).chosen(key.audience, plan.now, plan.touched, stretch), key
         )
-    keep = _published_bits(runtime, key.audience)
+    keep = _published_bits(published)
     subjects = 0
     with PackBuilder(key.epoch) as pack:
         with RowWriter(place / ("rows" if everybody else "touched")) as rows:
@@ -241,38 +253,36 @@ def _check_whole(contents: Contents) -> None:
     locators(contents.rows.path)
 
 
-def _published_bits(runtime: Runtime, audience: str) -> int | None:
-    found = runtime.published(audience).find(
-        f"listing/{audience}/pack", runtime.repository.versions(audience)
-    )
-    if found is not None:
+def _published_bits(published: Published) -> int | None:
+    published_pack = published.find(f"listing/{published.audience}/pack")
+    if published_pack is not None:
         # When it is damaged there is no layout to keep, and there will be no delta.
-        with suppress(PackFormatError), Pack.open(found.file) as published:
-            return published.bucket_bits
+        with suppress(PackFormatError), Pack.open(published_pack.file) as pack:
+            return pack.bucket_bits
     return None
 
 
-def _write_filter(runtime: Runtime, audience: str, rows: RowWriter, epoch: int, file: Path) -> None:
+def _write_filter(
+    runtime: Runtime, published: Published, rows: RowWriter, epoch: int, file: Path
+) -> None:
     """The filter of these rows' tokens, in the layout of the published one where they fit into that
     and do not leave half of it empty.
     """
     rate = runtime.config.publication.false_positive_rate
-    found = runtime.published(audience).find(
-        f"listing/{audience}/filter", runtime.repository.versions(audience)
-    )
+    published_filter = published.find(f"listing/{published.audience}/filter")
     with ExitStack() as opened:
-        published = None
-        if found is not None:
+        old = None
+        if published_filter is not None:
             # When it is damaged there is no layout to keep, and there will be no delta.
             with suppress(FormatError):
-                published = opened.enter_context(BloomFilter.open(found.file))
+                old = opened.enter_context(BloomFilter.open(published_filter.file))
         capacity = None
         if (
-            published is not None
-            and published.epoch == epoch
-            and rows.count <= published.capacity <= MOST_ROOM * (rows.count + LEAST_ROOM)
+            old is not None
+            and old.epoch == epoch
+            and rows.count <= old.capacity <= MOST_ROOM * (rows.count + LEAST_ROOM)
         ):
-            capacity = published.capacity
+            capacity = old.capacity
         BloomFilter.build(tokens(rows.path), fpr=rate, epoch=epoch, capacity=capacity).write(file)
 
 
@@ -294,18 +304,16 @@ def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.L
 
 def _propose(
     runtime: Runtime,
-    audience: str,
+    published: Published,
     parameters: listing_pb2.ListingParameters,
     files: dict[str, Path],
 ) -> Proposal:
+    audience = published.audience
     signer = runtime.keys.signer(builder_key(audience))
-    versions = runtime.repository.versions(audience)
-    offers = make_deltas(
-        runtime.published(audience), versions, files, files[f"listing/{audience}/parameters"].parent
-    )
+    offers = make_deltas(published, files, files[f"listing/{audience}/parameters"].parent)
     deltas = {offer.path: offer.delta for offer in offers}
     artefacts = {**files, **{offer.path: offer.file for offer in offers}}
-    parameters.version = versions.listing + 1
+    parameters.version = published.versions.listing + 1
     for _ in range(ATTEMPTS):
         write_atomic(
             files[f"listing/{audience}/parameters"],

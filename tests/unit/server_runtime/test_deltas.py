@@ -77,11 +77,11 @@ def more(runtime: Runtime, *numbers: int) -> Built:
 
 
 def chain(runtime: Runtime, path: str) -> list[PublishedDelta]:
-    return runtime.published(AUDIENCE).chain(path, runtime.repository.versions(AUDIENCE))
+    return runtime.published(AUDIENCE).chain(path)
 
 
 def published(runtime: Runtime, path: str) -> Path:
-    found = runtime.published(AUDIENCE).find(path, runtime.repository.versions(AUDIENCE))
+    found = runtime.published(AUDIENCE).find(path)
     assert found is not None
     return found.file
 
@@ -188,7 +188,7 @@ def test_a_filter_with_far_too_much_room_is_laid_out_anew(
 
 def test_packs_with_other_bucket_bits_have_no_delta(runtime: Runtime, tmp_path: Path):
     """Whatever makes a builder take more buckets."""
-    found, versions = runtime.published(AUDIENCE), runtime.repository.versions(AUDIENCE)
+    found = runtime.published(AUDIENCE)
     for more_bits, offered in ((0, 1), (1, 0)):
         with (
             Pack.open(published(runtime, PACK)) as old,
@@ -199,9 +199,7 @@ def test_packs_with_other_bucket_bits_have_no_delta(runtime: Runtime, tmp_path: 
                     builder.add(locator, *copy)
             builder.add(bytes(8), bytes(16), bytes(272))
             builder.write(tmp_path / "pack")
-        assert (
-            len(deltas.make_deltas(found, versions, {PACK: tmp_path / "pack"}, tmp_path)) == offered
-        )
+        assert len(deltas.make_deltas(found, {PACK: tmp_path / "pack"}, tmp_path)) == offered
 
 
 @pytest.mark.parametrize("path", [FILTER, PACK])
@@ -311,7 +309,7 @@ def propose(runtime: Runtime, folder: Path, tamper: Callable[[Proposed], object]
     # The version in the parameters is the next one: a refused number is not used again, and this
     # proposal takes the following.
     runtime.repository.refuse(waiting, ["a test"])
-    parameters = runtime.published(AUDIENCE).parameters(runtime.repository.versions(AUDIENCE))
+    parameters = runtime.published(AUDIENCE).parameters()
     assert parameters is not None
     parameters.ParseFromString(files[f"listing/{AUDIENCE}/parameters"].read_bytes())
     parameters.version = waiting.version + 1
