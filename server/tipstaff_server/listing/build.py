@@ -108,14 +108,15 @@ def _build(
     now = runtime.clock()
     epoch = runtime.epochs.current(audience)
     key = epoch.master
-    published = runtime.published(audience)
     states = BuildStates(place.with_suffix(".kept"), disk=disk)
     parameters = _parameters(runtime, audience, now)
     parameters.epoch = epoch.number
     parameters.stretch.CopyFrom(runtime.registry.stretch_of(epoch).to_proto())
     parameters.relief_sequence = relief_sequence
     plan = incremental.plan(runtime, states, key, parameters, now, from_scratch=from_scratch)
-    plan, contents = _contents(runtime, published, key, plan, states, place)
+    plan, contents = _contents(runtime, key, plan, states, place)
+    # Only now, after the long reading: deltas start from what is published when they are made.
+    published = runtime.published(audience)
     _write_filter(runtime, published, contents.rows, epoch.number, place / "filter")
     parameters.subject_count, parameters.record_count = contents.subjects, contents.records
     parameters.buckets.CopyFrom(contents.buckets)
@@ -154,7 +155,6 @@ def _build(
 
 def _contents(
     runtime: Runtime,
-    published: Published,
     key: EpochKey,
     plan: Plan,
     states: BuildStates,
@@ -165,18 +165,17 @@ def _contents(
     """
     if plan.touched is not None:
         try:
-            return plan, _sealed(runtime, published, key, plan, states, place)
+            return plan, _sealed(runtime, key, plan, states, place)
         except BuildStateError as error:
             log_warning("build_state_unusable", audience=key.audience, reason=str(error))
             plan = plan.scratch(str(error))
             shutil.rmtree(place)
             place.mkdir(mode=0o700)
-    return plan, _sealed(runtime, published, key, plan, states, place)
+    return plan, _sealed(runtime, key, plan, states, place)
 
 
 def _sealed(
     runtime: Runtime,
-    published: Published,
     key: EpochKey,
     plan: Plan,
     states: BuildStates,
@@ -191,7 +190,7 @@ def _sealed(
         parts = seal_subjects(
             ListingReader(runtime.store).chosen(key.audience, plan.now, plan.touched, stretch), key
         )
-    keep = _published_bits(published)
+    keep = _published_bits(runtime.published(key.audience))
     subjects = 0
     with PackBuilder(key.epoch) as pack:
         with RowWriter(place / ("rows" if everybody else "touched")) as rows:
