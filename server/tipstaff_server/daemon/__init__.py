@@ -1,0 +1,1 @@
+"""The running server: its gRPC endpoint, the loops beside it, and when they are due."""

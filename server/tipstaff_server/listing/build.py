@@ -35,7 +35,7 @@ from tipstaff_sdk.packs.pack import Pack
 from tipstaff_server.errors import BuildStateError, PublicationError
 from tipstaff_server.listing import incremental
 from tipstaff_server.listing.deltas import make_deltas
-from tipstaff_server.listing.incremental import Contents, Sealed
+from tipstaff_server.listing.incremental import Contents, SealedSubjects
 from tipstaff_server.listing.last_build import BuildStates, Kept, describe
 from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.listing.rows import RowWriter, locators, tokens
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.listing.sealing import EpochKey
     from tipstaff_server.deployment import Runtime
-    from tipstaff_server.listing.incremental import Plan
-    from tipstaff_server.listing.seal import Part
+    from tipstaff_server.listing.incremental import BuildPlan
+    from tipstaff_server.listing.seal import SealedPart
     from tipstaff_server.repository.published import Published
     from tipstaff_signing.files import Disk
     from tipstaff_signing.model import Proposal
@@ -156,10 +156,10 @@ def _build(
 def _contents(
     runtime: Runtime,
     key: EpochKey,
-    plan: Plan,
+    plan: BuildPlan,
     states: BuildStates,
     place: Path,
-) -> tuple[Plan, Contents]:
+) -> tuple[BuildPlan, Contents]:
     """The listing's rows and pack in `place`, as planned or, where what was kept turns out not to
     fit, from scratch.
     """
@@ -177,12 +177,12 @@ def _contents(
 def _sealed(
     runtime: Runtime,
     key: EpochKey,
-    plan: Plan,
+    plan: BuildPlan,
     states: BuildStates,
     place: Path,
 ) -> Contents:
     everybody = plan.touched is None
-    parts: Iterator[Part]
+    parts: Iterator[SealedPart]
     if plan.touched is None:
         parts = runtime.over_all_subjects(sealing, key.audience, key.epoch, plan.now)
     else:
@@ -197,7 +197,7 @@ def _sealed(
             for part in parts:
                 part.put(pack, rows)
                 subjects += part.subjects
-        sealed = Sealed(pack, rows, subjects, place)
+        sealed = SealedSubjects(pack, rows, subjects, place)
         if not everybody:
             return incremental.merge(plan, states, sealed, least=LEAST_NUMBERS, keep=keep)
         pack.spread(least=LEAST_NUMBERS, keep=keep)
@@ -215,7 +215,9 @@ def _sealed(
     )
 
 
-def _keep(audience: str, plan: Plan, states: BuildStates, contents: Contents, place: Path) -> None:
+def _keep(
+    audience: str, plan: BuildPlan, states: BuildStates, contents: Contents, place: Path
+) -> None:
     """Step 7.
 
     The listing is proposed already: whatever goes wrong here costs the next build its time, and

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Literal, TypeAlias
 
-__all__ = ["Outcome", "for_each_audience"]
+__all__ = ["AudienceOutcome", "for_each_audience"]
 
 Deployed = TypeVar("Deployed")
 Result = TypeVar("Result")
@@ -31,7 +31,7 @@ _Open: TypeAlias = "Callable[[], AbstractContextManager[Deployed]]"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[Result]):
+class AudienceOutcome(Generic[Result]):
     """How it went for one audience: a result, or an error in words."""
 
     audience: str
@@ -44,7 +44,7 @@ def for_each_audience(
     open_deployment: _Open[Deployed],
     audiences: Sequence[str],
     work: Callable[[Deployed, str], Result],
-) -> list[Outcome[Result]]:
+) -> list[AudienceOutcome[Result]]:
     """Does `work` for each audience and returns outcomes in the same order.
 
     One failure does not hold up the others.
@@ -70,12 +70,12 @@ def for_each_audience(
 
 def _one(
     open_deployment: _Open[Deployed], work: Callable[[Deployed, str], Result], audience: str
-) -> Outcome[Result]:
+) -> AudienceOutcome[Result]:
     logs.configure("error")
     try:
         with collect_rarely(), open_deployment() as deployment:
-            return Outcome(audience, work(deployment, audience))
+            return AudienceOutcome(audience, work(deployment, audience))
     except SignOffRefusedError as error:
-        return Outcome(audience, error=str(error), refused=True)
+        return AudienceOutcome(audience, error=str(error), refused=True)
     except (ServerError, SigningError, TipstaffError) as error:
-        return Outcome(audience, error=str(error))
+        return AudienceOutcome(audience, error=str(error))

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from tipstaff_signing.model import Versions
     from tipstaff_signing.repository.repository import Repository
 
-__all__ = ["Published", "PublishedDelta", "PublishedFile", "Segment", "segment_path"]
+__all__ = ["Published", "PublishedDelta", "PublishedFile", "PublishedSegment", "segment_path"]
 
 _SEGMENT = re.compile(r"relief/[a-z0-9-]{1,40}/(?P<first>[1-9][0-9]*)-(?P<last>[1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Segment:
+class PublishedSegment:
     """A published relief segment: the sequences that it covers, and where its bytes lie (with hash
     prefix).
     """
@@ -129,13 +129,13 @@ class Published:
             at = chain[0].delta.base
         return chain
 
-    def segments(self) -> list[Segment]:
+    def segments(self) -> list[PublishedSegment]:
         """The relief segments, ascending."""
-        segments: list[Segment] = []
+        segments: list[PublishedSegment] = []
         for path, target in self._targets(self._relief_name).items():
             if match := _SEGMENT.fullmatch(path):
                 segments.append(
-                    Segment(int(match["first"]), int(match["last"]), _stored(path, target))
+                    PublishedSegment(int(match["first"]), int(match["last"]), _stored(path, target))
                 )
         return sorted(segments)
 
