@@ -142,9 +142,7 @@ class Bulk:
         return EpochKey(self._audience, epoch.number, epoch.key)
 
     def _file(self, name: str) -> Path:
-        return self._runtime.published(self._audience).path(
-            f"listing/{self._audience}/{name}", self._runtime.repository.versions(self._audience)
-        )
+        return self._runtime.published(self._audience).path(f"listing/{self._audience}/{name}")
 
     def _write_pack(self, path: Path) -> None:
         drawn = self._rng.integers(0, 1 << 64, self._size - len(self._real.records), np.uint64)
@@ -237,13 +235,13 @@ class Bulk:
 
     def _publish(self) -> Published:
         runtime, audience, repository = self._runtime, self._audience, self._runtime.repository
-        versions = repository.versions(audience)
+        published = runtime.published(audience)
         files = {
             f"listing/{audience}/{name}": self._folder / name
             for name in ("filter", "pack", "parameters")
         }
-        (self._folder / "parameters").write_bytes(self._parameters(versions.listing + 1))
-        offers = make_deltas(runtime.published(audience), versions, files, self._folder)
+        (self._folder / "parameters").write_bytes(self._parameters(published.versions.listing + 1))
+        offers = make_deltas(published, files, self._folder)
         artefacts = {**files, **{offer.path: offer.file for offer in offers}}
         deltas = {offer.path: offer.delta for offer in offers}
         proposal = repository.propose_listing(

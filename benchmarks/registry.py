@@ -198,9 +198,9 @@ def _sign_off(figures: Figures, config: Config) -> None:
     figures.flat["registry_signoff_rss_mb"] = round(signed.peak_mb, 1)
     with Runtime(config) as runtime:
         began = time.perf_counter()
-        versions = publishing.publish(runtime, AUDIENCE)
+        publishing.publish(runtime, AUDIENCE)
         seconds = time.perf_counter() - began
-        pack = runtime.published(AUDIENCE).path(f"listing/{AUDIENCE}/pack", versions)
+        pack = runtime.published(AUDIENCE).path(f"listing/{AUDIENCE}/pack")
         megabytes = round(pack.stat().st_size / 2**20)
     figures.details["sign_off"] = {
         **_figures(signed),

@@ -230,7 +230,7 @@ def _lift(config: Config, address: str, runtime: Runtime, restrictions: Sequence
             )
             sequence = registry.EndRestriction(request, timeout=SECONDS).relief_sequence
     deadline = time.monotonic() + SECONDS
-    while runtime.published(AUDIENCE).relief_head(runtime.repository.versions(AUDIENCE)) < sequence:
+    while runtime.published(AUDIENCE).relief_head() < sequence:
         assert time.monotonic() < deadline, "the server did not publish relief"
         time.sleep(0.02)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tipstaff_server.audit.checkpointer import Checkpointer
 from tipstaff_server.clock import utc_now
+from tipstaff_server.processes.spans import SpanWork, over_all_subjects
 from tipstaff_server.registry.registry import Registry
 from tipstaff_server.repository.keyring import lifetimes
 from tipstaff_server.repository.published import Published
@@ -16,12 +17,17 @@ from tipstaff_signing.keys.files import KeyFolder
 from tipstaff_signing.repository.repository import Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from tipstaff_server.clock import Clock
     from tipstaff_server.config import Config
+    from tipstaff_server.domain.spans import Span
 
 __all__ = ["Runtime"]
+
+Item = TypeVar("Item")
 
 
 class Runtime:
@@ -66,8 +72,20 @@ class Runtime:
         return Checkpointer.configured(self.config, self.store)
 
     def published(self, audience: str) -> Published:
-        """What is published for an audience."""
-        return Published(self.repository, audience)
+        """A snapshot of what is published for an audience."""
+        return Published.now(self.repository, audience)
+
+    def over_all_subjects(
+        self,
+        make: Callable[..., AbstractContextManager[Callable[[Span], Iterable[Item]]]],
+        *arguments: Any,
+    ) -> Generator[Item]:
+        """Yields what `make(deployment, *arguments)` makes of all subjects, shared by all cores.
+
+        See processes/spans.py for `make`, and for errors.
+        """
+        reopen = partial(type(self), self.config)
+        return over_all_subjects(self, self.store.database, SpanWork(reopen, make, arguments))
 
     def close(self) -> None:
         """Ends threads and connections. May be repeated."""

@@ -21,7 +21,7 @@ _LOG = logging.getLogger("tipstaff_server")
 Field = str | int | float | bool | list[str] | None
 
 
-class JsonLines(logging.Formatter):
+class JsonLogFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -48,7 +48,7 @@ def configure(level: str) -> None:
     `level`: debug, info, warning or error.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLogFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

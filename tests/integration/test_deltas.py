@@ -111,11 +111,10 @@ def change(server: Server, came: int, gone: int) -> None:
 def whole_bytes(server: Server) -> int:
     with Runtime(server.config) as runtime:
         found = runtime.published(AUDIENCE)
-        versions = runtime.repository.versions(AUDIENCE)
         return sum(
             file.length
             for name in ("filter", "pack")
-            if (file := found.find(f"listing/{AUDIENCE}/{name}", versions))
+            if (file := found.find(f"listing/{AUDIENCE}/{name}"))
         )
 
 

@@ -76,11 +76,7 @@ def wait_for_relief(config: Config) -> None:
     """Until the server has published every lift."""
     deadline = time.monotonic() + CATCH_UP_SECONDS
     with Runtime(config) as runtime:
-        published = runtime.published("aviation")
-        while (
-            published.relief_head(runtime.repository.versions("aviation"))
-            < runtime.registry.relief.head()
-        ):
+        while runtime.published("aviation").relief_head() < runtime.registry.relief.head():
             assert time.monotonic() < deadline, "relief does not follow"
             time.sleep(0.05)
 
@@ -133,7 +129,7 @@ def check_everything_once(config: Config, acknowledged: Acknowledged) -> None:
             for restriction, sequence in acknowledged.ended.items()
         )
         published = runtime.published("aviation")
-        segments = published.segments(runtime.repository.versions("aviation"))
+        segments = published.segments()
         carried = [
             entry
             for segment in segments

@@ -21,7 +21,7 @@ from tipstaff_server.deployment import Runtime
 from tipstaff_server.listing.build import build as build_one
 from tipstaff_server.listing.publish import publish as publish_one
 from tipstaff_server.listing.publish import refresh_catalogue
-from tipstaff_server.processes.per_audience import Outcome, for_each
+from tipstaff_server.processes.per_audience import AudienceOutcome, for_each_audience
 from tipstaff_server.signoff.sign_off import sign_off as sign_off_one
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def sign_off(
     """
     file = config_file(config)
     work = partial(sign_off_one, accept_growth=accept_growth)
-    outcomes = for_each(file, _audiences(file, audience), work)
+    outcomes = for_each_audience(partial(_open, file), _audiences(file, audience), work)
     _tell(outcomes, lambda version: f"version {version} signed off")
     _finish(outcomes)
 
@@ -88,7 +88,7 @@ def publish(
     """Build, let a second process sign off, and publish. Exit status 3: refused by the sign-off."""
     file = config_file(config)
     audiences = _audiences(file, audience)
-    failed: list[Outcome[Any]] = []
+    failed: list[AudienceOutcome[Any]] = []
     if not no_build:
         built = _build(file, audiences, from_scratch=from_scratch)
         failed += [outcome for outcome in built if outcome.error]
@@ -98,7 +98,7 @@ def publish(
             if audiences
             else False
         )
-        failed += [Outcome("", error="see above", refused=True)] if refused else []
+        failed += [AudienceOutcome("", error="see above", refused=True)] if refused else []
     with Runtime(Config.load(file)) as runtime:
         if "targets-1" in runtime.keys.names():
             refresh_catalogue(runtime)
@@ -109,13 +109,21 @@ def publish(
     _finish([*failed, *published])
 
 
+def _open(file: Path) -> Runtime:
+    return Runtime(Config.load(file))
+
+
 def _audiences(file: Path, audiences: list[str] | None) -> list[str]:
     with Runtime(Config.load(file)) as runtime:
         return chosen_audiences(runtime, audiences)
 
 
-def _build(file: Path, audiences: Sequence[str], *, from_scratch: bool) -> list[Outcome[Built]]:
-    outcomes = for_each(file, audiences, partial(build_one, from_scratch=from_scratch))
+def _build(
+    file: Path, audiences: Sequence[str], *, from_scratch: bool
+) -> list[AudienceOutcome[Built]]:
+    outcomes = for_each_audience(
+        partial(_open, file), audiences, partial(build_one, from_scratch=from_scratch)
+    )
     _tell(outcomes, _in_words)
     return outcomes
 
@@ -153,11 +161,11 @@ def _waits(runtime: Runtime, audience: str) -> bool:
     return proposal is not None and proposal.complete
 
 
-def _publish(runtime: Runtime, audience: str) -> Outcome[int]:
-    return Outcome(audience, publish_one(runtime, audience).listing)
+def _publish(runtime: Runtime, audience: str) -> AudienceOutcome[int]:
+    return AudienceOutcome(audience, publish_one(runtime, audience).listing)
 
 
-def _tell(outcomes: Sequence[Outcome[Any]], words: Callable[[Any], str]) -> None:
+def _tell(outcomes: Sequence[AudienceOutcome[Any]], words: Callable[[Any], str]) -> None:
     for outcome in outcomes:
         if outcome.error:
             typer.echo(
@@ -168,7 +176,7 @@ def _tell(outcomes: Sequence[Outcome[Any]], words: Callable[[Any], str]) -> None
             typer.echo(f"{outcome.audience}: {words(outcome.result)}")
 
 
-def _finish(outcomes: Sequence[Outcome[Any]]) -> None:
+def _finish(outcomes: Sequence[AudienceOutcome[Any]]) -> None:
     if any(outcome.refused for outcome in outcomes):
         raise typer.Exit(REFUSED)
     if any(outcome.error for outcome in outcomes):

@@ -246,9 +246,7 @@ class _Server:
         interval = timedelta(seconds=self._runtime.config.publication.listing_interval_seconds)
         due: list[str] = []
         for audience in self._feeds:
-            parameters = self._runtime.published(audience).parameters(
-                self._runtime.repository.versions(audience)
-            )
+            parameters = self._runtime.published(audience).parameters()
             if (
                 parameters is not None
                 and parameters.built_at.ToDatetime(UTC) + interval <= self._runtime.clock()

@@ -17,10 +17,11 @@ from tipstaff.v1 import distribution_pb2
 from tipstaff_sdk.packs.bucket_tree import BucketTree, padded
 from tipstaff_sdk.packs.pack import Pack
 from tipstaff_server.errors import InvalidRequestError, StaleListingError
+from tipstaff_server.repository.published import Published
 from tipstaff_signing.model import Versions
 
 if TYPE_CHECKING:
-    from tipstaff_server.repository.published import Published
+    from tipstaff_signing.repository.repository import Repository
 
 __all__ = ["PublishedBuckets"]
 
@@ -50,8 +51,9 @@ class _Opened:
 class PublishedBuckets:
     """One audience's buckets. Belongs to one event loop."""
 
-    def __init__(self, published: Published, audience: str) -> None:
-        self._published = published
+    def __init__(self, repository: Repository, audience: str) -> None:
+        self._repository = repository
+        self._audience = audience
         self._pack = f"listing/{audience}/pack"
         self._opened: dict[int, asyncio.Task[_Opened]] = {}
 
@@ -84,11 +86,9 @@ class PublishedBuckets:
 
     def _open(self, version: int) -> _Opened:
         versions = Versions(timestamp=0, snapshot=0, listing=version, relief=0)
-        parameters, found = (
-            self._published.parameters(versions),
-            self._published.find(self._pack, versions),
-        )
-        if parameters is None or found is None or not parameters.buckets.root:
+        listing = Published(self._repository, self._audience, versions)
+        parameters, pack = listing.parameters(), listing.find(self._pack)
+        if parameters is None or pack is None or not parameters.buckets.root:
             raise StaleListingError("the published listing has no buckets; publish another one")
         # Mapped until the last answer from it is on its way, even when its file is gone by then.
-        return _Opened(Pack.open(found.file), parameters.buckets.answer_size)
+        return _Opened(Pack.open(pack.file), parameters.buckets.answer_size)

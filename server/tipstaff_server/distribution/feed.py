@@ -52,7 +52,6 @@ class AudienceFeed:
         self._repository = repository
         self._audience = audience
         self._clock = clock
-        self._published = Published(repository, audience)
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
         # Past versions, so that a returning watcher gets the difference; and openings, so that a
@@ -120,7 +119,7 @@ class AudienceFeed:
         return distribution_pb2.StateVersion(
             timestamp=current.timestamp,
             listing=current.listing,
-            relief_sequence=self._published.relief_head(current),
+            relief_sequence=Published(self._repository, self._audience, current).relief_head(),
         )
 
     def _message(self, since: Versions | None) -> Message:

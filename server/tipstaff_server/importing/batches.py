@@ -15,8 +15,8 @@ from tipstaff_server.errors import EntryError
 from tipstaff_server.importing.convert import Converter, RowError
 from tipstaff_server.importing.formats.csv_rows import BrokenRow
 from tipstaff_server.importing.formats.sheet import open_sheet
-from tipstaff_server.processes import helper as helpers
-from tipstaff_server.processes import read_ahead as ahead
+from tipstaff_server.processes.executor import cores
+from tipstaff_server.processes.read_ahead import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -68,8 +68,8 @@ def read(order: Order) -> Generator[Batch]:
 
     Raises FileHeaderError, ImportFileError.
     """
-    if order.source.size >= WORTH_A_PROCESS and helpers.cores() > 1:
-        return ahead.of(_read, order)
+    if order.source.size >= WORTH_A_PROCESS and cores() > 1:
+        return read_ahead(_read, order)
     return _read(order)
 
 

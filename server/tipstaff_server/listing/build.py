@@ -35,14 +35,13 @@ from tipstaff_sdk.packs.pack import Pack
 from tipstaff_server.errors import BuildStateError, PublicationError
 from tipstaff_server.listing import incremental
 from tipstaff_server.listing.deltas import make_deltas
-from tipstaff_server.listing.incremental import Contents, Sealed
+from tipstaff_server.listing.incremental import Contents, SealedSubjects
 from tipstaff_server.listing.last_build import BuildStates, Kept, describe
 from tipstaff_server.listing.reader import ListingReader
 from tipstaff_server.listing.rows import RowWriter, locators, tokens
 from tipstaff_server.listing.seal import seal_subjects, sealing
 from tipstaff_server.logs import log_info, log_warning
 from tipstaff_server.processes.private_folder import private_folder
-from tipstaff_server.processes.spans import of_all
 from tipstaff_server.repository.history import Built, record_build
 from tipstaff_signing.files import DISK, write_atomic
 from tipstaff_signing.keys.files import builder_key
@@ -54,8 +53,9 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.listing.sealing import EpochKey
     from tipstaff_server.deployment import Runtime
-    from tipstaff_server.listing.incremental import Plan
-    from tipstaff_server.listing.seal import Part
+    from tipstaff_server.listing.incremental import BuildPlan
+    from tipstaff_server.listing.seal import SealedPart
+    from tipstaff_server.repository.published import Published
     from tipstaff_signing.files import Disk
     from tipstaff_signing.model import Proposal
 
@@ -115,12 +115,14 @@ def _build(
     parameters.relief_sequence = relief_sequence
     plan = incremental.plan(runtime, states, key, parameters, now, from_scratch=from_scratch)
     plan, contents = _contents(runtime, key, plan, states, place)
-    _write_filter(runtime, audience, contents.rows, epoch.number, place / "filter")
+    # Only now, after the long reading: deltas start from what is published when they are made.
+    published = runtime.published(audience)
+    _write_filter(runtime, published, contents.rows, epoch.number, place / "filter")
     parameters.subject_count, parameters.record_count = contents.subjects, contents.records
     parameters.buckets.CopyFrom(contents.buckets)
     proposal = _propose(
         runtime,
-        audience,
+        published,
         parameters,
         {f"listing/{audience}/{name}": place / name for name in ARTEFACTS},
     )
@@ -152,8 +154,12 @@ def _build(
 
 
 def _contents(
-    runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path
-) -> tuple[Plan, Contents]:
+    runtime: Runtime,
+    key: EpochKey,
+    plan: BuildPlan,
+    states: BuildStates,
+    place: Path,
+) -> tuple[BuildPlan, Contents]:
     """The listing's rows and pack in `place`, as planned or, where what was kept turns out not to
     fit, from scratch.
     """
@@ -169,25 +175,29 @@ def _contents(
 
 
 def _sealed(
-    runtime: Runtime, key: EpochKey, plan: Plan, states: BuildStates, place: Path
+    runtime: Runtime,
+    key: EpochKey,
+    plan: BuildPlan,
+    states: BuildStates,
+    place: Path,
 ) -> Contents:
     everybody = plan.touched is None
-    parts: Iterator[Part]
+    parts: Iterator[SealedPart]
     if plan.touched is None:
-        parts = of_all(runtime, sealing, key.audience, key.epoch, plan.now)
+        parts = runtime.over_all_subjects(sealing, key.audience, key.epoch, plan.now)
     else:
         stretch = runtime.epochs.needed(key.audience, key.epoch).stretch
         parts = seal_subjects(
             ListingReader(runtime.store).chosen(key.audience, plan.now, plan.touched, stretch), key
         )
-    keep = _published_bits(runtime, key.audience)
+    keep = _published_bits(runtime.published(key.audience))
     subjects = 0
     with PackBuilder(key.epoch) as pack:
         with RowWriter(place / ("rows" if everybody else "touched")) as rows:
             for part in parts:
                 part.put(pack, rows)
                 subjects += part.subjects
-        sealed = Sealed(pack, rows, subjects, place)
+        sealed = SealedSubjects(pack, rows, subjects, place)
         if not everybody:
             return incremental.merge(plan, states, sealed, least=LEAST_NUMBERS, keep=keep)
         pack.spread(least=LEAST_NUMBERS, keep=keep)
@@ -205,7 +215,9 @@ def _sealed(
     )
 
 
-def _keep(audience: str, plan: Plan, states: BuildStates, contents: Contents, place: Path) -> None:
+def _keep(
+    audience: str, plan: BuildPlan, states: BuildStates, contents: Contents, place: Path
+) -> None:
     """Step 7.
 
     The listing is proposed already: whatever goes wrong here costs the next build its time, and
@@ -242,38 +254,36 @@ def _check_whole(contents: Contents) -> None:
     locators(contents.rows.path)
 
 
-def _published_bits(runtime: Runtime, audience: str) -> int | None:
-    found = runtime.published(audience).find(
-        f"listing/{audience}/pack", runtime.repository.versions(audience)
-    )
-    if found is not None:
+def _published_bits(published: Published) -> int | None:
+    published_pack = published.find(f"listing/{published.audience}/pack")
+    if published_pack is not None:
         # When it is damaged there is no layout to keep, and there will be no delta.
-        with suppress(PackFormatError), Pack.open(found.file) as published:
-            return published.bucket_bits
+        with suppress(PackFormatError), Pack.open(published_pack.file) as pack:
+            return pack.bucket_bits
     return None
 
 
-def _write_filter(runtime: Runtime, audience: str, rows: RowWriter, epoch: int, file: Path) -> None:
+def _write_filter(
+    runtime: Runtime, published: Published, rows: RowWriter, epoch: int, file: Path
+) -> None:
     """The filter of these rows' tokens, in the layout of the published one where they fit into that
     and do not leave half of it empty.
     """
     rate = runtime.config.publication.false_positive_rate
-    found = runtime.published(audience).find(
-        f"listing/{audience}/filter", runtime.repository.versions(audience)
-    )
+    published_filter = published.find(f"listing/{published.audience}/filter")
     with ExitStack() as opened:
-        published = None
-        if found is not None:
+        old = None
+        if published_filter is not None:
             # When it is damaged there is no layout to keep, and there will be no delta.
             with suppress(FormatError):
-                published = opened.enter_context(BloomFilter.open(found.file))
+                old = opened.enter_context(BloomFilter.open(published_filter.file))
         capacity = None
         if (
-            published is not None
-            and published.epoch == epoch
-            and rows.count <= published.capacity <= MOST_ROOM * (rows.count + LEAST_ROOM)
+            old is not None
+            and old.epoch == epoch
+            and rows.count <= old.capacity <= MOST_ROOM * (rows.count + LEAST_ROOM)
         ):
-            capacity = published.capacity
+            capacity = old.capacity
         BloomFilter.build(tokens(rows.path), fpr=rate, epoch=epoch, capacity=capacity).write(file)
 
 
@@ -295,18 +305,16 @@ def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.L
 
 def _propose(
     runtime: Runtime,
-    audience: str,
+    published: Published,
     parameters: listing_pb2.ListingParameters,
     files: dict[str, Path],
 ) -> Proposal:
+    audience = published.audience
     signer = runtime.keys.signer(builder_key(audience))
-    versions = runtime.repository.versions(audience)
-    offers = make_deltas(
-        runtime.published(audience), versions, files, files[f"listing/{audience}/parameters"].parent
-    )
+    offers = make_deltas(published, files, files[f"listing/{audience}/parameters"].parent)
     deltas = {offer.path: offer.delta for offer in offers}
     artefacts = {**files, **{offer.path: offer.file for offer in offers}}
-    parameters.version = versions.listing + 1
+    parameters.version = published.versions.listing + 1
     for _ in range(ATTEMPTS):
         write_atomic(
             files[f"listing/{audience}/parameters"],

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_server.repository.published import Published
-    from tipstaff_signing.model import Versions
 
 __all__ = ["MOST_SHARE", "Offer", "make_deltas"]
 
@@ -49,9 +48,7 @@ class Offer:
     delta: Delta
 
 
-def make_deltas(
-    published: Published, versions: Versions, artefacts: Mapping[str, Path], folder: Path
-) -> list[Offer]:
+def make_deltas(published: Published, artefacts: Mapping[str, Path], folder: Path) -> list[Offer]:
     """The deltas to publish beside new artefacts (files by target path); new ones are written into
     `folder`.
 
@@ -61,11 +58,9 @@ def make_deltas(
     offers: list[Offer] = []
     for path, file in artefacts.items():
         make = makers.get(path.rpartition("/")[2])
-        old = published.find(path, versions)
+        old = published.find(path)
         if make is not None and old is not None:
-            offers += _chain(
-                published, versions, _Step(path, old.file, old.sha256, file, folder), make
-            )
+            offers += _chain(published, _Step(path, old.file, old.sha256, file, folder), make)
     return offers
 
 
@@ -82,15 +77,14 @@ class _Step:
 
 def _chain(
     published: Published,
-    versions: Versions,
     step: _Step,
     make: Callable[[_Step, Path, int], int | None],
 ) -> list[Offer]:
     length, sha256 = sha256_file(step.new)
     bound = int(length * MOST_SHARE)
     chain = [
-        Offer(found.path, found.file, found.length, found.delta)
-        for found in published.chain(step.path, versions)
+        Offer(delta.path, delta.file, delta.length, delta.delta)
+        for delta in published.chain(step.path)
     ]
     if sha256 != step.old_sha256:
         # Named by what it starts from: a listing has one delta from there, and the name does not

@@ -51,9 +51,10 @@ if TYPE_CHECKING:
     from tipstaff_server.deployment import Runtime
     from tipstaff_server.listing.changed_subjects import Head
     from tipstaff_server.listing.last_build import BuildStates, Kept
-    from tipstaff_server.listing.rows import Change, RowWriter
+    from tipstaff_server.listing.rows import RowWriter
+    from tipstaff_server.repository.history import IdentifierChange
 
-__all__ = ["Contents", "Plan", "Sealed", "change_since", "merge", "plan"]
+__all__ = ["BuildPlan", "Contents", "SealedSubjects", "change_since", "merge", "plan"]
 
 # To be raised by one whenever a change of this program makes another record, token, filter or pack
 # of the same registry.
@@ -65,7 +66,7 @@ MANY_TOUCHED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BuildPlan:
     """How a build goes about it.
 
     `head`, `grounds`: what will be kept with it. `kept`: the build before, if one is whole.
@@ -80,13 +81,13 @@ class Plan:
     touched: list[bytes] | None
     why: str = ""
 
-    def scratch(self, why: str) -> Plan:
+    def scratch(self, why: str) -> BuildPlan:
         """The same from scratch."""
-        return Plan(self.now, self.head, self.grounds, self.kept, None, why)
+        return BuildPlan(self.now, self.head, self.grounds, self.kept, None, why)
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedSubjects:
     """What a build has read and sealed, everybody or touched subjects alone.
 
     `place`: a folder of its own.
@@ -120,7 +121,7 @@ class Contents:
     subjects: int
     records: int
     buckets: listing_pb2.BucketParameters
-    change: Change | None
+    change: IdentifierChange | None
     whole: bool = True
 
 
@@ -132,7 +133,7 @@ def plan(
     now: datetime,
     *,
     from_scratch: bool,
-) -> Plan:
+) -> BuildPlan:
     """Step 1. `key`, `parameters`: of the listing to build; `from_scratch`: somebody asks for it.
 
     Raises DatabaseUnavailableError; OSError.
@@ -146,7 +147,9 @@ def plan(
     with runtime.store.read() as session:
         head = head_of(session)
         grounds = _grounds(runtime, key, parameters, head)
-        made = Plan(now, head, grounds, kept, None, "it was asked for" if from_scratch else why)
+        made = BuildPlan(
+            now, head, grounds, kept, None, "it was asked for" if from_scratch else why
+        )
         if made.why or kept is None:
             return made
         try:
@@ -160,11 +163,11 @@ def plan(
             return made.scratch(_reason(key.audience, error))
     if len(touched) > max(MANY_TOUCHED, int(kept.subjects * MOST_TOUCHED)):
         return made.scratch("much of the registry was touched since the last build")
-    return Plan(now, head, made.grounds, kept, sorted(touched))
+    return BuildPlan(now, head, made.grounds, kept, sorted(touched))
 
 
 def merge(
-    plan: Plan, states: BuildStates, sealed: Sealed, *, least: int, keep: int | None
+    plan: BuildPlan, states: BuildStates, sealed: SealedSubjects, *, least: int, keep: int | None
 ) -> Contents:
     """Step 3: what was kept, with what `sealed` holds of the touched subjects in the place of what
     they had.
@@ -223,7 +226,7 @@ def _merge_packs(old: Path, sha256: str, gone: NDArray[np.uint64], place: Path) 
         raise BuildStateError(f"the kept pack does not fit the kept rows ({error})") from error
 
 
-def change_since(plan: Plan, states: BuildStates, rows: RowWriter) -> Change | None:
+def change_since(plan: BuildPlan, states: BuildStates, rows: RowWriter) -> IdentifierChange | None:
     """Which identifiers came and went since the build before, for one that was made from scratch;
     None: not to be said.
     """
@@ -245,7 +248,7 @@ def _reason(audience: str, error: BuildStateError) -> str:
     return str(error)
 
 
-def _check(runtime: Runtime, session: Session, made: Plan, kept: Kept, audience: str) -> None:
+def _check(runtime: Runtime, session: Session, made: BuildPlan, kept: Kept, audience: str) -> None:
     """Raises BuildStateError: everything has to be read, whoever was touched."""
     for ground in sorted(made.grounds.keys() | kept.grounds.keys()):
         if made.grounds.get(ground) != kept.grounds.get(ground):

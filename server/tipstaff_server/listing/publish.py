@@ -56,7 +56,7 @@ def refresh_catalogue(runtime: Runtime) -> bool:
     """
     catalogue = runtime.registry.catalogue().SerializeToString(deterministic=True)
     audience = runtime.repository.audiences()[0]
-    if runtime.published(audience).catalogue(runtime.repository.versions(audience)) == catalogue:
+    if runtime.published(audience).catalogue() == catalogue:
         return False
     runtime.repository.set_catalogue(catalogue, runtime.keys)
     log_info("catalogue_published", version=runtime.registry.policies().version)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 import numpy as np
 
 from tipstaff_server.errors import BuildStateError
+from tipstaff_server.repository.history import IdentifierChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROW",
-    "Change",
     "Merged",
     "RowWriter",
     "Rows",
@@ -176,18 +176,10 @@ def token_array(path: Path, sha256: str) -> NDArray[np.bytes_]:
     return np.concatenate(pieces)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Identifiers between two builds of one epoch."""
-
-    added: int
-    removed: int
-
-
-def count_change(before: NDArray[np.bytes_], after: NDArray[np.bytes_]) -> Change:
-    """Between two sets of tokens, shape (n,) "S16" each, in any order."""
+def count_change(before: NDArray[np.bytes_], after: NDArray[np.bytes_]) -> IdentifierChange:
+    """Compares two sets of tokens, shape (n,) "S16" each, in any order."""
     both = len(np.intersect1d(before, after, assume_unique=True))
-    return Change(added=len(after) - both, removed=len(before) - both)
+    return IdentifierChange(added=len(after) - both, removed=len(before) - both)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from tipstaff_server.listing.reader import ListingSubject
     from tipstaff_server.listing.rows import Rows, RowWriter
 
-__all__ = ["Part", "seal_subjects", "sealing"]
+__all__ = ["SealedPart", "seal_subjects", "sealing"]
 
 AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SealedPart:
     """Some subjects as they will stand in a listing: a row for each identifier, and sealed records:
     locator, commitment, bytes.
     """
@@ -49,7 +49,7 @@ class Part:
             pack.add(locator, commitment, sealed)
 
 
-def seal_subjects(subjects: Iterable[ListingSubject], key: EpochKey) -> Iterator[Part]:
+def seal_subjects(subjects: Iterable[ListingSubject], key: EpochKey) -> Iterator[SealedPart]:
     """A record for every name of every identifier, sealed, and a row with its token for the
     identifier; a thousand subjects at a time.
     """
@@ -61,7 +61,7 @@ def seal_subjects(subjects: Iterable[ListingSubject], key: EpochKey) -> Iterator
 @contextmanager
 def sealing(
     runtime: Runtime, audience: str, number: int, now: datetime
-) -> Generator[Callable[[Span], Iterator[Part]]]:
+) -> Generator[Callable[[Span], Iterator[SealedPart]]]:
     """What a process that shares a build does with a span.
 
     Raises PublicationError: the epoch is gone.
@@ -72,7 +72,7 @@ def sealing(
     yield lambda span: seal_subjects(reader.subjects(audience, now, epoch.stretch, span), key)
 
 
-def _sealed(subjects: Sequence[ListingSubject], key: EpochKey) -> Part:
+def _sealed(subjects: Sequence[ListingSubject], key: EpochKey) -> SealedPart:
     listed: list[tuple[bytes, Identifier, bytes, int]] = []
     records: list[tuple[bytes, bytes, bytes]] = []
     for subject in subjects:
@@ -88,7 +88,7 @@ def _sealed(subjects: Sequence[ListingSubject], key: EpochKey) -> Part:
                 name_keys = keys.name_keys(name)
                 records.append((keys.locator, name_keys.commitment, seal(name_keys, record)))
             listed.append((subject.id, item.identifier, keys.locator, len(subject.names)))
-    return Part(len(subjects), _rows(listed, key.tokeniser), records)
+    return SealedPart(len(subjects), _rows(listed, key.tokeniser), records)
 
 
 def _rows(listed: Sequence[tuple[bytes, Identifier, bytes, int]], tokeniser: Tokeniser) -> Rows:

@@ -1,9 +1,9 @@
-"""Python's cyclic garbage collector, for work that goes through millions of things: it looks
-rarely, and not at what was there before.
+"""Python's cyclic garbage collector, for work that goes through millions of objects.
 
-By itself it looks after every 700 new objects, and again and again at all that the program has
-loaded, to find nothing: a fifth of the time of an import. What has no cycles, and that is nearly
-all, is freed at once as ever; the rest waits for a hundred times longer.
+By default the collector runs after every 700 new objects, and time and again over everything that
+the program has loaded. It finds nothing, and takes a fifth of the time of an import. Objects
+without cycles, nearly all of ours, are freed at once as ever; the others wait for a hundred times
+longer.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ THRESHOLDS: Final = (50_000, 20, 100)
 
 @contextmanager
 def collect_rarely() -> Generator[None]:
-    """While the block runs.
+    """Makes the collector run rarely, and not over what exists already, while the block runs.
 
-    For commands, and processes that do one thing: it holds for all threads.
+    It holds for all threads, so it is for commands and for processes that do one thing.
     """
     before = gc.get_threshold()
     gc.freeze()

@@ -5,32 +5,33 @@ Each opens the deployment for itself.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
-from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import ServerError, SignOffRefusedError
+from tipstaff_server.processes.executor import map_in_order, open_executor
 from tipstaff_server.processes.gc_tuning import collect_rarely
 from tipstaff_signing.errors import SigningError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from contextlib import AbstractContextManager
+    from typing import Literal, TypeAlias
 
-__all__ = ["Outcome", "for_each"]
+__all__ = ["AudienceOutcome", "for_each_audience"]
 
+Deployed = TypeVar("Deployed")
 Result = TypeVar("Result")
+_Open: TypeAlias = "Callable[[], AbstractContextManager[Deployed]]"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[Result]):
+class AudienceOutcome(Generic[Result]):
     """How it went for one audience: a result, or an error in words."""
 
     audience: str
@@ -39,29 +40,42 @@ class Outcome(Generic[Result]):
     refused: bool = False
 
 
-def for_each(
-    config: Path, audiences: Sequence[str], work: Callable[[Runtime, str], Result]
-) -> list[Outcome[Result]]:
-    """Does `work`, a function of a module, for each audience; outcomes in the same order.
+def for_each_audience(
+    open_deployment: _Open[Deployed],
+    audiences: Sequence[str],
+    work: Callable[[Deployed, str], Result],
+) -> list[AudienceOutcome[Result]]:
+    """Does `work` for each audience and returns outcomes in the same order.
 
     One failure does not hold up the others.
+
+    Args:
+        open_deployment: Opens the deployment; a function of a module, or a partial of one.
+        audiences: Whom the work is for.
+        work: The same kind of function; its result can be pickled.
+
+    Raises:
+        ProcessEndedError: A process was killed.
     """
-    workers = min(len(audiences), os.cpu_count() or 1)
+    workers = min(len(audiences), len(os.sched_getaffinity(0)))
+    one = partial(_one, open_deployment, work)
     if workers <= 1:
-        return [_one(config, audience, work) for audience in audiences]
-    # Forking spares each child a second of imports; it is safe while nothing is open and no thread
-    # runs, as in our commands.
-    method = "fork" if threading.active_count() == 1 else "spawn"
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
-        return list(pool.map(_one, [config] * len(audiences), audiences, [work] * len(audiences)))
+        return [one(audience) for audience in audiences]
+    # Forking spares each worker nearly two seconds of imports; it is safe while nothing is open and
+    # no thread runs, as in our commands.
+    method: Literal["fork", "spawn"] = "fork" if threading.active_count() == 1 else "spawn"
+    with open_executor(workers, method) as executor:
+        return list(map_in_order(executor, one, audiences, in_flight=len(audiences)))
 
 
-def _one(config: Path, audience: str, work: Callable[[Runtime, str], Result]) -> Outcome[Result]:
+def _one(
+    open_deployment: _Open[Deployed], work: Callable[[Deployed, str], Result], audience: str
+) -> AudienceOutcome[Result]:
     logs.configure("error")
     try:
-        with collect_rarely(), Runtime(Config.load(config)) as runtime:
-            return Outcome(audience, work(runtime, audience))
+        with collect_rarely(), open_deployment() as deployment:
+            return AudienceOutcome(audience, work(deployment, audience))
     except SignOffRefusedError as error:
-        return Outcome(audience, error=str(error), refused=True)
+        return AudienceOutcome(audience, error=str(error), refused=True)
     except (ServerError, SigningError, TipstaffError) as error:
-        return Outcome(audience, error=str(error))
+        return AudienceOutcome(audience, error=str(error))

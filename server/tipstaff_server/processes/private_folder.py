@@ -1,5 +1,5 @@
-"""A folder that one process on this machine has to itself, for something that nobody else should
-see or change.
+"""A folder that one process on this machine has to itself, for files that nobody else should see or
+change.
 """
 
 from __future__ import annotations
@@ -23,11 +23,18 @@ LOCK_SECONDS: Final = 1.0
 
 @contextmanager
 def private_folder(place: Path, audience: str, what: str) -> Generator[Path]:
-    """`place`/`audience`, empty, for this user alone, gone when the block ends; what a killed
-    process left there goes before.
+    """Gives the folder `place`/`audience`, empty, for this user alone, and removes it in the end.
 
-    `what`: "build", for words. Raises PublicationError: another one for the audience is running;
-    StorageError: the disk refuses.
+    What a killed process left there is removed first.
+
+    Args:
+        place: The folder around it; it is made where it is missing.
+        audience: Whom the work is for.
+        what: The work in a word, for messages: "build".
+
+    Raises:
+        PublicationError: Another one for the audience is running.
+        StorageError: The disk refuses.
     """
     with storage_errors(f"preparing a {what} for {audience}"):
         place.mkdir(mode=PRIVATE, exist_ok=True)

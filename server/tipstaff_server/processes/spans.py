@@ -1,29 +1,30 @@
 """Work on all subjects, a span of their ids at a time, shared by as many processes as there are
 cores.
 
-    for item in of_all(runtime, sealing, "aviation", now): ...
+    for item in deployment.over_all_subjects(sealing, "aviation", now): ...
 
-`sealing(runtime, "aviation", now)` is a context manager, a function of a module; it gives
+`sealing(deployment, "aviation", now)` is a context manager, a function of a module; it gives
 `work(span)`, which yields what becomes of the subjects with an id in the span. Items come in the
-order of ids, whoever made them.
+order of ids, whoever made them. A process opens the deployment and enters `sealing` once.
 
 It pays from some ten thousand subjects on, and where nothing else wants the other cores: below
-that, on a single core, and in the pool that builds several audiences at once, it is
+that, on a single core, and in a worker that builds one of several audiences, it is
 `work(EVERYBODY)`, in this process. Memory is bounded by a few spans.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import atexit
+import secrets
 from contextlib import ExitStack
-from itertools import cycle
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from sqlalchemy import select
 
-from tipstaff_server.deployment import Runtime
 from tipstaff_server.domain.spans import EVERYBODY, Span
-from tipstaff_server.processes.helper import Helper, cores
+from tipstaff_server.processes.executor import cores, map_in_order, open_executor
 from tipstaff_server.storage.models import SubjectRow
 
 if TYPE_CHECKING:
@@ -31,63 +32,95 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TypeAlias
 
-    from tipstaff_server.config import Config
-    from tipstaff_server.processes.helper import Link
     from tipstaff_server.storage.database import Database
 
-__all__ = ["of_all"]
+__all__ = ["SpanWork", "over_all_subjects"]
 
 Item = TypeVar("Item")
 LEAST_SUBJECTS = 20_000
 SUBJECTS = 1_000
-# Spans that a process has waiting, so that it goes on while its last one travels.
+# Spans in flight for each process, so that it goes on while its last one travels.
 WAITING = 2
-_Work: TypeAlias = "Callable[..., AbstractContextManager[Callable[[Span], Iterable[Item]]]]"
+_DoSpan: TypeAlias = "Callable[[Span], Iterable[Item]]"
 
 
-def of_all(runtime: Runtime, make: _Work[Item], *arguments: Any) -> Generator[Item]:
-    """See the module.
+@dataclass(frozen=True, slots=True)
+class SpanWork(Generic[Item]):
+    """A work on subjects. All of it can be pickled.
 
-    `make`, its arguments and its items can be pickled. Raises what they raise; ProcessEndedError.
+    Attributes:
+        open_deployment: Opens the deployment.
+        make: Takes the deployment and `arguments`, and gives the work on a span.
+        arguments: The rest of what `make` takes.
     """
-    database = runtime.store.database
-    if cores() <= 1 or not _many(database):
-        with make(runtime, *arguments) as work:
-            yield from work(EVERYBODY)
+
+    open_deployment: Callable[[], AbstractContextManager[Any]]
+    make: Callable[..., AbstractContextManager[_DoSpan[Item]]]
+    arguments: tuple[Any, ...]
+
+
+def over_all_subjects(deployment: Any, database: Database, work: SpanWork[Item]) -> Generator[Item]:
+    """Yields the items of all subjects, in the order of their ids.
+
+    Args:
+        deployment: The one that is open in this process.
+        database: Its database.
+        work: What is done, here or in other processes (see the module).
+
+    Raises:
+        ProcessEndedError: A process was killed.
+        ServerError, TipstaffError, BloomError, SigningError: As the work raises them.
+    """
+    workers = cores()
+    if workers <= 1 or not _many(database):
+        with work.make(deployment, *work.arguments) as do_span:
+            yield from do_span(EVERYBODY)
         return
-    with ExitStack() as stack:
-        helpers = [
-            stack.enter_context(Helper("share", _share, runtime.config, make, arguments))
-            for _ in range(cores())
-        ]
-        waiting: deque[Helper] = deque()
-        for helper, span in zip(cycle(helpers), _spans(database)):
-            if len(waiting) >= WAITING * len(helpers):
-                yield from waiting.popleft().receive()
-            helper.send(span)
-            waiting.append(helper)
-        for helper in waiting:
-            yield from helper.receive()
+    share = partial(_share, secrets.token_hex(), work)
+    with open_executor(workers) as executor:
+        for items in map_in_order(executor, share, _spans(database), in_flight=WAITING * workers):
+            yield from items
 
 
-def _share(link: Link, config: Config, make: _Work[Any], arguments: tuple[Any, ...]) -> None:
-    with Runtime(config) as runtime, make(runtime, *arguments) as work:
-        while True:
-            link.send(list(work(link.receive())))
+class _Prepared:
+    """What this worker has open: the deployment, and the work of one run in it."""
+
+    def __init__(self) -> None:
+        self._run = ""
+        self._do_span: _DoSpan[Any] | None = None
+        self._opened = ExitStack()
+        atexit.register(self._opened.close)
+
+    def of(self, run: str, work: SpanWork[Item]) -> _DoSpan[Item]:
+        """The work on a span; it is prepared once in each run."""
+        if self._do_span is None or self._run != run:
+            self._opened.close()
+            self._do_span = None
+            deployment = self._opened.enter_context(work.open_deployment())
+            self._do_span = self._opened.enter_context(work.make(deployment, *work.arguments))
+            self._run = run
+        return self._do_span
+
+
+_PREPARED: Final = _Prepared()
+
+
+def _share(run: str, work: SpanWork[Item], span: Span) -> list[Item]:
+    return list(_PREPARED.of(run, work)(span))
 
 
 def _spans(database: Database) -> Iterator[Span]:
     after = EVERYBODY.after
     while after < EVERYBODY.last:
         with database.read() as session:
-            found = session.scalar(
+            last_in_page = session.scalar(
                 select(SubjectRow.id)
                 .where(SubjectRow.id > after)
                 .order_by(SubjectRow.id)
                 .offset(SUBJECTS - 1)
                 .limit(1)
             )
-        last = EVERYBODY.last if found is None else found
+        last = EVERYBODY.last if last_in_page is None else last_in_page
         yield Span(after, last)
         after = last
 

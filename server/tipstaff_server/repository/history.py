@@ -13,10 +13,9 @@ from tipstaff_server.storage.models import BuildState, ListingBuildRow
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tipstaff_server.listing.rows import Change
     from tipstaff_server.vault.store import Store
 
-__all__ = ["Built", "PublishedListing", "published_listings"]
+__all__ = ["Built", "IdentifierChange", "PublishedListing", "published_listings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,14 @@ def _listing(row: ListingBuildRow) -> PublishedListing:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentifierChange:
+    """How many identifiers came and went between two builds of one epoch."""
+
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
     """A proposed listing, in figures."""
 
@@ -68,7 +75,7 @@ class Built:
     records: int
     built_at: datetime
     deltas: int = 0
-    change: Change | None = None  # in identifiers, since the build before
+    change: IdentifierChange | None = None  # since the build before
     bucket_least: int = 0  # listed numbers in the emptiest bucket, and in the median one
     bucket_median: int = 0
     touched: int | None = None  # subjects that were read; None: all, because of `why`

@@ -12,7 +12,8 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 from tipstaff.v1 import listing_pb2
 from tipstaff_signing.errors import NotFoundError
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from tipstaff_signing.model import Versions
     from tipstaff_signing.repository.repository import Repository
 
-__all__ = ["Published", "PublishedDelta", "PublishedFile", "Segment", "segment_path"]
+__all__ = ["Published", "PublishedDelta", "PublishedFile", "PublishedSegment", "segment_path"]
 
 _SEGMENT = re.compile(r"relief/[a-z0-9-]{1,40}/(?P<first>[1-9][0-9]*)-(?P<last>[1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Segment:
+class PublishedSegment:
     """A published relief segment: the sequences that it covers, and where its bytes lie (with hash
     prefix).
     """
@@ -63,56 +64,62 @@ def segment_path(audience: str, first: int, last: int) -> str:
     return f"relief/{audience}/{first}-{last}"
 
 
+@dataclass(frozen=True)
 class Published:
-    """One audience's published files."""
+    """A snapshot of one audience's published files: one version, whatever is published meanwhile."""
 
-    def __init__(self, repository: Repository, audience: str) -> None:
-        self._repository = repository
-        self._audience = audience
+    repository: Repository
+    audience: str
+    versions: Versions
 
-    def parameters(self, versions: Versions) -> listing_pb2.ListingParameters | None:
-        """The published listing's parameters; None before the first listing."""
-        path = f"listing/{self._audience}/parameters"
-        target = self._targets(f"{versions.listing}.listing-{self._audience}.json").get(path)
+    @classmethod
+    def now(cls, repository: Repository, audience: str) -> Self:
+        """What is published at this moment. Raises what `Repository.versions` raises."""
+        return cls(repository, audience, repository.versions(audience))
+
+    def parameters(self) -> listing_pb2.ListingParameters | None:
+        """The listing's parameters; None before the first listing."""
+        path = f"listing/{self.audience}/parameters"
+        target = self._listing.get(path)
         if target is None:
             return None
         return listing_pb2.ListingParameters.FromString(self.read(_stored(path, target)))
 
-    def catalogue(self, versions: Versions) -> bytes:
-        """The published catalogue's bytes."""
-        target = self._targets(f"{versions.targets}.targets.json")["catalogue"]
+    def catalogue(self) -> bytes:
+        """The catalogue's bytes."""
+        target = self._targets(f"{self.versions.targets}.targets.json")["catalogue"]
         return self.read(_stored("catalogue", target))
 
-    def path(self, target: str, versions: Versions) -> Path:
-        """The file of a target of the published listing.
+    def path(self, target: str) -> Path:
+        """The file of a target of the listing.
 
-        Raises KeyError when the listing has none of that path.
+        Raises:
+            KeyError: The listing has none of that path.
         """
-        targets = self._targets(f"{versions.listing}.listing-{self._audience}.json")
-        return self._repository.artefact_path(self._audience, _stored(target, targets[target]))
+        stored = _stored(target, self._listing[target])
+        return self.repository.artefact_path(self.audience, stored)
 
-    def find(self, target: str, versions: Versions) -> PublishedFile | None:
-        """A file of the published listing; None when it has none of that path, or the file is gone."""
-        found = self._targets(f"{versions.listing}.listing-{self._audience}.json").get(target)
+    def find(self, target: str) -> PublishedFile | None:
+        """A file of the listing; None when it has none of that path, or the file is gone."""
+        fields = self._listing.get(target)
         try:
-            return None if found is None else PublishedFile(target, *self._file(target, found))
+            return None if fields is None else PublishedFile(target, *self._file(target, fields))
         except NotFoundError:
             return None
 
-    def chain(self, target: str, versions: Versions) -> list[PublishedDelta]:
-        """The published deltas that lead to the published version of `target`, in the order in
-        which they are applied.
+    def chain(self, target: str) -> list[PublishedDelta]:
+        """The deltas that lead to the published `target`, in the order in which they are applied.
 
         The chain begins after a delta whose file is gone.
         """
-        targets = self._targets(f"{versions.listing}.listing-{self._audience}.json")
+        targets = self._listing
         leading: dict[str, PublishedDelta] = {}
-        for path, found in targets.items():
-            fields = found.get("custom", {}).get("delta")
-            if fields and fields["target"] == target:
+        for path, fields in targets.items():
+            delta = fields.get("custom", {}).get("delta")
+            if delta and delta["target"] == target:
                 with suppress(NotFoundError):
-                    leading[fields["result"]] = PublishedDelta(
-                        path, *self._file(path, found), Delta(**fields)
+                    leading[delta["result"]] = PublishedDelta(
+                        path, *self._file(path, fields), Delta(**delta)
                     )
         chain: list[PublishedDelta] = []
         at = targets[target]["hashes"]["sha256"] if target in targets else ""
@@ -122,40 +129,46 @@ class Published:
             at = chain[0].delta.base
         return chain
 
-    def segments(self, versions: Versions) -> list[Segment]:
-        """The published relief segments, ascending."""
-        found: list[Segment] = []
-        for path, target in self._targets(
-            f"{versions.relief}.relief-{self._audience}.json"
-        ).items():
+    def segments(self) -> list[PublishedSegment]:
+        """The relief segments, ascending."""
+        segments: list[PublishedSegment] = []
+        for path, target in self._targets(self._relief_name).items():
             if match := _SEGMENT.fullmatch(path):
-                found.append(
-                    Segment(int(match["first"]), int(match["last"]), _stored(path, target))
+                segments.append(
+                    PublishedSegment(int(match["first"]), int(match["last"]), _stored(path, target))
                 )
-        return sorted(found)
+        return sorted(segments)
 
-    def relief_head(self, versions: Versions) -> int:
+    def relief_head(self) -> int:
         """The last sequence that is worked into the listing or covered by a segment; 0 before the
         first listing.
         """
-        segments = self.segments(versions)
-        parameters = self.parameters(versions)
+        segments = self.segments()
+        parameters = self.parameters()
         return max(
             segments[-1].last if segments else 0, parameters.relief_sequence if parameters else 0
         )
 
-    def relief_signed_at(self, versions: Versions) -> datetime:
+    def relief_signed_at(self) -> datetime:
         """When relief was signed last, as its metadata say."""
-        signed = self._signed(f"{versions.relief}.relief-{self._audience}.json")
-        return datetime.fromisoformat(signed["signed_at"])
+        return datetime.fromisoformat(self._signed(self._relief_name)["signed_at"])
 
     def read(self, stored: str) -> bytes:
         """An artefact's bytes, by its path with hash prefix."""
-        return self._repository.artefact_path(self._audience, stored).read_bytes()
+        return self.repository.artefact_path(self.audience, stored).read_bytes()
+
+    @cached_property
+    def _listing(self) -> dict[str, Any]:
+        """The listing's targets, by path."""
+        return self._targets(f"{self.versions.listing}.listing-{self.audience}.json")
+
+    @property
+    def _relief_name(self) -> str:
+        return f"{self.versions.relief}.relief-{self.audience}.json"
 
     def _file(self, path: str, target: dict[str, Any]) -> tuple[Path, int, str]:
         return (
-            self._repository.artefact_path(self._audience, _stored(path, target)),
+            self.repository.artefact_path(self.audience, _stored(path, target)),
             target["length"],
             target["hashes"]["sha256"],
         )
@@ -165,7 +178,7 @@ class Published:
         return targets
 
     def _signed(self, name: str) -> dict[str, Any]:
-        metadata = json.loads(self._repository.metadata_path(self._audience, name).read_bytes())
+        metadata = json.loads(self.repository.metadata_path(self.audience, name).read_bytes())
         signed: dict[str, Any] = metadata["signed"]
         return signed
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from tipstaff_server.clock import Clock
     from tipstaff_server.registry.relief_log import Lift
     from tipstaff_signing.keys.files import KeyFolder
-    from tipstaff_signing.model import Versions
     from tipstaff_signing.repository.repository import Repository
     from tipstaff_signing.tuf_names import Signer
 
@@ -120,16 +119,15 @@ class ReliefPublisher:
         if head <= self._looked.get(audience, -1):
             return 0
         with self._lock(audience):
-            published = Published(self._repository, audience)
-            versions = self._repository.versions(audience)
-            done = published.relief_head(versions)
-            lifts = self._source.since(audience, done)
+            published = Published.now(self._repository, audience)
+            published_head = published.relief_head()
+            lifts = self._source.since(audience, published_head)
             entries = [
                 (lift.sequence, lift.restriction_id) for lift in lifts if lift.sequence <= head
             ]
             if entries:
-                segments = self._current(published, versions)
-                for piece in split(done + 1, head, entries, self._segment_size):
+                segments = self._current(published)
+                for piece in split(published_head + 1, head, entries, self._segment_size):
                     segments = extend(segments, piece, limit=self._segment_size)
                 self._write(audience, segments)
         self._looked[audience] = head
@@ -140,12 +138,11 @@ class ReliefPublisher:
         listing has worked in meanwhile.
         """
         with self._lock(audience):
-            published = Published(self._repository, audience)
-            versions = self._repository.versions(audience)
-            if self._clock() - published.relief_signed_at(versions) < older_than:
+            published = Published.now(self._repository, audience)
+            if self._clock() - published.relief_signed_at() < older_than:
                 return False
-            segments = self._current(published, versions)
-            if len(segments) < len(published.segments(versions)):
+            segments = self._current(published)
+            if len(segments) < len(published.segments()):
                 self._write(audience, segments)
             else:
                 self._repository.refresh(audience, self._signer(audience), *self._online)
@@ -153,17 +150,15 @@ class ReliefPublisher:
 
     def signed_at(self, audience: str) -> datetime:
         """When an audience's relief was signed last."""
-        return Published(self._repository, audience).relief_signed_at(
-            self._repository.versions(audience)
-        )
+        return Published.now(self._repository, audience).relief_signed_at()
 
-    def _current(self, published: Published, versions: Versions) -> list[Covered]:
+    def _current(self, published: Published) -> list[Covered]:
         """The published segments that the published listing still needs."""
-        parameters = published.parameters(versions)
+        parameters = published.parameters()
         worked_in = parameters.relief_sequence if parameters else 0
         return [
             _covered(published.read(segment.stored))
-            for segment in published.segments(versions)
+            for segment in published.segments()
             if segment.last > worked_in
         ]
 

@@ -13,7 +13,6 @@ from tipstaff_server.distribution.acknowledgements import Acknowledgements, Keep
 from tipstaff_server.distribution.buckets import PublishedBuckets
 from tipstaff_server.errors import InvalidRequestError, NotFoundError
 from tipstaff_server.logs import log_debug
-from tipstaff_server.repository.published import Published
 from tipstaff_server.rpc.gate import Context, caller_of
 from tipstaff_server.rpc.statuses import OffsetError
 from tipstaff_server.services.remedies import RemedyCalls
@@ -60,10 +59,7 @@ class DistributionService(RemedyCalls):
         self._epochs = epochs
         self._acknowledgements = Acknowledgements(acknowledge)
         self._limits = limits
-        self._buckets = {
-            audience: PublishedBuckets(Published(repository, audience), audience)
-            for audience in feeds
-        }
+        self._buckets = {audience: PublishedBuckets(repository, audience) for audience in feeds}
         self._heartbeat_seconds = heartbeat_seconds
 
     async def GetMetadata(  # noqa: N802  the contract's name

@@ -1,4 +1,6 @@
-"""The sign-off of deltas: each one is published already, or leads from the published file to the new one."""
+"""The sign-off of deltas: each one is published already, or leads from the published file to the new
+one.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +17,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_server.repository.published import Published
-    from tipstaff_signing.model import Delta, Proposal, Versions
+    from tipstaff_signing.model import Delta, Proposal
 
 __all__ = ["examine_deltas"]
 
 
-def examine_deltas(published: Published, versions: Versions, proposal: Proposal) -> Iterator[str]:
-    """What speaks against the deltas of a proposal: nothing, when each either is published already
-    or leads from the published artefact to the proposed one."""
+def examine_deltas(published: Published, proposal: Proposal) -> Iterator[str]:
+    """Yields what speaks against the deltas of a proposal.
+
+    That is nothing when each either is published already or leads from the published artefact to
+    the proposed one.
+    """
     for path, delta in proposal.deltas.items():
         _, sha256 = sha256_file(proposal.artefacts[path])
-        known = {
-            found.path: (found.sha256, found.delta)
-            for found in published.chain(delta.target, versions)
+        published_deltas = {
+            step.path: (step.sha256, step.delta) for step in published.chain(delta.target)
         }
-        if known.get(path) == (sha256, delta):
+        if published_deltas.get(path) == (sha256, delta):
             continue
-        base = published.find(delta.target, versions)
+        base = published.find(delta.target)
         if base is None or base.sha256 != delta.base:
             yield "a delta does not start from the published listing"
         elif delta.result != sha256_file(proposal.artefacts[delta.target])[1]:

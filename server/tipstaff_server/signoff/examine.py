@@ -35,7 +35,6 @@ from tipstaff_sdk.packs.bucket_tree import survey
 from tipstaff_sdk.packs.pack import Pack
 from tipstaff_server.domain.lifecycle import LISTED, State
 from tipstaff_server.errors import SignOffRefusedError
-from tipstaff_server.processes.spans import of_all
 from tipstaff_server.signoff import reader as standing
 from tipstaff_server.signoff.churn import additions
 from tipstaff_server.signoff.deltas import examine_deltas
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from tipstaff_sdk.listing.sealing import EpochKey, SubjectKeys
     from tipstaff_server.deployment import Runtime
     from tipstaff_server.domain.spans import Span
+    from tipstaff_server.repository.published import Published
     from tipstaff_server.signoff.reader import Held, Reached, Standing
     from tipstaff_signing.model import Proposal
 
@@ -69,6 +69,7 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
     """
     findings = Findings()
     audience = proposal.audience
+    published = runtime.published(audience)
     expected = {f"listing/{audience}/{name}" for name in ("parameters", "filter", "pack")}
     if proposal.artefacts.keys() - proposal.deltas.keys() != expected:
         raise SignOffRefusedError(
@@ -84,13 +85,11 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
             BloomFilter.open(files["filter"]) as filter_,
             Pack.open(files["pack"]) as pack,
         ):
-            _check_parameters(runtime, proposal, parameters, findings)
+            _check_parameters(runtime, published, proposal, parameters, findings)
             _compare(runtime, parameters, files, (filter_, pack), findings)
             if not accept_growth:
-                _check_growth(runtime, audience, parameters, pack, findings)
-        for reason in examine_deltas(
-            runtime.published(audience), runtime.repository.versions(audience), proposal
-        ):
+                _check_growth(runtime, published, parameters, pack, findings)
+        for reason in examine_deltas(published, proposal):
             findings.add(reason)
     except (DecodeError, FormatError, BloomError) as error:
         # Damaged, or not what a listing consists of: there is nothing to compare.
@@ -101,14 +100,14 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
 
 def _check_parameters(
     runtime: Runtime,
+    published: Published,
     proposal: Proposal,
     parameters: listing_pb2.ListingParameters,
     findings: Findings,
 ) -> None:
     publication = runtime.config.publication
     policies = runtime.registry.policies()
-    versions = runtime.repository.versions(proposal.audience)
-    published = runtime.published(proposal.audience).parameters(versions)
+    before = published.parameters()
     built_at, now = _moment(parameters.built_at), runtime.clock()
     lifetime = _moment(parameters.expires_at) - built_at
     epochs = {epoch.number: epoch for epoch in runtime.epochs.in_use(proposal.audience)}
@@ -116,7 +115,8 @@ def _check_parameters(
     rules = {
         "the audience is another one": parameters.audience != proposal.audience,
         "the version is not the proposal's": parameters.version != proposal.version,
-        "the version is not newer than the published one": parameters.version <= versions.listing,
+        "the version is not newer than the published one": parameters.version
+        <= published.versions.listing,
         "the epoch is not in use": epoch is None,
         "it was built too long ago, or in the future": (
             not now - OLDEST_BUILD <= built_at <= now + CLOCK_TOLERANCE
@@ -136,7 +136,7 @@ def _check_parameters(
             parameters.relief_sequence > runtime.registry.relief.head()
         ),
         "the relief sequence goes backwards": (
-            published is not None and parameters.relief_sequence < published.relief_sequence
+            before is not None and parameters.relief_sequence < before.relief_sequence
         ),
         "the age allowed to relief is not the configured one": (
             parameters.relief_max_age_seconds != publication.relief_max_age_seconds
@@ -149,17 +149,15 @@ def _check_parameters(
 
 def _check_growth(
     runtime: Runtime,
-    audience: str,
+    published: Published,
     parameters: listing_pb2.ListingParameters,
     pack: Pack,
     findings: Findings,
 ) -> None:
-    versions = runtime.repository.versions(audience)
-    published = runtime.published(audience)
-    before = published.parameters(versions)
+    before = published.parameters()
     if before is None or not before.record_count:
         return
-    with Pack.open(published.path(f"listing/{audience}/pack", versions)) as old:
+    with Pack.open(published.path(f"listing/{published.audience}/pack")) as old:
         # Another epoch is another key: no record looks like before, so only the numbers can be
         # compared.
         added = (
@@ -194,7 +192,9 @@ def _compare(
     if {filter_.epoch, pack.epoch} != {epoch.number}:
         findings.add("filter and pack are not of the epoch that the parameters name")
     seen: Counter[str] = Counter()
-    for found in of_all(runtime, _examining, files["parameters"], files["filter"], files["pack"]):
+    for found in runtime.over_all_subjects(
+        _examining, files["parameters"], files["filter"], files["pack"]
+    ):
         findings.absorb(found.findings)
         seen += found.seen
     counts = {

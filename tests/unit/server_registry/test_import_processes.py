@@ -5,8 +5,10 @@ whoever dies is run again.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
-from typing import TYPE_CHECKING, Any
+import signal
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +18,15 @@ from tipstaff_server.errors import FileHeaderError, ImportFileError, ProcessEnde
 from tipstaff_server.importing import batches as reading
 from tipstaff_server.importing.synthetic.files import write_csv
 from tipstaff_server.processes import read_ahead as ahead
+from tipstaff_server.processes.executor import open_executor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Executor
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from tipstaff_server.importing.batches import Batch, Order
 
 
 @pytest.fixture(autouse=True)
@@ -29,16 +37,15 @@ def _long_lists_on_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of processes that were started."""
-    names: list[str] = []
+    """A word for each process that was started."""
+    words: list[str] = []
 
-    class Told(ahead.Helper):
-        def __init__(self, name: str, *arguments: Any) -> None:
-            names.append(name)
-            super().__init__(name, *arguments)
+    def told(workers: int) -> AbstractContextManager[Executor]:
+        words.extend(["ahead"] * workers)
+        return open_executor(workers)
 
-    monkeypatch.setattr(ahead, "Helper", Told)
-    return names
+    monkeypatch.setattr(ahead, "open_executor", told)
+    return words
 
 
 @pytest.mark.usefixtures("prepared_processes")
@@ -48,7 +55,9 @@ def test_the_same_goes_in_and_the_same_is_refused(
     check_import(world, tmp_path, 2_000)
     assert started == ["ahead", "ahead"]
     assert not [
-        child for child in multiprocessing.active_children() if child.name in {"ahead", "share"}
+        child
+        for child in multiprocessing.active_children()
+        if child.name.startswith("SpawnProcess")
     ]
 
 
@@ -80,20 +89,21 @@ def test_a_file_that_cannot_be_read_to_its_end_keeps_what_was_read(
     sqlite_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_csv(tmp_path / "l.csv", SYNTHETIC, 30)
-    monkeypatch.setattr(ahead, "_read", _read_one)
+    monkeypatch.setattr(reading, "_read", _read_one)
     with pytest.raises(ImportFileError, match="damaged"):
         importer(sqlite_world, batch=10).run(tmp_path / "l.csv", tmp_path / "r.csv")
     assert counts(sqlite_world)[0] == 10
 
 
-def _read_one(link: Any, read: Any, arguments: Any) -> None:
-    link.send((next(read(*arguments)),))
+# In the worker `reading._read` is the real one.
+def _read_one(order: Order) -> Iterator[Batch]:
+    yield next(reading._read(order))
     raise ImportFileError("damaged")
 
 
-def _read_one_and_die(link: Any, read: Any, arguments: Any) -> None:
-    link.send((next(read(*arguments)),))
-    multiprocessing.current_process().kill()  # type: ignore[attr-defined]
+def _read_one_and_die(order: Order) -> Iterator[Batch]:
+    yield next(reading._read(order))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.usefixtures("prepared_processes")
@@ -102,7 +112,7 @@ def test_a_reader_that_is_killed_ends_the_import_and_running_it_again_completes_
 ) -> None:
     write_csv(tmp_path / "l.csv", SYNTHETIC, 30)
     with monkeypatch.context() as patched:
-        patched.setattr(ahead, "_read", _read_one_and_die)
+        patched.setattr(reading, "_read", _read_one_and_die)
         with pytest.raises(ProcessEndedError, match="try again"):
             importer(world, batch=10).run(tmp_path / "l.csv", tmp_path / "r.csv")
     assert counts(world)[0] == 10

@@ -140,7 +140,7 @@ def test_an_empty_listing_is_a_listing(runtime: Runtime):
     assert build(runtime, "aviation").records == 0
     sign_off(runtime, "aviation")
     publishing.publish(runtime, "aviation")
-    parameters = runtime.published("aviation").parameters(runtime.repository.versions("aviation"))
+    parameters = runtime.published("aviation").parameters()
     assert parameters is not None
     assert parameters.record_count == 0
 

@@ -23,8 +23,8 @@ from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.listing import deltas
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
-from tipstaff_server.listing.rows import Change
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.repository.history import IdentifierChange
 from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_signing import Delta, DirectoryFetcher, Reader, Repository
 from tipstaff_signing.files import sha256_file
@@ -77,11 +77,11 @@ def more(runtime: Runtime, *numbers: int) -> Built:
 
 
 def chain(runtime: Runtime, path: str) -> list[PublishedDelta]:
-    return runtime.published(AUDIENCE).chain(path, runtime.repository.versions(AUDIENCE))
+    return runtime.published(AUDIENCE).chain(path)
 
 
 def published(runtime: Runtime, path: str) -> Path:
-    found = runtime.published(AUDIENCE).find(path, runtime.repository.versions(AUDIENCE))
+    found = runtime.published(AUDIENCE).find(path)
     assert found is not None
     return found.file
 
@@ -134,7 +134,7 @@ def test_what_is_mostly_new_has_no_delta(runtime: Runtime):
 def test_a_listing_without_a_change_carries_the_chain_on(runtime: Runtime):
     more(runtime, PEOPLE)
     before = chain(runtime, FILTER), chain(runtime, PACK)
-    assert publish(runtime).change == Change(0, 0)
+    assert publish(runtime).change == IdentifierChange(0, 0)
     assert (chain(runtime, FILTER), chain(runtime, PACK)) == before
 
 
@@ -188,7 +188,7 @@ def test_a_filter_with_far_too_much_room_is_laid_out_anew(
 
 def test_packs_with_other_bucket_bits_have_no_delta(runtime: Runtime, tmp_path: Path):
     """Whatever makes a builder take more buckets."""
-    found, versions = runtime.published(AUDIENCE), runtime.repository.versions(AUDIENCE)
+    found = runtime.published(AUDIENCE)
     for more_bits, offered in ((0, 1), (1, 0)):
         with (
             Pack.open(published(runtime, PACK)) as old,
@@ -199,9 +199,7 @@ def test_packs_with_other_bucket_bits_have_no_delta(runtime: Runtime, tmp_path: 
                     builder.add(locator, *copy)
             builder.add(bytes(8), bytes(16), bytes(272))
             builder.write(tmp_path / "pack")
-        assert (
-            len(deltas.make_deltas(found, versions, {PACK: tmp_path / "pack"}, tmp_path)) == offered
-        )
+        assert len(deltas.make_deltas(found, {PACK: tmp_path / "pack"}, tmp_path)) == offered
 
 
 @pytest.mark.parametrize("path", [FILTER, PACK])
@@ -311,7 +309,7 @@ def propose(runtime: Runtime, folder: Path, tamper: Callable[[Proposed], object]
     # The version in the parameters is the next one: a refused number is not used again, and this
     # proposal takes the following.
     runtime.repository.refuse(waiting, ["a test"])
-    parameters = runtime.published(AUDIENCE).parameters(runtime.repository.versions(AUDIENCE))
+    parameters = runtime.published(AUDIENCE).parameters()
     assert parameters is not None
     parameters.ParseFromString(files[f"listing/{AUDIENCE}/parameters"].read_bytes())
     parameters.version = waiting.version + 1
@@ -365,9 +363,11 @@ def test_a_first_listing_with_a_delta_is_refused(tmp_path: Path):
 def test_a_build_says_what_changed(runtime: Runtime):
     (restriction,) = enter(runtime.registry, [entry(0)])
     runtime.registry.restrictions.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
-    assert more(runtime, PEOPLE, PEOPLE + 1).change == Change(added=2, removed=1)
+    assert more(runtime, PEOPLE, PEOPLE + 1).change == IdentifierChange(added=2, removed=1)
     enter(runtime.registry, [entry(PEOPLE + 2)])
-    assert build(runtime, AUDIENCE, from_scratch=True).change == Change(added=1, removed=0)
+    assert build(runtime, AUDIENCE, from_scratch=True).change == IdentifierChange(
+        added=1, removed=0
+    )
 
 
 def test_killed_anywhere_the_published_listing_is_whole_and_the_next_one_too(

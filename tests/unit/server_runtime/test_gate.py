@@ -19,7 +19,7 @@ from tipstaff.v1 import (
 )
 from tipstaff_sdk.errors import InvalidIdentifierError
 from tipstaff_server import errors
-from tipstaff_server.logs import JsonLines
+from tipstaff_server.logs import JsonLogFormatter
 from tipstaff_server.rpc.gate import Gate
 from tipstaff_server.rpc.statuses import OffsetError, status_of
 from tipstaff_signing.errors import NotFoundError as NoSuchFileError
@@ -197,7 +197,7 @@ def test_anything_else_is_an_incident_whose_text_stays_inside(
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         run(tls, Answering(ValueError(f"bad literal {SECRET}")), PROVIDER, scenario)
     assert refused.value.code() is grpc.StatusCode.INTERNAL
-    logged = [JsonLines().format(record) for record in caplog.records]
+    logged = [JsonLogFormatter().format(record) for record in caplog.records]
     incident = next(line for line in map(json.loads, logged) if line["event"] == "incident")
     assert incident["incident"] in (refused.value.details() or "")
     assert incident["error"] == "ValueError"

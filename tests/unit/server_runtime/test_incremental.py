@@ -31,8 +31,8 @@ from tipstaff_server.listing import build as builder
 from tipstaff_server.listing import incremental
 from tipstaff_server.listing.build import build
 from tipstaff_server.listing.changed_subjects import ACTS, Touches
-from tipstaff_server.listing.rows import Change
 from tipstaff_server.registry.restrictions.transitions import EndKind
+from tipstaff_server.repository.history import IdentifierChange
 from tipstaff_server.signoff.sign_off import sign_off
 from tipstaff_server.storage.models import AuditRow, ListingBuildRow, NameRow, ResponsibleLinkRow
 
@@ -97,7 +97,7 @@ def test_who_was_touched_is_read_and_nobody_else(world: World) -> None:
         2,
         "",
         SEEDED + 1,
-        Change(1, 0),
+        IdentifierChange(1, 0),
     )
     assert world.compare().touched == 0
 
@@ -107,7 +107,7 @@ def test_a_build_that_was_not_published_is_gone_on_from(world: World) -> None:
     build(world.runtime, AVIATION)
     world.runtime.registry.restrictions.end(restriction, EndKind.REVOKE, "x", actor=COURT)
     built = world.compare()
-    assert (built.touched, built.change) == (1, Change(0, 1))
+    assert (built.touched, built.change) == (1, IdentifierChange(0, 1))
     world.publish()
     assert world.compare().touched == 0
 
@@ -131,10 +131,10 @@ def test_persons_follow_their_organisation_and_their_link(world: World) -> None:
     assert world.compare().touched == 0
     world.clock.turn(days=1)
     built = world.compare()
-    assert (built.touched, built.change) == (2, Change(0, 2))
+    assert (built.touched, built.change) == (2, IdentifierChange(0, 2))
     world.runtime.registry.restrictions.end(firm, EndKind.REVOKE, "x", actor=COURT)
     built = world.compare()
-    assert (built.touched, built.change) == (3, Change(0, 1))
+    assert (built.touched, built.change) == (3, IdentifierChange(0, 1))
 
 
 def test_time_alone_touches_who_comes_within_the_horizon_or_whose_term_or_exemption_ends(
@@ -150,11 +150,11 @@ def test_time_alone_touches_who_comes_within_the_horizon_or_whose_term_or_exempt
     )
     world.compare()
     for days, touched, change in (
-        (3, 1, Change(1, 0)),
-        (4, 1, Change(0, 1)),
-        (5, 1, Change(0, 0)),
-        (6, 0, Change(0, 0)),
-        (20, 1, Change(0, 1)),
+        (3, 1, IdentifierChange(1, 0)),
+        (4, 1, IdentifierChange(0, 1)),
+        (5, 1, IdentifierChange(0, 0)),
+        (6, 0, IdentifierChange(0, 0)),
+        (20, 1, IdentifierChange(0, 1)),
     ):
         world.clock.now = now + timedelta(days=days)
         built = world.compare()

@@ -136,14 +136,13 @@ class World:
         )
 
     def published(self) -> Published:
-        return Published(self.repository, "aviation")
+        return Published.now(self.repository, "aviation")
 
     def relief(self) -> Relief:
         """As the SDK joins it."""
-        versions = self.repository.versions("aviation")
         segments = [
             parse_segment(self.published().read(segment.stored))
-            for segment in self.published().segments(versions)
+            for segment in self.published().segments()
         ]
         return Relief.from_segments(segments, self.listed, self.now)
 
@@ -208,7 +207,7 @@ def test_a_refresh_signs_again_only_when_it_is_time(world: World):
     world.now += timedelta(minutes=6)
     assert publisher.refresh("aviation", timedelta(minutes=5))
     versions = world.repository.versions("aviation")
-    assert world.published().relief_signed_at(versions) == world.now
+    assert world.published().relief_signed_at() == world.now
     assert versions.relief == before.relief + 1
 
 
@@ -222,7 +221,7 @@ def test_a_refresh_drops_what_the_listing_has_worked_in(world: World):
     publisher.publish("aviation")
     world.now += timedelta(minutes=6)
     publisher.refresh("aviation", timedelta(minutes=5))
-    (segment,) = world.published().segments(world.repository.versions("aviation"))
+    (segment,) = world.published().segments()
     assert (segment.first, segment.last) == (10, 10)
     assert world.relief().lifts(last.restriction_id, 0)
 

@@ -6,8 +6,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +21,11 @@ from sqlalchemy import update
 from tests.support.server import enter, entry, make
 from tipstaff_server.deployment import Runtime
 from tipstaff_server.errors import NotFoundError, ProcessEndedError, SignOffRefusedError
+from tipstaff_server.listing import build as building
 from tipstaff_server.listing.build import build
 from tipstaff_server.processes import spans as sharing
-from tipstaff_server.processes.spans import of_all
+from tipstaff_server.processes.executor import map_in_order, open_executor
+from tipstaff_server.processes.per_audience import for_each_audience
 from tipstaff_server.signoff import reader as standing
 from tipstaff_server.signoff.examine import examine
 from tipstaff_server.signoff.findings import Findings
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from tipstaff_server.domain.spans import Span
 
 PEOPLE = 40
+SECONDS = 30.0
 
 
 @pytest.fixture
@@ -43,6 +51,15 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime
     with Runtime(make(tmp_path / "operator")) as opened:
         enter(opened.registry, [entry(number) for number in range(PEOPLE)])
         yield opened
+
+
+def workers() -> list[str]:
+    """Processes of an executor that have not ended."""
+    return [
+        child.name
+        for child in multiprocessing.active_children()
+        if child.name.startswith(("SpawnProcess", "ForkProcess"))
+    ]
 
 
 @contextmanager
@@ -64,25 +81,58 @@ def reading(
     yield work
 
 
+@contextmanager
+def dying(_runtime: Runtime, *_arguments: object) -> Iterator[Callable[[Span], Iterable[Any]]]:
+    """Work of a process that is killed at its first span."""
+
+    def work(_span: Span) -> Iterable[Any]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return []
+
+    yield work
+
+
+def saying(number: int) -> int:
+    """Says who works, and works for long."""
+    print(os.getpid(), flush=True)
+    time.sleep(100 * SECONDS)
+    return number
+
+
+def square(number: int) -> int:
+    """Later numbers are ready first."""
+    time.sleep(0.05 / (number + 1))
+    return number * number
+
+
+def naming(runtime: Runtime, audience: str) -> tuple[int, list[str]]:
+    """Work for an audience; that for "navy" is killed."""
+    if audience == "navy":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid(), sorted(runtime.registry.policies().audience(audience))
+
+
+def two_workers() -> None:
+    """What a program does that is killed while its workers work."""
+    with open_executor(2) as executor:
+        list(map_in_order(executor, saying, range(4), in_flight=4))
+
+
 def test_it_is_shared_and_comes_in_the_same_order(runtime: Runtime) -> None:
-    found = list(of_all(runtime, reading, "aviation"))
+    found = list(runtime.over_all_subjects(reading, "aviation"))
     assert [names for _, names in found] == [
         reached.names for reached in standing.read(runtime.store, "aviation")
     ]
     assert len(found) == PEOPLE
     assert len({process for process, _ in found} - {os.getpid()}) == 2
-    assert not [
-        child for child in multiprocessing.active_children() if child.name in {"ahead", "share"}
-    ]
+    assert not workers()
 
 
 @pytest.mark.usefixtures("prepared_processes")
 def test_errors_are_errors_here(runtime: Runtime) -> None:
     with pytest.raises(NotFoundError, match="no audience 'navy'"):
-        list(of_all(runtime, reading, "navy"))
-    assert not [
-        child for child in multiprocessing.active_children() if child.name in {"ahead", "share"}
-    ]
+        list(runtime.over_all_subjects(reading, "navy"))
+    assert not workers()
 
 
 @pytest.mark.usefixtures("prepared_processes")
@@ -91,34 +141,24 @@ def test_a_process_that_ends_ends_the_work_and_not_the_listing_early(
     runtime: Runtime, ending: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ProcessEndedError, match="was ended"):
-        list(of_all(runtime, reading, "aviation", ending))
+        list(runtime.over_all_subjects(reading, "aviation", ending))
     assert ("AssertionError" in capfd.readouterr().err) == (ending == "broken")
-    assert not [
-        child for child in multiprocessing.active_children() if child.name in {"ahead", "share"}
-    ]
+    assert not workers()
 
 
 @pytest.mark.usefixtures("prepared_processes")
 def test_who_stops_listening_leaves_no_process_behind(runtime: Runtime) -> None:
-    working = of_all(runtime, reading, "aviation")
+    working = runtime.over_all_subjects(reading, "aviation")
     next(working)
     working.close()
-    assert not [
-        child for child in multiprocessing.active_children() if child.name in {"ahead", "share"}
-    ]
+    assert not workers()
 
 
 @pytest.mark.usefixtures("prepared_processes")
 def test_a_killed_build_leaves_no_proposal(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(sharing.Helper):
-        def receive(self) -> Any:
-            self._process.kill()
-            self._process.join()
-            return super().receive()
-
-    monkeypatch.setattr(sharing, "Helper", Killed)
+    monkeypatch.setattr(building, "sealing", dying)
     with pytest.raises(ProcessEndedError):
         build(runtime, "aviation")
     assert runtime.repository.proposal("aviation") is None
@@ -191,6 +231,58 @@ def test_findings_of_several_are_counted_together() -> None:
     ]
 
 
+@pytest.mark.usefixtures("prepared_processes")
+def test_results_come_in_order_and_no_more_than_asked_for_are_in_flight() -> None:
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(9):
+            taken.append(number)
+            yield number
+
+    with open_executor(2) as executor:
+        for number, result in enumerate(map_in_order(executor, square, numbers(), in_flight=3)):
+            assert result == number * number
+            assert len(taken) <= number + 4
+    assert taken == list(range(9))
+    assert not workers()
+
+
+def test_a_killed_program_leaves_no_worker_behind() -> None:
+    program = f"from {__name__} import two_workers; two_workers()"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        said = {parent.stdout.readline() for _ in range(2)}
+        assert len(said - {b""}) == 2
+        parent.kill()
+        # Workers hold the pipe's other end: it closes with the last of them.
+        assert select.select([parent.stdout], [], [], SECONDS)[0]
+        assert parent.stdout.read() == b""
+
+
+@pytest.mark.usefixtures("prepared_processes")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_audiences_are_worked_for_in_processes(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    allowed = {
+        audience: sorted(runtime.registry.policies().audience(audience))
+        for audience in ("rail", "aviation")
+    }
+    runtime.close()
+    monkeypatch.setattr("threading.active_count", lambda: 1 if method == "fork" else 2)
+    reopen = partial(Runtime, runtime.config)
+    outcomes = for_each_audience(reopen, ["rail", "aviation", "none"], naming)
+    assert [outcome.audience for outcome in outcomes] == ["rail", "aviation", "none"]
+    results = [outcome.result for outcome in outcomes if outcome.result]
+    assert [measures for _, measures in results] == [allowed["rail"], allowed["aviation"]]
+    assert os.getpid() not in {process for process, _ in results}
+    assert "no audience 'none'" in outcomes[2].error
+    with pytest.raises(ProcessEndedError, match="was ended"):
+        for_each_audience(reopen, ["rail", "navy"], naming)
+    assert not workers()
+
+
 @pytest.mark.parametrize("reason", ["few subjects", "one core"])
 def test_where_it_does_not_pay_it_is_done_here(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, reason: str
@@ -202,4 +294,4 @@ def test_where_it_does_not_pay_it_is_done_here(
         monkeypatch.setattr(sharing, "LEAST_SUBJECTS", PEOPLE + 1)
     else:
         monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0})
-    assert len(list(of_all(runtime, reading, "aviation"))) == PEOPLE
+    assert len(list(runtime.over_all_subjects(reading, "aviation"))) == PEOPLE

@@ -422,7 +422,7 @@ def test_what_is_lifted_after_the_build_does_not_hold_up_the_listing_because_rel
     sign_off(fresh, AUDIENCE)
     publishing.publish(fresh, AUDIENCE)
     published = fresh.published(AUDIENCE)
-    (segment,) = published.segments(fresh.repository.versions(AUDIENCE))
+    (segment,) = published.segments()
     assert (segment.first, segment.last) == (1, 2)
 
 
