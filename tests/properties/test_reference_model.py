@@ -1,8 +1,8 @@
 """The real thing against the reference model (tests/support/model.py): registry, builder, sign-off,
 repository, reader, screener.
 
-`make test` runs 100 examples of 6 steps; `make soak` runs 2,000 of up to 60 steps, in shards that share no
-seed, so that all cores have work.
+`make test` runs 100 examples of 6 steps; `make soak` runs 2,000 of up to 60 steps, in shards that
+share no seed, so that all cores have work.
 """
 
 from __future__ import annotations
