@@ -1,8 +1,8 @@
 """The real thing against the reference model (tests/support/model.py): registry, builder, sign-off,
 repository, reader, screener.
 
-`make test` runs 100 examples; `make soak` runs 2,000 of up to 60 steps, in shards that share no
-seed, so that all cores have work.
+`make test` runs 100 examples of 6 steps; `make soak` runs 2,000 of up to 60 steps, in shards that
+share no seed, so that all cores have work.
 """
 
 from __future__ import annotations
@@ -465,7 +465,7 @@ def machine_settings(examples: int, steps: int) -> settings:
 
 @pytest.mark.timeout(600)
 def test_the_real_thing_is_what_the_model_says():
-    run_state_machine_as_test(ReferenceMachine, settings=machine_settings(100, 9))
+    run_state_machine_as_test(ReferenceMachine, settings=machine_settings(100, 6))
 
 
 @pytest.mark.soak

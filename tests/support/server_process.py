@@ -123,7 +123,7 @@ def serving(
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def session_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Runs one server for the session.
 
     PEOPLE persons are under all four measures; `restrictions[i]` is on `entry(i)`.
@@ -136,3 +136,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(config) as running:
         running.restrictions = restrictions
         yield running
+        running.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def server(session_server: Server) -> Iterator[Server]:
+    """Lets the session's server run while a test uses it.
+
+    Its loops look for changes twenty times a second, which is much for a server that nobody asks.
+    """
+    session_server.process.send_signal(signal.SIGCONT)
+    yield session_server
+    session_server.process.send_signal(signal.SIGSTOP)
