@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
 
 __all__ = ["SEALED_BYTES", "Bulk"]
 
@@ -90,7 +90,7 @@ class Bulk:
     `publish_changed`.
     """
 
-    def __init__(self, runtime: Runtime, audience: str, folder: Path, size: int) -> None:
+    def __init__(self, runtime: Deployment, audience: str, folder: Path, size: int) -> None:
         self._runtime = runtime
         self._audience = audience
         self._folder = folder

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks.plan import Figures
 from tests.support.server import COURT, enter, entry, make
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.registry.restrictions.transitions import EndKind
@@ -51,10 +51,10 @@ def measure(folder: Path, *, subjects: int, changes: int) -> dict[str, float]:
     stretch that costs nothing.
     """
     config = make(folder, providers=[])
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         ids = enter(runtime.registry, [entry(number, ["AIR_TRAVEL"]) for number in range(subjects)])
     _in_process(folder, None)
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         started = time.perf_counter()
         sign_off(runtime, AUDIENCE, accept_growth=True)
         signed_off = time.perf_counter() - started
@@ -101,7 +101,7 @@ def _build(
     answers: Queue[tuple[float, float, int | None]],
 ) -> None:
     started = time.perf_counter()
-    with Runtime(Config.load(folder)) as runtime:
+    with Deployment(Config.load(folder)) as runtime:
         built = build(runtime, AUDIENCE, from_scratch=from_scratch)
     seconds = time.perf_counter() - started
     answers.put((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB, built.touched))

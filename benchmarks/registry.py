@@ -33,7 +33,7 @@ from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.listing.sealing import Stretch
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.workdir import make as workdir
 from tipstaff_server.workdir.layout import WorkDirPlan
@@ -196,7 +196,7 @@ def _sign_off(figures: Figures, config: Config) -> None:
     signed = run_command("sign-off", "--audience", AUDIENCE, "--config", str(config.folder))
     figures.flat["registry_signoff_seconds"] = round(signed.seconds, 1)
     figures.flat["registry_signoff_rss_mb"] = round(signed.peak_mb, 1)
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         began = time.perf_counter()
         publishing.publish(runtime, AUDIENCE)
         seconds = time.perf_counter() - began

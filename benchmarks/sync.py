@@ -36,7 +36,7 @@ from benchmarks.plan import Figures
 from tests.support.server import enter, entry, name_of, resident_id
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Reason, Screener, Verdict
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.workdir import make as workdir
 from tipstaff_server.workdir.layout import Provider, WorkDirPlan
 
@@ -79,7 +79,7 @@ def run(plan: Plan) -> Figures:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tipstaff-sync-")))
         config, restrictions = _deployment(folder, plan.lifts)
-        runtime = stack.enter_context(Runtime(config))
+        runtime = stack.enter_context(Deployment(config))
         work = folder / "build"
         work.mkdir()
         bulk = Bulk(runtime, AUDIENCE, work, plan.sync_size)
@@ -197,13 +197,13 @@ def _deployment(folder: Path, people: int) -> tuple[Config, list[bytes]]:
         folder / "operator",
         WorkDirPlan.of([AUDIENCE], [Provider(AUDIENCE, PROVIDER)], listen, 2),
     )
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         return config, enter(
             runtime.registry, [entry(number, [MEASURE]) for number in range(people)]
         )
 
 
-def _sign_relief(runtime: Runtime) -> None:
+def _sign_relief(runtime: Deployment) -> None:
     """Relief is signed once, as a running server would have done long ago."""
     runtime.repository.refresh(
         AUDIENCE,
@@ -213,7 +213,7 @@ def _sign_relief(runtime: Runtime) -> None:
     )
 
 
-def _lift(config: Config, address: str, runtime: Runtime, restrictions: Sequence[bytes]) -> None:
+def _lift(config: Config, address: str, runtime: Deployment, restrictions: Sequence[bytes]) -> None:
     """The court ends every restriction; returns when the server has published all of that."""
     files = ("ca.pem", "private_key.pem", "certificate.pem")
     credentials = grpc.ssl_channel_credentials(

@@ -28,7 +28,7 @@ from benchmarks.plan import Figures
 from tests.support.server import enter, entry, name_of, resident_id
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Screener, Verdict
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
@@ -171,7 +171,7 @@ def _deployment(folder: Path, watchers: int, people: int) -> tuple[Config, list[
     plan = WorkDirPlan.of([AUDIENCE], [Provider(AUDIENCE, "full-sdk")], listen, 2)
     config = workdir.initialise(folder / "operator", plan)
     authority = development_authority(config)
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         restrictions = enter(
             runtime.registry, [entry(number, [MEASURE]) for number in range(people)]
         )

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from tipstaff_server.config import Config
     from tipstaff_server.domain.spans import Span
 
-__all__ = ["Runtime"]
+__all__ = ["Deployment"]
 
 Item = TypeVar("Item")
 
 
-class Runtime:
+class Deployment:
     """Registry, repository and keys of one deployment; a context manager. Thread-safe.
 
     Opening raises what opening the registry and the repository raise: VaultError, StorageError,

@@ -29,7 +29,7 @@ from tipstaff_sdk import Screener, Verdict
 from tipstaff_sdk.errors import UntrustedError
 from tipstaff_server.certificates.development_ca import CERTIFICATE_LIFETIME, CertificateAuthority
 from tipstaff_server.config import LimitsSection
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.distribution.broadcast import Broadcaster, Message
 from tipstaff_server.rpc.gate import RETRY_KEY, Gate
 from tipstaff_server.rpc.limits import CallerLimits
@@ -72,7 +72,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         providers=providers,
         listen=f"127.0.0.1:{free_port()}",
     )
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         restrictions = enter(runtime.registry, [entry(number) for number in range(8)])
     publish(config)
     with serving(config) as running:
@@ -553,7 +553,7 @@ def test_server_restored_from_an_old_backup(tmp_path: Path) -> None:
     config = make(
         tmp_path / "operator", providers=["aviation/skyline-air"], listen=f"127.0.0.1:{free_port()}"
     )
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         (restriction,) = enter(runtime.registry, [entry(0)])
     publish(config, "aviation")
     kept = ("registry.db", "repository")

@@ -17,7 +17,7 @@ from tipstaff_sdk.decision.decide import Verdict
 from tipstaff_sdk.screener import Screener
 from tipstaff_sdk.sync.status import SyncState
 from tipstaff_sdk.sync.transport import GrpcFetcher
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.registry.restrictions.transitions import EndKind
@@ -62,7 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         providers=[f"{AUDIENCE}/{PROVIDER}"],
         listen=f"127.0.0.1:{free_port()}",
     )
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         enter(runtime.registry, [entry(number) for number in range(PEOPLE)])
     publish(config, AUDIENCE)
     with serving(config) as running:
@@ -101,7 +101,7 @@ def verdict(screener: Screener, number: int) -> Verdict:
 
 def change(server: Server, came: int, gone: int) -> None:
     """One person more and one less in the registry."""
-    with Runtime(server.config) as runtime:
+    with Deployment(server.config) as runtime:
         enter(runtime.registry, [entry(came)])
         runtime.registry.restrictions.end(
             enter(runtime.registry, [entry(gone)])[0], EndKind.RELEASE, "performed", actor=COURT
@@ -109,7 +109,7 @@ def change(server: Server, came: int, gone: int) -> None:
 
 
 def whole_bytes(server: Server) -> int:
-    with Runtime(server.config) as runtime:
+    with Deployment(server.config) as runtime:
         found = runtime.published(AUDIENCE)
         return sum(
             file.length
@@ -207,7 +207,7 @@ def test_a_wrong_delta_falls_back_to_the_whole_file(
     """Signed by both keys: a publisher that is wrong itself."""
     with screening(server, tmp_path) as screener:
         transferred.take()
-        with Runtime(server.config) as runtime:
+        with Deployment(server.config) as runtime:
             enter(runtime.registry, [entry(number)])
             offer_wrong_deltas(runtime, tmp_path, harm)
         screener.sync()
@@ -226,7 +226,7 @@ def test_a_wrong_delta_falls_back_to_the_whole_file(
         assert not {"filter", "pack"} & set(names)
 
 
-def offer_wrong_deltas(runtime: Runtime, folder: Path, harm: Callable[[bytes], bytes]) -> None:
+def offer_wrong_deltas(runtime: Deployment, folder: Path, harm: Callable[[bytes], bytes]) -> None:
     build(runtime, AUDIENCE)
     waiting = runtime.repository.proposal(AUDIENCE)
     assert waiting is not None

@@ -18,7 +18,7 @@ from tests.support.server_process import Server, command, free_port, publish, se
 from tipstaff_sdk import ConfigurationError, Screener, Verdict, errors
 from tipstaff_sdk.keys.store import MemoryKeyStore
 from tipstaff_sdk.sync.transport import connect
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.workdir.wrapping_keys import read_public, write_private
 
@@ -34,7 +34,7 @@ LEAD = timedelta(seconds=1.5)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("epochs") / "operator"
     config = make(folder, listen=f"127.0.0.1:{free_port()}")
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         enter(runtime.registry, [entry(number) for number in range(20)])
     publish(config, "aviation")
     with serving(config) as running:
@@ -78,7 +78,7 @@ def test_the_key_comes_before_its_listing_and_every_check_is_answered(
         asking = threading.Thread(target=ask)
         asking.start()
         try:
-            with Runtime(server.config) as runtime:
+            with Deployment(server.config) as runtime:
                 made = runtime.epochs.rotate("aviation", timedelta(days=7), LEAD)
             begins = time.monotonic() + LEAD.total_seconds()
             # The key is here, and listings go on using the one before.
@@ -146,7 +146,7 @@ def test_a_registered_key_replaces_the_kit_s(server: Server, tmp_path: Path) -> 
             screener.sync()
             assert verdict(screener) is Verdict.RESTRICTED
     finally:
-        with Runtime(server.config) as runtime:
+        with Deployment(server.config) as runtime:
             public = read_public((kit / "wrapping_key.pem").read_bytes())
             runtime.registry.providers.register_wrapping_key(
                 "skyline-air", public, actor=Actor.operator("test")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.server_process import command
 from tipstaff.v1 import dispute_pb2, dispute_pb2_grpc
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.registry.keys import reencryption as sealed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_a_running_server_signs_its_log_and_follows_a_change_of_keys(server: Ser
     first = dispute(server, 36)
     assert "column key 2" in succeed("vault", "rotate", "--config", server.config.folder)
     second = dispute(server, 37)
-    with Runtime(server.config) as runtime, runtime.registry.store.database.read() as session:
+    with Deployment(server.config) as runtime, runtime.registry.store.database.read() as session:
         assert sealed.counts(session)[2] >= 1
     assert "column key 1 destroyed" in succeed(
         "vault", "re-encrypt", "--config", server.config.folder

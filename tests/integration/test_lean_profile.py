@@ -20,7 +20,7 @@ from tipstaff_sdk import Reason, Screener, Verdict, errors
 from tipstaff_sdk.packs.bucket_tree import open_answer
 from tipstaff_sdk.sync.buckets import BucketCache
 from tipstaff_sdk.sync.transport import GrpcTransport
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ MEASURE = "AIR_TRAVEL"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("lean") / "operator"
     config = make(folder, listen=f"127.0.0.1:{free_port()}")
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         enter(runtime.registry, [entry(number) for number in range(PEOPLE)])
     publish(config, "aviation")
     with serving(config, arguments=("--log-level", "debug", "--heartbeat", "0.3")) as running:
@@ -89,7 +89,7 @@ def test_it_decides_as_the_full_profile_does_and_keeps_no_record(
                 for file in (tmp_path / profile / "verified" / "cache" / "artefacts").iterdir()
             )
 
-        with Runtime(server.config) as runtime:
+        with Deployment(server.config) as runtime:
             pack = runtime.published("aviation").path("listing/aviation/pack").stat().st_size
         assert kept("full") - kept("lean") == pack
 
@@ -325,6 +325,6 @@ def test_answers_verify_by_the_signed_parameters(server: Server, tmp_path: Path)
             )
             for number in range(1 << said_of.bits)
         ]
-    with Runtime(server.config) as runtime:
+    with Deployment(server.config) as runtime:
         path = runtime.published("aviation").path("listing/aviation/pack")
     assert path.read_bytes().endswith(b"".join(buckets))

@@ -25,7 +25,7 @@ from tipstaff.v1 import (
     registry_pb2_grpc,
 )
 from tipstaff_server.audit.log import verify
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.storage.models import (
     DisputeRow,
@@ -56,7 +56,7 @@ class Desk:
     """A running server, its registry, and a connection for each caller."""
 
     server: Server
-    runtime: Runtime
+    runtime: Deployment
     restrictions: list[bytes]
     channels: dict[str, grpc.Channel] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("TIPSTAFF_SERVER__REGISTRY__DISPUTES_PER_HOUR", str(FLOOD))
         patch.setenv("TIPSTAFF_SERVER__LIMITS__UNKNOWN_CASE_NUMBERS_PER_HOUR", str(GUESSES))
-        runtime = stack.enter_context(Runtime(config))
+        runtime = stack.enter_context(Deployment(config))
         restrictions = enter(runtime.registry, [entry(number) for number in range(10)])
         server = stack.enter_context(serving(config, listen="127.0.0.1:0"))
         made = Desk(server, runtime, restrictions)

@@ -20,7 +20,7 @@ from tests.support.server import enter, entry
 from tipstaff_sdk.sync.loaded import role_names
 from tipstaff_server.commands.app import make
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_signing import DirectoryFetcher, Reader, RollbackError, SigningError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Provider:
 
 def works(provider: Provider, folder: Path) -> None:
     state = provider.refresh()
-    with Runtime(Config.load(folder)) as runtime:
+    with Deployment(Config.load(folder)) as runtime:
         current = runtime.repository.versions(provider.audience)
     assert (state.timestamp_version, state.root_version) == (current.timestamp, current.root)
     assert (
@@ -96,7 +96,7 @@ def test_the_runbook_from_beginning_to_end(folder: Path) -> None:
     def set_up() -> None:
         nonlocal root
         root = (folder / "providers" / "skyline-air" / "root.json").read_bytes()
-        with Runtime(Config.load(folder)) as runtime:
+        with Deployment(Config.load(folder)) as runtime:
             enter(runtime.registry, [entry(number) for number in range(3)])
 
     def first_publication() -> None:

@@ -13,7 +13,7 @@ from tests.support.server import AUDIENCES, enter, entry, name_of, resident_id
 from tests.support.server_process import command, free_port
 from tipstaff_server.commands.app import run
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.listing.build import build as build_one
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "aviation/skyline-air",
     )
     assert done.returncode == 0, done.stderr
-    with Runtime(Config.load(made)) as runtime:
+    with Deployment(Config.load(made)) as runtime:
         enter(runtime.registry, [entry(number) for number in range(10)])
     return made
 
 
 def listing(folder: Path, audience: str) -> int:
-    with Runtime(Config.load(folder)) as runtime:
+    with Deployment(Config.load(folder)) as runtime:
         return runtime.repository.versions(audience).listing
 
 
@@ -73,13 +73,13 @@ def test_a_refusal_has_its_own_exit_status_says_why_and_publishes_nothing(folder
     before = listing(folder, "banking")
     config = ("--config", folder, "--audience", "banking")
     assert command("build", *config).returncode == 0
-    with Runtime(Config.load(folder)) as runtime:
+    with Deployment(Config.load(folder)) as runtime:
         proposal = runtime.repository.proposal("banking")
         assert proposal is not None
         # The builder's machine in other hands: the pack of another audience, under the builder's
         # own key.
         files = dict(proposal.artefacts)
-        with Runtime(Config.load(folder)) as other:
+        with Deployment(Config.load(folder)) as other:
             build_one(other, "aviation")
             stranger = other.repository.proposal("aviation")
             assert stranger is not None
@@ -178,7 +178,7 @@ def test_a_provider_is_added_and_its_epoch_rotated(folder: Path):
     done = command("provider", "add", "--config", folder, "aviation/northwind")
     assert done.returncode == 0, done.stderr
     assert (folder / "providers" / "northwind" / "tipstaff.toml").exists()
-    with Runtime(Config.load(folder)) as runtime:
+    with Deployment(Config.load(folder)) as runtime:
         epoch = runtime.epochs.current("aviation").number
     done = command("keys", "rotate-epoch", "--config", folder, "--audience", "aviation")
     assert done.stdout.startswith(f"aviation: epoch {epoch + 1};")

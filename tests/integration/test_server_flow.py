@@ -38,7 +38,7 @@ from tipstaff_sdk.packs.assembly import assemble
 from tipstaff_sdk.packs.pack import Pack
 from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.sync.transport import connect, load_wrapping_key
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_signing.reader.reader import Reader
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def test_many_releases_at_once_all_arrive(server: Server, tmp_path: Path):
 
 
 def test_an_audience_that_a_lift_does_not_concern_is_told_nothing(server: Server, tmp_path: Path):
-    with Runtime(server.config) as runtime:
+    with Deployment(server.config) as runtime:
         (restriction,) = enter(runtime.registry, [entry(901, ["RAIL_HIGH_CLASS"])])
         before = runtime.repository.versions("aviation")
         with watching(server, "riverside-rail", tmp_path) as railway:
@@ -252,7 +252,7 @@ def test_a_dispute_at_the_counter_suspends_and_clears_at_another_provider(
 
 
 def test_a_provider_cannot_dispute_what_its_audience_does_not_see(server: Server):
-    with Runtime(server.config) as runtime:
+    with Deployment(server.config) as runtime:
         (restriction,) = enter(runtime.registry, [entry(902, ["RAIL_HIGH_CLASS"])])
     request = dispute_pb2.OpenDisputeRequest(
         request_id=bytes(16), restriction_id=restriction, statement="not mine"

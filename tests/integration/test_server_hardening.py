@@ -19,7 +19,7 @@ from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc
 from tipstaff_sdk.errors import UnavailableError
 from tipstaff_sdk.settings import Settings
 from tipstaff_sdk.sync.transport import connect
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.workdir.layout import development_authority
 from tipstaff_signing.files import write_atomic
 
@@ -40,7 +40,7 @@ SERVING, NOT_SERVING = (
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     made = make(tmp_path_factory.mktemp("hardening") / "operator")
-    with Runtime(made) as runtime:
+    with Deployment(made) as runtime:
         enter(runtime.registry, [entry(number) for number in range(3)])
     publish(made, "aviation")
     return made

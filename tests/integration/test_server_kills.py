@@ -21,7 +21,7 @@ from tests.support.databases import BACKENDS, working_directory
 from tests.support.server_process import free_port, serving
 from tipstaff_sdk.listing.relief import parse_segment
 from tipstaff_server.audit.log import verify
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.storage.models import (
     AuditRow,
     DisputeRow,
@@ -75,7 +75,7 @@ def kill_and_kill_again(
 def wait_for_relief(config: Config) -> None:
     """Until the server has published every lift."""
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         while runtime.published("aviation").relief_head() < runtime.registry.relief.head():
             assert time.monotonic() < deadline, "relief does not follow"
             time.sleep(0.05)
@@ -85,7 +85,7 @@ def check_everything_once(config: Config, acknowledged: Acknowledged) -> None:
     """The database holds each acknowledged act once, the audit chain is whole, relief has no gap,
     in the log and in what is published.
     """
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         registry = runtime.registry
         verify(registry.store)
         with registry.store.database.read() as session:

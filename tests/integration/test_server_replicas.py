@@ -25,7 +25,7 @@ from tests.support.provider_server import wait_for
 from tests.support.server_process import free_port, serving
 from tipstaff.v1 import distribution_pb2, distribution_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tipstaff_server.audit.log import verify
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.storage.models import ProviderRow
 
@@ -123,7 +123,7 @@ def test_two_replicas_that_decide_at_once_decide_once_and_the_loser_is_told_what
         assert won.restriction.version == 2
         assert lost.code() in {grpc.StatusCode.ABORTED, grpc.StatusCode.FAILED_PRECONDITION}
         assert "look at it again" in lost.details() or "possible:" in lost.details()
-    with Runtime(replicas[0].config) as runtime:
+    with Deployment(replicas[0].config) as runtime:
         assert runtime.registry.relief.head() == len(restrictions)
         verify(runtime.registry.store)
 
@@ -226,7 +226,7 @@ def test_a_database_that_is_gone_for_a_while_is_waited_for_and_nothing_is_half_d
             )
             until_carries(early, second)
             wait_for(lambda: acknowledged(config), 2 * SECONDS)
-        with Runtime(config) as runtime:
+        with Deployment(config) as runtime:
             verify(runtime.registry.store)
             acts = [entry.act for entry in runtime.registry.restrictions.history(second, ACTOR)]
             assert acts == ["SUBMIT", "RELEASE"]
@@ -269,7 +269,7 @@ def acknowledged(config: Config) -> bool:
     """Whether the registry knows what the one who came late enforces: it could not be kept at
     first.
     """
-    with Runtime(config) as runtime, runtime.registry.store.database.read() as session:
+    with Deployment(config) as runtime, runtime.registry.store.database.read() as session:
         return (
             session.scalar(
                 select(ProviderRow.acknowledged_at).where(ProviderRow.id == "riverside-rail")
@@ -301,7 +301,7 @@ def test_half_a_stream_is_in_as_far_as_it_was_answered_and_sending_it_again_does
         whole = submit(server, range(30))
         assert whole[: len(answered)] == list(answered.values())
         assert submit(server, range(30)) == whole
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         # Numbers and names, cases, audit entries: each once, and none by half.
         assert len(set(whole)) == 30
         for restriction in whole:

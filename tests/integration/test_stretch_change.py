@@ -15,7 +15,7 @@ from tests.support.provider_server import wait_for
 from tests.support.server import enter, entry, make, name_of, resident_id
 from tests.support.server_process import Server, command, free_port, publish, serving
 from tipstaff_sdk import Screener, Verdict
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import IdentifierRow
@@ -35,7 +35,7 @@ CHANGE = ("keys", "change-stretch", "--n", "4", "--new-salt", "--weaker", "--lea
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     config = make(tmp_path / "operator", listen=f"127.0.0.1:{free_port()}")
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         enter(runtime.registry, [entry(number) for number in range(20)])
     publish(config, "aviation")
     with serving(config) as running:
@@ -80,7 +80,7 @@ def test_the_old_listing_and_the_new_one_both_decide_right(
         assert verdict(old, LISTED) is Verdict.RESTRICTED
         output = changed(server, *CHANGE[2:])
         assert "aviation: epoch 2 uses stretch 2" in output
-        with Runtime(server.config) as runtime:
+        with Deployment(server.config) as runtime:
             enter(runtime.registry, [entry(LATER)])
         publish(server.config, "aviation")
         new.sync()
@@ -92,7 +92,7 @@ def test_the_old_listing_and_the_new_one_both_decide_right(
             assert verdict(screener, CLEAR) is Verdict.CLEAR
         assert verdict(new, LATER) is Verdict.RESTRICTED
         # Relief reaches both.
-        with Runtime(server.config) as runtime:
+        with Deployment(server.config) as runtime:
             runtime.registry.restrictions.end(
                 enter(runtime.registry, [entry(LISTED)])[0], EndKind.REVOKE, "示例", actor=OPERATOR
             )
@@ -126,7 +126,7 @@ def test_a_change_that_is_killed_goes_on_where_it_was(server: Server) -> None:
         "--r",
         "8",
     ]
-    with Runtime(server.config) as runtime:
+    with Deployment(server.config) as runtime:
 
         def computed() -> int:
             with runtime.registry.store.database.read() as session:
@@ -164,7 +164,7 @@ def test_a_change_is_cancelled_or_refused_in_one_line(server: Server) -> None:
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
         assert why in done.stderr
     assert changed(server, "--status") == "in use: n=2 r=8 p=1\n"
-    with Runtime(server.config) as runtime:
+    with Deployment(server.config) as runtime:
         begun = runtime.registry.stretch_change.begin(
             n=4, r=8, p=1, new_salt=False, weaker=True, actor=OPERATOR
         )

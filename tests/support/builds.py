@@ -19,7 +19,7 @@ from tests.support.registry import COURT, TurnableClock, entry, person
 from tests.support.server import make
 from tipstaff.v1 import listing_pb2
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.signoff.sign_off import sign_off
@@ -58,7 +58,7 @@ def _template(backend: str) -> tuple[Path, str, datetime]:
         make(folder / "operator", providers=("aviation/air-1", "rail/rail-1"))
         config = Config.load(folder / "operator")
     began = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    with Runtime(config, clock=TurnableClock(began)) as runtime:
+    with Deployment(config, clock=TurnableClock(began)) as runtime:
         people = [
             entry(
                 person(index),
@@ -77,7 +77,7 @@ class World:
     """A deployment of its own. `clock` stands until it is turned."""
 
     folder: Path
-    runtime: Runtime
+    runtime: Deployment
     clock: TurnableClock
     database: str  # on PostgreSQL
 
@@ -155,4 +155,4 @@ def make_world(backend: str = "sqlite", *, scratch_days: float = 90) -> World:
         update={"publication": config.publication.model_copy(update=interval)}
     )
     clock = TurnableClock(began)
-    return World(folder, Runtime(config, clock=clock), clock, name)
+    return World(folder, Deployment(config, clock=clock), clock, name)

@@ -26,7 +26,7 @@ from tests.support.server import make
 from tipstaff_server.audit.log import START
 from tipstaff_server.config import CONFIG_NAME, Config, DatabaseSection
 from tipstaff_server.daemon.endpoint import Endpoint
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.storage.models import AuditHeadRow, Base, ReliefHeadRow
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class LiveEndpoint:
         config = config.model_copy(update={"limits": limits})
         self.began = datetime.now(UTC).replace(microsecond=0)
         self.clock = TurnableClock(self.began)
-        self.runtime = Runtime(config, clock=self.clock)
+        self.runtime = Deployment(config, clock=self.clock)
         self.lifted = 0
         self._threads = ThreadPoolExecutor(2)
         self._channels: dict[str, grpc.Channel] = {}

@@ -19,7 +19,7 @@ from tipstaff_sdk import Screener
 from tipstaff_sdk.keys.store import FileKeyStore
 from tipstaff_sdk.settings import Settings
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment as ServerDeployment
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.listing.reader import ListingReader
@@ -60,7 +60,7 @@ class Deployment:
         template, began = _template(self.audience)
         shutil.copytree(template, self.folder / "operator")
         self.clock = TurnableClock(began)
-        self.runtime = Runtime(Config.load(self.folder / "operator"), clock=self.clock)
+        self.runtime = ServerDeployment(Config.load(self.folder / "operator"), clock=self.clock)
         self.state_dir = self.folder / "state"
         self.mirror = self.folder / "mirror"
         self.state_dir.mkdir(mode=0o700)

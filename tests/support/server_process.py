@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import prepared
 from tests.support.server import AUDIENCES, enter, entry, make
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.listing import publish as publishing
 from tipstaff_server.listing.build import build
 from tipstaff_server.signoff.sign_off import sign_off
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 def publish(config: Config, *audiences: str) -> None:
     """Builds, signs off and publishes in this process."""
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         for audience in audiences or AUDIENCES:
             build(runtime, audience)
             sign_off(runtime, audience)
@@ -130,7 +130,7 @@ def session_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     """
     folder = tmp_path_factory.mktemp("server") / "operator"
     config = make(folder, listen=f"127.0.0.1:{free_port()}")
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         restrictions = enter(runtime.registry, [entry(number) for number in range(PEOPLE)])
     publish(config)
     with serving(config) as running:

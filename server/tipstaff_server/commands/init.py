@@ -8,7 +8,7 @@ import typer
 from tipstaff_server.commands import provider as members
 from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import CONFIG_NAME, Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import InvalidRequestError
 from tipstaff_server.workdir.kits import add_provider
@@ -105,7 +105,7 @@ def wrapping_key(
     except OSError as error:
         raise InvalidRequestError(f"{key} cannot be read: {error.strerror}") from error
     public = read_public(pem)
-    with Runtime(loaded) as runtime:
+    with Deployment(loaded) as runtime:
         runtime.registry.providers.register_wrapping_key(
             provider, public, actor=Actor.operator("command")
         )

@@ -13,7 +13,7 @@ from tipstaff_server.commands import ceremony
 from tipstaff_server.commands.options import ConfigOption, chosen_audiences, config_file
 from tipstaff_server.commands.stretch import change_stretch
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.repository.keyring import Ring, open_repository, roles_of
 from tipstaff_server.workdir.layout import DEFAULT_AUDIENCES
 from tipstaff_signing.ceremony.rotation import Rotation
@@ -187,7 +187,7 @@ def rotate_epoch(
     """Begin the next epoch of an audience: providers get its key at once, listings use it after the
     lead, and the epoch before stays in use for a listing's lifetime more."""
     loaded = Config.load(config_file(config))
-    with Runtime(loaded) as runtime:
+    with Deployment(loaded) as runtime:
         chosen_audiences(runtime, [audience])
         overlap, lead = (
             timedelta(seconds=loaded.publication.listing_lifetime_seconds),

@@ -16,7 +16,7 @@ from tipstaff_server.errors import InvalidRequestError, PublicationError
 from tipstaff_server.registry.registry import Registry
 
 if TYPE_CHECKING:
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
 
 __all__ = [
     "REFUSED",
@@ -66,7 +66,7 @@ def config_file(config: Path | None) -> Path:
     return (given / CONFIG_NAME if given.is_dir() else given).resolve()
 
 
-def chosen_audiences(runtime: Runtime, audiences: list[str] | None) -> list[str]:
+def chosen_audiences(runtime: Deployment, audiences: list[str] | None) -> list[str]:
     """What was asked for, or all audiences of the repository.
 
     Raises PublicationError for one that it does not have.

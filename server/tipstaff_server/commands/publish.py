@@ -17,7 +17,7 @@ from tipstaff_server.commands.options import (
     config_file,
 )
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.listing.build import build as build_one
 from tipstaff_server.listing.publish import publish as publish_one
 from tipstaff_server.listing.publish import refresh_catalogue
@@ -99,7 +99,7 @@ def publish(
             else False
         )
         failed += [AudienceOutcome("", error="see above", refused=True)] if refused else []
-    with Runtime(Config.load(file)) as runtime:
+    with Deployment(Config.load(file)) as runtime:
         if "targets-1" in runtime.keys.names():
             refresh_catalogue(runtime)
         if not no_build:
@@ -109,12 +109,12 @@ def publish(
     _finish([*failed, *published])
 
 
-def _open(file: Path) -> Runtime:
-    return Runtime(Config.load(file))
+def _open(file: Path) -> Deployment:
+    return Deployment(Config.load(file))
 
 
 def _audiences(file: Path, audiences: list[str] | None) -> list[str]:
-    with Runtime(Config.load(file)) as runtime:
+    with Deployment(Config.load(file)) as runtime:
         return chosen_audiences(runtime, audiences)
 
 
@@ -156,12 +156,12 @@ def _sign_off_elsewhere(file: Path, audiences: Sequence[str], *, accept_growth: 
     return subprocess.run(command, check=False).returncode != 0
 
 
-def _waits(runtime: Runtime, audience: str) -> bool:
+def _waits(runtime: Deployment, audience: str) -> bool:
     proposal = runtime.repository.proposal(audience)
     return proposal is not None and proposal.complete
 
 
-def _publish(runtime: Runtime, audience: str) -> AudienceOutcome[int]:
+def _publish(runtime: Deployment, audience: str) -> AudienceOutcome[int]:
     return AudienceOutcome(audience, publish_one(runtime, audience).listing)
 
 

@@ -11,7 +11,7 @@ from tipstaff_server.commands.options import ConfigOption, config_file
 from tipstaff_server.config import Config
 from tipstaff_server.daemon.loops import Pace
 from tipstaff_server.daemon.loops import serve as run
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.services.distribution import HEARTBEAT_SECONDS
 
 __all__ = ["app"]
@@ -36,7 +36,7 @@ def serve(
     """Serve providers and authorities until SIGTERM."""
     logs.configure(log_level)
     file = config_file(config)
-    with Runtime(Config.load(file)) as runtime:
+    with Deployment(Config.load(file)) as runtime:
         asyncio.run(
             run(runtime, config_file=file, pace=Pace(heartbeat=heartbeat), ready_file=ready_file)
         )

@@ -18,7 +18,7 @@ from tipstaff_server.commands.options import (
     this_operator,
 )
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def change_stretch(  # noqa: PLR0913  one for each thing that may be said of it
     rotate-epoch. When no epoch in use is of the old stretch any more, the server drops it.
     """
     loaded = Config.load(config_file(config))
-    with Runtime(loaded) as runtime:
+    with Deployment(loaded) as runtime:
         if status:
             typer.echo(_status(runtime))
             return
@@ -103,7 +103,7 @@ def change_stretch(  # noqa: PLR0913  one for each thing that may be said of it
 
 
 def _begin(
-    runtime: Runtime,
+    runtime: Deployment,
     cost: tuple[int | None, int | None, int | None],
     *,
     new_salt: bool,
@@ -124,7 +124,7 @@ def _begin(
     )
 
 
-def _status(runtime: Runtime) -> str:
+def _status(runtime: Deployment) -> str:
     now, change = runtime.registry.stretch, runtime.registry.stretch_change.under_way()
     lines = [f"in use: n={now.n} r={now.r} p={now.p}"]
     if change is not None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from tipstaff_server.certificates.caller import Caller
     from tipstaff_server.config import Config
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
     from tipstaff_server.distribution.feed import AudienceFeed
 
 __all__ = ["Endpoint"]
@@ -74,7 +74,7 @@ class Endpoint:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Deployment,
         feeds: Mapping[str, AudienceFeed],
         *,
         heartbeat_seconds: float,

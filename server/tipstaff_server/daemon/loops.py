@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
 
 __all__ = ["Pace", "serve"]
 
@@ -59,7 +59,7 @@ class Pace:
 
 
 async def serve(
-    runtime: Runtime, *, config_file: Path, pace: Pace, ready_file: Path | None
+    runtime: Deployment, *, config_file: Path, pace: Pace, ready_file: Path | None
 ) -> None:
     """Serves until SIGTERM or SIGINT, then lets streams end and calls finish.
 
@@ -76,7 +76,7 @@ async def serve(
 
 
 class _Server:
-    def __init__(self, runtime: Runtime, config_file: Path, pace: Pace) -> None:
+    def __init__(self, runtime: Deployment, config_file: Path, pace: Pace) -> None:
         self._runtime = runtime
         self._config_file = config_file
         self._pace = pace

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_sdk.listing.sealing import EpochKey
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
     from tipstaff_server.listing.incremental import BuildPlan
     from tipstaff_server.listing.seal import SealedPart
     from tipstaff_server.repository.published import Published
@@ -75,7 +75,7 @@ ATTEMPTS = 3
 
 
 def build(
-    runtime: Runtime, audience: str, *, from_scratch: bool = False, disk: Disk = DISK
+    runtime: Deployment, audience: str, *, from_scratch: bool = False, disk: Disk = DISK
 ) -> Built:
     """Builds and proposes the listing of an audience, on what the last build left.
 
@@ -102,7 +102,7 @@ def build(
 
 
 def _build(
-    runtime: Runtime, audience: str, place: Path, *, from_scratch: bool, disk: Disk
+    runtime: Deployment, audience: str, place: Path, *, from_scratch: bool, disk: Disk
 ) -> Built:
     relief_sequence = runtime.registry.relief.head()
     now = runtime.clock()
@@ -154,7 +154,7 @@ def _build(
 
 
 def _contents(
-    runtime: Runtime,
+    runtime: Deployment,
     key: EpochKey,
     plan: BuildPlan,
     states: BuildStates,
@@ -175,7 +175,7 @@ def _contents(
 
 
 def _sealed(
-    runtime: Runtime,
+    runtime: Deployment,
     key: EpochKey,
     plan: BuildPlan,
     states: BuildStates,
@@ -264,7 +264,7 @@ def _published_bits(published: Published) -> int | None:
 
 
 def _write_filter(
-    runtime: Runtime, published: Published, rows: RowWriter, epoch: int, file: Path
+    runtime: Deployment, published: Published, rows: RowWriter, epoch: int, file: Path
 ) -> None:
     """The filter of these rows' tokens, in the layout of the published one where they fit into that
     and do not leave half of it empty.
@@ -287,7 +287,7 @@ def _write_filter(
         BloomFilter.build(tokens(rows.path), fpr=rate, epoch=epoch, capacity=capacity).write(file)
 
 
-def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.ListingParameters:
+def _parameters(runtime: Deployment, audience: str, now: datetime) -> listing_pb2.ListingParameters:
     policies = runtime.registry.policies()
     publication = runtime.config.publication
     parameters = listing_pb2.ListingParameters(
@@ -304,7 +304,7 @@ def _parameters(runtime: Runtime, audience: str, now: datetime) -> listing_pb2.L
 
 
 def _propose(
-    runtime: Runtime,
+    runtime: Deployment,
     published: Published,
     parameters: listing_pb2.ListingParameters,
     files: dict[str, Path],

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from tipstaff.v1 import listing_pb2
     from tipstaff_sdk.listing.sealing import EpochKey
     from tipstaff_sdk.packs.builder import PackBuilder
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
     from tipstaff_server.listing.changed_subjects import Head
     from tipstaff_server.listing.last_build import BuildStates, Kept
     from tipstaff_server.listing.rows import RowWriter
@@ -126,7 +126,7 @@ class Contents:
 
 
 def plan(
-    runtime: Runtime,
+    runtime: Deployment,
     states: BuildStates,
     key: EpochKey,
     parameters: listing_pb2.ListingParameters,
@@ -248,7 +248,9 @@ def _reason(audience: str, error: BuildStateError) -> str:
     return str(error)
 
 
-def _check(runtime: Runtime, session: Session, made: BuildPlan, kept: Kept, audience: str) -> None:
+def _check(
+    runtime: Deployment, session: Session, made: BuildPlan, kept: Kept, audience: str
+) -> None:
     """Raises BuildStateError: everything has to be read, whoever was touched."""
     for ground in sorted(made.grounds.keys() | kept.grounds.keys()):
         if made.grounds.get(ground) != kept.grounds.get(ground):
@@ -267,7 +269,7 @@ def _check(runtime: Runtime, session: Session, made: BuildPlan, kept: Kept, audi
 
 
 def _grounds(
-    runtime: Runtime, key: EpochKey, parameters: listing_pb2.ListingParameters, head: Head
+    runtime: Deployment, key: EpochKey, parameters: listing_pb2.ListingParameters, head: Head
 ) -> dict[str, str]:
     """What every record rests on beside the registry's entries.
 

@@ -18,13 +18,13 @@ from tipstaff_server.repository.history import mark_build
 from tipstaff_server.storage.models import BuildState
 
 if TYPE_CHECKING:
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
     from tipstaff_signing.model import Versions
 
 __all__ = ["publish", "refresh_catalogue"]
 
 
-def publish(runtime: Runtime, audience: str) -> Versions:
+def publish(runtime: Deployment, audience: str) -> Versions:
     """Publishes the waiting proposal.
 
     Raises PublicationError: nothing waits; ProposalError: it lacks a signature, or expired.
@@ -49,7 +49,7 @@ def publish(runtime: Runtime, audience: str) -> Versions:
     return versions
 
 
-def refresh_catalogue(runtime: Runtime) -> bool:
+def refresh_catalogue(runtime: Deployment) -> bool:
     """Signs the registry's catalogue when it is newer than the published one; whether it was.
 
     Needs the targets keys.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tipstaff_sdk.listing.sealing import EpochKey
     from tipstaff_sdk.listing.tokens import Tokeniser
     from tipstaff_sdk.packs.builder import PackBuilder
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
     from tipstaff_server.domain.spans import Span
     from tipstaff_server.listing.reader import ListingSubject
     from tipstaff_server.listing.rows import Rows, RowWriter
@@ -60,7 +60,7 @@ def seal_subjects(subjects: Iterable[ListingSubject], key: EpochKey) -> Iterator
 
 @contextmanager
 def sealing(
-    runtime: Runtime, audience: str, number: int, now: datetime
+    runtime: Deployment, audience: str, number: int, now: datetime
 ) -> Generator[Callable[[Span], Iterator[SealedPart]]]:
     """What a process that shares a build does with a span.
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from tipstaff_sdk.identity.identifier import Identifier
     from tipstaff_sdk.listing.sealing import EpochKey, SubjectKeys
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
     from tipstaff_server.domain.spans import Span
     from tipstaff_server.repository.published import Published
     from tipstaff_server.signoff.reader import Held, Reached, Standing
@@ -62,7 +62,7 @@ OLDEST_BUILD = timedelta(days=1)
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False) -> None:
+def examine(runtime: Deployment, proposal: Proposal, *, accept_growth: bool = False) -> None:
     """Looks at everything.
 
     Raises SignOffRefusedError with all reasons; returns when there is none.
@@ -99,7 +99,7 @@ def examine(runtime: Runtime, proposal: Proposal, *, accept_growth: bool = False
 
 
 def _check_parameters(
-    runtime: Runtime,
+    runtime: Deployment,
     published: Published,
     proposal: Proposal,
     parameters: listing_pb2.ListingParameters,
@@ -148,7 +148,7 @@ def _check_parameters(
 
 
 def _check_growth(
-    runtime: Runtime,
+    runtime: Deployment,
     published: Published,
     parameters: listing_pb2.ListingParameters,
     pack: Pack,
@@ -176,7 +176,7 @@ def _check_growth(
 
 
 def _compare(
-    runtime: Runtime,
+    runtime: Deployment,
     parameters: listing_pb2.ListingParameters,
     files: Mapping[str, Path],
     opened: tuple[BloomFilter, Pack],
@@ -221,7 +221,7 @@ def _compare(
 
 @contextmanager
 def _examining(
-    runtime: Runtime, parameters: Path, filter_: Path, pack: Path
+    runtime: Deployment, parameters: Path, filter_: Path, pack: Path
 ) -> Generator[Callable[[Span], Iterator[_Examined]]]:
     """What a process that shares a sign-off does with a span.
 

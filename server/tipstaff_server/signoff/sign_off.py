@@ -13,12 +13,12 @@ from tipstaff_server.storage.models import BuildState
 from tipstaff_signing.keys.files import signoff_key
 
 if TYPE_CHECKING:
-    from tipstaff_server.deployment import Runtime
+    from tipstaff_server.deployment import Deployment
 
 __all__ = ["sign_off"]
 
 
-def sign_off(runtime: Runtime, audience: str, *, accept_growth: bool = False) -> int:
+def sign_off(runtime: Deployment, audience: str, *, accept_growth: bool = False) -> int:
     """Signs the waiting proposal off and returns its version; one that has both signatures already
     is left as it is.
 

@@ -16,7 +16,7 @@ from tipstaff_bloom import BloomFilter
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.listing.sealing import EpochKey, open_sealed
 from tipstaff_sdk.packs.pack import Pack, parse_bucket
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.parties import Party, Responsible
 from tipstaff_server.errors import PublicationError
 from tipstaff_server.listing import publish as publishing
@@ -35,19 +35,19 @@ ORGANISATION = Identifier.organisation("91110000802100433B")
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with Runtime(make(tmp_path / "operator")) as opened:
+def runtime(tmp_path: Path) -> Iterator[Deployment]:
+    with Deployment(make(tmp_path / "operator")) as opened:
         yield opened
 
 
-def files(runtime: Runtime, audience: str) -> dict[str, bytes]:
+def files(runtime: Deployment, audience: str) -> dict[str, bytes]:
     proposal = runtime.repository.proposal(audience)
     assert proposal is not None
     return {path.rpartition("/")[2]: file.read_bytes() for path, file in proposal.artefacts.items()}
 
 
 def records(
-    runtime: Runtime, audience: str, identifier: Identifier, name: str
+    runtime: Deployment, audience: str, identifier: Identifier, name: str
 ) -> list[listing_pb2.Record]:
     """What a provider that knows number and name finds, or nothing."""
     made = files(runtime, audience)
@@ -65,7 +65,7 @@ def records(
     return opened
 
 
-def test_everybody_is_found_and_the_record_says_what_the_registry_says(runtime: Runtime):
+def test_everybody_is_found_and_the_record_says_what_the_registry_says(runtime: Deployment):
     ids = enter(runtime.registry, [entry(number) for number in range(30)])
     built = build(runtime, "aviation")
     assert (built.subjects, built.records, built.version) == (30, 30, 2)
@@ -77,7 +77,7 @@ def test_everybody_is_found_and_the_record_says_what_the_registry_says(runtime: 
         assert restriction.legal_basis == entry(number).legal_basis
 
 
-def test_an_audience_sees_only_its_measures_and_only_those_it_concerns(runtime: Runtime):
+def test_an_audience_sees_only_its_measures_and_only_those_it_concerns(runtime: Deployment):
     enter(runtime.registry, [entry(1, ["RAIL_HIGH_CLASS"]), entry(2, MEASURES)])
     assert build(runtime, "aviation").subjects == 1
     assert build(runtime, "rail").subjects == 2
@@ -86,7 +86,7 @@ def test_an_audience_sees_only_its_measures_and_only_those_it_concerns(runtime: 
     assert list(record.restrictions[0].measures) == ["RAIL_HIGH_CLASS"]
 
 
-def test_several_restrictions_are_one_record_sorted_by_id(runtime: Runtime):
+def test_several_restrictions_are_one_record_sorted_by_id(runtime: Deployment):
     ids = enter(
         runtime.registry, [entry(1, case=f"(2026)京0105执{number}号") for number in range(5)]
     )
@@ -95,7 +95,7 @@ def test_several_restrictions_are_one_record_sorted_by_id(runtime: Runtime):
     assert [restriction.restriction_id for restriction in record.restrictions] == sorted(ids)
 
 
-def test_every_number_under_every_name_has_its_own_copy(runtime: Runtime):
+def test_every_number_under_every_name_has_its_own_copy(runtime: Deployment):
     passport = Identifier.from_proto(
         identity_pb2.Identifier(kind=identity_pb2.IDENTIFIER_KIND_PASSPORT, number="E12345678")
     )
@@ -110,7 +110,7 @@ def test_every_number_under_every_name_has_its_own_copy(runtime: Runtime):
             assert len(records(runtime, "aviation", identifier, name)) == 1
 
 
-def test_a_restricted_organisation_reaches_its_legal_representative(runtime: Runtime):
+def test_a_restricted_organisation_reaches_its_legal_representative(runtime: Deployment):
     plain = entry(1)
     party = Party(
         int(identity_pb2.SUBJECT_TYPE_ORGANISATION), (ORGANISATION,), ("北京某某有限公司",)
@@ -126,7 +126,7 @@ def test_a_restricted_organisation_reaches_its_legal_representative(runtime: Run
     sign_off(runtime, "aviation")
 
 
-def test_what_has_not_changed_keeps_its_bytes(runtime: Runtime):
+def test_what_has_not_changed_keeps_its_bytes(runtime: Deployment):
     enter(runtime.registry, [entry(number) for number in range(20)])
     build(runtime, "aviation")
     first = files(runtime, "aviation")
@@ -136,7 +136,7 @@ def test_what_has_not_changed_keeps_its_bytes(runtime: Runtime):
     assert second["parameters"] != first["parameters"]
 
 
-def test_an_empty_listing_is_a_listing(runtime: Runtime):
+def test_an_empty_listing_is_a_listing(runtime: Deployment):
     assert build(runtime, "aviation").records == 0
     sign_off(runtime, "aviation")
     publishing.publish(runtime, "aviation")
@@ -146,7 +146,7 @@ def test_an_empty_listing_is_a_listing(runtime: Runtime):
 
 
 def test_the_version_in_the_parameters_is_the_proposals_whatever_was_refused_before(
-    runtime: Runtime,
+    runtime: Deployment,
 ):
     before = 1
     for _ in range(3):
@@ -164,7 +164,7 @@ def test_the_version_in_the_parameters_is_the_proposals_whatever_was_refused_bef
         runtime.repository.refuse(proposal, ["a test"])
 
 
-def test_relief_goes_on_where_the_listing_was_read(runtime: Runtime):
+def test_relief_goes_on_where_the_listing_was_read(runtime: Deployment):
     ids = enter(runtime.registry, [entry(number) for number in range(3)])
     runtime.registry.restrictions.end(ids[0], EndKind.RELEASE, "performed", actor=COURT)
     built = build(runtime, "aviation")
@@ -173,7 +173,9 @@ def test_relief_goes_on_where_the_listing_was_read(runtime: Runtime):
     assert not records(runtime, "aviation", resident_id(0), name_of(0))
 
 
-def test_one_build_of_an_audience_at_a_time_and_nothing_is_left_of_a_killed_one(runtime: Runtime):
+def test_one_build_of_an_audience_at_a_time_and_nothing_is_left_of_a_killed_one(
+    runtime: Deployment,
+):
     build(runtime, "aviation")
     folder = runtime.config.folder / ".build"
     with (
@@ -187,12 +189,12 @@ def test_one_build_of_an_audience_at_a_time_and_nothing_is_left_of_a_killed_one(
     assert not (folder / "aviation").exists()
 
 
-def test_an_unknown_audience_is_named_with_those_that_exist(runtime: Runtime):
+def test_an_unknown_audience_is_named_with_those_that_exist(runtime: Deployment):
     with pytest.raises(PublicationError, match="banking"):
         build(runtime, "navy")
 
 
-def test_a_build_is_remembered(runtime: Runtime):
+def test_a_build_is_remembered(runtime: Deployment):
     built = build(runtime, "aviation")
     with runtime.registry.store.database.read() as session:
         row = session.get(ListingBuildRow, ("aviation", built.version))
@@ -200,7 +202,7 @@ def test_a_build_is_remembered(runtime: Runtime):
         assert (row.state, row.record_count, row.epoch) == (BuildState.BUILT, 0, 1)
 
 
-def test_after_a_rotation_the_next_listing_uses_the_new_key(runtime: Runtime):
+def test_after_a_rotation_the_next_listing_uses_the_new_key(runtime: Deployment):
     enter(runtime.registry, [entry(number) for number in range(5)])
     build(runtime, "aviation")
     old = files(runtime, "aviation")
@@ -213,11 +215,11 @@ def test_after_a_rotation_the_next_listing_uses_the_new_key(runtime: Runtime):
     sign_off(runtime, "aviation")
 
 
-def test_the_catalogue_is_signed_again_only_when_it_changed(runtime: Runtime):
+def test_the_catalogue_is_signed_again_only_when_it_changed(runtime: Deployment):
     assert not publishing.refresh_catalogue(runtime)
 
 
-def test_enough_numbers_share_each_bucket_and_the_parameters_say_how_many(runtime: Runtime):
+def test_enough_numbers_share_each_bucket_and_the_parameters_say_how_many(runtime: Deployment):
     enter(runtime.registry, [entry(number) for number in range(200)])
     built = build(runtime, "aviation")
     made = files(runtime, "aviation")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.postgres import postgres
 from tests.support.server import make
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.errors import PublicationError
 from tipstaff_server.listing.build import build
 from tipstaff_server.storage.database import Database
@@ -32,7 +32,7 @@ def test_a_working_directory_on_postgresql_builds_unless_another_machine_does(
 ) -> None:
     config = make(tmp_path / "office")
     other = Database(url)
-    with Runtime(config) as runtime:
+    with Deployment(config) as runtime:
         with other.exclusive("build/aviation") as theirs:
             assert theirs
             with pytest.raises(PublicationError, match="another machine"):

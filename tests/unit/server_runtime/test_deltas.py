@@ -18,7 +18,7 @@ from tipstaff_sdk.packs.assembly import assemble
 from tipstaff_sdk.packs.builder import PackBuilder
 from tipstaff_sdk.packs.pack import Pack, parse_bucket
 from tipstaff_server.config import Config
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.errors import SignOffRefusedError
 from tipstaff_server.listing import deltas
 from tipstaff_server.listing import publish as publishing
@@ -50,44 +50,44 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = make(
         tmp_path_factory.mktemp("deltas") / "operator", providers=[f"{AUDIENCE}/skyline-air"]
     )
-    with Runtime(config) as opened:
+    with Deployment(config) as opened:
         enter(opened.registry, [entry(number) for number in range(PEOPLE)])
         publish(opened)
     return config.folder
 
 
 @pytest.fixture
-def runtime(origin: Path, tmp_path: Path) -> Iterator[Runtime]:
+def runtime(origin: Path, tmp_path: Path) -> Iterator[Deployment]:
     shutil.copytree(origin, tmp_path / "operator")
-    with Runtime(Config.load(tmp_path / "operator")) as opened:
+    with Deployment(Config.load(tmp_path / "operator")) as opened:
         yield opened
 
 
-def publish(runtime: Runtime) -> Built:
+def publish(runtime: Deployment) -> Built:
     built = build(runtime, AUDIENCE)
     sign_off(runtime, AUDIENCE, accept_growth=True)
     publishing.publish(runtime, AUDIENCE)
     return built
 
 
-def more(runtime: Runtime, *numbers: int) -> Built:
+def more(runtime: Deployment, *numbers: int) -> Built:
     """A listing with these people more."""
     enter(runtime.registry, [entry(number) for number in numbers])
     return publish(runtime)
 
 
-def chain(runtime: Runtime, path: str) -> list[PublishedDelta]:
+def chain(runtime: Deployment, path: str) -> list[PublishedDelta]:
     return runtime.published(AUDIENCE).chain(path)
 
 
-def published(runtime: Runtime, path: str) -> Path:
+def published(runtime: Deployment, path: str) -> Path:
     found = runtime.published(AUDIENCE).find(path)
     assert found is not None
     return found.file
 
 
 @pytest.mark.parametrize("path", [FILTER, PACK])
-def test_each_listing_carries_the_way_from_those_before(runtime: Runtime, path: str):
+def test_each_listing_carries_the_way_from_those_before(runtime: Deployment, path: str):
     held = [published(runtime, path)]
     assert not chain(runtime, path)
     for number in range(4):
@@ -102,7 +102,9 @@ def test_each_listing_carries_the_way_from_those_before(runtime: Runtime, path: 
             assert made == held[-1].read_bytes()
 
 
-def test_a_chain_has_so_many_steps_and_no_more(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+def test_a_chain_has_so_many_steps_and_no_more(
+    runtime: Deployment, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(deltas, "MOST_STEPS", 2)
     steps: list[list[PublishedDelta]] = []
     for number in range(4):
@@ -111,7 +113,7 @@ def test_a_chain_has_so_many_steps_and_no_more(runtime: Runtime, monkeypatch: py
     assert [step.path for step in steps[3]] == [steps[2][1].path, steps[3][1].path]
 
 
-def test_a_chain_is_shorter_than_the_file(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+def test_a_chain_is_shorter_than_the_file(runtime: Deployment, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(deltas, "MOST_SHARE", 0.05)
     more(runtime, *range(PEOPLE, PEOPLE + 20))
     (first,) = chain(runtime, PACK)
@@ -125,20 +127,20 @@ def test_a_chain_is_shorter_than_the_file(runtime: Runtime, monkeypatch: pytest.
     )
 
 
-def test_what_is_mostly_new_has_no_delta(runtime: Runtime):
+def test_what_is_mostly_new_has_no_delta(runtime: Deployment):
     more(runtime, PEOPLE)
     assert more(runtime, *range(PEOPLE + 1, PEOPLE * 9 // 4)).deltas == 0
     assert not chain(runtime, FILTER) + chain(runtime, PACK)
 
 
-def test_a_listing_without_a_change_carries_the_chain_on(runtime: Runtime):
+def test_a_listing_without_a_change_carries_the_chain_on(runtime: Deployment):
     more(runtime, PEOPLE)
     before = chain(runtime, FILTER), chain(runtime, PACK)
     assert publish(runtime).change == IdentifierChange(0, 0)
     assert (chain(runtime, FILTER), chain(runtime, PACK)) == before
 
 
-def test_what_comes_again_makes_no_endless_chain(runtime: Runtime):
+def test_what_comes_again_makes_no_endless_chain(runtime: Deployment):
     """Back to a file that was published before, and on from there."""
     first = published(runtime, PACK).read_bytes()
     (restriction,) = enter(runtime.registry, [entry(PEOPLE)])
@@ -153,7 +155,7 @@ def test_what_comes_again_makes_no_endless_chain(runtime: Runtime):
     assert chain(runtime, PACK)[-1].delta.result == sha256_file(published(runtime, PACK))[1]
 
 
-def test_a_rotation_has_no_delta(runtime: Runtime):
+def test_a_rotation_has_no_delta(runtime: Deployment):
     more(runtime, PEOPLE)
     runtime.epochs.rotate(AUDIENCE, timedelta(days=7))
     built = publish(runtime)
@@ -161,7 +163,7 @@ def test_a_rotation_has_no_delta(runtime: Runtime):
     assert more(runtime, PEOPLE + 1).deltas == 2
 
 
-def test_a_filter_that_is_full_is_laid_out_anew_and_the_pack_has_its_delta(runtime: Runtime):
+def test_a_filter_that_is_full_is_laid_out_anew_and_the_pack_has_its_delta(runtime: Deployment):
     with BloomFilter.open(published(runtime, FILTER)) as filter_:
         room = filter_.capacity - PEOPLE
     more(runtime, *range(PEOPLE, PEOPLE + room))
@@ -172,7 +174,7 @@ def test_a_filter_that_is_full_is_laid_out_anew_and_the_pack_has_its_delta(runti
 
 
 def test_a_filter_with_far_too_much_room_is_laid_out_anew(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Deployment, monkeypatch: pytest.MonkeyPatch
 ):
     with BloomFilter.open(published(runtime, FILTER)) as filter_:
         before = filter_.capacity
@@ -186,7 +188,7 @@ def test_a_filter_with_far_too_much_room_is_laid_out_anew(
             assert (filter_.capacity == before) is kept
 
 
-def test_packs_with_other_bucket_bits_have_no_delta(runtime: Runtime, tmp_path: Path):
+def test_packs_with_other_bucket_bits_have_no_delta(runtime: Deployment, tmp_path: Path):
     """Whatever makes a builder take more buckets."""
     found = runtime.published(AUDIENCE)
     for more_bits, offered in ((0, 1), (1, 0)):
@@ -203,7 +205,9 @@ def test_packs_with_other_bucket_bits_have_no_delta(runtime: Runtime, tmp_path: 
 
 
 @pytest.mark.parametrize("path", [FILTER, PACK])
-def test_a_published_file_that_is_damaged_or_gone_costs_its_delta_only(runtime: Runtime, path: str):
+def test_a_published_file_that_is_damaged_or_gone_costs_its_delta_only(
+    runtime: Deployment, path: str
+):
     published(runtime, path).write_bytes(b"damaged")
     enter(runtime.registry, [entry(PEOPLE)])
     assert build(runtime, AUDIENCE).deltas == 1
@@ -211,7 +215,7 @@ def test_a_published_file_that_is_damaged_or_gone_costs_its_delta_only(runtime: 
     assert build(runtime, AUDIENCE).deltas == 1
 
 
-def test_a_delta_that_is_gone_is_not_carried_on(runtime: Runtime):
+def test_a_delta_that_is_gone_is_not_carried_on(runtime: Deployment):
     more(runtime, PEOPLE)
     chain(runtime, PACK)[0].file.unlink()
     more(runtime, PEOPLE + 1)
@@ -292,7 +296,7 @@ ATTACKS: dict[str, tuple[Callable[[Proposed], object], str]] = {
 }
 
 
-def propose(runtime: Runtime, folder: Path, tamper: Callable[[Proposed], object]) -> Proposal:
+def propose(runtime: Deployment, folder: Path, tamper: Callable[[Proposed], object]) -> Proposal:
     """An honest build's proposal, tampered with and signed by the builder's key."""
     build(runtime, AUDIENCE)
     waiting = runtime.repository.proposal(AUDIENCE)
@@ -323,7 +327,7 @@ def propose(runtime: Runtime, folder: Path, tamper: Callable[[Proposed], object]
 
 
 def test_the_sign_off_refuses_what_does_not_lead_from_the_published_listing_to_the_new_one(
-    runtime: Runtime, tmp_path: Path
+    runtime: Deployment, tmp_path: Path
 ):
     """A table of attacks on one published listing; the honest one at the end shows that the table
     proves something.
@@ -346,7 +350,7 @@ def test_the_sign_off_refuses_what_does_not_lead_from_the_published_listing_to_t
 
 
 def test_a_first_listing_with_a_delta_is_refused(tmp_path: Path):
-    with Runtime(make(tmp_path / "operator", providers=[])) as runtime:
+    with Deployment(make(tmp_path / "operator", providers=[])) as runtime:
         build(runtime, AUDIENCE)
         waiting = runtime.repository.proposal(AUDIENCE)
         assert waiting is not None
@@ -360,7 +364,7 @@ def test_a_first_listing_with_a_delta_is_refused(tmp_path: Path):
             sign_off(runtime, AUDIENCE)
 
 
-def test_a_build_says_what_changed(runtime: Runtime):
+def test_a_build_says_what_changed(runtime: Deployment):
     (restriction,) = enter(runtime.registry, [entry(0)])
     runtime.registry.restrictions.end(restriction, EndKind.RELEASE, "performed", actor=COURT)
     assert more(runtime, PEOPLE, PEOPLE + 1).change == IdentifierChange(added=2, removed=1)
@@ -371,7 +375,7 @@ def test_a_build_says_what_changed(runtime: Runtime):
 
 
 def test_killed_anywhere_the_published_listing_is_whole_and_the_next_one_too(
-    runtime: Runtime, tmp_path: Path
+    runtime: Deployment, tmp_path: Path
 ):
     """Every seventh step that the repository takes to propose, sign and publish, and the one
     between proposal and what is kept.

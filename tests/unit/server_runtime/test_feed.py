@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.server import COURT, enter, entry, make
 from tipstaff.v1 import distribution_pb2
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.distribution.feed import REMEMBERED, AudienceFeed
 from tipstaff_server.registry.restrictions.transitions import EndKind
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with Runtime(make(tmp_path / "operator")) as opened:
+def runtime(tmp_path: Path) -> Iterator[Deployment]:
+    with Deployment(make(tmp_path / "operator")) as opened:
         yield opened
 
 
@@ -38,20 +38,20 @@ def names(response: distribution_pb2.WatchResponse) -> set[str]:
     }
 
 
-def lift(runtime: Runtime, number: int) -> bytes:
+def lift(runtime: Deployment, number: int) -> bytes:
     (restriction,) = enter(runtime.registry, [entry(number)])
     runtime.registry.restrictions.end(restriction, EndKind.REVOKE, "a test", actor=COURT)
     runtime.relief.publish("aviation")
     return restriction
 
 
-def test_nothing_new_is_no_message(runtime: Runtime):
+def test_nothing_new_is_no_message(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     assert feed.poll() is None
     assert feed.poll() is None
 
 
-def test_a_change_is_one_message_with_what_is_new_and_no_more(runtime: Runtime):
+def test_a_change_is_one_message_with_what_is_new_and_no_more(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     restriction = lift(runtime, 1)
     response = parsed(feed.poll())
@@ -62,14 +62,14 @@ def test_a_change_is_one_message_with_what_is_new_and_no_more(runtime: Runtime):
     assert feed.poll() is None
 
 
-def test_several_changes_between_two_looks_are_one_message(runtime: Runtime):
+def test_several_changes_between_two_looks_are_one_message(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     restrictions = [lift(runtime, number) for number in range(3)]
     content = b"".join(file.content for file in parsed(feed.poll()).bundle.artefacts)
     assert all(restriction in content for restriction in restrictions)
 
 
-def test_an_opening_brings_everything_the_difference_or_nothing(runtime: Runtime):
+def test_an_opening_brings_everything_the_difference_or_nothing(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     nothing = parsed(feed.opening(feed.state))
     assert not nothing.HasField("bundle")
@@ -92,26 +92,26 @@ def test_an_opening_brings_everything_the_difference_or_nothing(runtime: Runtime
     }
 
 
-def test_a_watcher_from_long_ago_is_not_sent_the_listing_that_it_has(runtime: Runtime):
+def test_a_watcher_from_long_ago_is_not_sent_the_listing_that_it_has(runtime: Deployment):
     held = AudienceFeed(runtime.repository, "aviation").state
     lift(runtime, 1)
     restarted = AudienceFeed(runtime.repository, "aviation")
     assert "listing-aviation.json" not in names(parsed(restarted.opening(held)))
 
 
-def test_a_claim_from_the_future_brings_everything(runtime: Runtime):
+def test_a_claim_from_the_future_brings_everything(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     claimed = distribution_pb2.StateVersion(timestamp=1 << 40, listing=1 << 40)
     assert "listing-aviation.json" in names(parsed(feed.opening(claimed)))
 
 
-def test_openings_are_made_once_for_all_who_ask_alike(runtime: Runtime):
+def test_openings_are_made_once_for_all_who_ask_alike(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     empty = distribution_pb2.StateVersion()
     assert feed.opening(empty).payload is feed.opening(empty).payload
 
 
-def test_what_is_remembered_is_bounded(runtime: Runtime):
+def test_what_is_remembered_is_bounded(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     first = feed.state
     for _ in range(REMEMBERED + 2):
@@ -123,11 +123,11 @@ def test_what_is_remembered_is_bounded(runtime: Runtime):
     assert first.timestamp not in feed._past
 
 
-def online(runtime: Runtime) -> tuple:
+def online(runtime: Deployment) -> tuple:
     return runtime.keys.signer("snapshot"), runtime.keys.signer("timestamp")
 
 
-def test_heartbeats_are_shared_and_carry_the_versions(runtime: Runtime):
+def test_heartbeats_are_shared_and_carry_the_versions(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     beat = feed.heartbeat()
     assert feed.heartbeat() is beat
@@ -140,7 +140,7 @@ def test_heartbeats_are_shared_and_carry_the_versions(runtime: Runtime):
     assert distribution_pb2.WatchResponse.FromString(feed.heartbeat()).current == feed.state
 
 
-def test_a_refresh_reaches_watchers_so_that_relief_stays_fresh(runtime: Runtime):
+def test_a_refresh_reaches_watchers_so_that_relief_stays_fresh(runtime: Deployment):
     feed = AudienceFeed(runtime.repository, "aviation")
     assert runtime.relief.refresh("aviation", timedelta(0))
     response = parsed(feed.poll())

@@ -23,7 +23,7 @@ from tipstaff.v1 import listing_pb2
 from tipstaff_server.administration.document import Administration
 from tipstaff_server.administration.load import set_administration
 from tipstaff_server.audit.log import AuditLog
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.lifecycle import Event
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
@@ -310,7 +310,7 @@ def reopened(world: World, changes: dict[str, object]) -> None:
     clock = world.clock
     config = world.runtime.config.model_copy(update=changes)
     world.runtime.close()
-    world.runtime = Runtime(config, clock=clock)
+    world.runtime = Deployment(config, clock=clock)
 
 
 def always(world: World, patch: pytest.MonkeyPatch) -> None:
@@ -360,7 +360,7 @@ def key_of_the_same_number(world: World, patch: pytest.MonkeyPatch) -> None:
     assert build(runtime, AVIATION).epoch == 2
     runtime.close()
     path.write_bytes(backup)
-    world.runtime = Runtime(runtime.config, clock=world.clock)
+    world.runtime = Deployment(runtime.config, clock=world.clock)
     world.runtime.epochs.rotate(AVIATION, timedelta(days=7))
 
 
@@ -373,7 +373,7 @@ def restored(world: World, patch: pytest.MonkeyPatch) -> None:
     assert build(runtime, AVIATION).touched == 1
     runtime.close()
     path.write_bytes(backup)
-    world.runtime = Runtime(runtime.config, clock=world.clock)
+    world.runtime = Deployment(runtime.config, clock=world.clock)
     enter(world, 61)
 
 
@@ -386,7 +386,7 @@ def shortened(world: World, patch: pytest.MonkeyPatch) -> None:
     build(runtime, AVIATION)
     runtime.close()
     path.write_bytes(backup)
-    world.runtime = Runtime(runtime.config, clock=world.clock)
+    world.runtime = Deployment(runtime.config, clock=world.clock)
 
 
 def altered(world: World, patch: pytest.MonkeyPatch) -> None:

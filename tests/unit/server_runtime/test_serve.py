@@ -17,7 +17,7 @@ from tests.support.server_process import publish
 from tipstaff_server.clock import utc_now
 from tipstaff_server.config import CONFIG_NAME
 from tipstaff_server.daemon.loops import Pace, _run_process, _Server
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.registry.restrictions.transitions import EndKind
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with Runtime(make(tmp_path / "operator")) as opened:
+def runtime(tmp_path: Path) -> Iterator[Deployment]:
+    with Deployment(make(tmp_path / "operator")) as opened:
         yield opened
 
 
-def server_of(runtime: Runtime, pace: Pace | None = None) -> _Server:
+def server_of(runtime: Deployment, pace: Pace | None = None) -> _Server:
     return _Server(
         runtime,
         runtime.config.folder / CONFIG_NAME,
@@ -41,7 +41,7 @@ def server_of(runtime: Runtime, pace: Pace | None = None) -> _Server:
     )
 
 
-def test_a_loop_goes_on_after_a_failure(runtime: Runtime):
+def test_a_loop_goes_on_after_a_failure(runtime: Deployment):
     async def scenario() -> int:
         calls = 0
         done = asyncio.Event()
@@ -63,7 +63,7 @@ def test_a_loop_goes_on_after_a_failure(runtime: Runtime):
     assert asyncio.run(scenario()) == 3
 
 
-def test_a_lift_is_published_and_pushed_in_one_step(runtime: Runtime):
+def test_a_lift_is_published_and_pushed_in_one_step(runtime: Deployment):
     (restriction,) = enter(runtime.registry, [entry(1)])
 
     async def scenario() -> Message:
@@ -79,7 +79,7 @@ def test_a_lift_is_published_and_pushed_in_one_step(runtime: Runtime):
     assert restriction in asyncio.run(scenario()).payload
 
 
-def test_a_failed_publication_is_tried_again(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_publication_is_tried_again(runtime: Deployment, monkeypatch: pytest.MonkeyPatch):
     (restriction,) = enter(runtime.registry, [entry(1)])
     runtime.registry.restrictions.end(restriction, EndKind.REVOKE, "a test", actor=COURT)
     real, failures = runtime.relief.publish, 1
@@ -106,7 +106,7 @@ def test_a_failed_publication_is_tried_again(runtime: Runtime, monkeypatch: pyte
 
 @pytest.mark.usefixtures("prepared_processes")
 def test_listings_are_renewed_when_they_are_due_and_the_first_is_left_to_the_operator(
-    runtime: Runtime,
+    runtime: Deployment,
 ):
     publish(runtime.config, "aviation")
     server = server_of(runtime)

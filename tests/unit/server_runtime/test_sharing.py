@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.support.server import enter, entry, make
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.errors import NotFoundError, ProcessEndedError, SignOffRefusedError
 from tipstaff_server.listing import build as building
 from tipstaff_server.listing.build import build
@@ -43,12 +43,12 @@ SECONDS = 30.0
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A registry that counts as large, on a machine with two cores."""
     monkeypatch.setattr(sharing, "LEAST_SUBJECTS", 10)
     monkeypatch.setattr(sharing, "SUBJECTS", 7)
     monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0, 1})
-    with Runtime(make(tmp_path / "operator")) as opened:
+    with Deployment(make(tmp_path / "operator")) as opened:
         enter(opened.registry, [entry(number) for number in range(PEOPLE)])
         yield opened
 
@@ -64,7 +64,7 @@ def workers() -> list[str]:
 
 @contextmanager
 def reading(
-    runtime: Runtime, audience: str, ending: str = ""
+    runtime: Deployment, audience: str, ending: str = ""
 ) -> Iterator[Callable[[Span], Iterable[tuple[int, set[str]]]]]:
     """Who did it, and the names of everybody in a span. `ending`: before the first."""
 
@@ -82,7 +82,7 @@ def reading(
 
 
 @contextmanager
-def dying(_runtime: Runtime, *_arguments: object) -> Iterator[Callable[[Span], Iterable[Any]]]:
+def dying(_runtime: Deployment, *_arguments: object) -> Iterator[Callable[[Span], Iterable[Any]]]:
     """Work of a process that is killed at its first span."""
 
     def work(_span: Span) -> Iterable[Any]:
@@ -105,7 +105,7 @@ def square(number: int) -> int:
     return number * number
 
 
-def naming(runtime: Runtime, audience: str) -> tuple[int, list[str]]:
+def naming(runtime: Deployment, audience: str) -> tuple[int, list[str]]:
     """Work for an audience; that for "navy" is killed."""
     if audience == "navy":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -118,7 +118,7 @@ def two_workers() -> None:
         list(map_in_order(executor, saying, range(4), in_flight=4))
 
 
-def test_it_is_shared_and_comes_in_the_same_order(runtime: Runtime) -> None:
+def test_it_is_shared_and_comes_in_the_same_order(runtime: Deployment) -> None:
     found = list(runtime.over_all_subjects(reading, "aviation"))
     assert [names for _, names in found] == [
         reached.names for reached in standing.read(runtime.store, "aviation")
@@ -129,7 +129,7 @@ def test_it_is_shared_and_comes_in_the_same_order(runtime: Runtime) -> None:
 
 
 @pytest.mark.usefixtures("prepared_processes")
-def test_errors_are_errors_here(runtime: Runtime) -> None:
+def test_errors_are_errors_here(runtime: Deployment) -> None:
     with pytest.raises(NotFoundError, match="no audience 'navy'"):
         list(runtime.over_all_subjects(reading, "navy"))
     assert not workers()
@@ -138,7 +138,7 @@ def test_errors_are_errors_here(runtime: Runtime) -> None:
 @pytest.mark.usefixtures("prepared_processes")
 @pytest.mark.parametrize("ending", ["killed", "broken"])
 def test_a_process_that_ends_ends_the_work_and_not_the_listing_early(
-    runtime: Runtime, ending: str, capfd: pytest.CaptureFixture[str]
+    runtime: Deployment, ending: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ProcessEndedError, match="was ended"):
         list(runtime.over_all_subjects(reading, "aviation", ending))
@@ -147,7 +147,7 @@ def test_a_process_that_ends_ends_the_work_and_not_the_listing_early(
 
 
 @pytest.mark.usefixtures("prepared_processes")
-def test_who_stops_listening_leaves_no_process_behind(runtime: Runtime) -> None:
+def test_who_stops_listening_leaves_no_process_behind(runtime: Deployment) -> None:
     working = runtime.over_all_subjects(reading, "aviation")
     next(working)
     working.close()
@@ -156,7 +156,7 @@ def test_who_stops_listening_leaves_no_process_behind(runtime: Runtime) -> None:
 
 @pytest.mark.usefixtures("prepared_processes")
 def test_a_killed_build_leaves_no_proposal(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(building, "sealing", dying)
     with pytest.raises(ProcessEndedError):
@@ -166,7 +166,7 @@ def test_a_killed_build_leaves_no_proposal(
 
 @pytest.mark.usefixtures("prepared_processes")
 def test_a_listing_built_and_signed_off_this_way_is_the_same_listing(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = runtime.clock()
     monkeypatch.setattr(runtime, "clock", lambda: began)
@@ -191,7 +191,7 @@ def test_a_listing_built_and_signed_off_this_way_is_the_same_listing(
 
 @pytest.mark.usefixtures("prepared_processes")
 def test_a_shared_sign_off_says_all_that_is_wrong(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(runtime, "aviation")
     enter(runtime.registry, [entry(PEOPLE)])
@@ -263,7 +263,7 @@ def test_a_killed_program_leaves_no_worker_behind() -> None:
 @pytest.mark.usefixtures("prepared_processes")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_audiences_are_worked_for_in_processes(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, method: str
+    runtime: Deployment, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     allowed = {
         audience: sorted(runtime.registry.policies().audience(audience))
@@ -271,7 +271,7 @@ def test_audiences_are_worked_for_in_processes(
     }
     runtime.close()
     monkeypatch.setattr("threading.active_count", lambda: 1 if method == "fork" else 2)
-    reopen = partial(Runtime, runtime.config)
+    reopen = partial(Deployment, runtime.config)
     outcomes = for_each_audience(reopen, ["rail", "aviation", "none"], naming)
     assert [outcome.audience for outcome in outcomes] == ["rail", "aviation", "none"]
     results = [outcome.result for outcome in outcomes if outcome.result]
@@ -285,7 +285,7 @@ def test_audiences_are_worked_for_in_processes(
 
 @pytest.mark.parametrize("reason", ["few subjects", "one core"])
 def test_where_it_does_not_pay_it_is_done_here(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, reason: str
+    runtime: Deployment, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     monkeypatch.setattr(
         multiprocessing, "get_context", lambda _method: pytest.fail("no process is wanted")

@@ -20,7 +20,7 @@ from tipstaff_sdk.listing.sealing import EpochKey, seal
 from tipstaff_sdk.packs.bucket_tree import survey
 from tipstaff_sdk.packs.builder import PackBuilder
 from tipstaff_sdk.packs.pack import Pack
-from tipstaff_server.deployment import Runtime
+from tipstaff_server.deployment import Deployment
 from tipstaff_server.domain.actors import Actor
 from tipstaff_server.errors import PublicationError, SignOffRefusedError
 from tipstaff_server.listing import publish as publishing
@@ -54,14 +54,14 @@ PEOPLE = 12
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     made = make(tmp_path_factory.mktemp("signoff") / "operator")
-    with Runtime(made) as runtime:
+    with Deployment(made) as runtime:
         enter(runtime.registry, [entry(number) for number in range(PEOPLE)])
     return made
 
 
 @pytest.fixture
-def runtime(config: Config) -> Iterator[Runtime]:
-    with Runtime(config) as opened:
+def runtime(config: Config) -> Iterator[Deployment]:
+    with Deployment(config) as opened:
         yield opened
 
 
@@ -71,7 +71,7 @@ class Forge:
     builder's key.
     """
 
-    runtime: Runtime
+    runtime: Deployment
     subjects: list[ListingSubject]
     parameters: listing_pb2.ListingParameters
     extra_tokens: int = 0
@@ -81,7 +81,7 @@ class Forge:
     epoch_of_files: int | None = None
 
     @classmethod
-    def honest(cls, runtime: Runtime) -> Forge:
+    def honest(cls, runtime: Deployment) -> Forge:
         now = runtime.clock()
         publication = runtime.config.publication
         subjects = list(ListingReader(runtime.registry.store).subjects(AUDIENCE, now))
@@ -324,7 +324,7 @@ ATTACKS: dict[str, tuple[Callable[[Forge], Any], str]] = {
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_listing_that_was_tampered_with_is_refused_with_the_reason(
-    runtime: Runtime, tmp_path: Path, attack: str
+    runtime: Deployment, tmp_path: Path, attack: str
 ):
     tamper, reason = ATTACKS[attack]
     tampered = Forge.honest(runtime)
@@ -336,7 +336,7 @@ def test_a_listing_that_was_tampered_with_is_refused_with_the_reason(
     assert_kept_aside(runtime, proposal)
 
 
-def assert_kept_aside(runtime: Runtime, proposal: Proposal) -> None:
+def assert_kept_aside(runtime: Deployment, proposal: Proposal) -> None:
     """Refused: nothing waits any more, the reasons are kept and name nobody, and it cannot be
     published.
     """
@@ -359,14 +359,14 @@ def assert_kept_aside(runtime: Runtime, proposal: Proposal) -> None:
         )
 
 
-def test_an_honest_forge_is_signed_off(runtime: Runtime, tmp_path: Path):
+def test_an_honest_forge_is_signed_off(runtime: Deployment, tmp_path: Path):
     """Otherwise the table above would prove nothing."""
     proposal = Forge.honest(runtime).propose(tmp_path)
     assert sign_off(runtime, AUDIENCE) == proposal.version
     assert sign_off(runtime, AUDIENCE) == proposal.version, "signing off twice changes nothing"
 
 
-def test_files_that_do_not_belong_are_refused(runtime: Runtime, tmp_path: Path):
+def test_files_that_do_not_belong_are_refused(runtime: Deployment, tmp_path: Path):
     (tmp_path / "x").write_bytes(b"x")
     files = {
         f"listing/{AUDIENCE}/parameters": tmp_path / "x",
@@ -377,7 +377,7 @@ def test_files_that_do_not_belong_are_refused(runtime: Runtime, tmp_path: Path):
         sign_off(runtime, AUDIENCE)
 
 
-def test_parameters_that_do_not_parse_are_refused(runtime: Runtime, tmp_path: Path):
+def test_parameters_that_do_not_parse_are_refused(runtime: Deployment, tmp_path: Path):
     Forge.honest(runtime).propose(tmp_path)
     (tmp_path / "parameters").write_bytes(b"\xff\xff")
     files = {
@@ -388,27 +388,27 @@ def test_parameters_that_do_not_parse_are_refused(runtime: Runtime, tmp_path: Pa
         sign_off(runtime, AUDIENCE)
 
 
-def test_without_a_proposal_there_is_nothing_to_sign(runtime: Runtime):
+def test_without_a_proposal_there_is_nothing_to_sign(runtime: Deployment):
     with pytest.raises(PublicationError, match="build"):
         sign_off(runtime, "hospitality")
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Runtime]:
+def fresh(tmp_path: Path) -> Iterator[Deployment]:
     """A deployment of its own, for what changes the registry."""
     made = make(tmp_path / "operator")
-    with Runtime(made) as opened:
+    with Deployment(made) as opened:
         enter(opened.registry, [entry(number) for number in range(PEOPLE)])
         yield opened
 
 
-def the_restriction(runtime: Runtime, number: int) -> bytes:
+def the_restriction(runtime: Deployment, number: int) -> bytes:
     """The id of `entry(number)`: entering it again changes nothing and gives it."""
     return enter(runtime.registry, [entry(number)])[0]
 
 
 def test_what_is_lifted_after_the_build_does_not_hold_up_the_listing_because_relief_carries_it(
-    fresh: Runtime,
+    fresh: Deployment,
 ):
     restrictions = [the_restriction(fresh, number) for number in range(3)]
     build(fresh, AUDIENCE)
@@ -426,7 +426,7 @@ def test_what_is_lifted_after_the_build_does_not_hold_up_the_listing_because_rel
     assert (segment.first, segment.last) == (1, 2)
 
 
-def test_what_was_lifted_before_the_build_must_not_be_in_it(fresh: Runtime, tmp_path: Path):
+def test_what_was_lifted_before_the_build_must_not_be_in_it(fresh: Deployment, tmp_path: Path):
     stale = Forge.honest(fresh)
     fresh.registry.restrictions.end(
         the_restriction(fresh, 0), EndKind.REVOKE, "wrong person", actor=COURT
@@ -437,14 +437,14 @@ def test_what_was_lifted_before_the_build_must_not_be_in_it(fresh: Runtime, tmp_
         sign_off(fresh, AUDIENCE)
 
 
-def test_what_is_entered_after_the_build_is_not_missed(fresh: Runtime):
+def test_what_is_entered_after_the_build_is_not_missed(fresh: Deployment):
     build(fresh, AUDIENCE)
     enter(fresh.registry, [entry(100), entry(0, case="(2026)京0105执777号")])
     sign_off(fresh, AUDIENCE)
 
 
 def test_a_suspended_restriction_that_is_in_force_again_may_be_in_it_or_not(
-    fresh: Runtime, tmp_path: Path
+    fresh: Deployment, tmp_path: Path
 ):
     before = Forge.honest(fresh)
     restriction = the_restriction(fresh, 0)
@@ -476,7 +476,7 @@ def test_a_suspended_restriction_that_is_in_force_again_may_be_in_it_or_not(
     ],
 )
 def test_a_registry_that_is_itself_wrong_is_not_signed(
-    fresh: Runtime, tmp_path: Path, values: dict[str, Any], reason: str
+    fresh: Deployment, tmp_path: Path, values: dict[str, Any], reason: str
 ):
     forge = Forge.honest(fresh)
     with fresh.registry.store.database.write() as session:
@@ -494,7 +494,7 @@ def the_restriction_of(forge: Forge) -> bytes:
     return forge.subjects[0].restrictions[0].restriction_id
 
 
-def test_an_exemption_must_not_be_left_out(fresh: Runtime, tmp_path: Path):
+def test_an_exemption_must_not_be_left_out(fresh: Deployment, tmp_path: Path):
     restriction, now = the_restriction(fresh, 0), fresh.clock()
     without = Forge.honest(fresh)
     fresh.registry.restrictions.exempt(
@@ -513,7 +513,7 @@ def test_an_exemption_must_not_be_left_out(fresh: Runtime, tmp_path: Path):
 
 
 def test_the_churn_guard_holds_up_a_flood_and_a_person_may_let_it_pass(
-    fresh: Runtime, monkeypatch: pytest.MonkeyPatch
+    fresh: Deployment, monkeypatch: pytest.MonkeyPatch
 ):
     publication = fresh.config.publication.model_copy(
         update={"churn_floor": 2, "churn_max_growth": 0.25}
@@ -537,7 +537,7 @@ def test_the_churn_guard_holds_up_a_flood_and_a_person_may_let_it_pass(
     publishing.publish(fresh, AUDIENCE)
 
 
-def test_a_refused_listing_does_not_hold_up_relief(fresh: Runtime, tmp_path: Path):
+def test_a_refused_listing_does_not_hold_up_relief(fresh: Deployment, tmp_path: Path):
     build(fresh, AUDIENCE)
     sign_off(fresh, AUDIENCE)
     publishing.publish(fresh, AUDIENCE)
@@ -552,7 +552,7 @@ def test_a_refused_listing_does_not_hold_up_relief(fresh: Runtime, tmp_path: Pat
     assert fresh.relief.publish(AUDIENCE) == 1
 
 
-def test_the_history_of_builds_says_what_became_of_each(fresh: Runtime):
+def test_the_history_of_builds_says_what_became_of_each(fresh: Deployment):
     first = build(fresh, AUDIENCE).version
     with fresh.registry.store.database.write() as session:
         session.execute(delete(NameRow).where(NameRow.position == 0))
@@ -566,7 +566,7 @@ def test_the_history_of_builds_says_what_became_of_each(fresh: Runtime):
 
 
 def test_it_looks_at_a_copy_that_the_builder_cannot_reach(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A builder who shows one listing and has another one signed: files are exchanged while the
     sign-off looks.
@@ -579,7 +579,7 @@ def test_it_looks_at_a_copy_that_the_builder_cannot_reach(
     (left_behind / "of-one-that-was-killed").touch()
     seen: list[Path] = []
 
-    def looking(opened: Runtime, looked_at: Proposal, **options: Any) -> None:
+    def looking(opened: Deployment, looked_at: Proposal, **options: Any) -> None:
         seen.extend(looked_at.artefacts.values())
         assert {file.parent for file in seen} == {left_behind}
         assert {file.name for file in left_behind.iterdir()} == {file.name for file in seen}
