@@ -52,7 +52,7 @@ DELTA_HEADER_BYTES: Final = HEADER.size  # 116
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class FilterDelta:
     """What a delta says: the header and digest of its result, and which bits to flip (strictly
     increasing).
     """
@@ -76,7 +76,7 @@ class DeltaBase(Protocol):
         ...
 
 
-def parse_delta(delta: bytes, base: DeltaBase) -> Delta:
+def parse_delta(delta: bytes, base: DeltaBase) -> FilterDelta:
     """Reads a delta for `base`; raises DeltaFormatError for non-canonical bytes, DeltaBaseError
     when it is for another filter.
     """
@@ -130,7 +130,7 @@ def parse_delta(delta: bytes, base: DeltaBase) -> Delta:
             f"a delta cannot change {bits} bits in {blocks} of {block_count} blocks"
         )
     flips = _decode_flips(view, block_count, blocks, bits)
-    return Delta(Header(base.header.geometry, epoch, new_count), new_digest, flips)
+    return FilterDelta(Header(base.header.geometry, epoch, new_count), new_digest, flips)
 
 
 def _decode_flips(view: memoryview, block_count: int, blocks: int, bits: int) -> NDArray[np.intp]:

@@ -32,7 +32,7 @@ from tipstaff_sdk.enforcement.disputes import (
     dispute_request,
     progress_from,
 )
-from tipstaff_sdk.enforcement.outbox import Event, EventKind
+from tipstaff_sdk.enforcement.outbox import EventKind, OutboxEvent
 from tipstaff_sdk.errors import (
     ClosedError,
     ConfigurationError,
@@ -261,7 +261,7 @@ class Screener:
         report.decided_at.FromDatetime(decision.decided_at)
         report.acted_at.FromDatetime(acted_at or self._clock())
         self._session.outbox.put(
-            [Event(report.report_id, EventKind.REPORT, report.SerializeToString())]
+            [OutboxEvent(report.report_id, EventKind.REPORT, report.SerializeToString())]
         )
         self._wake()
         return report.report_id
@@ -400,7 +400,7 @@ class Screener:
         loaded = self._session.loaded
         return None if loaded is None else loaded.state.catalogue
 
-    def set_aside(self) -> list[tuple[Event, str]]:
+    def set_aside(self) -> list[tuple[OutboxEvent, str]]:
         """The events that the server refused, each with its reason."""
         return self._session.outbox.set_aside()
 

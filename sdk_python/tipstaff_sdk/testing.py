@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from tipstaff_sdk.enforcement.outbox import Event
+    from tipstaff_sdk.enforcement.outbox import OutboxEvent
     from tipstaff_sdk.enforcement.remedies import Remedy, RemedyOutcome
     from tipstaff_sdk.listing.catalogue import Catalogue
 
@@ -365,7 +365,7 @@ class FakeScreener:
         """What was given."""
         return self._catalogue
 
-    def set_aside(self) -> list[tuple[Event, str]]:
+    def set_aside(self) -> list[tuple[OutboxEvent, str]]:
         """Nothing."""
         return []
 

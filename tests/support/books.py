@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_sdk.decision.decide import Reason
-    from tipstaff_sdk.decision.evidence import State
+    from tipstaff_sdk.decision.evidence import DecisionState
 
 LISTED = identities.resident_id(1)
 HOTEL_LISTED = identities.resident_id(2)
@@ -39,7 +39,7 @@ def world() -> SealedWorld:
 class Desk:
     """What `screen_book` needs of a screener."""
 
-    def __init__(self, state: State | None, now: datetime = NOW) -> None:
+    def __init__(self, state: DecisionState | None, now: datetime = NOW) -> None:
         self.state = state
         self.now = now
         self.counted: list[Counter[Reason]] = []

@@ -11,7 +11,7 @@ import numpy as np
 
 from tipstaff.v1 import catalogue_pb2, identity_pb2, listing_pb2
 from tipstaff_bloom import BloomFilter
-from tipstaff_sdk.decision.evidence import State
+from tipstaff_sdk.decision.evidence import DecisionState
 from tipstaff_sdk.identity.names import canonical_name
 from tipstaff_sdk.listing.catalogue import Catalogue
 from tipstaff_sdk.listing.relief import Relief, Segment
@@ -254,7 +254,7 @@ class SealedWorld:
     def relief(self, signed_at: datetime = NOW - timedelta(minutes=1)) -> Relief:
         return Relief.from_segments(self.segments, 10, signed_at)
 
-    def state(self, **changes: Any) -> State:
+    def state(self, **changes: Any) -> DecisionState:
         parts: dict[str, Any] = {
             "parameters": self.parameters(),
             "catalogue": self.catalogue,
@@ -264,4 +264,4 @@ class SealedWorld:
             "epoch_keys": {EPOCH: self.key},
             "stretch": self.stretch,
         }
-        return State(**(parts | changes))
+        return DecisionState(**(parts | changes))

@@ -21,7 +21,7 @@ from tipstaff_signing.files import write_atomic
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Checkpoint", "Progress", "fingerprint"]
+__all__ = ["BookCheckpoint", "Progress", "fingerprint"]
 
 VERSION: Final = 1
 _MAX_BYTES: Final = 1 << 20
@@ -42,7 +42,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class BookCheckpoint:
     """Of a run of one `job` (a digest of everything that shapes the result), which decides for
     `moment`.
     """
@@ -62,7 +62,7 @@ class Checkpoint:
         write_atomic(path, json.dumps(content).encode())
 
     @classmethod
-    def load(cls, path: Path) -> Checkpoint | None:
+    def load(cls, path: Path) -> BookCheckpoint | None:
         """None when there is none, or what is there is none: the run then begins again."""
         try:
             with path.open("rb") as file:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from tipstaff_sdk.book.checkpoint import Checkpoint, Progress, fingerprint
+from tipstaff_sdk.book.checkpoint import BookCheckpoint, Progress, fingerprint
 from tipstaff_sdk.book.layout import Asked, Layout
 from tipstaff_sdk.book.output import REJECTS_HEADER, ResultWriter, rejects_text
 from tipstaff_sdk.book.people import people_of, typed_service
@@ -206,7 +206,7 @@ class _Run:
 
     def _begin(self, screening: Screening) -> tuple[Progress, Screening]:
         """Where an earlier run of the same job was, and its moment; or a beginning."""
-        found = Checkpoint.load(self._files.checkpoint)
+        found = BookCheckpoint.load(self._files.checkpoint)
         if (
             found is not None
             and found.job == self._digest
@@ -283,7 +283,7 @@ class _Run:
         report(done.end, self._source.size, progress.rows)
         if time.monotonic() - saved < self._job.checkpoint_seconds:
             return saved
-        self._files.save(Checkpoint(self._digest, self.screening.now, progress))
+        self._files.save(BookCheckpoint(self._digest, self.screening.now, progress))
         return time.monotonic()
 
 
@@ -377,7 +377,7 @@ class _Files:
     def write_rejects(self, text: bytes) -> int:
         return self._parts[1].write(text)
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: BookCheckpoint) -> None:
         """First the files, then what says how long they are."""
         self._sync()
         checkpoint.save(self.checkpoint)

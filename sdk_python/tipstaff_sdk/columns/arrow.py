@@ -61,7 +61,7 @@ class _Array(ctypes.Structure):
     pass
 
 
-class _Stream(ctypes.Structure):
+class _ArrowStream(ctypes.Structure):
     pass
 
 
@@ -88,14 +88,17 @@ _Array._fields_ = [
     ("release", ctypes.CFUNCTYPE(None, ctypes.POINTER(_Array))),
     ("private_data", ctypes.c_void_p),
 ]
-_Stream._fields_ = [
+_ArrowStream._fields_ = [
     (
         "get_schema",
-        ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Stream), ctypes.POINTER(_Schema)),
+        ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_ArrowStream), ctypes.POINTER(_Schema)),
     ),
-    ("get_next", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Stream), ctypes.POINTER(_Array))),
-    ("get_last_error", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.POINTER(_Stream))),
-    ("release", ctypes.CFUNCTYPE(None, ctypes.POINTER(_Stream))),
+    (
+        "get_next",
+        ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_ArrowStream), ctypes.POINTER(_Array)),
+    ),
+    ("get_last_error", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.POINTER(_ArrowStream))),
+    ("release", ctypes.CFUNCTYPE(None, ctypes.POINTER(_ArrowStream))),
     ("private_data", ctypes.c_void_p),
 ]
 
@@ -212,7 +215,7 @@ def arrow_pieces(column: Any) -> Iterator[ArrowTexts]:
         del capsules
     else:
         capsule = _exported(column.__arrow_c_stream__)
-        yield from _stream_pieces(_at(capsule, b"arrow_array_stream", _Stream))
+        yield from _stream_pieces(_at(capsule, b"arrow_array_stream", _ArrowStream))
         del capsule
 
 

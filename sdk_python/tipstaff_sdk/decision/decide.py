@@ -1,6 +1,6 @@
 """The decision: what is believed about one person and one use, now.
 
-No I/O; everything that it looks at is in `State`.
+No I/O; everything that it looks at is in `DecisionState`.
 
 1.  Canonicalise identifier and name; a bad one raises.
 2.  Is the measure one this audience enforces? If not, raise. The service has to be described as the
@@ -33,7 +33,7 @@ from datetime import datetime
 from typing import cast
 
 from tipstaff_sdk.decision.decision import Decision, Finding, Outcome, Reason, Verdict
-from tipstaff_sdk.decision.evidence import Filter, RecordSource, Service, State, Stretcher
+from tipstaff_sdk.decision.evidence import DecisionState, Filter, RecordSource, Service, Stretcher
 from tipstaff_sdk.decision.question import Question
 from tipstaff_sdk.errors import FormatError, SealError, TipstaffError
 from tipstaff_sdk.identity.block import resident_block
@@ -45,6 +45,7 @@ from tipstaff_sdk.packs.pack import SealedCopy
 
 __all__ = [
     "Decision",
+    "DecisionState",
     "Exemption",
     "Filter",
     "Finding",
@@ -54,7 +55,6 @@ __all__ = [
     "RecordSource",
     "Restriction",
     "Service",
-    "State",
     "Stretcher",
     "Verdict",
     "decide",
@@ -65,7 +65,7 @@ __all__ = [
 
 
 def decide(
-    state: State | None,
+    state: DecisionState | None,
     now: datetime,
     identifier: Identifier | str,
     name: str,
@@ -119,10 +119,10 @@ def decide(
     return _prove(state, state.key, Question(now, identifier, name, measure, service), clear)
 
 
-def decide_hit(state: State, question: Question) -> Decision:
+def decide_hit(state: DecisionState, question: Question) -> Decision:
     """Takes steps 5 to 11, where steps 1 to 4 were taken for a whole column at once.
 
-    The token has to be in the filter. Raises what `State.require_use` raises.
+    The token has to be in the filter. Raises what `DecisionState.require_use` raises.
     """
     clear = state.require_use(question.measure, question.service)
     if state.key is None:
@@ -130,7 +130,7 @@ def decide_hit(state: State, question: Question) -> Decision:
     return _prove(state, state.key, question, clear)
 
 
-def _prove(state: State, key: EpochKey, question: Question, clear: Finding) -> Decision:
+def _prove(state: DecisionState, key: EpochKey, question: Question, clear: Finding) -> Decision:
     """Steps 5 and 6: from a hit in the filter to this person's own restrictions."""
     # 5. Is there a record of this number?
     if state.pack is None:
@@ -144,27 +144,27 @@ def _prove(state: State, key: EpochKey, question: Question, clear: Finding) -> D
 
 
 def decide_found(
-    state: State, question: Question, keys: SubjectKeys, copies: Sequence[SealedCopy]
+    state: DecisionState, question: Question, keys: SubjectKeys, copies: Sequence[SealedCopy]
 ) -> Decision:
     """Takes steps 5 to 11 where the records at the locator were fetched already.
 
-    Several rows of one person need them once. Raises what `State.require_use` raises.
+    Several rows of one person need them once. Raises what `DecisionState.require_use` raises.
     """
     clear = state.require_use(question.measure, question.service)
     return _open(state, question, clear, keys, copies)
 
 
-def unconfirmed(state: State, question: Question) -> Decision:
+def unconfirmed(state: DecisionState, question: Question) -> Decision:
     """Answers as step 5 does when the records cannot be had.
 
-    Raises what `State.require_use` raises.
+    Raises what `DecisionState.require_use` raises.
     """
     clear = state.require_use(question.measure, question.service)
     return _decision(clear, question.now, Reason.UNCONFIRMED)
 
 
 def _open(
-    state: State,
+    state: DecisionState,
     question: Question,
     clear: Finding,
     keys: SubjectKeys,
@@ -190,7 +190,7 @@ def _open(
 
 
 def _judge(
-    state: State, question: Question, clear: Finding, restrictions: Sequence[Restriction]
+    state: DecisionState, question: Question, clear: Finding, restrictions: Sequence[Restriction]
 ) -> Decision:
     """Steps 7 to 11: which of the restrictions stand against this use now."""
     now = question.now

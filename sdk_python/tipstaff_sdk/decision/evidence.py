@@ -18,7 +18,7 @@ from tipstaff_sdk.listing.relief import Relief
 from tipstaff_sdk.listing.sealing import EpochKey
 from tipstaff_sdk.packs.pack import SealedCopy
 
-__all__ = ["Filter", "RecordSource", "Service", "State", "Stretcher"]
+__all__ = ["DecisionState", "Filter", "RecordSource", "Service", "Stretcher"]
 
 # What is bought: values by attribute name, as the measure's catalogue entry asks for them.
 Service: TypeAlias = Mapping[str, str | float]
@@ -70,7 +70,7 @@ class Stretcher(Protocol):
 
 
 @dataclass(frozen=True)
-class State:
+class DecisionState:
     """One consistent version of everything that a decision looks at. Safe to share between threads.
 
     parameters: of the listing. filter, pack: of the same listing; pack is None where records cannot

@@ -101,7 +101,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PolicyRule:
     """One row of the table; None: not looked at."""
 
     verdict: Verdict
@@ -124,7 +124,7 @@ class Rule:
             and decision.nature in (self.nature, None)
         )
 
-    def covers(self, other: Rule) -> bool:
+    def covers(self, other: PolicyRule) -> bool:
         """Whether it matches everything that `other` matches."""
         return (
             self.verdict is other.verdict
@@ -144,7 +144,7 @@ class Rule:
 class Policy:
     """A table of rules over the built-in one. Immutable; safe to share between threads."""
 
-    def __init__(self, rules: tuple[Rule, ...] = ()) -> None:
+    def __init__(self, rules: tuple[PolicyRule, ...] = ()) -> None:
         """The built-in policy; with `rules`, those first.
 
         Raises ConfigurationError for rules that no policy may have.
@@ -230,7 +230,7 @@ def _said(kind: ActionKind) -> Action:
     return Action(kind, Bilingual(text(key, "zh"), text(key, "en")))
 
 
-def _check(number: int, rule: Rule, before: tuple[Rule, ...]) -> None:
+def _check(number: int, rule: PolicyRule, before: tuple[PolicyRule, ...]) -> None:
     """Rules 1 to 4. Raises ConfigurationError."""
     kind, verdict = rule.action.kind, rule.verdict
     if kind not in _MAY[verdict]:
@@ -276,7 +276,7 @@ def _check(number: int, rule: Rule, before: tuple[Rule, ...]) -> None:
             )
 
 
-def _rule(number: int, table: object) -> Rule:
+def _rule(number: int, table: object) -> PolicyRule:
     if not isinstance(table, dict):
         raise ConfigurationError("rules are written as [[rule]] tables")
     fields = cast("dict[str, object]", table)
@@ -293,7 +293,7 @@ def _rule(number: int, table: object) -> Rule:
     if not isinstance(action, str) or action not in kinds:
         raise ConfigurationError(f"rule {number}: action has to be one of {', '.join(kinds)}")
     measures = _texts(number, fields, "measures")
-    return Rule(
+    return PolicyRule(
         verdict=_word(number, "verdict", fields["verdict"], Verdict),
         action=_action(number, kinds[action], fields),
         measures=None if measures is None else frozenset(measures),

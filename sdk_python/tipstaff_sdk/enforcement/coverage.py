@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from tipstaff.v1 import enforcement_pb2
 from tipstaff_sdk.decision.decide import Reason, Verdict
-from tipstaff_sdk.enforcement.outbox import Event, EventKind
+from tipstaff_sdk.enforcement.outbox import EventKind, OutboxEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,7 +124,7 @@ def _difference(table: _Table) -> _Totals:
     return difference
 
 
-def coverage_events(totals: _Totals) -> list[Event]:
+def coverage_events(totals: _Totals) -> list[OutboxEvent]:
     """One `CoverageCount` per measure and hour, each with an id of its own."""
     return [
         _event(hour, measure, totals)
@@ -132,7 +132,7 @@ def coverage_events(totals: _Totals) -> list[Event]:
     ]
 
 
-def _event(hour: datetime, measure: str, totals: _Totals) -> Event:
+def _event(hour: datetime, measure: str, totals: _Totals) -> OutboxEvent:
     cells = [
         (reason, number)
         for (at, code, reason), number in totals.items()
@@ -149,7 +149,7 @@ def _event(hour: datetime, measure: str, totals: _Totals) -> Event:
         unknown=_sum(cells, Verdict.UNKNOWN),
     )
     count.hour.FromDatetime(hour)
-    return Event(count.count_id, EventKind.COVERAGE, count.SerializeToString())
+    return OutboxEvent(count.count_id, EventKind.COVERAGE, count.SerializeToString())
 
 
 def _sum(cells: Iterable[tuple[Reason, int]], wanted: Verdict) -> int:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-__all__ = ["BATCH", "Event", "EventKind", "Outbox", "OutboxDepth"]
+__all__ = ["BATCH", "EventKind", "Outbox", "OutboxDepth", "OutboxEvent"]
 
 BATCH: Final = 1_000
 """The most events that one request may carry (enforcement.proto)."""
@@ -46,7 +46,7 @@ class EventKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class OutboxEvent:
     """One message for the operator: a 16-byte id and a serialized `Report` or `CoverageCount`."""
 
     event_id: bytes
@@ -73,7 +73,7 @@ class _Ticket:
 
     __slots__ = ("done", "error", "events", "leave", "wake")
 
-    def __init__(self, events: Sequence[Event], leave: int) -> None:
+    def __init__(self, events: Sequence[OutboxEvent], leave: int) -> None:
         self.events = events
         self.leave = leave
         self.done = False
@@ -122,7 +122,7 @@ class Outbox:
             self._abandoned.append(self._connection)
         self._reset()
 
-    def put(self, events: Sequence[Event], *, leave: int = 0) -> None:
+    def put(self, events: Sequence[OutboxEvent], *, leave: int = 0) -> None:
         """Keeps all of `events` or none; on disk when it returns.
 
         An id that is already waiting is left as it is.
@@ -143,7 +143,7 @@ class Outbox:
             else:
                 return
 
-    def _put_once(self, events: Sequence[Event], leave: int) -> None:
+    def _put_once(self, events: Sequence[OutboxEvent], leave: int) -> None:
         """One caller commits at a time, for all who queued up to then, and hands over to the first
         of those who came meanwhile.
         """
@@ -217,7 +217,7 @@ class Outbox:
             for ticket in group:
                 ticket.done = True
 
-    def _insert(self, connection: sqlite3.Connection, events: Sequence[Event]) -> None:
+    def _insert(self, connection: sqlite3.Connection, events: Sequence[OutboxEvent]) -> None:
         now = self._clock()
         connection.executemany(
             "INSERT OR IGNORE INTO event (event_id, kind, payload, created_at) VALUES (?, ?, ?, ?)",
@@ -231,7 +231,7 @@ class Outbox:
             " decision again"
         )
 
-    def batch(self, kind: EventKind, limit: int = BATCH) -> list[Event]:
+    def batch(self, kind: EventKind, limit: int = BATCH) -> list[OutboxEvent]:
         """The oldest events to send, at most `limit`."""
         with self._transaction(write=False) as connection:
             rows = connection.execute(
@@ -239,7 +239,7 @@ class Outbox:
                 " sequence LIMIT ?",
                 (int(kind), limit),
             ).fetchall()
-        return [Event(event_id, kind, payload) for event_id, payload in rows]
+        return [OutboxEvent(event_id, kind, payload) for event_id, payload in rows]
 
     def settle(self, arrived: Sequence[bytes], refused: Sequence[tuple[bytes, str]] = ()) -> None:
         """Removes events that the server has, and sets aside those that it refused, each with the
@@ -254,7 +254,7 @@ class Outbox:
                 [(reason, event_id) for event_id, reason in refused],
             )
 
-    def set_aside(self) -> list[tuple[Event, str]]:
+    def set_aside(self) -> list[tuple[OutboxEvent, str]]:
         """The events that the server refused, oldest first, with its reasons."""
         with self._transaction(write=False) as connection:
             rows = connection.execute(
@@ -262,7 +262,7 @@ class Outbox:
                 " BY sequence"
             ).fetchall()
         return [
-            (Event(event_id, EventKind(kind), payload), reason)
+            (OutboxEvent(event_id, EventKind(kind), payload), reason)
             for event_id, kind, payload, reason in rows
         ]
 

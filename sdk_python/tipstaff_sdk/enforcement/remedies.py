@@ -14,7 +14,7 @@ from tipstaff_sdk.decision.decide import Outcome
 from tipstaff_sdk.enums import Word
 from tipstaff_sdk.errors import RequestRefusedError
 
-__all__ = ["Affected", "Remedy", "RemedyCalls", "RemedyOutcome", "answer", "fetch"]
+__all__ = ["Affected", "Remedy", "RemedyClient", "RemedyOutcome", "answer", "fetch"]
 
 _MAX_NOTE: Final = 500
 
@@ -63,7 +63,7 @@ class Remedy:
     """The answer, if there was one."""
 
 
-class RemedyCalls(Protocol):
+class RemedyClient(Protocol):
     """The calls to the server that remedies need.
 
     Raises:
@@ -83,7 +83,7 @@ class RemedyCalls(Protocol):
         ...
 
 
-def fetch(transport: RemedyCalls, *, include_answered: bool) -> list[Remedy]:
+def fetch(transport: RemedyClient, *, include_answered: bool) -> list[Remedy]:
     """Returns all remedies, asking for them a page at a time.
 
     Raises:
@@ -104,7 +104,7 @@ def fetch(transport: RemedyCalls, *, include_answered: bool) -> list[Remedy]:
 
 
 def answer(
-    transport: RemedyCalls, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str
+    transport: RemedyClient, remedy: Remedy | bytes, outcome: RemedyOutcome, note: str
 ) -> Remedy:
     """Tells the server what was done to make good.
 

@@ -20,7 +20,7 @@ from tipstaff_sdk.enums import Word
 from tipstaff_sdk.errors import CatalogueError, InvalidServiceError, UnknownMeasureError
 from tipstaff_sdk.texts import Bilingual
 
-__all__ = ["Attribute", "Catalogue", "Condition", "Force", "Measure", "Nature", "Rule"]
+__all__ = ["Attribute", "Catalogue", "Condition", "Force", "Measure", "Nature", "ServiceRule"]
 
 MAX_BYTES: Final = 4 << 20
 _code = re.compile("[A-Z][A-Z0-9_]{0,63}").fullmatch
@@ -84,7 +84,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ServiceRule:
     """One line of a measure's table of services."""
 
     all_of: tuple[Condition, ...]
@@ -102,7 +102,7 @@ class Measure:
     nature: Nature
     legal_basis: Bilingual
     attributes: tuple[Attribute, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[ServiceRule, ...]
     still_allowed: Bilingual | None
 
     def require_service(self, service: Mapping[str, str | float] | None) -> None:
@@ -227,7 +227,9 @@ def _measure(message: catalogue_pb2.Measure) -> Measure:
     )
 
 
-def _require_total(code: str, attributes: tuple[Attribute, ...], rules: tuple[Rule, ...]) -> None:
+def _require_total(
+    code: str, attributes: tuple[Attribute, ...], rules: tuple[ServiceRule, ...]
+) -> None:
     """The last rule decides all that is left, no rule stands behind one that does, and what is
     asked for is looked at.
     """
@@ -263,9 +265,9 @@ def _attribute(code: str, message: catalogue_pb2.ServiceAttribute) -> Attribute:
 
 def _rule(
     code: str, message: catalogue_pb2.ServiceRule, attributes: Mapping[str, Attribute]
-) -> Rule:
+) -> ServiceRule:
     conditions = tuple(_condition(code, condition, attributes) for condition in message.all_of)
-    return Rule(
+    return ServiceRule(
         conditions, message.covered, _bilingual(message.title, f"The title of a rule of {code}")
     )
 

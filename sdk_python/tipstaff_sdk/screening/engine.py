@@ -18,7 +18,7 @@ import numpy as np
 
 from tipstaff_sdk.columns import resident_ids as columns
 from tipstaff_sdk.columns.names import Names
-from tipstaff_sdk.decision.decide import Decision, Reason, State, decide_found, unconfirmed
+from tipstaff_sdk.decision.decide import Decision, DecisionState, Reason, decide_found, unconfirmed
 from tipstaff_sdk.decision.decision import Finding
 from tipstaff_sdk.decision.question import Question
 from tipstaff_sdk.errors import (
@@ -79,11 +79,11 @@ class FalsePositives:
         self._locators: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
 
-    def locator(self, state: State, token: bytes) -> bytes | None:
+    def locator(self, state: DecisionState, token: bytes) -> bytes | None:
         """Where the record would be; None when nothing is known of this token."""
         return self._locators.get(token) if self._basis == _basis(state) else None
 
-    def remember(self, state: State, token: bytes, locator: bytes) -> None:
+    def remember(self, state: DecisionState, token: bytes, locator: bytes) -> None:
         """Keeps the newest `limit` of them."""
         basis = _basis(state)
         with self._lock:
@@ -104,7 +104,7 @@ class FalsePositives:
         self._lock = threading.Lock()
 
 
-def _basis(state: State) -> object:
+def _basis(state: DecisionState) -> object:
     return state.parameters.audience, state.parameters.epoch, state.stretch
 
 
@@ -164,7 +164,11 @@ class Screening:
     """
 
     def __init__(
-        self, state: State | None, now: datetime, measure: str, known: FalsePositives | None = None
+        self,
+        state: DecisionState | None,
+        now: datetime,
+        measure: str,
+        known: FalsePositives | None = None,
     ) -> None:
         self.state = state
         self.now = now

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tipstaff.v1 import listing_pb2
 from tipstaff_bloom import BloomError, BloomFilter
-from tipstaff_sdk.decision.decide import State
+from tipstaff_sdk.decision.decide import DecisionState
 from tipstaff_sdk.errors import FormatError, ParametersError, StorageError
 from tipstaff_sdk.listing.catalogue import Catalogue
 from tipstaff_sdk.listing.relief import Relief, parse_segment
@@ -57,7 +57,7 @@ class Loaded:
     `pack` or `buckets`, depending on the profile.
     """
 
-    state: State
+    state: DecisionState
     verified: VerifiedState
     listing_metadata_version: int
     listing_version: int
@@ -150,7 +150,7 @@ def _load(
         buckets = BucketSource(parameters, fetch, None if previous is None else previous.buckets)
     segments = [parse_segment(_read(target.file)) for target in relief_role.targets.values()]
     relief = Relief.from_segments(segments, parameters.relief_sequence, relief_role.signed_at)
-    state = State(
+    state = DecisionState(
         parameters=parameters,
         catalogue=Catalogue.from_bytes(_read(_target(verified.roles["targets"], "catalogue").file)),
         filter=members.content,

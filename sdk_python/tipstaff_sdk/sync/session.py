@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tipstaff.v1 import dispute_pb2, distribution_pb2
-    from tipstaff_sdk.enforcement.outbox import Event
+    from tipstaff_sdk.enforcement.outbox import OutboxEvent
     from tipstaff_sdk.keys.store import KeyStore
     from tipstaff_sdk.settings import Settings
     from tipstaff_sdk.sync.transport import GrpcTransport, WatchStream
@@ -314,7 +314,7 @@ class Session:
             self.transport().acknowledge(enforced)
             self._acknowledged = enforced
 
-    def _send(self, kind: EventKind, events: Sequence[Event]) -> None:
+    def _send(self, kind: EventKind, events: Sequence[OutboxEvent]) -> None:
         try:
             results = self._submit(kind, events)
         except errors.RequestRefusedError as error:
@@ -350,7 +350,7 @@ class Session:
         self._settle(arrived, refused)
 
     def _submit(
-        self, kind: EventKind, events: Sequence[Event]
+        self, kind: EventKind, events: Sequence[OutboxEvent]
     ) -> Sequence[enforcement_pb2.EventResult]:
         if kind is EventKind.REPORT:
             return self.transport().submit_reports(

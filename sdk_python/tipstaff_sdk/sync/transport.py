@@ -406,7 +406,7 @@ class WatchStream:
     It ends with `UnavailableError`, also after `cancel`, which any thread may call.
     """
 
-    def __init__(self, call: _Stream, tracked: contextlib.AbstractContextManager[None]) -> None:
+    def __init__(self, call: _CallStream, tracked: contextlib.AbstractContextManager[None]) -> None:
         self._call = call
         self._tracked = tracked
 
@@ -448,7 +448,7 @@ class _Cancellable(Protocol):
     def cancel(self) -> bool: ...
 
 
-class _Stream(_Cancellable, Protocol):
+class _CallStream(_Cancellable, Protocol):
     def __iter__(self) -> Iterator[distribution_pb2.WatchResponse]: ...
 
 

@@ -16,10 +16,10 @@ from tipstaff_signing.errors import SigningError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PARTS", "Part", "make", "run"]
+__all__ = ["PARTS", "CommandModule", "make", "run"]
 
 
-class Part(NamedTuple):
+class CommandModule(NamedTuple):
     """Commands of one module. `words`: what they are called, or the group that they are in."""
 
     words: tuple[str, ...]
@@ -28,23 +28,23 @@ class Part(NamedTuple):
     is_group: bool = False
 
 
-def _group(name: str, module: str = "", app: str = "app") -> Part:
-    return Part((name,), module or name, app, is_group=True)
+def _group(name: str, module: str = "", app: str = "app") -> CommandModule:
+    return CommandModule((name,), module or name, app, is_group=True)
 
 
 # In the order of the help. A test holds the words to what the modules have.
 PARTS: Final = (
-    Part(("init",), "init"),
-    Part(("serve",), "serve"),
-    Part(("build", "sign-off", "publish"), "publish"),
-    Part(("mirror",), "mirror"),
-    Part(("prune",), "prune"),
-    Part(("import",), "import_list"),
-    Part(("generate",), "generate"),
-    Part(("stats",), "stats"),
-    Part(("release", "repair", "revoke"), "end"),
-    Part(("remedies",), "remedies"),
-    Part(("migrate",), "audit", "upkeep_app"),
+    CommandModule(("init",), "init"),
+    CommandModule(("serve",), "serve"),
+    CommandModule(("build", "sign-off", "publish"), "publish"),
+    CommandModule(("mirror",), "mirror"),
+    CommandModule(("prune",), "prune"),
+    CommandModule(("import",), "import_list"),
+    CommandModule(("generate",), "generate"),
+    CommandModule(("stats",), "stats"),
+    CommandModule(("release", "repair", "revoke"), "end"),
+    CommandModule(("remedies",), "remedies"),
+    CommandModule(("migrate",), "audit", "upkeep_app"),
     _group("provider", "init", "provider_app"),
     _group("administration"),
     _group("authority"),

@@ -30,7 +30,7 @@ from tipstaff_server.enforcement.lag import Allowed
 from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import ConfigurationError, StorageError, StreamEnd
 from tipstaff_server.logs import log_info
-from tipstaff_server.rpc.admission import Admission, Providers
+from tipstaff_server.rpc.admission import Admission, KnownProviders
 from tipstaff_server.rpc.gate import Gate
 from tipstaff_server.rpc.limits import CallerLimits
 from tipstaff_server.services.dispute import DisputeService
@@ -106,7 +106,7 @@ class Endpoint:
         )
         self._admission = admission = Admission(
             revocations=self._revocations,
-            providers=Providers(self._providers),
+            providers=KnownProviders(self._providers),
             limits=self._limits,
             clock=runtime.clock,
         )

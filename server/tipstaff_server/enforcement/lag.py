@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tipstaff_server.config import PublicationSection
     from tipstaff_server.registry.unit import RegistryStore
 
-__all__ = ["Allowed", "Standing", "standings", "supervise"]
+__all__ = ["Allowed", "ProviderLag", "standings", "supervise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProviderLag:
     """What is published for a provider's audience, since when it lacks some of it (None: it
     enforces all), and whether that is too long.
     """
@@ -56,7 +56,7 @@ class Standing:
     lagging: bool
 
 
-def standings(store: RegistryStore, allowed: Allowed) -> dict[str, Standing]:
+def standings(store: RegistryStore, allowed: Allowed) -> dict[str, ProviderLag]:
     """Of every provider that is not removed, by id."""
     now = store.clock()
     with store.read() as session:
@@ -110,7 +110,7 @@ class _Reader:
         self._listings: dict[tuple[str, int], tuple[int, datetime | None]] = {}
         self._relief: dict[tuple[str, int], tuple[int, datetime | None]] = {}
 
-    def standing(self, row: ProviderRow, now: datetime, allowed: Allowed) -> Standing:
+    def standing(self, row: ProviderRow, now: datetime, allowed: Allowed) -> ProviderLag:
         listing, listing_since = self._listing(row.audience_id, row.enforced_listing)
         relief, relief_since = self._lifts(row.audience_id, row.enforced_relief_sequence)
         # Whatever was published before it was known does not count against it.
@@ -119,7 +119,7 @@ class _Reader:
             for since, limit in ((listing_since, allowed.listing), (relief_since, allowed.relief))
             if since is not None
         ]
-        return Standing(
+        return ProviderLag(
             listing,
             relief,
             min((since for since, _ in missing), default=None),

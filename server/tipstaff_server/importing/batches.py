@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from tipstaff_server.administration.policies import Policies
     from tipstaff_server.errors import EntryCode
     from tipstaff_server.importing.columns import Columns
-    from tipstaff_server.importing.formats.encodings import Source
+    from tipstaff_server.importing.formats.encodings import EncodedSource
     from tipstaff_server.registry.restrictions.entry import Entry
 
-__all__ = ["Batch", "Order", "read"]
+__all__ = ["ImportBatch", "Order", "read"]
 
 # Below some ten thousand rows a process takes longer to start than it spares.
 WORTH_A_PROCESS = 4 << 20
@@ -37,7 +37,7 @@ WORTH_A_PROCESS = 4 << 20
 class Order:
     """What is to be read: a list of this authority's, `batch` entries at a time."""
 
-    source: Source
+    source: EncodedSource
     authority: str
     list_id: str
     policies: Policies
@@ -45,7 +45,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Batch:
+class ImportBatch:
     """Entries, with the line that each began on and what its fields are called; and rows that are
     refused: line, column, why.
 
@@ -63,7 +63,7 @@ class Batch:
     ignored: tuple[str, ...] = ()
 
 
-def read(order: Order) -> Generator[Batch]:
+def read(order: Order) -> Generator[ImportBatch]:
     """All batches; there is at least one, and the last one's totals are the file's.
 
     Raises FileHeaderError, ImportFileError.
@@ -73,12 +73,12 @@ def read(order: Order) -> Generator[Batch]:
     return _read(order)
 
 
-def _read(order: Order) -> Generator[Batch]:
+def _read(order: Order) -> Generator[ImportBatch]:
     with open_sheet(order.source) as sheet:
         converter = Converter(sheet.columns, order.list_id, order.policies)
-        batch, several = Batch(), False
+        batch, several = ImportBatch(), False
 
-        def ended() -> Batch:
+        def ended() -> ImportBatch:
             batch.position, batch.without_number, batch.ignored = (
                 sheet.position(),
                 converter.without_number,
@@ -102,6 +102,6 @@ def _read(order: Order) -> Generator[Batch]:
                     batch.places.append((row.line, columns))
             if max(len(batch.entries), len(batch.refused)) >= order.batch:
                 yield ended()
-                batch, several = Batch(), True
+                batch, several = ImportBatch(), True
         if batch.entries or batch.refused or not several:
             yield ended()

@@ -22,7 +22,7 @@ from sqlalchemy import insert, update
 
 from tipstaff_server.domain.checks import ID_BYTES
 from tipstaff_server.errors import EntryCode, NotFoundError
-from tipstaff_server.importing.batches import Batch, Order, read
+from tipstaff_server.importing.batches import ImportBatch, Order, read
 from tipstaff_server.importing.columns import Field
 from tipstaff_server.importing.formats.sheet import inspect_sheet
 from tipstaff_server.importing.rejects import Rejects
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tipstaff_server.domain.actors import Actor
-    from tipstaff_server.importing.formats.encodings import Source
+    from tipstaff_server.importing.formats.encodings import EncodedSource
     from tipstaff_server.registry.registry import Registry
     from tipstaff_server.registry.restrictions.submission import Submission
 
@@ -109,7 +109,7 @@ class Importer:
         run_id = self._begin(source)
         counts = dict.fromkeys(SubmitStatus, 0)
         order = Order(source, self._authority, self._list_id, self._policies, self._batch)
-        batch = Batch()
+        batch = ImportBatch()
         # The database works on one batch while the next one is read: one thread commits, so batches
         # keep their order.
         with (
@@ -118,7 +118,7 @@ class Importer:
             closing(read(order)) as batches,
             ThreadPoolExecutor(1, thread_name_prefix="commit") as committing,
         ):
-            waiting: tuple[Batch, Future[list[Submission]]] | None = None
+            waiting: tuple[ImportBatch, Future[list[Submission]]] | None = None
             for batch in batches:
                 for line, column, code in batch.refused:
                     refused.add(line, column, code)
@@ -144,7 +144,7 @@ class Importer:
             rejects=rejects if refused.count else None,
         )
 
-    def _begin(self, source: Source) -> bytes:
+    def _begin(self, source: EncodedSource) -> bytes:
         run_id = secrets.token_bytes(ID_BYTES)
         with self._registry.store.write() as session:
             row = {
@@ -176,7 +176,7 @@ class Importer:
 
 
 def _count(
-    batch: Batch,
+    batch: ImportBatch,
     answers: Future[list[Submission]],
     counts: dict[SubmitStatus, int],
     refused: Rejects,

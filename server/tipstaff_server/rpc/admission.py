@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from tipstaff_server.clock import Clock
     from tipstaff_server.rpc.limits import CallerLimits
 
-__all__ = ["Admission", "Providers"]
+__all__ = ["Admission", "KnownProviders"]
 
 
-class Providers:
+class KnownProviders:
     """Which providers the registry knows, and in which audience; read again at most every few
     seconds.
 
@@ -115,7 +115,7 @@ class Admission:
         self,
         *,
         revocations: Revocations | None = None,
-        providers: Providers | None = None,
+        providers: KnownProviders | None = None,
         limits: CallerLimits | None = None,
         clock: Clock = utc_now,
     ) -> None:
@@ -174,7 +174,7 @@ class Admission:
         return StreamEnd.EXPIRED if peer.not_after < self._clock() else None
 
 
-async def _same_audience(providers: Providers, caller: Caller) -> None:
+async def _same_audience(providers: KnownProviders, caller: Caller) -> None:
     audience = await providers.audience(caller.name)
     if audience is None:
         raise PermissionDeniedError(

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from tipstaff_server.deployment import Deployment
     from tipstaff_server.domain.spans import Span
     from tipstaff_server.repository.published import Published
-    from tipstaff_server.signoff.reader import Held, Reached, Standing
+    from tipstaff_server.signoff.reader import Held, Reached, StandingRestriction
     from tipstaff_signing.model import Proposal
 
 __all__ = ["examine"]
@@ -318,7 +318,9 @@ class _Examination:
         for restriction in record.restrictions:
             self._restriction(restriction, reached.restrictions.get(restriction.restriction_id))
 
-    def _restriction(self, said: listing_pb2.RecordRestriction, known: Standing | None) -> None:
+    def _restriction(
+        self, said: listing_pb2.RecordRestriction, known: StandingRestriction | None
+    ) -> None:
         if known is None:
             self._findings.add(
                 "a record names a restriction that the registry does not have for this subject",
@@ -353,7 +355,7 @@ class _Examination:
             if broken:
                 self._findings.add(what, known.id)
 
-    def _covered(self, known: Standing) -> bool:
+    def _covered(self, known: StandingRestriction) -> bool:
         """In force, or ended by its term (the record says when), or lifted so late that relief
         carries it.
         """
@@ -363,7 +365,7 @@ class _Examination:
             or known.relief_sequence > self._parameters.relief_sequence
         )
 
-    def _must(self, known: Standing) -> bool:
+    def _must(self, known: StandingRestriction) -> bool:
         """Whether the build has to have seen it as in force: nothing that may have happened since
         put it in force.
         """
@@ -373,7 +375,9 @@ class _Examination:
         unchanged = known.relief_floor == 0 or known.relief_floor < self._parameters.relief_sequence
         return in_force and unchanged and known.effective_at <= self._built_at + self._horizon
 
-    def _posts_covered(self, said: listing_pb2.RecordRestriction, known: Standing) -> bool:
+    def _posts_covered(
+        self, said: listing_pb2.RecordRestriction, known: StandingRestriction
+    ) -> bool:
         """All are known, and held or left so late that relief carries it; what reaches through
         posts names at least one.
         """
@@ -383,7 +387,7 @@ class _Examination:
         )
         return covered and bool(posts) == bool(known.posts)
 
-    def _exempted(self, known: Standing) -> set[bytes]:
+    def _exempted(self, known: StandingRestriction) -> set[bytes]:
         shown = set(known.measures)
         concerning = [
             item
@@ -395,7 +399,9 @@ class _Examination:
         }
 
 
-def _same(said: listing_pb2.RecordRestriction, known: Standing, built_at: datetime) -> bool:
+def _same(
+    said: listing_pb2.RecordRestriction, known: StandingRestriction, built_at: datetime
+) -> bool:
     posts = [known.posts[post] for post in said.post_ids if post in known.posts]
     return (
         tuple(said.measures) == known.measures

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tipstaff_server.registry.unit import RegistryStore
     from tipstaff_server.vault.vault import Vault
 
-__all__ = ["Exempted", "Held", "Reached", "Standing", "read"]
+__all__ = ["Exempted", "Held", "Reached", "StandingRestriction", "read"]
 
 PAGE = 1_000
 _COLUMNS = (
@@ -97,7 +97,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StandingRestriction:
     """One restriction as it stands now.
 
     `measures`: those that the audience enforces, sorted; `posts`: by id, none for its own.
@@ -129,7 +129,9 @@ class Reached:
         default_factory=list[tuple[Identifier, bytes]], repr=False
     )
     names: set[str] = field(default_factory=set[str], repr=False)
-    restrictions: dict[bytes, Standing] = field(default_factory=dict[bytes, Standing], repr=False)
+    restrictions: dict[bytes, StandingRestriction] = field(
+        default_factory=dict[bytes, StandingRestriction], repr=False
+    )
 
 
 def read(
@@ -176,7 +178,7 @@ def _page(
     reaching = _reaching(session, sets, span)
     exemptions = _exemptions(session, {row.id for row, _ in reaching.values()})
     for (subject, _), (row, posts) in reaching.items():
-        standing = Standing(
+        standing = StandingRestriction(
             id=row.id,
             state=row.state,
             measures=sets[row.measure_set_id],

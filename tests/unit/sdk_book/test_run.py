@@ -35,7 +35,7 @@ from tests.support.books import (
 )
 from tests.support.sealed_world import NOW
 from tipstaff_sdk.book import Asked, Job, csv_blocks, parquet_rows, run, screen_book
-from tipstaff_sdk.book.checkpoint import Checkpoint
+from tipstaff_sdk.book.checkpoint import BookCheckpoint
 from tipstaff_sdk.decision.decide import Reason, Verdict
 from tipstaff_sdk.errors import (
     ConfigurationError,
@@ -445,7 +445,7 @@ def test_it_begins_again_when_anything_changed(
     asked = job(source, checkpoint_seconds=0.0)
     made = world()
     interrupted(Desk(made.state()), asked)
-    assert Checkpoint.load(tmp_path / ".out.csv.checkpoint") is not None
+    assert BookCheckpoint.load(tmp_path / ".out.csv.checkpoint") is not None
     desk = Desk(made.state())
     if change == "listing":
         desk = Desk(made.state(parameters=made.parameters(version=8)))

@@ -31,10 +31,10 @@ from tests.support.sealed_world import (
 from tipstaff.v1 import catalogue_pb2, enforcement_pb2, identity_pb2
 from tipstaff_sdk.decision.decide import (
     Decision,
+    DecisionState,
     Outcome,
     Question,
     Reason,
-    State,
     Verdict,
     decide,
     decide_hit,
@@ -71,7 +71,7 @@ def world() -> SealedWorld:
 
 
 def ask(
-    state: State | None,
+    state: DecisionState | None,
     *,
     now: Any = NOW,
     person: Any = PERSON,
@@ -82,7 +82,7 @@ def ask(
     return decide(state, now, person, name, measure, service)
 
 
-def answer(state: State | None, **how: Any) -> tuple[Verdict, Reason]:
+def answer(state: DecisionState | None, **how: Any) -> tuple[Verdict, Reason]:
     decision = ask(state, **how)
     return decision.verdict, decision.reason
 

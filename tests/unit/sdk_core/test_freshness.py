@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import identities
 from tests.support.sealed_world import AIR, DAY, HOUR, NOW, SealedWorld, exemption, restriction
-from tipstaff_sdk.decision.decide import State, decide
+from tipstaff_sdk.decision.decide import DecisionState, decide
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.listing.relief import Relief, Segment
 from tipstaff_sdk.screening.engine import Screening
@@ -77,7 +77,7 @@ MATRIX = {
 }  # fmt: skip
 
 
-def state_of(case: Case) -> State:
+def state_of(case: Case) -> DecisionState:
     world = SealedWorld()
     terms = {
         "RESTRICTED": {},

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tipstaff_sdk.enforcement.outbox import Event, EventKind, Outbox, _Ticket
+from tipstaff_sdk.enforcement.outbox import EventKind, Outbox, OutboxEvent, _Ticket
 from tipstaff_sdk.errors import ClosedError, OutboxError, OutboxFullError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def event(number: int, kind: EventKind = EventKind.REPORT) -> Event:
-    return Event(number.to_bytes(16, "big"), kind, b"payload %d" % number)
+def event(number: int, kind: EventKind = EventKind.REPORT) -> OutboxEvent:
+    return OutboxEvent(number.to_bytes(16, "big"), kind, b"payload %d" % number)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_full_disk_is_an_error_and_what_was_kept_stays(path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 8_192, before[1]))
     try:
         with pytest.raises(OutboxError, match=r"the outbox .* failed"):
-            outbox.put([Event(bytes(16), EventKind.REPORT, bytes(1 << 20))])
+            outbox.put([OutboxEvent(bytes(16), EventKind.REPORT, bytes(1 << 20))])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -208,11 +208,11 @@ def test_forked_child_uses_a_connection_of_its_own(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from tipstaff_sdk.enforcement.outbox import Event, EventKind, Outbox, _Ticket
+from tipstaff_sdk.enforcement.outbox import OutboxEvent, EventKind, Outbox, _Ticket
 outbox = Outbox(Path(sys.argv[1]))
 number = int(sys.argv[2])
 while True:
-    outbox.put([Event(number.to_bytes(16, "big"), EventKind.REPORT, b"x")])
+    outbox.put([OutboxEvent(number.to_bytes(16, "big"), EventKind.REPORT, b"x")])
     print(number, flush=True)
     number += 1
 """

@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer import main as typer_main
 
-from tipstaff_server.commands.app import PARTS, Part, make
+from tipstaff_server.commands.app import PARTS, CommandModule, make
 
 WORDS = [word for part in PARTS for word in part.words]
 
@@ -24,7 +24,7 @@ def test_the_table_has_every_command_in_the_order_of_the_help() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.words[0])
-def test_a_command_is_found_with_its_module_alone(part: Part) -> None:
+def test_a_command_is_found_with_its_module_alone(part: CommandModule) -> None:
     for word in part.words:
         assert names(word, "--help") == list(part.words)
 

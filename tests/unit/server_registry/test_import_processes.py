@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tipstaff_server.importing.batches import Batch, Order
+    from tipstaff_server.importing.batches import ImportBatch, Order
 
 
 @pytest.fixture(autouse=True)
@@ -96,12 +96,12 @@ def test_a_file_that_cannot_be_read_to_its_end_keeps_what_was_read(
 
 
 # In the worker `reading._read` is the real one.
-def _read_one(order: Order) -> Iterator[Batch]:
+def _read_one(order: Order) -> Iterator[ImportBatch]:
     yield next(reading._read(order))
     raise ImportFileError("damaged")
 
 
-def _read_one_and_die(order: Order) -> Iterator[Batch]:
+def _read_one_and_die(order: Order) -> Iterator[ImportBatch]:
     yield next(reading._read(order))
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -17,7 +17,7 @@ from tests.support.registry import (
     submit,
 )
 from tipstaff.v1 import statistics_pb2
-from tipstaff_server.enforcement.lag import Allowed, Standing, standings, supervise
+from tipstaff_server.enforcement.lag import Allowed, ProviderLag, standings, supervise
 from tipstaff_server.enforcement.statistics import statistics
 from tipstaff_server.registry.restrictions.transitions import EndKind
 from tipstaff_server.storage.models import BuildState, ListingBuildRow
@@ -52,7 +52,7 @@ def publish(
         )
 
 
-def standing(world: World, provider: str = AIRLINE.id) -> Standing:
+def standing(world: World, provider: str = AIRLINE.id) -> ProviderLag:
     return standings(world.store, ALLOWED)[provider]
 
 
@@ -65,24 +65,24 @@ def lift(world: World, index: int, *measures: str) -> int:
 
 def test_where_nothing_is_published_nobody_lags(world: World) -> None:
     world.clock.turn(days=30)
-    assert standing(world) == Standing(0, 0, None, lagging=False)
+    assert standing(world) == ProviderLag(0, 0, None, lagging=False)
 
 
 def test_a_listing_may_be_missing_for_as_long_as_the_deployment_allows(world: World) -> None:
     publish(world, "aviation", 1, NOW + timedelta(hours=1))
     publish(world, "aviation", 2, NOW + timedelta(hours=2), BuildState.REFUSED)
     world.clock.turn(hours=25)
-    assert standing(world) == Standing(1, 0, NOW + timedelta(hours=1), lagging=False)
+    assert standing(world) == ProviderLag(1, 0, NOW + timedelta(hours=1), lagging=False)
     world.clock.turn(seconds=1)
     assert standing(world).lagging
     assert not standing(world, RAILWAY.id).lagging
     world.registry.providers.acknowledge(AIRLINE.id, listing_version=1, relief_sequence=0)
-    assert standing(world) == Standing(1, 0, None, lagging=False)
+    assert standing(world) == ProviderLag(1, 0, None, lagging=False)
     publish(world, "aviation", 3, NOW + timedelta(hours=26))
     world.clock.turn(days=2)
     # From the first listing that it lacks, however many have come since.
     publish(world, "aviation", 4, world.clock())
-    assert standing(world) == Standing(4, 0, NOW + timedelta(hours=26), lagging=True)
+    assert standing(world) == ProviderLag(4, 0, NOW + timedelta(hours=26), lagging=True)
 
 
 def test_only_relief_that_concerns_an_audience_counts_and_only_for_half_an_hour(
@@ -90,18 +90,18 @@ def test_only_relief_that_concerns_an_audience_counts_and_only_for_half_an_hour(
 ) -> None:
     lift(world, 0, "LOAN_PRICING")
     world.clock.turn(hours=2)
-    assert standing(world) == Standing(0, 0, None, lagging=False)
+    assert standing(world) == ProviderLag(0, 0, None, lagging=False)
     sequence, at = lift(world, 1, "AIR_TRAVEL"), world.clock()
-    assert standing(world) == Standing(0, sequence, at, lagging=False)
+    assert standing(world) == ProviderLag(0, sequence, at, lagging=False)
     world.clock.turn(minutes=31)
-    assert standing(world) == Standing(0, sequence, at, lagging=True)
+    assert standing(world) == ProviderLag(0, sequence, at, lagging=True)
     world.registry.providers.acknowledge(AIRLINE.id, listing_version=0, relief_sequence=sequence)
-    assert standing(world) == Standing(0, sequence, None, lagging=False)
+    assert standing(world) == ProviderLag(0, sequence, None, lagging=False)
 
 
 def test_what_was_published_before_a_provider_was_known_counts_from_then(world: World) -> None:
     publish(world, "aviation", 1, NOW - timedelta(days=30))
-    assert standing(world) == Standing(1, 0, NOW, lagging=False)
+    assert standing(world) == ProviderLag(1, 0, NOW, lagging=False)
 
 
 def test_the_statistics_say_it_and_count_disputes_and_leave_removed_providers_alone(

@@ -30,7 +30,7 @@ from tipstaff_server.errors import (
     StreamEnd,
     WorkDirError,
 )
-from tipstaff_server.rpc.admission import Admission, Providers
+from tipstaff_server.rpc.admission import Admission, KnownProviders
 from tipstaff_server.workdir.officers import add_officer
 from tipstaff_server.workdir.revoke import revoke_officer, revoke_provider
 
@@ -105,7 +105,7 @@ def test_a_crowd_costs_one_reading_and_strangers_do_not_cost_one_each():
     async def scenario() -> None:
         time = [0.0]
         registry = Registry(a="aviation")
-        providers = Providers(registry, monotonic=lambda: time[0])
+        providers = KnownProviders(registry, monotonic=lambda: time[0])
         assert (
             await asyncio.gather(*(providers.audience("a") for _ in range(50))) == ["aviation"] * 50
         )
@@ -132,7 +132,7 @@ def test_what_was_read_holds_while_the_registry_is_down():
         time = [0.0]
         registry = Registry(a="aviation")
         registry.down = True
-        providers = Providers(registry, monotonic=lambda: time[0])
+        providers = KnownProviders(registry, monotonic=lambda: time[0])
         with pytest.raises(DatabaseUnavailableError):
             await providers.audience("a")
         registry.down = False
@@ -145,7 +145,7 @@ def test_what_was_read_holds_while_the_registry_is_down():
 
 def test_a_provider_is_admitted_in_its_own_audience_only(tls: Tls):
     async def admit(uri: str) -> None:
-        admission = Admission(providers=Providers(Registry(**{"air-1": "aviation"})))
+        admission = Admission(providers=KnownProviders(Registry(**{"air-1": "aviation"})))
         await admission.admit(context(tls.authority.issue_client(uri), uri), METHOD)
 
     asyncio.run(admit(URI))
@@ -159,7 +159,7 @@ def test_streams_of_a_removed_or_moved_provider_are_over_within_seconds(tls: Tls
     async def scenario() -> None:
         time = [0.0]
         registry = Registry(**{"air-1": "aviation"})
-        admission = Admission(providers=Providers(registry, monotonic=lambda: time[0]))
+        admission = Admission(providers=KnownProviders(registry, monotonic=lambda: time[0]))
         peer = await admission.admit(context(tls.authority.issue_client(URI)), METHOD)
         court = peer_of(
             context(

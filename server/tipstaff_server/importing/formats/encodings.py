@@ -16,7 +16,7 @@ from tipstaff_server.errors import FileEncodingError, ImportFileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Source", "inspect"]
+__all__ = ["EncodedSource", "inspect"]
 
 PIECE = 1 << 20
 _OTHER_MARKS = {
@@ -28,7 +28,7 @@ _OTHER_MARKS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EncodedSource:
     """A file whose encoding is known:
 
     `encoding` as codecs call it, `size` in bytes, `digest` its SHA-256.
@@ -40,7 +40,7 @@ class Source:
     digest: bytes
 
 
-def inspect(path: Path) -> Source:
+def inspect(path: Path) -> EncodedSource:
     """Finds the encoding.
 
     Raises FileEncodingError with the place of the first wrong byte; ImportFileError: cannot be
@@ -58,7 +58,7 @@ def inspect(path: Path) -> Source:
     wrong: list[int] = []
     for encoding in (utf8, "gb18030"):
         source = _read(path, encoding)
-        if isinstance(source, Source):
+        if isinstance(source, EncodedSource):
             return source
         wrong.append(source)
     raise FileEncodingError(
@@ -67,7 +67,7 @@ def inspect(path: Path) -> Source:
     )
 
 
-def _read(path: Path, encoding: str) -> Source | int:
+def _read(path: Path, encoding: str) -> EncodedSource | int:
     """The source, if all of it decodes; otherwise about where the first wrong byte is."""
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     digest = hashlib.sha256()
@@ -83,4 +83,4 @@ def _read(path: Path, encoding: str) -> Source | int:
         return done + error.start
     except OSError as error:
         raise ImportFileError(f"{path} cannot be read: {error.strerror}") from None
-    return Source(path, encoding, done, digest.digest())
+    return EncodedSource(path, encoding, done, digest.digest())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tipstaff_server.errors import ImportFileError
 from tipstaff_server.importing.columns import Columns
 from tipstaff_server.importing.formats.csv_rows import open_csv
-from tipstaff_server.importing.formats.encodings import Source, inspect
+from tipstaff_server.importing.formats.encodings import EncodedSource, inspect
 from tipstaff_server.importing.formats.json_lines import JsonLines
 from tipstaff_server.importing.formats.parquet import Parquet
 
@@ -46,7 +46,7 @@ class Sheet:
     position: Callable[[], int]
 
 
-def inspect_sheet(path: Path) -> Source:
+def inspect_sheet(path: Path) -> EncodedSource:
     """What the file is, its encoding ("parquet" for that), size and digest.
 
     Raises ImportFileError, FileEncodingError.
@@ -54,7 +54,7 @@ def inspect_sheet(path: Path) -> Source:
     if _start(path).startswith(MAGIC):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
-        return Source(path, PARQUET, path.stat().st_size, digest.digest())
+        return EncodedSource(path, PARQUET, path.stat().st_size, digest.digest())
     if path.suffix.lower() == ".parquet":
         raise ImportFileError(
             f"{path.name} is not a Parquet file: it begins otherwise; get it again"
@@ -63,7 +63,7 @@ def inspect_sheet(path: Path) -> Source:
 
 
 @contextmanager
-def open_sheet(source: Source) -> Generator[Sheet]:
+def open_sheet(source: EncodedSource) -> Generator[Sheet]:
     """The rows of an inspected file. Raises FileHeaderError, ImportFileError."""
     if source.encoding == PARQUET:
         parquet = Parquet(source.path)
