@@ -1,6 +1,7 @@
 """Generate the Python stubs in `proto/gen` from the .proto files.
 
-`python proto/generate.py` writes them; `python proto/generate.py --check` writes nothing and exits with 1 when the committed stubs
+`python proto/generate.py` writes them; `python proto/generate.py --check` writes nothing and exits
+with 1 when the committed stubs
 differ from what the .proto files give, naming the files.
 """
 

@@ -6,8 +6,8 @@
     ├── InvalidColumnError (ValueError)       a column of numbers has the wrong type or shape
     ├── UnknownMeasureError (ValueError)      no such measure in the catalogue
     ├── MeasureNotCoveredError (ValueError)   the measure is not one that this audience enforces
-    ├── InvalidServiceError (ValueError)      what is being bought is not described as the measure asks
-    ├── NotDisputableError (ValueError)       the decision rests on no restriction, or on several and none was named
+    ├── InvalidServiceError (ValueError)      the service is not described as asked
+    ├── NotDisputableError (ValueError)       the decision rests on none, or on several
     ├── FormatError                           bytes that are not what they should be
     │   ├── ParametersError                   ... of a listing's parameters
     │   ├── PackFormatError                   ... of a pack of sealed records
@@ -17,19 +17,19 @@
     │   └── CatalogueError                    ... of the catalogue of measures
     ├── SealError                             a sealed record does not open
     ├── ConfigurationError                    settings that cannot work
-    │   └── KeyStoreError                     ... or the place of the epoch keys refuses: no module, wrong PIN, no key, token gone
+    │   └── KeyStoreError                     ... or the place of the epoch keys refuses
     ├── UntrustedError                        what was fetched is not signed as it has to be
     ├── NotReadyError                         no fresh listing within the time given
     ├── StorageError                          the local disk refuses
     ├── OutboxError                           a report or count cannot be kept
     │   └── OutboxFullError                   ... because the outbox is at its limit
     ├── TransportError                        the server gave no good answer
-    │   ├── UnauthenticatedError              it does not accept our certificate, or we do not accept its
+    │   ├── UnauthenticatedError              a certificate is not accepted
     │   ├── PermissionDeniedError             it knows us, and this is not ours to ask
     │   ├── NotFoundError                     it has no such thing for us
-    │   ├── RequestRefusedError               it says that the request is wrong; repeating it will not help
-    │   ├── StaleListingError                 it publishes another listing by now, and has no buckets of ours
-    │   └── UnavailableError                  it cannot be reached, is busy or too slow; later may do
+    │   ├── RequestRefusedError               the request is wrong; repeating will not help
+    │   ├── StaleListingError                 another listing is published by now
+    │   └── UnavailableError                  it cannot be reached now; later may do
     └── ClosedError                           used after close()
 
 Messages say what to do and never hold an identifier, a name, a token or a key.

@@ -88,7 +88,8 @@ class Screener:
         already, or a place of their own for epoch keys (`keystore.KeyStore`).
 
         Raises:
-            ConfigurationError: state_dir cannot be used, or the trusted root or key file cannot be read.
+            ConfigurationError: state_dir cannot be used, or the trusted root or key file cannot be
+                read.
         """
         self._settings = settings
         # The same clock without a frame of Python: every check asks it.
@@ -206,7 +207,8 @@ class Screener:
         of the data; wrong ones are named, and the others decided all the same.
 
         Raises:
-            InvalidColumnError: no such column, or of different lengths. Wrong calls raise as in `check`.
+            InvalidColumnError: no such column, or of different lengths. Wrong calls raise as in
+                `check`.
         """
         return check_columns(
             self.screening(measure), numbers, names, service, self._session.coverage
@@ -281,8 +283,10 @@ class Screener:
         person puts it. The same call again, after a failure, opens no second dispute.
 
         Raises:
-            NotDisputableError: no restriction, several and none named, or no statement of 1 to 2,000 characters.
-            TransportError: the server cannot be reached or refuses; nothing was opened as far as is known, so try again.
+            NotDisputableError: no restriction, several and none named, or no statement of 1 to
+                2,000 characters.
+            TransportError: the server cannot be reached or refuses; nothing was opened as far as is
+                known, so try again.
         """
         if self._closed:
             raise ClosedError("the screener is closed: open a new one")
@@ -298,7 +302,8 @@ class Screener:
         Needs the network.
 
         Raises:
-            NotFoundError: there is no such number. UnavailableError: too many wrong numbers within an hour, or no network.
+            NotFoundError: there is no such number. UnavailableError: too many wrong numbers within
+                an hour, or no network.
             TransportError: the server refuses.
         """
         if self._closed:
@@ -325,7 +330,8 @@ class Screener:
         The same outcome again changes nothing, so a call that failed may be repeated.
 
         Raises:
-            RequestRefusedError: answered otherwise already, or the note is too long. TransportError: as above.
+            RequestRefusedError: answered otherwise already, or the note is too long.
+                TransportError: as above.
         """
         if self._closed:
             raise ClosedError("the screener is closed: open a new one")
@@ -337,7 +343,8 @@ class Screener:
         Data stays as it is when it fails.
 
         Raises:
-            TransportError, UntrustedError, FormatError, StorageError, OutboxError: what failed and what to do.
+            TransportError, UntrustedError, FormatError, StorageError, OutboxError: what failed and
+                what to do.
         """
         if self._closed:
             raise ClosedError("the screener is closed: open a new one")

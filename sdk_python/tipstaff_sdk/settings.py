@@ -56,7 +56,8 @@ class Settings:
     """All options of one `Screener`. Times are in seconds.
 
     Raises:
-        ConfigurationError: an option is missing, unknown, of a wrong type or out of range; the message names it and says what to do.
+        ConfigurationError: an option is missing, unknown, of a wrong type or out of range; the
+            message names it and says what to do.
     """
 
     audience: str

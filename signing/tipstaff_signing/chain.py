@@ -141,7 +141,8 @@ def verify_chain(
 
     Args:
         trusted_root: the root that came with the provider's kit.
-        files: metadata by unnumbered name, `timestamp.json`, and roots by number, `2.root.json`; roots may be missing from either end.
+        files: metadata by unnumbered name, `timestamp.json`, and roots by number, `2.root.json`;
+            roots may be missing from either end.
         view: the audience; None for a repository that is not ours.
         roles: delegated roles wanted, besides "targets".
         limits: the size cap on artefacts is taken from here.

@@ -20,7 +20,7 @@
     │   ├── StateBusyError         another process holds it
     │   └── StorageError           the disk refused: full, failing, no permission
     ├── KeyFileError               a private key file is missing, too open, or not what it should be
-    ├── RepositoryError            a wrong call of the writer: no repository there, unknown audience, path outside its role
+    ├── RepositoryError            a wrong call of the writer: unknown audience, path outside its role
     └── ProposalError              a proposed listing cannot be signed off or published
 
 Messages say what to do. They name files and roles, never an identifier, a name or a key.

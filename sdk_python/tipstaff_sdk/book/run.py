@@ -138,9 +138,11 @@ def screen_book(
     `progress(position, whole, rows)` is called after each block.
 
     Raises:
-        ConfigurationError: pyarrow is not installed. UnknownMeasureError, MeasureNotCoveredError, InvalidServiceError: a wrong call.
+        ConfigurationError: pyarrow is not installed. UnknownMeasureError, MeasureNotCoveredError,
+            InvalidServiceError: a wrong call.
         FormatError: the file is not what its name says, or lacks a column.
-        StorageError: a file cannot be read or written; what was done is kept, and the same call goes on.
+        StorageError: a file cannot be read or written; what was done is kept, and the same call
+            goes on.
     """
     try:
         source = open_source(job.source, job.encoding)

@@ -106,10 +106,12 @@ class Decision:
     decided_at           the moment that the check was made for, aware UTC
     measure              the code that was asked for
     force, nature        of the measure, from the catalogue; None when nothing is known of it
-    restrictions         those in force that cover this use, with RESTRICTED and with REVIEW for stale relief; otherwise empty
+    restrictions         those in force that cover this use, with RESTRICTED and with
+                         REVIEW for stale relief; otherwise empty
     exemptions           those that permit this use, with EXEMPT; otherwise empty
     still_allowed        what the measure leaves allowed, or None
-    as_of                when the listing was built: what was entered later is not known here; None without a listing
+    as_of                when the listing was built: what was entered later is not known
+                         here; None without a listing
     listing_version, relief_sequence     the data used; 0 without a listing
     """
 

@@ -1,6 +1,7 @@
 """A canonical number as one 16-byte block, no two alike (docs/formats/tokens.md).
 
-    resident ID    01 | 18 nibbles, X as A | 6 zeros            11010519491231002X -> 01 110105194912 31002a 000000000000
+    resident ID    01 | 18 nibbles, X as A | 6 zeros
+                     11010519491231002X -> 01 110105194912 31002a 000000000000
     other kinds    kind | length | 14 bytes: the number read to base 36, big-endian
     over 18 long   kind + 80 | first 15 bytes of SHA-256 of the number
 

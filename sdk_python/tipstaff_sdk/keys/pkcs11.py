@@ -1,7 +1,8 @@
 """Epoch keys on disk, sealed by an AES key that never leaves a PKCS#11 token (an HSM, a smart card,
 SoftHSM).
 
-    epoch-keys.sealed = "TSKS" version (1) nonce (12) | AES-GCM(key in the token, keys, "tipstaff/v1/epoch-keys" 00 audience)
+    epoch-keys.sealed = "TSKS" version (1) nonce (12)
+        | AES-GCM(key in the token, keys, "tipstaff/v1/epoch-keys" 00 audience)
 
 The token does the sealing and the opening (CKM_AES_GCM); what it gives back is in memory, as with
 any other key store. The file without the token says nothing, so a stolen disk or backup yields no

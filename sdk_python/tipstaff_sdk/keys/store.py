@@ -63,7 +63,8 @@ class FileKeyStore:
     `{"version": 1, "keys": {"<epoch>": "<base64>"}}`.
 
     Raises:
-        ConfigurationError: the file can be read by others, belongs to somebody else, or is not such a file.
+        ConfigurationError: the file can be read by others, belongs to somebody else, or is not such
+            a file.
     """
 
     def __init__(self, path: Path) -> None:

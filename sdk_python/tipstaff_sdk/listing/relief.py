@@ -1,6 +1,7 @@
 """Relief: which restrictions have been lifted since a listing (docs/formats/relief.md).
 
-    "tipsrelf" | version 1 (2) | zeros (2) | count (4) | first (8) | last (8) | count entries of 24 bytes: sequence (8), restriction id (16)
+    "tipsrelf" | version 1 (2) | zeros (2) | count (4) | first (8) | last (8)
+        | count entries of 24 bytes: sequence (8), restriction id (16)
 
 All numbers big-endian. A segment speaks for every sequence from first to last; those without an
 entry are of other audiences. Entries ascend strictly by sequence and id. There is nothing else to

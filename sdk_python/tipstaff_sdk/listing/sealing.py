@@ -5,7 +5,8 @@
     PRK            = HKDF-Extract(salt = epoch key, S)                                           RFC 5869, SHA-256
     locator        = HKDF-Expand(PRK, "tipstaff/v1/locator" 00 audience), 8 bytes
     record key, 64 | commitment, 16 = HKDF-Expand(PRK, "tipstaff/v1/record" 00 audience 00 canonical name), 80 bytes
-    sealed         = AES-256-SIV(record key, padded, "tipstaff/v1/sealed" 00 audience 00 epoch locator commitment)    RFC 5297
+    sealed         = AES-256-SIV(record key, padded, "tipstaff/v1/sealed" 00 audience 00 epoch locator commitment)
+                     RFC 5297
     padded         = length (4, big-endian) | Record | zeros up to 256 * 2^i bytes, at most 64 KiB
 
 SIV is deterministic, so a record that has not changed keeps its bytes from listing to listing; and

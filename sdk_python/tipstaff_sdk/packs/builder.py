@@ -92,7 +92,8 @@ class PackBuilder:
         same bits, remain possible.
 
         Returns:
-            The bits. Numbers are counted, not records: what shares a bucket are people, and one may have several names.
+            The bits. Numbers are counted, not records: what shares a bucket are people, and one may
+                have several names.
         """
         locators = np.unique(np.frombuffer(self._entries, _ENTRY)["locator"])
         bits = choose_bits(locators, self._bits(self.record_count), least=least, keep=keep)

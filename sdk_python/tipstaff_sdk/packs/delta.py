@@ -1,8 +1,9 @@
 """Deltas between packs: which records go and which come or change, so that an update costs what
 changed (docs/formats/pack.md).
 
-    header, 112 bytes   "tipspdel" | version 1 (2) | bucket bits (1) | zero (1) | epoch (4) | records before (8) | records after (8)
-                        | removals (8) | upserts (8) | SHA-256 of the pack before (32) | SHA-256 of the pack after (32)
+    header, 112 bytes   "tipspdel" | version 1 (2) | bucket bits (1) | zero (1) | epoch (4)
+                        | records before (8) | records after (8) | removals (8) | upserts (8)
+                        | SHA-256 of the pack before (32) | SHA-256 of the pack after (32)
     removals            locator (8) | commitment (16), ascending
     upserts             records as they lie in a pack, ascending by locator and commitment
 

@@ -20,8 +20,8 @@ def write_delta(old: Pack, new: Pack, path: Path | str, *, max_bytes: int) -> in
     each changed bucket.
 
     Raises:
-        PackDeltaError: the packs differ in epoch or bucket bits, or are the same, or the delta would be longer than `max_bytes`: publish
-            the whole pack alone. No file is made.
+        PackDeltaError: the packs differ in epoch or bucket bits, or are the same, or the delta
+            would be longer than `max_bytes`: publish the whole pack alone. No file is made.
         PackFormatError: one of the packs is damaged.
         OSError: the file is there, or cannot be written.
     """

@@ -50,7 +50,8 @@ def merge(old: Pack, gone: NDArray[np.uint64], come: Pack, path: Path | str) -> 
         The number of records.
 
     Raises:
-        PackFormatError: one of the packs is damaged or of another epoch, lacks what is to go, or holds already what comes.
+        PackFormatError: one of the packs is damaged or of another epoch, lacks what is to go, or
+            holds already what comes.
         OSError: the file is there, or cannot be written; what was written of it stays.
     """
     if old.epoch != come.epoch:

@@ -1,7 +1,8 @@
 """Pack: the sealed records of one listing in one file, found by locator with two reads
 (docs/formats/pack.md).
 
-    header, 48 bytes    "tipspack" | version 1 (2) | bucket bits (1) | zero (1) | epoch (4) | record count (8) | length of buckets (8)
+    header, 48 bytes    "tipspack" | version 1 (2) | bucket bits (1) | zero (1) | epoch (4)
+                        | record count (8) | length of buckets (8)
                         | zeros (12) | CRC-32 of what stands before and of the table (4)
     table               2^bits + 1 offsets (8 each) into the buckets, ascending, the last their whole length
     buckets             each empty, or CRC-32 of its records (4) and the records, ascending by locator and commitment

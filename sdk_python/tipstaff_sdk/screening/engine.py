@@ -191,7 +191,8 @@ class Screening:
         Wrong rows are in `errors`, by the first thing wrong: number, name, service.
 
         Raises:
-            UnknownMeasureError, MeasureNotCoveredError; InvalidServiceError where all rows share one service. InvalidColumnError.
+            UnknownMeasureError, MeasureNotCoveredError; InvalidServiceError where all rows share
+                one service. InvalidColumnError.
         """
         wrong_services = self._wrong_services(people)
         tokeniser, members = self._look_up()

@@ -36,7 +36,8 @@ def export_bundle(settings: Settings, fetcher: Fetcher, file: Path) -> int:
     """Write what a source has now into one file, whole or not at all. Returns the version.
 
     Raises:
-        UntrustedError: the source must not be believed. TransportError: it did not deliver. StorageError: the disk refused.
+        UntrustedError: the source must not be believed. TransportError: it did not deliver.
+            StorageError: the disk refused.
     """
     aside = file.with_name(f".{file.name}.new")
     with _ours(file):
@@ -61,7 +62,8 @@ def import_bundle(
     """Take a bundle into this provider's state. What was in force stays when it is not believed.
 
     Raises:
-        UntrustedError: it must not be believed, or is older than what is in force. StorageError: it cannot be read, or the disk refused.
+        UntrustedError: it must not be believed, or is older than what is in force. StorageError: it
+            cannot be read, or the disk refused.
     """
     with _ours(file):
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

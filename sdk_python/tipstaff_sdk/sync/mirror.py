@@ -50,7 +50,8 @@ class MirrorFetcher:
         """Connects to nothing yet.
 
         Args:
-            url: the folder that holds `metadata/` and `targets/`; with `targets_url`, the metadata folder itself.
+            url: the folder that holds `metadata/` and `targets/`; with `targets_url`, the metadata
+                folder itself.
             targets_url: where artefacts are, if elsewhere.
             context: how to verify the server; default: the system's authorities.
             timeout: seconds that a connection and each pause may take.

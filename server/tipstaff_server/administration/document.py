@@ -2,7 +2,7 @@
 signed catalogue.
 
     administration = Administration.load()                  # the file that comes with the program
-    administration.catalogue(version=3, made_at=…)          # the proto, ready for `SerializeToString(deterministic=True)`
+    administration.catalogue(version=3, made_at=…)    # the message to sign
 
 A wrong file raises AdministrationError with one line for each mistake and the place where it is.
 """

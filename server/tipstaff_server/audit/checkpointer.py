@@ -1,7 +1,9 @@
 """Making checkpoints of the audit log, keeping them in the database and in a folder, and reading
 them back.
 
-    checkpoints/000000001284.note      one file for each; never overwritten. Copy them to somebody who cannot write the database.
+    checkpoints/000000001284.note      one file for each; never overwritten
+
+Copy them to somebody who cannot write the database.
 
 The key is `audit` in the key folder (or in a module that keys.toml names). Replaced ones stay in
 `retired/`, to verify what they signed.

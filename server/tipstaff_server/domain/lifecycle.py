@@ -1,7 +1,7 @@
 """The life of a restriction: a table of state × event → state, with its guards and with who may
 (docs/architecture.md has the picture).
 
-    DRAFT ─ANNOUNCE─► NOTICED ─ENTER_FORCE─► ACTIVE ─SUSPEND─► SUSPENDED ─REINSTATE─► ACTIVE (or NOTICED, when too early)
+    DRAFT ─ANNOUNCE─► NOTICED ─ENTER_FORCE─► ACTIVE ─SUSPEND─► SUSPENDED ─REINSTATE─► ACTIVE
     NOTICED, ACTIVE, SUSPENDED ─REPAIR─► REPAIRED   ─EXPIRE─► EXPIRED
     DRAFT, NOTICED, ACTIVE, SUSPENDED ─REVOKE─► REVOKED
     ACTIVE, SUSPENDED ─RELEASE─► RELEASED           (only what has been in force can be let go)
@@ -10,9 +10,9 @@ Whatever is not in the table cannot happen. Nothing here touches the database: i
 every act.
 
     event                      guard                                       who may
-    ANNOUNCE                   another person than the one who entered it  authority, operator (a person of theirs)
+    ANNOUNCE                   another person than the one who entered it  a person of authority or operator
     ENTER_FORCE                its first moment has come, its term runs    by itself
-    SUSPEND                    its term runs                               whoever opens a dispute: provider, authority, operator
+    SUSPEND                    its term runs                               whoever opens a dispute
     REINSTATE                  its term runs, no other dispute suspends    authority, operator
     RELEASE, REPAIR, REVOKE    RELEASE: it has been in force               authority, operator
     EXPIRE                     its term is over                            by itself

@@ -142,7 +142,8 @@ class EpochKeys:
         certificate alone yields none.
 
         Raises:
-            PermissionDeniedError: another key than the registered one. InvalidRequestError: a key that cannot be sealed to.
+            PermissionDeniedError: another key than the registered one. InvalidRequestError: a key
+                that cannot be sealed to.
         """
         registered = None if provider is None else self._registered(provider)
         if registered is not None and registered != recipient:

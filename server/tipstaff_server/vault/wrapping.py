@@ -1,9 +1,9 @@
 """Keys that wrap the registry's keys (KEKs): from a file, from the environment, or through a
 command that reaches a KMS or an HSM.
 
-    file:registry.key             32 random bytes in a file of mode 0600, as `tipstaff-server vault new-key` makes it
-    env:TIPSTAFF_REGISTRY_KEY     the same 32 bytes as base64 in a variable, as secret stores hand them over
-    command:/opt/wrap --key k1    run as `… id`, `… wrap`, `… unwrap`: the key's name, or base64 in and base64 out, one line each
+    file:registry.key             32 random bytes in a file of mode 0600
+    env:TIPSTAFF_REGISTRY_KEY     the same 32 bytes as base64 in a variable
+    command:/opt/wrap --key k1    run as `… id`, `… wrap`, `… unwrap`; base64, a line each
 
 A cloud KMS or a PKCS#11 module needs a script of some lines and none of our code. Keys go through
 pipes, never into arguments.

@@ -9,8 +9,8 @@ No network; the signers need nothing but their key and the draft.
    back.
 3. `complete` puts them in; `rotation.py` publishes.
 
-    {"format": 1, "current": {"root": {...}, "targets": {...}}, "parts": {"root": {...}, "targets": {...}, "listing-aviation": {...}}}
-    {"format": 1, "signatures": [{"role": "root", "version": 2, "digest": "<sha256 of what is signed>", "keyid": "…", "sig": "…"}]}
+    {"format": 1, "current": {"root": {...}, "targets": {...}}, "parts": {"root": {...}, ...}}
+    {"format": 1, "signatures": [{"role": "root", "version": 2, "digest": "…", "keyid": "…", "sig": "…"}]}
 """
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ class Rotation:
         """Make what has to be signed for these changes; nothing is written.
 
         Raises:
-            RepositoryError: a key or role that is not there, nothing to change, or a threshold that could not be reached.
+            RepositoryError: a key or role that is not there, nothing to change, or a threshold that
+                could not be reached.
         """
         with storage_errors(f"reading {self._path}"):
             view = self._views()[0]
@@ -125,12 +126,14 @@ class Rotation:
 
         Args:
             draft: as drafted from what is in force now.
-            keys: gives the signers of "snapshot", "timestamp" and, where it changes, "relief-<audience>"; for a new audience also its
-                two listing keys.
+            keys: gives the signers of "snapshot", "timestamp" and, where it changes,
+                "relief-<audience>"; for a new audience also its two listing keys.
 
         Raises:
-            ProposalError: signatures are missing, or something was published since the draft was made.
-            KeyFileError: a key is missing. SignatureError: it is not the one that the metadata name.
+            ProposalError: signatures are missing, or something was published since the draft was
+                made.
+            KeyFileError: a key is missing. SignatureError: it is not the one that the metadata
+                name.
         """
         if missing := draft.missing():
             wanted = ", ".join(f"{role} needs {count} more" for role, count in missing.items())

@@ -7,7 +7,7 @@ Signers are handed on as securesystemslib `Signer`s, so that a hardware module o
 the same place: `keys.toml` names it.
 
     <folder>/<name>.pem    private key, 0600        root-1 root-2 root-3 targets-1 targets-2 snapshot timestamp
-    <folder>/<name>.pub    public key, 0644         listing-<audience>-builder listing-<audience>-signoff relief-<audience>
+    <folder>/<name>.pub    public key, 0644         listing-<audience>-builder and -signoff, relief-<audience>
     <folder>/keys.toml     where keys are that lie in no file here, see uris.py
 """
 
@@ -87,7 +87,8 @@ def create_key_files(
         folder: made if missing, for this user alone.
         audiences: audience ids, each `[a-z0-9-]{1,40}`.
         passphrase: encrypts the private keys; None leaves them in clear.
-        ml_dsa: names of keys to make as ML-DSA-65 (FIPS 204); the others are Ed25519. Thresholds may mix both.
+        ml_dsa: names of keys to make as ML-DSA-65 (FIPS 204); the others are Ed25519. Thresholds
+            may mix both.
 
     Raises:
         RepositoryError: an audience id is not valid.
@@ -203,7 +204,8 @@ class KeyFolder:
         """The signer of one private key.
 
         Raises:
-            KeyFileError: no such key, readable by others, wrong passphrase, or not a key that signs; its module is away.
+            KeyFileError: no such key, readable by others, wrong passphrase, or not a key that
+                signs; its module is away.
         """
         path = self._path(name, ".pem")
         if (uri := read_uris(self._folder).get(name)) is not None:

@@ -50,7 +50,8 @@ def signer_at(uri: str, public: Key, name: str) -> Signer:
     """The signer that a URI names.
 
     Raises:
-        KeyFileError: of an unknown kind, its library is not installed, it cannot be reached, or it is another key than the public one.
+        KeyFileError: of an unknown kind, its library is not installed, it cannot be reached, or it
+            is another key than the public one.
     """
     kind = uri.partition(":")[0]
     try:

@@ -4,7 +4,7 @@ must not reopen a rollback.
     <state>/floor.json
     {"format": 1, "view": "aviation", "newest": "2026-07-01T08:00:00Z",
      "keys": {"timestamp": "<sha256>", "snapshot": "<sha256>"},
-     "accepted": {"root": 1, "timestamp": 95, "snapshot": 95, "targets": 1, "listing-aviation": 7, "relief-aviation": 92},
+     "accepted": {"root": 1, "timestamp": 95, "snapshot": 95, "targets": 1, "listing-aviation": 7, ...},
      "seen": {"timestamp": 96}}
 
 - `accepted` are the versions that were in force; state on disk must not be below them, nor anything

@@ -110,7 +110,8 @@ def mirror(
 
     Raises:
         RollbackError: the mirror has a newer version already.
-        MismatchError, FetchError: an artefact is not what was signed, or could not be had; the mirror serves what it served.
+        MismatchError, FetchError: an artefact is not what was signed, or could not be had; the
+            mirror serves what it served.
         StorageError: the disk refused; likewise.
     """
     with storage_errors(f"mirroring into {folder}"):
@@ -167,7 +168,8 @@ def unpack(stream: IO[bytes], folder: Path, *, limits: Limits = _DEFAULT_LIMITS)
     """Lay a bundle out as a folder for a `DirectoryFetcher`.
 
     Raises:
-        MetadataFormatError: it is not a bundle. TooLargeError: something in it is larger than a reader would take.
+        MetadataFormatError: it is not a bundle. TooLargeError: something in it is larger than a
+            reader would take.
         StorageError: the disk refused.
     """
     with storage_errors(f"unpacking into {folder}"):

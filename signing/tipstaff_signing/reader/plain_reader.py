@@ -2,7 +2,7 @@
 repositories of other projects, and for holding the reader against the public conformance suite
 (`tests/conformance/client`).
 
-    <folder>/root.json timestamp.json snapshot.json targets.json <role>.json   what is trusted; no version numbers, roles percent-encoded
+    <folder>/root.json timestamp.json snapshot.json targets.json <role>.json   what is trusted
     <folder>/.tipstaff/lock              held while updating
     <folder>/.tipstaff/trusted_root.json the root that trust began with
     <folder>/.tipstaff/roots/2.root.json the roots since
@@ -113,7 +113,8 @@ class PlainReader:
         """Bring the top-level metadata up to date.
 
         Raises:
-            TrustError: something must not be believed; roles verified before it are trusted nevertheless.
+            TrustError: something must not be believed; roles verified before it are trusted
+                nevertheless.
             FetchError: something could not be had.
             StateError: never initialised, busy, or the disk refused.
         """

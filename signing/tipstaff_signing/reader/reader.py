@@ -86,8 +86,10 @@ class Reader:
             trusted_root: root metadata that came by a trustworthy way, with the provider's kit.
             roles: delegated roles wanted, "listing-aviation"; "targets" always comes too.
             assemble: applies deltas; without it whole artefacts are fetched.
-            wanted: says of an artefact's path whether it is kept here; default: all are. The others are as if they were not there.
-            accept: looks into a new version before it is put in force, and raises anything but OSError when it is not what it should be.
+            wanted: says of an artefact's path whether it is kept here; default: all are. The others
+                are as if they were not there.
+            accept: looks into a new version before it is put in force, and raises anything but
+                OSError when it is not what it should be.
             clock: aware UTC; judges expiry.
             monotonic: seconds; bounds fetches.
             limits: on sizes and times.
@@ -119,10 +121,12 @@ class Reader:
         Signatures and artefacts are verified again; expiry is reported, not judged.
 
         Returns:
-            None when there is none, when it is damaged (it is put aside, and the next refresh repairs it), or when it is below the floor.
+            None when there is none, when it is damaged (it is put aside, and the next refresh
+                repairs it), or when it is below the floor.
 
         Raises:
-            ClockError: the clock is behind what was signed, so that nothing can be said about expiry.
+            ClockError: the clock is behind what was signed, so that nothing can be said about
+                expiry.
             StateError: the folder is another audience's, or cannot be read.
         """
         with storage_errors(f"opening the state in {self._folder.path}"):

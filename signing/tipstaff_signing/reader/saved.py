@@ -2,7 +2,7 @@
 
     <state>/cache/current.json
     {"format": 1, "view": "aviation", "root": 1,
-     "metadata": {"1.root.json": "{...}", "timestamp.json": "{...}", "snapshot.json": "{...}", "targets.json": "{...}", ...},
+     "metadata": {"1.root.json": "{...}", "timestamp.json": "{...}", "snapshot.json": "{...}", ...},
      "retired": {"<sha256>": "2026-07-01T08:00:00+00:00"}}
 
 `metadata` holds the signed files as they were received. `root` is the root under which this version

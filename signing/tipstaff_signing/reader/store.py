@@ -2,7 +2,7 @@
 afterwards.
 
     cache/artefacts/<sha256>     whole and checked
-    cache/partial/<sha256>       the beginning of one, kept so that a broken download is resumed; deltas stay here until they were used
+    cache/partial/<sha256>       the beginning of one, so that a download can go on; deltas until used
     cache/partial/<sha256>.made  one that is being made from another one and deltas
     cache/quarantine/<sha256>    found damaged on disk; removed once a sound copy is in force
 
@@ -152,7 +152,8 @@ class ArtefactStore:
         """Take an artefact that is made here rather than fetched, with the same checks.
 
         Raises:
-            MismatchError: it is not what was signed. Whatever `pieces` raises passes, too; nothing is left then.
+            MismatchError: it is not what was signed. Whatever `pieces` raises passes, too; nothing
+                is left then.
         """
         made = self._partial / f"{target.hashes['sha256']}.made"
         self._disk.remove(made)
@@ -179,7 +180,8 @@ class ArtefactStore:
         """What lies here unused.
 
         Returns:
-            What may go, and what stays for those who may still be opening it, with the time since when it is unused.
+            What may go, and what stays for those who may still be opening it, with the time since
+                when it is unused.
         """
         since = {
             path: retired.get(path.name, now)
@@ -208,7 +210,8 @@ class ArtefactStore:
         removed.
 
         Returns:
-            Whether it began with bytes kept from an earlier attempt, and whether it is what was signed.
+            Whether it began with bytes kept from an earlier attempt, and whether it is what was
+                signed.
         """
         if partial.exists() and partial.stat().st_size > target.length:
             self._disk.remove(partial)

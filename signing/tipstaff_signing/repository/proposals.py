@@ -2,7 +2,7 @@
 
 Slow and deliberate.
 
-    proposals/<audience>/<version>/listing-<audience>.json            metadata, one signature more at each step; written last
+    proposals/<audience>/<version>/listing-<audience>.json    metadata, with one signature more at each step
     proposals/<audience>/<version>/listing/<audience>/<sha256>.filter its artefacts
     refused/<audience>/<version>/                                     the same, with reasons.json
 
@@ -146,7 +146,8 @@ class Proposals:
         """The proposal's metadata from disk.
 
         Raises:
-            ProposalError: it was replaced or withdrawn, or an artefact is not the one that was signed.
+            ProposalError: it was replaced or withdrawn, or an artefact is not the one that was
+                signed.
         """
         metadata = self._signed(proposal)
         for path, target in metadata.signed.targets.items():
@@ -167,7 +168,8 @@ class Proposals:
         cannot change them while they are looked at.
 
         Raises:
-            ProposalError: it was replaced or withdrawn, or an artefact is not the one that was signed.
+            ProposalError: it was replaced or withdrawn, or an artefact is not the one that was
+                signed.
         """
         metadata = self._signed(proposal)
         artefacts: dict[str, Path] = {}

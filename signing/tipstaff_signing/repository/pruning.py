@@ -57,14 +57,17 @@ def prune(
     Args:
         repository: whose.
         audience: whose view.
-        history: made if missing; on another file system files are copied and synced before they are removed.
+        history: made if missing; on another file system files are copied and synced before they are
+            removed.
         now: aware UTC.
-        window: how long superseded versions stay; not less than a listing's lifetime, and than deltas reach back.
+        window: how long superseded versions stay; not less than a listing's lifetime, and than
+            deltas reach back.
         lock_seconds: how long to wait for a publication to end.
         disk: for tests.
 
     Raises:
-        StorageError: the disk refused; the repository is whole, and what moved already is in the history.
+        StorageError: the disk refused; the repository is whole, and what moved already is in the
+            history.
     """
     repository.versions(audience)  # raises when there is no such audience
     view = View(repository.path / audience, audience, disk=disk)

@@ -173,10 +173,12 @@ class Repository:
 
         Args:
             root: the signed metadata file, as it came back from the ceremony.
-            keys: holds the snapshot and timestamp keys that the new root names, and its targets keys if they changed.
+            keys: holds the snapshot and timestamp keys that the new root names, and its targets
+                keys if they changed.
 
         Raises:
-            RepositoryError: it is not the next root, or too few root keys signed it; nothing was published.
+            RepositoryError: it is not the next root, or too few root keys signed it; nothing was
+                published.
         """
         with self._writing("publishing the root"):
             views = [self._view(audience) for audience in self.audiences()]
@@ -216,7 +218,8 @@ class Repository:
             deltas: which of the artefacts are deltas, and of what.
 
         Raises:
-            RepositoryError: unknown audience, a path outside the role, or a delta for something else than an artefact of the listing.
+            RepositoryError: unknown audience, a path outside the role, or a delta for something
+                else than an artefact of the listing.
             ProposalError: the key is not one of the role's.
             StorageError: the disk refused; an earlier proposal is still there.
         """
@@ -287,9 +290,11 @@ class Repository:
         """Make a signed-off proposal the audience's listing.
 
         Raises:
-            ProposalError: too few signatures, expired, replaced, altered, or older than what is published.
+            ProposalError: too few signatures, expired, replaced, altered, or older than what is
+                published.
             SignatureError: `snapshot` or `timestamp` is the wrong key.
-            StorageError: the disk refused; the published listing is unchanged, and the proposal is still there.
+            StorageError: the disk refused; the published listing is unchanged, and the proposal is
+                still there.
         """
         audience, role = proposal.audience, listing_role(proposal.audience)
         view, proposals = self._view(audience), self._proposals(audience)

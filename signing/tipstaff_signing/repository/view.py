@@ -1,7 +1,7 @@
 """One audience's folder in the repository: a complete standard TUF repository, written in an order
 that a kill cannot break.
 
-    <audience>/metadata/   1.root.json  1.targets.json  7.listing-aviation.json  92.relief-aviation.json  95.snapshot.json  timestamp.json
+    <audience>/metadata/   1.root.json  1.targets.json  7.listing-aviation.json  95.snapshot.json  …
     <audience>/targets/    <sha256>.catalogue  listing/aviation/<sha256>.filter  relief/aviation/<sha256>.1-40
 
 The order of a publication:

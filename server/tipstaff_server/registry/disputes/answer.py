@@ -1,10 +1,11 @@
 """Answering disputes: upheld, corrected, or revoked.
 
-    OPEN ──upheld──► REJECTED      the restriction was right: it is in force again, with the next listing
-         ──corrected──► CORRECTED  it is amended in the same act, and in force again as amended; what became less is relief at once
+    OPEN ──upheld──► REJECTED      it was right: it is in force again, with the next listing
+         ──corrected──► CORRECTED  it is amended in the same act, and in force again as amended
          ──revoked──► REVOKED      it was wrong: it ends, and remedies follow
 
-A restriction that other disputes suspend stays suspended until the last of them is answered.
+What became less by a correction is relief at once. A restriction that other disputes suspend stays
+suspended until the last of them is answered.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class DisputeAnswers(RegistryPart):
             LifecycleError: it is answered already.
             StaleVersionError: somebody acted on the restriction since the caller looked.
             EntryError: the correction could not be entered either.
-            InvalidRequestError: no reason, a used idempotency key, or a correction that does not fit.
+            InvalidRequestError: no reason, a used idempotency key, or a correction that does not
+                fit.
             PermissionDeniedError: neither the authority that decided nor the operator.
         """
         fields = [sorted(correction.measures), correction.legal_basis, correction.expires_at]

@@ -54,7 +54,7 @@ REMIND_BEFORE = timedelta(days=3)
 
 @dataclass(frozen=True, slots=True)
 class DisputeView:
-    """A dispute; fields as DisputeView in the contract.
+    """A dispute; fields as Dispute in the contract.
 
     `suspended`: its restriction is not enforced now.
     """

@@ -1,8 +1,8 @@
 """Changing the registry's keys while servers run.
 
     rewrap      another key wraps them; what they encrypted stays as it is
-    rotate      a new column key; every act from here on writes under it, `re-encrypt` brings over what is there, then the old one goes
-    reindex     a new index key, in one transaction that acts wait for: a look-up must never find half of an index
+    rotate      a new column key: acts write under it, `re-encrypt` brings over what is there
+    reindex     a new index key, in one transaction, so that no look-up finds half an index
 
 An index key that was replaced stays, wrapped, to recognise entries and requests that come again
 (Vault.made): what they were made of is not kept, so their digests cannot be made anew.

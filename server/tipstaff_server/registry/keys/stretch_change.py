@@ -109,7 +109,8 @@ class StretchChange(RegistryPart):
         """Step 1; the same change again goes on with the one that has begun.
 
         Raises:
-            InvalidRequestError: no scrypt cost, nothing would change, or weaker than now or than LEAST_COST and not `weaker`.
+            InvalidRequestError: no scrypt cost, nothing would change, or weaker than now or than
+                LEAST_COST and not `weaker`.
             LifecycleError: another change is under way.
         """
         with self._store.act(actor) as unit:

@@ -80,7 +80,7 @@ class AffectedReport:
 
 @dataclass(frozen=True, slots=True)
 class RemedyView:
-    """A remedy; fields as RemedyView in the contract. `note` is empty for the provider's own calls."""
+    """A remedy; fields as Remedy in the contract. `note` is empty for the provider's own calls."""
 
     remedy_id: bytes
     restriction_id: bytes
