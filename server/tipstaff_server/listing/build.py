@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from tipstaff_server.listing.incremental import BuildPlan
     from tipstaff_server.listing.seal import SealedPart
     from tipstaff_server.repository.published import Published
+    from tipstaff_server.vault.epochs import Epoch
     from tipstaff_signing.files import Disk
     from tipstaff_signing.model import Proposal
 
@@ -104,44 +105,32 @@ def build(
 def _build(
     runtime: Deployment, audience: str, place: Path, *, from_scratch: bool, disk: Disk
 ) -> Built:
+    # 1. The relief head, before anything else is read.
     relief_sequence = runtime.registry.relief.head()
     now = runtime.clock()
     epoch = runtime.epochs.current(audience)
-    key = epoch.master
+    parameters = _parameters(runtime, epoch, relief_sequence, now)
+
+    # 2. Whether there is a build to go on from, and who was touched since.
     states = BuildStates(place.with_suffix(".kept"), disk=disk)
-    parameters = _parameters(runtime, audience, now)
-    parameters.epoch = epoch.number
-    parameters.stretch.CopyFrom(runtime.registry.stretch_of(epoch).to_proto())
-    parameters.relief_sequence = relief_sequence
-    plan = incremental.plan(runtime, states, key, parameters, now, from_scratch=from_scratch)
-    plan, contents = _contents(runtime, key, plan, states, place)
-    # Only now, after the long reading: deltas start from what is published when they are made.
+    plan = incremental.plan(
+        runtime, states, epoch.master, parameters, now, from_scratch=from_scratch
+    )
+
+    # 3. to 5. Rows and pack, then the filter. What is published counts only now, after the long
+    # reading: deltas start from what is published when they are made.
+    plan, contents = _contents(runtime, epoch.master, plan, states, place)
     published = runtime.published(audience)
     _write_filter(runtime, published, contents.rows, epoch.number, place / "filter")
     parameters.subject_count, parameters.record_count = contents.subjects, contents.records
     parameters.buckets.CopyFrom(contents.buckets)
-    proposal = _propose(
-        runtime,
-        published,
-        parameters,
-        {f"listing/{audience}/{name}": place / name for name in ARTEFACTS},
-    )
-    built = Built(
-        audience,
-        proposal.version,
-        epoch.number,
-        relief_sequence,
-        contents.subjects,
-        contents.records,
-        now,
-        len(proposal.deltas),
-        contents.change,
-        bucket_least=parameters.buckets.least_numbers,
-        bucket_median=parameters.buckets.median_numbers,
-        touched=None if plan.touched is None else len(plan.touched),
-        why=plan.why,
-    )
+
+    # 6. The proposal, with deltas from what is published.
+    proposal = _propose(runtime, published, parameters, place)
+    built = _built(proposal, parameters, plan, contents)
     record_build(runtime.store, built)
+
+    # 7. What the next build goes on from.
     _keep(audience, plan, states, contents, place)
     log_info(
         "listing_built",
@@ -151,6 +140,29 @@ def _build(
         why=built.why,
     )
     return built
+
+
+def _built(
+    proposal: Proposal,
+    parameters: listing_pb2.ListingParameters,
+    plan: BuildPlan,
+    contents: Contents,
+) -> Built:
+    return Built(
+        parameters.audience,
+        proposal.version,
+        parameters.epoch,
+        parameters.relief_sequence,
+        contents.subjects,
+        contents.records,
+        plan.now,
+        len(proposal.deltas),
+        contents.change,
+        bucket_least=parameters.buckets.least_numbers,
+        bucket_median=parameters.buckets.median_numbers,
+        touched=None if plan.touched is None else len(plan.touched),
+        why=plan.why,
+    )
 
 
 def _contents(
@@ -287,13 +299,18 @@ def _write_filter(
         BloomFilter.build(tokens(rows.path), fpr=rate, epoch=epoch, capacity=capacity).write(file)
 
 
-def _parameters(runtime: Deployment, audience: str, now: datetime) -> listing_pb2.ListingParameters:
+def _parameters(
+    runtime: Deployment, epoch: Epoch, relief_sequence: int, now: datetime
+) -> listing_pb2.ListingParameters:
     policies = runtime.registry.policies()
     publication = runtime.config.publication
     parameters = listing_pb2.ListingParameters(
-        audience=audience,
+        audience=epoch.audience,
+        epoch=epoch.number,
+        stretch=runtime.registry.stretch_of(epoch).to_proto(),
+        relief_sequence=relief_sequence,
         relief_max_age_seconds=publication.relief_max_age_seconds,
-        measures=sorted(policies.audience(audience)),
+        measures=sorted(policies.audience(epoch.audience)),
         catalogue_version=policies.version,
     )
     parameters.built_at.FromDatetime(now)
@@ -307,19 +324,18 @@ def _propose(
     runtime: Deployment,
     published: Published,
     parameters: listing_pb2.ListingParameters,
-    files: dict[str, Path],
+    place: Path,
 ) -> Proposal:
     audience = published.audience
     signer = runtime.keys.signer(builder_key(audience))
-    offers = make_deltas(published, files, files[f"listing/{audience}/parameters"].parent)
+    files = {f"listing/{audience}/{name}": place / name for name in ARTEFACTS}
+    offers = make_deltas(published, files, place)
     deltas = {offer.path: offer.delta for offer in offers}
     artefacts = {**files, **{offer.path: offer.file for offer in offers}}
     parameters.version = published.versions.listing + 1
     for _ in range(ATTEMPTS):
-        write_atomic(
-            files[f"listing/{audience}/parameters"],
-            parameters.SerializeToString(deterministic=True),
-        )
+        content = parameters.SerializeToString(deterministic=True)
+        write_atomic(place / "parameters", content)
         proposal = runtime.repository.propose_listing(audience, artefacts, signer, deltas=deltas)
         if proposal.version == parameters.version:
             return proposal
