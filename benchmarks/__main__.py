@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.chart import Bar, Panel, svg
-from benchmarks.machine import facts, load
-from benchmarks.plan import Plan
 from benchmarks.suites import LONG, SUITES
-from benchmarks.timing import PATIENCE
+from benchmarks.support.chart import Bar, Panel, svg
+from benchmarks.support.machine import facts, load
+from benchmarks.support.plan import Plan
+from benchmarks.support.timing import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

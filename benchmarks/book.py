@@ -16,11 +16,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.machine import load
-from benchmarks.people import resident_ids
-from benchmarks.plan import Figures, Plan
-from benchmarks.provider import MEASURE, open_screener
-from benchmarks.timing import quiet_seconds
+from benchmarks.support.machine import load
+from benchmarks.support.people import resident_ids
+from benchmarks.support.plan import Figures, Plan
+from benchmarks.support.provider import MEASURE, open_screener
+from benchmarks.support.timing import quiet_seconds
 
 if TYPE_CHECKING:
     from typing import BinaryIO

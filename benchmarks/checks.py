@@ -15,12 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.machine import load
-from benchmarks.peers import keyed
-from benchmarks.people import resident_ids
-from benchmarks.plan import Figures, Plan
-from benchmarks.provider import MEASURE, open_screener
-from benchmarks.timing import median_seconds
+from benchmarks.support.machine import load
+from benchmarks.support.peers import keyed
+from benchmarks.support.people import resident_ids
+from benchmarks.support.plan import Figures, Plan
+from benchmarks.support.provider import MEASURE, open_screener
+from benchmarks.support.timing import median_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from benchmarks.machine import facts
+from benchmarks.support.machine import facts
 from tipstaff_bloom import BloomFilter
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.listing.sealing import EpochKey, Stretch

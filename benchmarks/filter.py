@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from benchmarks.plan import Figures
-from benchmarks.timing import median_seconds
+from benchmarks.support.plan import Figures
+from benchmarks.support.timing import median_seconds
 from tipstaff_bloom import BloomFilter, diff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from benchmarks.plan import Plan
+    from benchmarks.support.plan import Plan
 
 SIZES: Final = (100_000, 1_000_000, 10_000_000)
 FPR: Final = 1e-3

@@ -14,11 +14,11 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from benchmarks.filter import random_tokens
-from benchmarks.machine import load
-from benchmarks.peers import PEERS
-from benchmarks.people import resident_ids
-from benchmarks.plan import Figures, Plan
-from benchmarks.timing import median_of_each, median_seconds
+from benchmarks.support.machine import load
+from benchmarks.support.peers import PEERS
+from benchmarks.support.people import resident_ids
+from benchmarks.support.plan import Figures, Plan
+from benchmarks.support.timing import median_of_each, median_seconds
 from tipstaff_bloom import BloomFilter
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.listing.tokens import Tokeniser

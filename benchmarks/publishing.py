@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.plan import Figures
+from benchmarks.support.plan import Figures
 from tests.support.server import COURT, enter, entry, make
 from tipstaff_server.config import Config
 from tipstaff_server.deployment import Deployment
@@ -27,7 +27,7 @@ from tipstaff_server.signoff.sign_off import sign_off
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
-    from benchmarks.plan import Plan
+    from benchmarks.support.plan import Plan
 
 __all__ = ["measure", "run"]
 

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import numpy as np
 
-from benchmarks.big_list import case_number, write_list
-from benchmarks.database import Postgres, postgres
-from benchmarks.plan import Figures
-from benchmarks.processes import Ran, run_command
+from benchmarks.support.big_list import case_number, write_list
+from benchmarks.support.database import Postgres, postgres
+from benchmarks.support.plan import Figures
+from benchmarks.support.processes import Ran, run_command
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk.identity.identifier import Identifier
 from tipstaff_sdk.listing.sealing import Stretch
@@ -41,7 +41,7 @@ from tipstaff_server.workdir.layout import WorkDirPlan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.plan import Plan
+    from benchmarks.support.plan import Plan
 
 __all__ = ["run"]
 

@@ -12,7 +12,7 @@ from benchmarks import book, checks, filter, keyed, publishing, registry, sync, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from benchmarks.plan import Figures, Plan
+    from benchmarks.support.plan import Figures, Plan
 
 __all__ = ["LONG", "SUITES"]
 

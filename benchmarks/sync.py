@@ -32,7 +32,7 @@ import grpc
 import numpy as np
 
 from benchmarks.bulk import SEALED_BYTES, Bulk
-from benchmarks.plan import Figures
+from benchmarks.support.plan import Figures
 from tests.support.server import enter, entry, name_of, resident_id
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Reason, Screener, Verdict
@@ -43,7 +43,7 @@ from tipstaff_server.workdir.layout import Provider, WorkDirPlan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from benchmarks.plan import Plan
+    from benchmarks.support.plan import Plan
     from tipstaff_server.config import Config
 
 AUDIENCE: Final = "aviation"

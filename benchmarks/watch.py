@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import numpy as np
 
-from benchmarks.plan import Figures
+from benchmarks.support.plan import Figures
 from tests.support.server import enter, entry, name_of, resident_id
 from tipstaff.v1 import registry_pb2, registry_pb2_grpc
 from tipstaff_sdk import Screener, Verdict
@@ -39,7 +39,7 @@ from tipstaff_server.workdir.layout import Provider, WorkDirPlan, development_au
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from benchmarks.plan import Plan
+    from benchmarks.support.plan import Plan
     from tipstaff_server.config import Config
 
 PROCESSES: Final = 2
@@ -226,7 +226,7 @@ def _crowd(address: str, folder: Path) -> Iterator[Crowd]:
             [
                 sys.executable,
                 "-m",
-                "benchmarks.watchers",
+                "benchmarks.support.watchers",
                 address,
                 str(folder / f"watchers-{number}"),
             ],

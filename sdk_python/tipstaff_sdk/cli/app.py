@@ -110,10 +110,7 @@ def check(  # noqa: PLR0913, PLR0917  a command's parameters are its options
     offline: Offline = False,  # noqa: FBT002  a flag
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Check one person or organisation.
-
-    Best without arguments: the number and the name are then asked for and not shown.
-    """
+    """Check one person or organisation. Best without arguments: the number and the name are then asked for and not shown."""
     settings = _settings(config)
     chosen = _language(lang, settings)
     with _open(settings, chosen, offline=offline) as screener:
@@ -180,9 +177,7 @@ def screen(  # noqa: PLR0913, PLR0917  a command's parameters are its options
     offline: Offline = False,  # noqa: FBT002  a flag
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Check every row of a file, of any size.
-
-    Result and rejects name rows by their number in FILE, never people.
+    """Check every row of a file, of any size. Result and rejects name rows by their number in FILE, never people.
 
     Interrupted, the same command goes on where it was.
     """
@@ -225,10 +220,7 @@ def sync(config: Config = None, lang: Lang = None, as_json: AsJson = False) -> N
 
 @app.command()
 def status(config: Config = None, lang: Lang = None, as_json: AsJson = False) -> None:  # noqa: FBT002  a flag
-    """Show what is on this machine: versions, ages, what waits to be sent.
-
-    Does not contact the server.
-    """
+    """Show what is on this machine: versions, ages, what waits to be sent. Does not contact the server."""
     settings = _settings(config)
     chosen = _language(lang, settings)
     with Screener(settings) as screener:
@@ -251,10 +243,7 @@ def dispute(
     lang: Lang = None,
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Show where a dispute stands, wherever it was opened.
-
-    Whoever holds its case number may ask; best without arguments, as `check`.
-    """
+    """Show where a dispute stands, wherever it was opened. Whoever holds its case number may ask; best without arguments, as `check`."""
     settings = _settings(config)
     chosen = _language(lang, settings)
     with Screener(settings) as screener:

@@ -54,10 +54,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="The file that was carried here.")],
     config: Config = None,
 ) -> None:
-    """Verify FILE and take it into this site's state.
-
-    What is in force stays when the file is damaged, altered or older.
-    """
+    """Verify FILE and take it into this site's state. What is in force stays when the file is damaged, altered or older."""
     settings = Settings.load(config, options={"background": False})
     state = import_bundle(settings, file)
     typer.echo(f"{settings.audience}: version {state.timestamp_version} is in force")

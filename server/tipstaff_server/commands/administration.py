@@ -34,10 +34,7 @@ VersionOption = Annotated[
 
 @app.callback()
 def load(context: typer.Context, config: ConfigOption = None) -> None:
-    """Load the configured administration file: measures, authorities, lists, audiences.
-
-    An unchanged file changes nothing.
-    """
+    """Load the configured administration file: measures, authorities, lists, audiences. An unchanged file changes nothing."""
     if context.invoked_subcommand is not None:
         return
     loaded = _configured(config)
@@ -76,10 +73,7 @@ def diff(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what differs between two versions, or what loading the file would change.
-
-    Exit status 4: something does.
-    """
+    """Show what differs between two versions, or what loading the file would change. Exit status 4: something does."""
     with open_registry(config) as registry:
         old = load_version(registry.store, since)
         new = _configured(config) if until is None else load_version(registry.store, until)

@@ -48,12 +48,9 @@ def verify(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute the audit log's chain: finds any altered, missing or reordered entry.
+    """Recompute the audit log's chain: finds any altered, missing or reordered entry. Exit status 1 when it does.
 
-    Exit status 1 when it does.
-
-    With checkpoints that lay elsewhere it also finds a log that was written anew from the
-    beginning, or shortened.
+    With checkpoints that lay elsewhere it also finds a log that was written anew from the beginning, or shortened.
     """
     with open_registry(config) as registry:
         checkpointer = Checkpointer.configured(Config.load(config), registry.store)
@@ -74,9 +71,7 @@ def checkpoint(
         bool, typer.Option("--show-key", help="Only print the key that verifies.")
     ] = False,
 ) -> None:
-    """Sign the audit log as it is, and write the checkpoint to its folder: copy it to somebody who
-    cannot write the database.
-    """
+    """Sign the audit log as it is, and write the checkpoint to its folder: copy it to somebody who cannot write the database."""
     with open_registry(config) as registry:
         checkpointer = Checkpointer.configured(Config.load(config), registry.store)
         if show_key:

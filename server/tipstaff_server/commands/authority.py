@@ -28,10 +28,7 @@ OfficerArgument = Annotated[
 def add(
     authority: AuthorityArgument, officer: OfficerArgument, config: ConfigOption = None
 ) -> None:
-    """Make a certificate for one officer with the development CA.
-
-    Lists that ask for two persons need one for each of them.
-    """
+    """Make a certificate for one officer with the development CA. Lists that ask for two persons need one for each of them."""
     typer.echo(
         f"{add_officer(Config.load(config_file(config)), authority, officer)}: certificate of"
         f" {authority}/{officer}"

@@ -95,10 +95,7 @@ def sign(
         str | None, typer.Option(envvar=_PASSPHRASE, help="Of the key file.", show_envvar=True)
     ] = None,
 ) -> None:
-    """Show what a draft changes and sign it.
-
-    Needs neither network nor configuration, only the draft and the key.
-    """
+    """Show what a draft changes and sign it. Needs neither network nor configuration, only the draft and the key."""
     made = _read_draft(draft)
     _tell(made)
     signer = KeyFolder.load(folder, passphrase=passphrase.encode() if passphrase else None).signer(
@@ -125,10 +122,7 @@ def import_(
         ),
     ] = None,
 ) -> None:
-    """Publish a draft with the signatures that came back, and install the new keys.
-
-    May be repeated after it broke off.
-    """
+    """Publish a draft with the signatures that came back, and install the new keys. May be repeated after it broke off."""
     loaded = Config.load(config_file(config))
     made = _read_draft(draft)
     with storage_errors("reading signatures"):

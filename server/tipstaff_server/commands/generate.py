@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tipstaff_server.commands.import_list import progress_bar
+from tipstaff_server.commands.registry.import_list import progress_bar
 from tipstaff_server.errors import ImportFileError
 from tipstaff_server.importing.synthetic.files import BrokenLine, write_csv
 from tipstaff_server.importing.synthetic.lists import Synthetic

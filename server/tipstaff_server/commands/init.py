@@ -54,9 +54,7 @@ def init(
         ),
     ] = 1 << 12,
 ) -> None:
-    """Make a working directory: configuration, development certificates, keys, registry,
-    repository, provider kits.
-    """
+    """Make a working directory: configuration, development certificates, keys, registry, repository, provider kits."""
     providers = [Provider.parse(text) for text in provider or []]
     plan = WorkDirPlan.of(audience or [], providers, listen, stretch_n)
     config = initialise(folder, plan)
@@ -96,9 +94,7 @@ def wrapping_key(
     ],
     config: ConfigOption = None,
 ) -> None:
-    """Register the key that a provider's epoch keys are sealed to, instead of the one in its kit: a
-    stolen certificate then yields none.
-    """
+    """Register the key that a provider's epoch keys are sealed to, instead of the one in its kit: a stolen certificate then yields none."""
     loaded = Config.load(config_file(config))
     try:
         pem = key.read_bytes()
@@ -123,9 +119,7 @@ def revoke(
         ),
     ] = None,
 ) -> None:
-    """Revoke a provider's certificate; a running server ends its streams and refuses its calls
-    within a second.
-    """
+    """Revoke a provider's certificate; a running server ends its streams and refuses its calls within a second."""
     loaded = Config.load(config_file(config))
     serial = revoke_provider(loaded, provider, certificate)
     typer.echo(f"{loaded.server.client_crl_file}: certificate {serial:x} of {provider} is revoked")

@@ -57,9 +57,7 @@ def init(
     ] = None,
     passphrase: PassphraseOption = None,
 ) -> None:
-    """Make the signing keys alone, for a ceremony: carry root, targets and sign-off keys to where
-    they belong, then remove them here.
-    """
+    """Make the signing keys alone, for a ceremony: carry root, targets and sign-off keys to where they belong, then remove them here."""
     keys = create_key_files(
         folder,
         audiences=audience or list(DEFAULT_AUDIENCES),
@@ -81,10 +79,7 @@ def new(
     scheme: Annotated[str, typer.Option(help=" or ".join(SCHEMES))] = "ed25519",
     passphrase: PassphraseOption = None,
 ) -> None:
-    """Make one key, as a replacement or for another audience.
-
-    Its public half goes into the draft; the private one stays here.
-    """
+    """Make one key, as a replacement or for another audience. Its public half goes into the draft; the private one stays here."""
     keys = create_key(
         folder, name, scheme=scheme, passphrase=passphrase.encode() if passphrase else None
     )
@@ -184,8 +179,8 @@ def rotate_epoch(
         ),
     ] = 2,
 ) -> None:
-    """Begin the next epoch of an audience: providers get its key at once, listings use it after the
-    lead, and the epoch before stays in use for a listing's lifetime more."""
+    """Begin the next epoch of an audience: providers get its key at once, listings use it after the lead, and the epoch before stays in use
+    for a listing's lifetime more."""
     loaded = Config.load(config_file(config))
     with Deployment(loaded) as runtime:
         chosen_audiences(runtime, [audience])

@@ -39,9 +39,7 @@ def mirror(
         Path | None, typer.Option(help="The root to trust, from a provider's kit, with --from.")
     ] = None,
 ) -> None:
-    """Bring a mirror in step: artefacts first, the timestamp last, nothing removed that a client
-    may still want. Run it from a timer.
-    """
+    """Bring a mirror in step: artefacts first, the timestamp last, nothing removed that a client may still want. Run it from a timer."""
     fetcher: Fetcher
     if source is not None:
         if root is None or not root.is_file() or not is_mirror_url(source):

@@ -53,10 +53,7 @@ def list_(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
 
 @app.command()
 def remove(provider: ProviderArgument, reason: ReasonOption, config: ConfigOption = None) -> None:
-    """Turn a provider away from now on; a running server ends its streams within seconds.
-
-    Its reports and remedies stay.
-    """
+    """Turn a provider away from now on; a running server ends its streams within seconds. Its reports and remedies stay."""
     with open_registry(config) as registry:
         members = registry.providers
         members.remove(provider, reason, actor=this_operator())
@@ -83,10 +80,7 @@ def move(
     reason: ReasonOption,
     config: ConfigOption = None,
 ) -> None:
-    """Put a provider into another audience.
-
-    It is turned away until it has a certificate that names that audience.
-    """
+    """Put a provider into another audience. It is turned away until it has a certificate that names that audience."""
     with open_registry(config) as registry:
         registry.providers.move(provider, audience, reason, actor=this_operator())
     typer.echo(

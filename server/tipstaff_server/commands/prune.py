@@ -28,10 +28,7 @@ def prune(
         typer.Option(help="Where they go.", show_default="history, beside the configuration"),
     ] = None,
 ) -> None:
-    """Move what no client can want any more out of the repository, into a history for audits.
-
-    Nothing is deleted.
-    """
+    """Move what no client can want any more out of the repository, into a history for audits. Nothing is deleted."""
     loaded = Config.load(config_file(config))
     repository, lives = open_repository(loaded)
     window = timedelta(days=days)

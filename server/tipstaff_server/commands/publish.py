@@ -64,9 +64,7 @@ def sign_off(
     *,
     accept_growth: GrowthOption = False,
 ) -> None:
-    """Check proposed listings against the registry, and sign them with the sign-off's key or refuse
-    them. Exit status 3: refused.
-    """
+    """Check proposed listings against the registry, and sign them with the sign-off's key or refuse them. Exit status 3: refused."""
     file = config_file(config)
     work = partial(sign_off_one, accept_growth=accept_growth)
     outcomes = for_each_audience(partial(_open, file), _audiences(file, audience), work)

@@ -47,9 +47,7 @@ def stats(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show checks, hits and outcomes per provider and measure, what each provider enforces and who
-    lags, disputes, published listings.
-    """
+    """Show checks, hits and outcomes per provider and measure, what each provider enforces and who lags, disputes, published listings."""
     with open_registry(config) as registry:
         response = statistics(registry.store, since=_utc(since), until=_utc(until))
         supervise(response, registry.store, Allowed.of(Config.load(config).publication))

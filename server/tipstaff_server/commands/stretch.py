@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tipstaff_server.commands.import_list import progress_bar
 from tipstaff_server.commands.options import (
     AudienceOption,
     ConfigOption,
@@ -17,6 +16,7 @@ from tipstaff_server.commands.options import (
     config_file,
     this_operator,
 )
+from tipstaff_server.commands.registry.import_list import progress_bar
 from tipstaff_server.config import Config
 from tipstaff_server.deployment import Deployment
 from tipstaff_server.errors import InvalidRequestError
@@ -65,12 +65,10 @@ def change_stretch(  # noqa: PLR0913  one for each thing that may be said of it
         bool, typer.Option("--cancel", help="Drop the change, as long as no epoch uses it.")
     ] = False,
 ) -> None:
-    """Stretch every identifier anew, in hours and while everything goes on, then begin epochs that
-    use it.
+    """Stretch every identifier anew, in hours and while everything goes on, then begin epochs that use it.
 
-    May be stopped at any time: given again, with or without the cost, it goes on where it was. With
-    --audience, only the epochs of these begin now, and those of others with their next
-    rotate-epoch. When no epoch in use is of the old stretch any more, the server drops it.
+    May be stopped at any time: given again, with or without the cost, it goes on where it was. With --audience, only the epochs of these
+    begin now, and those of others with their next rotate-epoch. When no epoch in use is of the old stretch any more, the server drops it.
     """
     loaded = Config.load(config_file(config))
     with Deployment(loaded) as runtime:

@@ -30,10 +30,7 @@ def new_key(
         Path, typer.Argument(help="The file to make, mode 0600; never over an existing one.")
     ],
 ) -> None:
-    """Make a key file that can wrap the registry's keys.
-
-    Keep a sealed copy of it apart from the database and its backups.
-    """
+    """Make a key file that can wrap the registry's keys. Keep a sealed copy of it apart from the database and its backups."""
     typer.echo(f"{create_key(file).id}  {file}")
 
 
@@ -67,9 +64,7 @@ def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
 
 @app.command()
 def rewrap(config: ConfigOption = None) -> None:
-    """Wrap the registry's keys by the configured key; those among other_keys may have wrapped them
-    before. Servers may run.
-    """
+    """Wrap the registry's keys by the configured key; those among other_keys may have wrapped them before. Servers may run."""
     with open_registry(config) as registry:
         done = rekeying.rewrap(registry.store, actor=this_operator())
         wrapper = registry.store.vault.wrappers[0].id
@@ -82,10 +77,7 @@ def rewrap(config: ConfigOption = None) -> None:
 
 @app.command()
 def rotate(config: ConfigOption = None) -> None:
-    """Begin a new key for encrypted columns.
-
-    Servers take it up with their next act; run re-encrypt afterwards.
-    """
+    """Begin a new key for encrypted columns. Servers take it up with their next act; run re-encrypt afterwards."""
     with open_registry(config) as registry:
         version = rekeying.rotate(registry.store, actor=this_operator())
     typer.echo(
@@ -104,10 +96,7 @@ def reencrypt(
         ),
     ] = BATCH,
 ) -> None:
-    """Bring everything under the newest key, then destroy keys that nothing is under.
-
-    Servers may run; killed, it can be run again.
-    """
+    """Bring everything under the newest key, then destroy keys that nothing is under. Servers may run; killed, it can be run again."""
     with open_registry(config) as registry:
         done = sum(encrypt_anew(registry.store, batch=batch))
         gone = rekeying.retire(registry.store, actor=this_operator())
@@ -117,9 +106,7 @@ def reencrypt(
 
 @app.command()
 def reindex(config: ConfigOption = None) -> None:
-    """Begin a new index key, in one transaction that acts wait for, and on a large registry time
-    out on: best while servers are stopped.
-    """
+    """Begin a new index key, in one transaction that acts wait for, and on a large registry time out on: best while servers are stopped."""
     with open_registry(config) as registry:
         done = rekeying.reindex(registry.store, actor=this_operator())
     typer.echo(f"{done:,} identifiers and names are looked up under a new key")

@@ -14,11 +14,11 @@ import pytest
 
 from benchmarks import __main__ as main
 from benchmarks import filter as filter_suite
-from benchmarks import peers
-from benchmarks.chart import Bar, Panel, svg
-from benchmarks.people import resident_ids
-from benchmarks.plan import Figures, Plan
 from benchmarks.suites import SUITES
+from benchmarks.support import peers
+from benchmarks.support.chart import Bar, Panel, svg
+from benchmarks.support.people import resident_ids
+from benchmarks.support.plan import Figures, Plan
 from tests.support.identities import is_resident_id
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks import __main__ as main
 from benchmarks import registry
-from benchmarks.big_list import case_number, write_list
-from benchmarks.plan import Figures, Plan
 from benchmarks.suites import LONG, SUITES
+from benchmarks.support.big_list import case_number, write_list
+from benchmarks.support.plan import Figures, Plan
 from tests.support.identities import is_resident_id
 from tipstaff_sdk.identity.identifier import Identifier
 

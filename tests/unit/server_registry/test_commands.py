@@ -43,4 +43,6 @@ def test_a_command_does_not_import_what_only_others_need() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()
     assert "tipstaff_server.commands.prune" in found
-    assert not {"tipstaff_server.commands.import_list", "tipstaff_server.services"} & set(found)
+    assert not {"tipstaff_server.commands.registry.import_list", "tipstaff_server.services"} & set(
+        found
+    )

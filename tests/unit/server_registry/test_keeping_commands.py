@@ -14,7 +14,8 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from tests.support.registry import COURT, World, entry, make_world, person, submit
-from tipstaff_server.commands import audit, retention, vault
+from tipstaff_server.commands import audit, vault
+from tipstaff_server.commands.registry import retention
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.errors import (
     AuditError,

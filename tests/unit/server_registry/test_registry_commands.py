@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from tests.support.registry import AIRLINE, NOW, make_world
 from tipstaff.v1 import enforcement_pb2 as pb
-from tipstaff_server.commands import administration, audit, dispute, end, generate, stats
-from tipstaff_server.commands import import_list as import_
+from tipstaff_server.commands import administration, audit, generate, stats
+from tipstaff_server.commands.registry import dispute, end
+from tipstaff_server.commands.registry import import_list as import_
 from tipstaff_server.config import CONFIG_NAME, Config
 from tipstaff_server.enforcement.reports import Feedback
 from tipstaff_server.errors import (

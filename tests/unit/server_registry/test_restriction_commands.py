@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.registry import COURT, entry, make_world, person, submit
-from tipstaff_server.commands import remedies, restriction
+from tipstaff_server.commands.registry import remedies, restriction
 from tipstaff_server.config import CONFIG_NAME
 from tipstaff_server.errors import InvalidRequestError, StaleVersionError
 

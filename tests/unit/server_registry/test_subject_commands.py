@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.support.registry import entry, make_world, organisation, person, responsible, submit
 from tipstaff_sdk.errors import InvalidIdentifierError
-from tipstaff_server.commands import subject
+from tipstaff_server.commands.registry import subject
 from tipstaff_server.config import CONFIG_NAME
 from tipstaff_server.errors import InvalidRequestError, LifecycleError, NotFoundError
 

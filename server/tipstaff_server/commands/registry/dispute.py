@@ -76,10 +76,7 @@ def open_(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Open a dispute for the subject, with what they say on standard input.
-
-    The same again opens no second one.
-    """
+    """Open a dispute for the subject, with what they say on standard input. The same again opens no second one."""
     identity, statement = identity_of(restriction_id), sys.stdin.read().strip()
     digest = hashlib.sha256(
         b"tipstaff-server/dispute\0" + identity + ground.encode() + b"\0" + statement.encode()
@@ -212,11 +209,7 @@ def answer(  # noqa: PLR0913  a command's parameters are its options
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a dispute.
-
-    Upheld and corrected put a suspended restriction in force again, with the next listing; revoked
-    ends it.
-    """
+    """Answer a dispute. Upheld and corrected put a suspended restriction in force again, with the next listing; revoked ends it."""
     correction = Amendment(
         tuple(measure or ()), legal_basis, None if expires is None else expires.replace(tzinfo=UTC)
     )

@@ -32,10 +32,7 @@ def draft(
     restriction_id: Annotated[str, typer.Argument(help="The draft's id, 32 hexadecimal digits.")],
     config: ConfigOption = None,
 ) -> None:
-    """Show everything that a draft will put in force, names and numbers too, as JSON.
-
-    The audit log keeps who looked.
-    """
+    """Show everything that a draft will put in force, names and numbers too, as JSON. The audit log keeps who looked."""
     with open_registry(config) as registry:
         draft = registry.restrictions.read_draft(identity_of(restriction_id), this_operator())
     entry = MessageToDict(draft.entry, preserving_proto_field_name=True)
@@ -63,10 +60,7 @@ def approve(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve drafts that somebody else entered.
-
-    Exit status 3: some were refused; the others are approved.
-    """
+    """Approve drafts that somebody else entered. Exit status 3: some were refused; the others are approved."""
     given = restriction_id or sys.stdin.read().split()
     approvals = [Approval(identity_of(item), reason) for item in given]
     done: list[Approved] = []

@@ -84,9 +84,7 @@ def show(
     reason: Annotated[str, typer.Option(help="Why they have to be shown.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show a subject in figures: how many numbers and names, its restrictions, and who answers for
-    it or for whom it does.
-    """
+    """Show a subject in figures: how many numbers and names, its restrictions, and who answers for it or for whom it does."""
     reference = _reference(restriction, subject, _identifier(_read()) if by_number else None)
     with open_registry(config) as registry:
         if not reveal:
@@ -113,10 +111,7 @@ def join(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Somebody takes a post in an organisation.
-
-    Standard input: an object with `identifiers` and `names`.
-    """
+    """Somebody takes a post in an organisation. Standard input: an object with `identifiers` and `names`."""
     if capacity not in CAPACITIES:
         raise InvalidRequestError(f"the capacity is one of: {', '.join(CAPACITIES)}")
     given = _document({"identifiers", "names"})
@@ -144,9 +139,7 @@ def leave(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Somebody leaves a post, now or at a date: what reached them through it alone is lifted for
-    them.
-    """
+    """Somebody leaves a post, now or at a date: what reached them through it alone is lifted for them."""
     with open_registry(config) as registry:
         post, sequence = registry.posts.end(_id(post_id), _utc(until), reason, this_operator())
     _tell_post(post, sequence, as_json=as_json)
@@ -193,10 +186,7 @@ def exempt(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Permit private spending (因私消费) to one person whom an organisation's restriction reaches.
-
-    Standard input: their number.
-    """
+    """Permit private spending (因私消费) to one person whom an organisation's restriction reaches. Standard input: their number."""
     person = _identifier(_read())
     valid = (begins.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
     with open_registry(config) as registry:
@@ -246,10 +236,7 @@ def split(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """One subject is two.
-
-    Standard input: an object with `identifiers`, `names` and `shared_names`, the new one's.
-    """
+    """One subject is two. Standard input: an object with `identifiers`, `names` and `shared_names`, the new one's."""
     given = _document({"identifiers", "names", "shared_names"})
     parts = Parts(
         _identifiers(given, "identifiers"),
@@ -275,11 +262,7 @@ def correct(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Correct numbers and names.
-
-    Standard input: an object with `remove_identifiers`, `remove_names`, `add_identifiers`,
-    `add_names`.
-    """
+    """Correct numbers and names. Standard input: an object with `remove_identifiers`, `remove_names`, `add_identifiers`, `add_names`."""
     given = _document({"remove_identifiers", "remove_names", "add_identifiers", "add_names"})
     correction = Correction(
         _identifiers(given, "remove_identifiers"),

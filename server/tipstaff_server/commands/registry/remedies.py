@@ -40,9 +40,7 @@ def remedies(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show remedies: providers that acted on a restriction which was revoked as wrong, their
-    deadlines and their answers.
-    """
+    """Show remedies: providers that acted on a restriction which was revoked as wrong, their deadlines and their answers."""
     with open_registry(config) as registry:
         remedies = registry.remedies.all(
             this_operator(), answered=not waiting, provider_id=provider

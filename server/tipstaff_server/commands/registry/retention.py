@@ -66,10 +66,7 @@ def erase(
         bool, typer.Option("--yes", help="Do it; otherwise only say what would be done.")
     ] = False,
 ) -> None:
-    """Erase restrictions whose retention is over, and whoever nothing is left of.
-
-    Without --yes nothing is changed.
-    """
+    """Erase restrictions whose retention is over, and whoever nothing is left of. Without --yes nothing is changed."""
     if yes and (archive is None) != no_archive:
         raise InvalidRequestError(
             "say either --archive FILE or --no-archive: what is erased cannot be brought back"
@@ -95,9 +92,7 @@ def access(
         str, typer.Option(help="What kind of number it is.")
     ] = IdentifierKind.RESIDENT_ID.name,
 ) -> None:
-    """Write everything that is held on one person, whose number is on standard input, to a file:
-    for their own right of access.
-    """
+    """Write everything that is held on one person, whose number is on standard input, to a file: for their own right of access."""
     if kind not in IdentifierKind.__members__:
         raise InvalidRequestError(
             f"there is no kind {kind[:40]!r}; kinds are {', '.join(IdentifierKind.__members__)}"

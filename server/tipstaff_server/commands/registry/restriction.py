@@ -14,7 +14,6 @@ from google.protobuf.json_format import Parse, ParseError
 
 from tipstaff.v1 import registry_pb2
 from tipstaff_sdk.identity.identifier import Identifier
-from tipstaff_server.commands import drafts
 from tipstaff_server.commands.options import (
     ConfigOption,
     IdArgument,
@@ -25,6 +24,7 @@ from tipstaff_server.commands.options import (
     print_json,
     this_operator,
 )
+from tipstaff_server.commands.registry import drafts
 from tipstaff_server.domain.lifecycle import State  # noqa: TC001  typer reads it when the command is made
 from tipstaff_server.errors import InvalidRequestError
 from tipstaff_server.registry.idempotency import Precondition
@@ -66,9 +66,7 @@ def search(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find restrictions by case number, by state, or by the resident ID on standard input; the
-    latter goes into the audit log.
-    """
+    """Find restrictions by case number, by state, or by the resident ID on standard input; the latter goes into the audit log."""
     if (by_number and case_number) or not (by_number or case_number or state):
         raise InvalidRequestError(
             "say --case-number, --state, or --by-number; not a case number and a number together"
@@ -111,9 +109,7 @@ def submit(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Enter one restriction, a RestrictionEntry as JSON on standard input; many go in with
-    `import`. Exit status 3: refused.
-    """
+    """Enter one restriction, a RestrictionEntry as JSON on standard input; many go in with `import`. Exit status 3: refused."""
     entry = _entry(sys.stdin.read())
     with open_registry(config) as registry:
         done = registry.restrictions.submit(
@@ -213,10 +209,7 @@ def amend(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Correct a restriction.
-
-    What becomes less is relief at once; what becomes more comes with the next listing.
-    """
+    """Correct a restriction. What becomes less is relief at once; what becomes more comes with the next listing."""
     amendment = Amendment(
         tuple(measure or ()), legal_basis, None if expires is None else expires.replace(tzinfo=UTC)
     )

@@ -12,7 +12,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.people import resident_ids
+from benchmarks.support.people import resident_ids
 from tipstaff_sdk.identity.numbers import organisation_check_character
 
 if TYPE_CHECKING:

@@ -48,11 +48,7 @@ def import_list(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Import a list.
-
-    Good rows go in, refused ones go to a file with line and reason; the same file again changes
-    nothing.
-    """
+    """Import a list. Good rows go in, refused ones go to a file with line and reason; the same file again changes nothing."""
     target = rejects or file.with_name(f"{file.name}.rejects.csv")
     with open_registry(config) as registry, progress_bar("importing") as progress:
         result = Importer(
@@ -66,9 +62,7 @@ def import_list(
 
 @contextmanager
 def progress_bar(what: str) -> Generator[Callable[[int, int], None]]:
-    """A bar on standard error while the block runs, on a terminal only; gives `progress(done,
-    all)`.
-    """
+    """A bar on standard error while the block runs, on a terminal only; gives `progress(done, all)`."""
     console = Console(stderr=True)
     if not sys.stderr.isatty():
         yield lambda _done, _all: None

@@ -1,0 +1,1 @@
+"""The commands that act on what the registry keeps: restrictions, subjects, disputes, remedies."""
