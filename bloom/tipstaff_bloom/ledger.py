@@ -109,14 +109,14 @@ class TokenLedger:
         """
         gone, come = _unique(removed), _unique(added)
         at = np.searchsorted(self._rows, gone)
-        found = (
+        present = (
             self._rows[np.minimum(at, max(0, len(self) - 1))] == gone
             if len(self)
             else np.zeros(len(gone), np.bool_)
         )
-        if not found.all():
+        if not present.all():
             raise LedgerError(
-                f"{len(gone) - int(found.sum())} tokens to remove are not in the ledger: make it"
+                f"{len(gone) - int(present.sum())} tokens to remove are not in the ledger: make it"
                 " again from the registry"
             )
         kept = np.delete(self._rows, at)

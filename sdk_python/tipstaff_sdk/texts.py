@@ -80,12 +80,12 @@ def _entries(path: str, table: Mapping[str, object]) -> list[tuple[str, Bilingua
     zh, en = table.get("zh"), table.get("en")
     if isinstance(zh, str) and isinstance(en, str) and len(table) == len(LANGUAGES):
         return [(path, Bilingual(zh, en))]
-    found: list[tuple[str, Bilingual]] = []
+    texts_of_key: list[tuple[str, Bilingual]] = []
     for name, inner in table.items():
         key = f"{path}.{name}" if path else name
         if not isinstance(inner, dict):
             raise ConfigurationError(
                 f"The text {path!r} has to have zh and en, and nothing else: correct texts.toml."
             )
-        found += _entries(key, cast("dict[str, object]", inner))
-    return found
+        texts_of_key += _entries(key, cast("dict[str, object]", inner))
+    return texts_of_key

@@ -102,17 +102,17 @@ class Layout:
 
         def optional(wanted: str | None, usual: Sequence[str], option: str) -> int | None:
             looked_for = [wanted.strip().lower()] if wanted is not None else usual
-            found = [place for place, column in enumerate(names) if column in looked_for]
-            if len(found) > 1:
+            places = [place for place, column in enumerate(names) if column in looked_for]
+            if len(places) > 1:
                 raise FormatError(
                     f"{source}: several columns could be the {option}; name one with"
                     f" --{option}-column, and only once"
                 )
-            if wanted is not None and not found:
+            if wanted is not None and not places:
                 raise FormatError(
                     f"{source}: there is no column {wanted!r}. Columns: {_list(header)}"
                 )
-            return found[0] if found else None
+            return places[0] if places else None
 
         services: dict[str, int] = {}
         for attribute in attributes:

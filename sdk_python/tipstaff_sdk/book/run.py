@@ -110,10 +110,10 @@ class Summary:
     @property
     def verdicts(self) -> Counter[Verdict]:
         """Rows by verdict."""
-        found: Counter[Verdict] = Counter()
+        verdicts: Counter[Verdict] = Counter()
         for reason, times in self.reasons.items():
-            found[reason.verdict] += times
-        return found
+            verdicts[reason.verdict] += times
+        return verdicts
 
 
 @dataclass
@@ -208,14 +208,14 @@ class _Run:
 
     def _begin(self, screening: Screening) -> tuple[Progress, Screening]:
         """Where an earlier run of the same job was, and its moment; or a beginning."""
-        found = BookCheckpoint.load(self._files.checkpoint)
+        checkpoint = BookCheckpoint.load(self._files.checkpoint)
         if (
-            found is not None
-            and found.job == self._digest
-            and _still_holds(screening, found.moment)
-            and self._files.cut(found.progress)
+            checkpoint is not None
+            and checkpoint.job == self._digest
+            and _still_holds(screening, checkpoint.moment)
+            and self._files.cut(checkpoint.progress)
         ):
-            return found.progress, screening.at(found.moment)
+            return checkpoint.progress, screening.at(checkpoint.moment)
         result, rejects = self._files.begin(self._writer.header())
         return Progress(self._source.begin, 0, 0, result, rejects, {}), screening
 

@@ -53,8 +53,8 @@ def open_source(path: Path, encoding: str | None) -> Source:
 
 
 def _stat(path: Path) -> list[object]:
-    found = os.stat(path)  # noqa: PTH116  one name for both kinds of call
-    return [found.st_ino, found.st_size, found.st_mtime_ns]
+    status = os.stat(path)  # noqa: PTH116  one name for both kinds of call
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 class _Csv:

@@ -80,18 +80,18 @@ def texts(column: Any, rows: Sequence[int]) -> list[str | None]:
     """The texts of some rows, ascending, as their owner wrote them; None where a row is missing or
     not text.
     """
-    found: list[str | None] = []
+    reasons: list[str | None] = []
     if not rows:
-        return found
+        return reasons
     begin = 0
     for chunk in _chunks(column):
         end = begin + len(chunk.rows)
-        while len(found) < len(rows) and rows[len(found)] < end:
-            found.append(chunk.text(rows[len(found)] - begin))
-        if len(found) == len(rows):
+        while len(reasons) < len(rows) and rows[len(reasons)] < end:
+            reasons.append(chunk.text(rows[len(reasons)] - begin))
+        if len(reasons) == len(rows):
             break
         begin = end
-    return found
+    return reasons
 
 
 def _careful(text: str | None) -> bytes | None:

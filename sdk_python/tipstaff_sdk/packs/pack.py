@@ -171,10 +171,10 @@ class Pack:
 
     def verify(self) -> None:
         """Reads everything: every bucket is as it has to be, and the count of records is right."""
-        found = sum(len(self._records(prefix)) for prefix in range(1 << self.bucket_bits))
-        if found != self.record_count:
+        counted = sum(len(self._records(prefix)) for prefix in range(1 << self.bucket_bits))
+        if counted != self.record_count:
             raise PackFormatError(
-                f"The pack says that it holds {self.record_count} records, and holds {found}: tell"
+                f"The pack says that it holds {self.record_count} records, and holds {counted}: tell"
                 " the operator."
             )
 

@@ -74,11 +74,11 @@ def _restrictions_by_measure(session: Session) -> dict[str, int]:
         .where(RestrictionRow.state.not_in(sorted(TERMINAL)))
         .group_by(MeasureSetRow.codes)
     )
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for codes, count in session.execute(query):
         for code in codes.split():
-            found[code] = found.get(code, 0) + count
-    return found
+            counts[code] = counts.get(code, 0) + count
+    return counts
 
 
 def _providers(session: Session) -> dict[str, int]:

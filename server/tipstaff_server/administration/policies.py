@@ -48,22 +48,22 @@ class Policies:
 
     def authority(self, authority_id: str) -> AuthorityPolicy:
         """Raises PermissionDeniedError for an authority that the administration does not know."""
-        found = self.authorities.get(authority_id)
-        if found is None:
+        authority = self.authorities.get(authority_id)
+        if authority is None:
             raise PermissionDeniedError(
                 f"{authority_id!r} is not an authority of this deployment; see `authorities` in its"
                 " administration"
             )
-        return found
+        return authority
 
     def audience(self, audience: str) -> frozenset[str]:
         """The codes that an audience enforces. Raises NotFoundError."""
-        found = self.audiences.get(audience)
-        if found is None:
+        codes = self.audiences.get(audience)
+        if codes is None:
             raise NotFoundError(
                 f"there is no audience {audience!r}; audiences: {', '.join(sorted(self.audiences))}"
             )
-        return found
+        return codes
 
 
 class PolicyCache:
@@ -86,11 +86,11 @@ class PolicyCache:
 
 def visible_sets(session: Session, measures: frozenset[str]) -> dict[int, tuple[str, ...]]:
     """Id of each set of measures that has any of `measures` → those of `measures` in it, sorted."""
-    found: dict[int, tuple[str, ...]] = {}
+    shown_by_set: dict[int, tuple[str, ...]] = {}
     for row in session.execute(select(MeasureSetRow.id, MeasureSetRow.codes)):
         if shown := tuple(code for code in row.codes.split() if code in measures):
-            found[row.id] = shown
-    return found
+            shown_by_set[row.id] = shown
+    return shown_by_set
 
 
 def _read(session: Session, version: int) -> Policies:

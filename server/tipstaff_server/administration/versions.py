@@ -46,12 +46,12 @@ class Version:
 def versions(store: Store) -> list[Version]:
     """All of them, the first one first."""
     with store.read() as session:
-        found = session.execute(
+        entries = session.execute(
             select(AuditRow.object_id, AuditRow.actor).where(
                 AuditRow.object_kind == "administration"
             )
         )
-        actors = {int.from_bytes(row.object_id, "big"): row.actor for row in found}
+        actors = {int.from_bytes(row.object_id, "big"): row.actor for row in entries}
         rows = session.execute(
             select(
                 AdministrationRow.version, AdministrationRow.made_at, AdministrationRow.digest

@@ -153,11 +153,11 @@ class Checkpointer:
         """The public keys here that may have signed checkpoints: the one in use, and those it
         replaced.
         """
-        found: list[Key] = []
+        public_keys: list[Key] = []
         if self._keys.is_dir() and KEY in KeyFolder(self._keys).public_names():
-            found.append(KeyFolder(self._keys).public(KEY))
+            public_keys.append(KeyFolder(self._keys).public(KEY))
         retired = KeyFolder(self._keys / "retired")
-        return found + [
+        return public_keys + [
             retired.public(name) for name in retired.public_names() if name.startswith(f"{KEY}-")
         ]
 

@@ -164,11 +164,13 @@ def _parse(data: bytes) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
     # Written again it has to be the same bytes: there is one form of each checkpoint.
     if not whole or checkpoint.text() != text + "\n":
         raise damaged
-    found = [_SIGNATURE.fullmatch(line) for line in tail[:-1].split("\n")]
-    if len(found) > MAX_SIGNATURES or not all(found):
+    signatures = [_SIGNATURE.fullmatch(line) for line in tail[:-1].split("\n")]
+    if len(signatures) > MAX_SIGNATURES or not all(signatures):
         raise damaged
     try:
-        return checkpoint, [(match["name"], _decode(match["value"])) for match in found if match]
+        return checkpoint, [
+            (match["name"], _decode(match["value"])) for match in signatures if match
+        ]
     except ValueError:
         raise damaged from None
 

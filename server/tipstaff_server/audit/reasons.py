@@ -57,17 +57,17 @@ def read(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> dict[int, 
     left out. Raises VaultDataError.
     """
     kept = _kept(session, [row.sequence for row in rows if row.reason is not None])
-    found: dict[int, str] = {}
+    texts: dict[int, str] = {}
     for row in rows:
         if (sealed := kept.get(row.sequence)) is not None:
-            found[row.sequence] = vault.decrypt(
+            texts[row.sequence] = vault.decrypt(
                 AUDIT_REASON, audit_reason_row(row.sequence), sealed
             )[SALT_BYTES:].decode()
         elif row.reason is not None and row.reason[0] in vault.keys.columns:
-            found[row.sequence] = vault.decrypt_text(
+            texts[row.sequence] = vault.decrypt_text(
                 AUDIT_REASON, audit_reason_row(row.sequence), row.reason
             )
-    return found
+    return texts
 
 
 def check(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> list[AuditRow]:

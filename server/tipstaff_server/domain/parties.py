@@ -64,13 +64,13 @@ class Party:
         return self._canonical
 
     def _canonical_names(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        names: dict[str, str] = {}
         try:
             for name in self.names:
-                found.setdefault(canonical_name(name), name)
+                names.setdefault(canonical_name(name), name)
         except InvalidNameError as error:
             raise EntryError(EntryCode.NAME_INVALID, str(error)) from None
-        return found
+        return names
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,12 +202,12 @@ def touched_since(
     """
     if now < since.built_at:
         raise BuildStateError("the clock went back behind the last build")
-    found = _Touched()
+    touched = _Touched()
     _check_place(session, since)
-    _read_acts(session, head, since, found)
-    _read_time(session, since.built_at, now, horizon, found)
-    _reach(session, found)
-    return found.subjects
+    _read_acts(session, head, since, touched)
+    _read_time(session, since.built_at, now, horizon, touched)
+    _reach(session, touched)
+    return touched.subjects
 
 
 def _check_place(session: Session, since: Since) -> None:

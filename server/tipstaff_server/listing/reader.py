@@ -167,7 +167,7 @@ class ListingReader:
                     for row in session.execute(ids.limit(self._store.rules.page_size))
                 }
                 page = partial(_between, last, max(types, default=last))
-                found = self._read(
+                page_subjects = self._read(
                     session,
                     audience,
                     now,
@@ -175,7 +175,7 @@ class ListingReader:
                     page,
                     Stretched(session, self._store.vault, stretch),
                 )
-            yield from found
+            yield from page_subjects
             if not types:
                 return
             last = max(types)
@@ -193,7 +193,7 @@ class ListingReader:
                     select(SubjectRow.id, SubjectRow.type).where(SubjectRow.id.in_(some))
                 )
                 stretched = Stretched(session, self._store.vault, stretch)
-                found = self._read(
+                page_subjects = self._read(
                     session,
                     audience,
                     now,
@@ -201,7 +201,7 @@ class ListingReader:
                     partial(_one_of, some),
                     stretched,
                 )
-            yield from found
+            yield from page_subjects
 
     def _read(
         self,
@@ -291,29 +291,29 @@ class ListingReader:
 
     def _identifiers(self, page: _Page) -> dict[bytes, list[ListingIdentifier]]:
         vault = self._store.vault
-        found: dict[bytes, list[ListingIdentifier]] = defaultdict(list)
+        by_subject: dict[bytes, list[ListingIdentifier]] = defaultdict(list)
         query = select(*IDENTIFIER).where(page.holds(IdentifierRow.subject_id))
         for row in page.session.execute(query):
             if row.subject_id in page.reaches:
                 number = vault.decrypt(NUMBER, row.blind, row.value)
                 identifier = identifier_of(number)
-                found[row.subject_id].append(
+                by_subject[row.subject_id].append(
                     ListingIdentifier(identifier, page.stretched.of(row, identifier))
                 )
-        for items in found.values():
+        for items in by_subject.values():
             items.sort(key=lambda item: (item.identifier.kind, item.identifier.number))
-        return found
+        return by_subject
 
     def _names(self, page: _Page) -> dict[bytes, list[str]]:
-        found: dict[bytes, list[str]] = defaultdict(list)
+        by_subject: dict[bytes, list[str]] = defaultdict(list)
         columns = (NameRow.subject_id, NameRow.blind, NameRow.value)
         query = select(*columns).where(page.holds(NameRow.subject_id))
         for row in page.session.execute(query):
             if row.subject_id in page.reaches:
-                found[row.subject_id].append(
+                by_subject[row.subject_id].append(
                     self._store.vault.decrypt_text(NAME, row.subject_id + row.blind, row.value)
                 )
-        return found
+        return by_subject
 
     def _organisation_names(self, page: _Page) -> dict[bytes, str]:
         wanted = {
@@ -322,21 +322,21 @@ class ListingReader:
             for reach in reaches.values()
             if reach.organisation
         }
-        found: dict[bytes, str] = {}
+        names: dict[bytes, str] = {}
         for asked in one_of(page.session, NameRow.subject_id, wanted):
             for row in page.session.execute(
                 select(NameRow.subject_id, NameRow.blind, NameRow.value).where(
                     asked, NameRow.position == 0
                 )
             ):
-                found[row.subject_id] = self._store.vault.decrypt_text(
+                names[row.subject_id] = self._store.vault.decrypt_text(
                     NAME, row.subject_id + row.blind, row.value
                 )
-        return found
+        return names
 
     def _exemptions(self, page: _Page) -> dict[bytes, list[_Exempted]]:
         wanted = {restriction for reaches in page.reaches.values() for restriction in reaches}
-        found: dict[bytes, list[_Exempted]] = defaultdict(list)
+        by_restriction: dict[bytes, list[_Exempted]] = defaultdict(list)
         for asked in one_of(page.session, ExemptionRow.restriction_id, wanted):
             query = (
                 select(ExemptionRow)
@@ -344,10 +344,10 @@ class ListingReader:
                 .order_by(ExemptionRow.id)
             )
             for row in page.session.scalars(query):
-                found[row.restriction_id].append(
+                by_restriction[row.restriction_id].append(
                     _Exempted(row, *read_exemption_reason(self._store.vault, row))
                 )
-        return found
+        return by_restriction
 
 
 def _unindexed(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:

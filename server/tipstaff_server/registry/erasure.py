@@ -100,11 +100,11 @@ class Retention:
 
     def due(self) -> Erased:
         """What erasing would do now; subjects are not counted ahead."""
-        found = Erased()
+        erased = Erased()
         with self._store.read() as session:
             for row in session.scalars(self._due(self._store.clock())):
-                self._count(found, self._blocked(session, row, self._store.clock()))
-        return found
+                self._count(erased, self._blocked(session, row, self._store.clock()))
+        return erased
 
     def export(self, path: Path) -> int:
         """Appends everything that may be erased now to `path`, JSON Lines, mode 0600; how many
@@ -319,20 +319,20 @@ def _absorbed(session: Session, subject: bytes) -> list[bytes]:
     """The subject, and those that were merged into it: what people wrote about them is about this
     one.
     """
-    found = [subject]
-    for item in found:
+    subjects = [subject]
+    for item in subjects:
         query = select(AuditRow.detail).where(
             AuditRow.object_kind == "subject",
             AuditRow.object_id == item,
             AuditRow.act == AuditAct.MERGE,
         )
         merges = [json.loads(detail) for detail in session.scalars(query)]
-        found += [
+        subjects += [
             bytes.fromhex(merge["absorbed"])
             for merge in merges
             if merge.get("surviving") == item.hex()
         ]
-    return found
+    return subjects
 
 
 def _needed(session: Session, subject: bytes) -> bool:

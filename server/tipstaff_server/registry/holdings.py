@@ -257,9 +257,9 @@ def objects_of(
     restriction: bytes, disputes: Sequence[DisputeRow], remedies: Sequence[RemedyRow]
 ) -> list[tuple[str, bytes]]:
     """What the audit log calls a restriction and what hangs on it."""
-    found = [("restriction", restriction)]
-    found += [("dispute", item.case_number.encode()) for item in disputes]
-    return found + [("remedy", item.id) for item in remedies]
+    objects = [("restriction", restriction)]
+    objects += [("dispute", item.case_number.encode()) for item in disputes]
+    return objects + [("remedy", item.id) for item in remedies]
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -44,12 +44,12 @@ class PackLookup:
         prefix = int.from_bytes(locator, "big") >> (8 * LOCATOR_SIZE - self._pack.bucket_bits)
         bucket, key = self._pack.bucket(prefix), locator + commitment
         first, last = self._bounds[prefix], self._bounds[prefix + 1]
-        found = bisect_left(
+        place = bisect_left(
             self._starts, key, first, last, key=lambda start: bucket[start : start + KEY_SIZE]
         )
-        if found == last:
+        if place == last:
             return None
-        start = self._starts[found]
+        start = self._starts[place]
         return (
             bucket[start + RECORD_HEAD.size : record_end(bucket, start)]
             if bucket.startswith(key, start)

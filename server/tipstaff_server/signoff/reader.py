@@ -157,15 +157,15 @@ def read(
                 return
             low, last = last, max(types)
             sets = visible_sets(session, measures)
-            found = _page(session, sets, types, (low, last))
+            reached = _page(session, sets, types, (low, last))
             _identify(
                 session,
                 store.vault,
                 Stretched(session, store.vault, stretch),
-                found,
+                reached,
                 (low, last),
             )
-        yield from found.values()
+        yield from reached.values()
 
 
 def _page(
@@ -227,7 +227,7 @@ def _reaching(
         .join(RestrictionRow, RestrictionRow.subject_id == link.organisation_id)
         .where(_within(link.person_id, span), *seen)
     )
-    found: dict[tuple[bytes, bytes], tuple[Any, dict[bytes, Held]]] = {}
+    reaching: dict[tuple[bytes, bytes], tuple[Any, dict[bytes, Held]]] = {}
     for row in session.execute(through):
         post = Held(
             row.post_capacity,
@@ -236,16 +236,16 @@ def _reaching(
             row.post_changed_at,
             row.post_relief_sequence,
         )
-        found.setdefault((row.person_id, row.id), (row, {}))[1][row.post] = post
+        reaching.setdefault((row.person_id, row.id), (row, {}))[1][row.post] = post
     for row in session.execute(
         select(*_COLUMNS).where(_within(RestrictionRow.subject_id, span), *seen)
     ):
-        found[row.subject_id, row.id] = (row, {})
-    return found
+        reaching[row.subject_id, row.id] = (row, {})
+    return reaching
 
 
 def _exemptions(session: Session, restrictions: set[bytes]) -> dict[bytes, tuple[Exempted, ...]]:
-    found: dict[bytes, list[Exempted]] = defaultdict(list)
+    by_restriction: dict[bytes, list[Exempted]] = defaultdict(list)
     query = select(
         ExemptionRow.id,
         ExemptionRow.restriction_id,
@@ -256,10 +256,10 @@ def _exemptions(session: Session, restrictions: set[bytes]) -> dict[bytes, tuple
     query = query.add_columns(ExemptionRow.subject_id)
     for asked in one_of(session, ExemptionRow.restriction_id, restrictions):
         for row in session.execute(query.where(asked)):
-            found[row.restriction_id].append(
+            by_restriction[row.restriction_id].append(
                 Exempted(row.id, row.measures, row.valid_until, row.created_at, row.subject_id)
             )
-    return {restriction: tuple(items) for restriction, items in found.items()}
+    return {restriction: tuple(items) for restriction, items in by_restriction.items()}
 
 
 def _identify(

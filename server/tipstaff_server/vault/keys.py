@@ -134,14 +134,14 @@ def load(session: Session, wrappers: Sequence[KeyWrapper]) -> Keys:
     rows = session.scalars(select(VaultKeyRow).order_by(VaultKeyRow.version)).all()
     if not rows:
         return _bare(wrappers, registry_id, check, generation)
-    found: dict[KeyPurpose, dict[int, bytes]] = {KeyPurpose.COLUMN: {}, KeyPurpose.INDEX: {}}
+    by_purpose: dict[KeyPurpose, dict[int, bytes]] = {KeyPurpose.COLUMN: {}, KeyPurpose.INDEX: {}}
     for row in rows:
-        found[row.purpose][row.version] = _unwrap(row, wrappers, registry_id)
+        by_purpose[row.purpose][row.version] = _unwrap(row, wrappers, registry_id)
     writing = {row.purpose for row in rows if row.replaced_at is None}
     if len(writing) < len(KeyPurpose):
         raise VaultDataKeyError(f"a key of this registry is lost; {_BACKUP}")
-    columns = {version: AESSIV(key) for version, key in found[KeyPurpose.COLUMN].items()}
-    keys = Keys(generation, columns, found[KeyPurpose.INDEX], bare=False)
+    columns = {version: AESSIV(key) for version, key in by_purpose[KeyPurpose.COLUMN].items()}
+    keys = Keys(generation, columns, by_purpose[KeyPurpose.INDEX], bare=False)
     if not hmac.compare_digest(check, keys.digest(keys.index, "vault.check", registry_id)):
         raise VaultDataKeyError(f"the index key of this registry is lost or out of date; {_BACKUP}")
     return keys

@@ -113,13 +113,13 @@ class Stretched:
 
     def __init__(self, session: Session, vault: Vault, number: int | None = None) -> None:
         self._vault = vault
-        found = current(session) if number is None else of_number(session, number)
-        if found.state not in FOR_EPOCHS:
+        numbered = current(session) if number is None else of_number(session, number)
+        if numbered.state not in FOR_EPOCHS:
             raise StretchRetiredError(
-                f"stretch {found.number} is {found.state.lower()}: build again, with the epoch that"
+                f"stretch {numbered.number} is {numbered.state.lower()}: build again, with the epoch that"
                 " is in use now"
             )
-        self._stretch, self._state = found.stretch, found.state
+        self._stretch, self._state = numbered.stretch, numbered.state
 
     def of(self, row: Any, identifier: Identifier) -> bytes:
         """32 bytes. `row` has the columns of IDENTIFIER.

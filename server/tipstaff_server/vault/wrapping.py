@@ -167,13 +167,13 @@ class CommandKey:
 
     @cached_property
     def _id(self) -> str:
-        found = self._run("id", b"").decode("utf-8", "replace").strip()
-        if not 1 <= len(found) <= MAX_ID or not found.isprintable():
+        name = self._run("id", b"").decode("utf-8", "replace").strip()
+        if not 1 <= len(name) <= MAX_ID or not name.isprintable():
             raise KeyWrapperError(
                 f"{self._command[0]} id has to print the name of its key, 1 to {MAX_ID} characters"
                 " on one line"
             )
-        return f"command:{found}"
+        return f"command:{name}"
 
     def wrap(self, key: bytes) -> bytes:
         """What the command makes of it. Raises KeyWrapperError."""
@@ -187,10 +187,10 @@ class CommandKey:
         return self._coded("unwrap", wrapped)
 
     def _coded(self, word: str, data: bytes) -> bytes:
-        found = _base64(self._run(word, base64.b64encode(data) + b"\n").decode("ascii", "replace"))
-        if not found:
+        answer = _base64(self._run(word, base64.b64encode(data) + b"\n").decode("ascii", "replace"))
+        if not answer:
             raise KeyWrapperError(f"{self._command[0]} {word} has to print one line of base64")
-        return found
+        return answer
 
     def _run(self, word: str, data: bytes) -> bytes:
         name = self._command[0]

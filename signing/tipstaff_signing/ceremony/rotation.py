@@ -315,16 +315,16 @@ def _delegate(targets: Targets, audience: str, builder: Key, signoff: Key, relie
 
 
 def _places(root: Root, targets: Targets, keyid: str) -> list[tuple[Root | Targets, str]]:
-    found: list[tuple[Root | Targets, str]] = [
+    problems: list[tuple[Root | Targets, str]] = [
         (root, role) for role, item in root.roles.items() if keyid in item.keyids
     ]
     delegated = (targets.delegations.roles if targets.delegations else None) or {}
-    found += [(targets, role) for role, item in delegated.items() if keyid in item.keyids]
-    if not found:
+    problems += [(targets, role) for role, item in delegated.items() if keyid in item.keyids]
+    if not problems:
         raise RepositoryError(
             f"no role has the key {keyid}: `tipstaff-server keys show` lists them"
         )
-    return found
+    return problems
 
 
 def _owner(root: Root, targets: Targets, role: str) -> Root | Targets:

@@ -134,9 +134,9 @@ class Reader:
                 data = self._folder.current()
                 if data is None:
                     return None
-                found = self._open(data)
-                if found is not None or self._folder.current() == data:
-                    return found
+                bundle = self._open(data)
+                if bundle is not None or self._folder.current() == data:
+                    return bundle
         return None
 
     def refresh(self, fetcher: Fetcher) -> VerifiedState:

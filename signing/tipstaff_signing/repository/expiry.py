@@ -46,12 +46,12 @@ def expiries(repository: Repository, now: datetime, within: timedelta) -> list[E
         within: how long before their end root and targets are due.
     """
     with storage_errors(f"reading {repository.path}"):
-        found = [
+        expiries = [
             item
             for audience in repository.audiences()
             for item in _of(repository, audience, now, within)
         ]
-    return sorted(found, key=lambda item: (item.expires, item.audience, item.role))
+    return sorted(expiries, key=lambda item: (item.expires, item.audience, item.role))
 
 
 def _of(

@@ -156,7 +156,7 @@ def _correct(unit: Unit, restriction: RestrictionRow, correction: Amendment) -> 
 
 
 def _others_suspend(session: Session, restriction_id: bytes) -> bool:
-    found = session.scalar(
+    suspending = session.scalar(
         select(func.count())
         .select_from(DisputeRow)
         .where(
@@ -165,4 +165,4 @@ def _others_suspend(session: Session, restriction_id: bytes) -> bool:
             DisputeRow.suspends.is_(True),
         )
     )
-    return bool(found)
+    return bool(suspending)

@@ -164,8 +164,8 @@ class DisputeCases(RegistryPart):
             query = query.where(or_(DisputeRow.answer_due_at > due, later))
         with self._store.read() as session:
             rows = session.execute(query).all()
-            found = [self._case(row, restriction) for row, restriction in rows]
-        return found, _token(rows[-1][0]) if len(rows) == limit else b""
+            page_cases = [self._case(row, restriction) for row, restriction in rows]
+        return page_cases, _token(rows[-1][0]) if len(rows) == limit else b""
 
     def _case(
         self, row: DisputeRow, restriction: RestrictionRow, statement: str = ""

@@ -168,11 +168,11 @@ class DisputeOpenings(RegistryPart):
         if unit.actor.kind is not ActorKind.PROVIDER:
             return
         recent = (DisputeRow.opened_by == str(unit.actor), DisputeRow.opened_at > unit.now - HOUR)
-        found = unit.session.execute(
+        recently = unit.session.execute(
             select(func.count(), func.min(DisputeRow.opened_at)).where(*recent)
         ).one()
-        if found[0] >= self._store.rules.disputes_per_hour:
-            wait = (found[1] + HOUR - unit.now).total_seconds()
+        if recently[0] >= self._store.rules.disputes_per_hour:
+            wait = (recently[1] + HOUR - unit.now).total_seconds()
             raise CallLimitError(
                 f"at most {self._store.rules.disputes_per_hour} disputes of one provider within an hour"
                 " are taken",
@@ -236,7 +236,7 @@ def _may_follow(row: DisputeRow, restriction: RestrictionRow, actor: Actor) -> b
 def _was_examined(session: Session, restriction_id: bytes, ground: DisputeGround) -> bool:
     """Whether this ground was looked into, and the restriction stayed."""
     answers = (DisputeState.REJECTED, DisputeState.CORRECTED)
-    found = session.scalar(
+    examined = session.scalar(
         select(func.count())
         .select_from(DisputeRow)
         .where(
@@ -245,7 +245,7 @@ def _was_examined(session: Session, restriction_id: bytes, ground: DisputeGround
             DisputeRow.state.in_(answers),
         )
     )
-    return bool(found)
+    return bool(examined)
 
 
 def _near(now: datetime) -> Select[DisputeRow]:

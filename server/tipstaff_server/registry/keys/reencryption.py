@@ -49,18 +49,18 @@ def counts(session: Session) -> dict[int, int]:
 
     Reads every value's first byte.
     """
-    found: dict[int, int] = {}
+    by_version: dict[int, int] = {}
     for item in ENCRYPTED_COLUMNS:
         first = func.substr(item.column, 1, 1)
         query = select(first, func.count()).where(func.length(item.column) > 0).group_by(first)
         for version, count in session.execute(query):
-            found[version[0]] = found.get(version[0], 0) + count
+            by_version[version[0]] = by_version.get(version[0], 0) + count
     first = func.substr(AuditRow.reason, 1, 1)
     for version, count in session.execute(
         select(first, func.count()).where(*_old_reasons(session)).group_by(first)
     ):
-        found[version[0]] = found.get(version[0], 0) + count
-    return found
+        by_version[version[0]] = by_version.get(version[0], 0) + count
+    return by_version
 
 
 def reencrypt(store: Store, *, batch: int = BATCH) -> Iterator[int]:

@@ -179,12 +179,12 @@ class StretchChange(RegistryPart):
             if rows:
                 lock_head(session, vault)
             _hold(session, number, (StretchState.PREPARING, StretchState.READY))
-            found = [
+            values_found = [
                 {"row": row.blind, "new": vault.encrypt(NEXT_STRETCHED, row.blind, value)}
                 for row, value in zip(rows, values, strict=True)
             ]
-            if found:
-                session.connection().execute(_FILL, found)
+            if values_found:
+                session.connection().execute(_FILL, values_found)
         return [row.blind for row in rows]
 
     def _ready(self, number: int) -> bool:
@@ -299,7 +299,7 @@ class StretchChange(RegistryPart):
             row = _hold(
                 session, number, (StretchState.TAKING_OVER, StretchState.CURRENT), alone=True
             )
-            found = _computed(session)
+            computed = _computed(session)
             moved = [
                 {
                     "row": blind,
@@ -307,13 +307,13 @@ class StretchChange(RegistryPart):
                         STRETCHED, blind, vault.decrypt(NEXT_STRETCHED, blind, value)
                     ),
                 }
-                for blind, value in found
+                for blind, value in computed
             ]
             if moved:
                 session.connection().execute(_MOVE, moved)
             elif row.state is StretchState.TAKING_OVER:
                 row.state = StretchState.CURRENT
-        return not found
+        return not computed
 
     def _clear(self, number: int) -> bool:
         """One batch of step 5; whether it was the last."""
@@ -321,16 +321,16 @@ class StretchChange(RegistryPart):
             row = _hold(
                 session, number, (StretchState.CANCELLING, StretchState.CANCELLED), alone=True
             )
-            found = [blind for blind, _ in _computed(session)]
-            if found:
+            computed = [blind for blind, _ in _computed(session)]
+            if computed:
                 session.execute(
                     update(IdentifierRow)
-                    .where(IdentifierRow.blind.in_(found))
+                    .where(IdentifierRow.blind.in_(computed))
                     .values(next_stretched=None)
                 )
             else:
                 row.state = StretchState.CANCELLED
-        return not found
+        return not computed
 
 
 def _computed(session: Session) -> list[tuple[bytes, bytes]]:

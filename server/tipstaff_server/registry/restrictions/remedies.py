@@ -276,9 +276,9 @@ def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
     query = _missing()
     if restriction_id is not None:
         query = query.where(RestrictionRow.id == restriction_id)
-    found = unit.session.execute(query).all()
+    missing = unit.session.execute(query).all()
     due = unit.now + timedelta(days=unit.store.rules.remedy_days)
-    for row in found:
+    for row in missing:
         known = unit.session.get(RemedyRow, row.remedy_id) if row.remedy_id is not None else None
         if known is None:
             remedy, act = secrets.token_bytes(ID_BYTES), AuditAct.REMEDY_OPEN
@@ -306,7 +306,7 @@ def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
             "affected": row.times,
         }
         unit.note(act, ("remedy", remedy), detail=detail, by=SYSTEM)
-    return len(found)
+    return len(missing)
 
 
 def _missing() -> Select[bytes, str, int, bytes]:

@@ -255,7 +255,7 @@ class Submissions(RegistryPart):
         for asked in one_of(
             session, RestrictionRow.subject_id, list(batch.resolver.known_subjects())
         ):
-            found = session.execute(
+            entered = session.execute(
                 select(
                     RestrictionRow.subject_id,
                     RestrictionRow.case_number,
@@ -264,7 +264,7 @@ class Submissions(RegistryPart):
                 ).where(asked, RestrictionRow.authority_id == work.authority_id)
             )
             batch.cases.update(
-                {(row.subject_id, row.case_number): (row.id, row.entry_digest) for row in found}
+                {(row.subject_id, row.case_number): (row.id, row.entry_digest) for row in entered}
             )
         keys = [key for key in work.keys if key]
         for some in _chunks(keys):

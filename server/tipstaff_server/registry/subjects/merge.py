@@ -170,15 +170,15 @@ def _check(unit: Unit, stays: SubjectRow, goes: SubjectRow) -> None:
     if stays.type != goes.type:
         raise LifecycleError("a person and an organisation cannot be one subject")
     row = RestrictionRow
-    found: dict[tuple[str, str], list[bytes]] = {}
+    by_case: dict[tuple[str, str], list[bytes]] = {}
     query = (
         select(row.id, row.authority_id, row.case_number)
         .where(row.subject_id.in_([stays.id, goes.id]))
         .order_by(row.id)
     )
     for item in unit.session.execute(query):
-        found.setdefault((item.authority_id, item.case_number), []).append(item.id)
-    twice = [ids for ids in found.values() if len(ids) > 1]
+        by_case.setdefault((item.authority_id, item.case_number), []).append(item.id)
+    twice = [ids for ids in by_case.values() if len(ids) > 1]
     if twice:
         examples = "; ".join(" and ".join(item.hex() for item in ids) for ids in twice[:3])
         raise LifecycleError(

@@ -96,21 +96,21 @@ class Resolver:
 
         Remembered: an entry asks three times, and the keys are the same until the commit.
         """
-        found = self._blinds.get(identifier)
-        if found is None:
-            found = self._blinds[identifier] = blind_of(self.vault, identifier)
-        return found
+        index = self._blinds.get(identifier)
+        if index is None:
+            index = self._blinds[identifier] = blind_of(self.vault, identifier)
+        return index
 
     def load(self, parties: Iterable[Party]) -> None:
         """Reads what the database knows of these parties."""
         blinds = {self.blind(identifier) for party in parties for identifier in party.identifiers}
         for asked in one_of(self.session, IdentifierRow.blind, blinds):
-            found = self.session.execute(
+            known_numbers = self.session.execute(
                 select(IdentifierRow.blind, IdentifierRow.subject_id, SubjectRow.type)
                 .join(SubjectRow, SubjectRow.id == IdentifierRow.subject_id)
                 .where(asked)
             )
-            for row in found:
+            for row in known_numbers:
                 self.known.owners[row.blind] = row.subject_id
                 self.known.types[row.subject_id] = row.type
         for asked in one_of(self.session, NameRow.subject_id, self.known.types):
@@ -139,8 +139,8 @@ class Resolver:
         """The stretched identifier; computed here only in the rare case that it was not asked for
         in time.
         """
-        found = self._stretched.get(blind)
-        return self._stretch(identifier) if found is None else found
+        computed = self._stretched.get(blind)
+        return self._stretch(identifier) if computed is None else computed
 
     def absorb(self, rows: dict[type, list[dict[str, Any]]]) -> None:
         """Rows that an accepted entry adds."""

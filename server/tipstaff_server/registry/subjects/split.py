@@ -272,12 +272,12 @@ class SubjectSplitter(RegistryPart):
         query = select(IdentifierRow).where(
             IdentifierRow.subject_id == subject, IdentifierRow.blind.in_(sorted(blinds))
         )
-        found = list(session.scalars(query))
-        if len(found) != len(blinds):
+        rows = list(session.scalars(query))
+        if len(rows) != len(blinds):
             raise NotFoundError(
                 "one of these numbers is not this subject's; look at the subject first"
             )
-        return found
+        return rows
 
     def _name(self, subject: bytes, name: str, known: Collection[bytes]) -> bytes:
         """The blind index of one of the subject's names. Raises NotFoundError, InvalidNameError."""
@@ -364,32 +364,32 @@ def _share_exemptions(unit: Unit, vault: Vault, subject: bytes, made: bytes) -> 
 
 def _restrictions(session: Session, subject: bytes, ids: Sequence[bytes]) -> list[RestrictionRow]:
     wanted = sorted(set(ids))
-    found = list(
+    rows = list(
         session.scalars(
             select(RestrictionRow).where(
                 RestrictionRow.subject_id == subject, RestrictionRow.id.in_(wanted)
             )
         )
     )
-    if len(found) != len(wanted):
+    if len(rows) != len(wanted):
         raise NotFoundError(
             "one of these restrictions is not this subject's own; look at the subject first"
         )
-    return found
+    return rows
 
 
 def _posts(session: Session, subject: bytes, ids: Sequence[bytes]) -> list[ResponsibleLinkRow]:
     link, wanted = ResponsibleLinkRow, sorted(set(ids))
-    found = list(
+    rows = list(
         session.scalars(
             select(link).where(
                 (link.person_id == subject) | (link.organisation_id == subject), link.id.in_(wanted)
             )
         )
     )
-    if len(found) != len(wanted):
+    if len(rows) != len(wanted):
         raise NotFoundError("one of these posts is not this subject's; look at the subject first")
-    return found
+    return rows
 
 
 def _drop_names(session: Session, subject: bytes, blinds: Collection[bytes]) -> None:
