@@ -1,0 +1,1 @@
+"""The administration: measures, authorities, lists, audiences and providers, version by version."""

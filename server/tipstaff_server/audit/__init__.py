@@ -1,0 +1,1 @@
+"""The audit log: acts and their entries, reasons beside it, checkpoints that others keep."""

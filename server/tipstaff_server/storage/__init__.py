@@ -1,0 +1,1 @@
+"""Storage: the database with its two kinds of transaction, tables, bulk writing, migrations."""

@@ -1,0 +1,1 @@
+"""Disputes: opening one, answering it, following it by its case number."""
