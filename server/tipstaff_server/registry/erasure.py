@@ -107,8 +107,13 @@ class Retention:
         return erased
 
     def export(self, path: Path) -> int:
-        """Appends everything that may be erased now to `path`, JSON Lines, mode 0600; how many
-        restrictions. Raises RetentionError.
+        """Appends everything that may be erased now to a file: JSON Lines, mode 0600.
+
+        Returns:
+            How many restrictions.
+
+        Raises:
+            RetentionError: the file cannot be written, or others can read it.
         """
         with self._store.read() as session:
             rows = [
@@ -124,8 +129,12 @@ class Retention:
 
         Killed, it can be run again.
 
-        `archive`: appended to before anything of a batch goes, as `export` does; None: nothing is
-        kept. Raises RetentionError.
+        Args:
+            actor: who erases.
+            archive: appended to before anything of a batch goes, as `export` does; None: nothing is kept.
+
+        Raises:
+            RetentionError: the archive cannot be written.
         """
         found, last = Erased(), b""
         while True:

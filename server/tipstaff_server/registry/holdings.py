@@ -63,9 +63,12 @@ class Holdings:
 
     @staticmethod
     def of_person(store: RegistryStore, identifier: Identifier, actor: Actor) -> Document:
-        """What is held on whom this identifier belongs to.
+        """Gives everything that is held on the person whom this identifier belongs to.
 
-        An act: the audit log keeps that somebody looked. Raises NotFoundError.
+        It is an act: the audit log keeps that somebody looked.
+
+        Raises:
+            NotFoundError: nothing is held on this number.
         """
         with store.act(actor) as unit:
             blind = blind_of(store.vault, identifier)

@@ -95,11 +95,15 @@ class DisputeOpenings(RegistryPart):
         decision_id: bytes = b"",
         ground: DisputeGround = DisputeGround.OTHER,
     ) -> OpenedDispute:
-        """Opens one; the same `request_id` (16 bytes) of the same actor again gives the first
-        answer.
+        """Opens a dispute.
 
-        Raises NotFoundError: no such restriction for this actor; LifecycleError: it has ended;
-        CallLimitError: a provider opens too many; InvalidRequestError.
+        The same `request_id` (16 bytes) of the same actor again gives the first answer.
+
+        Raises:
+            NotFoundError: no such restriction for this actor.
+            LifecycleError: it has ended, or is a draft.
+            CallLimitError: a provider opens too many.
+            InvalidRequestError: the statement is empty or too long, or the request id was used.
         """
         check_id(restriction_id)
         check_id(request_id)

@@ -64,8 +64,12 @@ def counts(session: Session) -> dict[int, int]:
 
 
 def reencrypt(store: Store, *, batch: int = BATCH) -> Iterator[int]:
-    """Writes under the newest key whatever is not; yields how many values each transaction wrote.
-    May be killed, and run again.
+    """Writes under the newest key whatever is not.
+
+    It may be killed, and run again.
+
+    Yields:
+        How many values each transaction wrote.
     """
     yield from _clear_exemptions(store, batch)
     yield from _move_reasons(store, batch)

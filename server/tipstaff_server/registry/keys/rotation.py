@@ -100,9 +100,10 @@ def status(store: Store) -> list[KeyStatus]:
 
 
 def rewrap(store: Store, *, actor: Actor) -> int:
-    """Wraps every key by the configured one; how many were not.
+    """Wraps every key by the configured one; gives how many were not.
 
-    Raises WrongVaultKeyError, KeyWrapperError: then nothing has changed.
+    Raises:
+        WrongVaultKeyError, KeyWrapperError: nothing has changed then.
     """
     vault = store.vault
     with act(store, actor) as change:
@@ -138,10 +139,10 @@ def rotate(store: Store, *, actor: Actor) -> int:
 
 
 def retire(store: Store, *, actor: Actor) -> list[int]:
-    """Destroys the column keys that nothing is under any more; their versions.
+    """Destroys the column keys that nothing is written under any more; gives their versions.
 
-    Since a key was replaced, under the head's lock, nobody can have written under it: what is
-    counted after that stays counted.
+    Since a key was replaced, under the head's lock, nobody can have written under it: what is counted
+    after that stays counted.
     """
     with store.read() as session:
         replaced = (VaultKeyRow.purpose == KeyPurpose.COLUMN, VaultKeyRow.replaced_at.is_not(None))
@@ -170,8 +171,12 @@ def retire(store: Store, *, actor: Actor) -> list[int]:
 
 
 def reindex(store: Store, *, actor: Actor) -> int:
-    """Begins a new index key and moves every identifier and name to it, all or nothing; how many.
+    """Begins a new index key and moves every identifier and name to it, all or nothing.
+
     Acts wait meanwhile.
+
+    Returns:
+        How many were moved.
     """
     vault = store.vault
     with act(store, actor) as change:

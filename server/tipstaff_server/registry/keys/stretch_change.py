@@ -106,7 +106,7 @@ class StretchChange(RegistryPart):
     def begin(
         self, *, n: int, r: int, p: int, new_salt: bool, weaker: bool, actor: Actor
     ) -> NumberedStretch:
-        """Step 1; the same change again goes on with the one that has begun.
+        """Takes step 1. The same change again goes on with the one that has begun.
 
         Raises:
             InvalidRequestError: no scrypt cost, nothing would change, or weaker than now or than
@@ -137,10 +137,11 @@ class StretchChange(RegistryPart):
     def fill(
         self, number: int, progress: Callable[[int, int], None] = lambda _done, _all: None
     ) -> None:
-        """Step 2, to its end. Takes a stretch for each identifier, on all cores.
+        """Takes step 2 to its end: a stretch for each identifier, on all cores.
 
-        Raises LifecycleError: it was cancelled meanwhile. DatabaseUnavailableError: then start it
-        again, nothing is lost.
+        Raises:
+            LifecycleError: it was cancelled meanwhile.
+            DatabaseUnavailableError: start it again then; nothing is lost.
         """
         threads = self._store.stretcher.threads
         with ThreadPoolExecutor(threads, thread_name_prefix="restretch") as pool:
@@ -206,9 +207,10 @@ class StretchChange(RegistryPart):
         return True
 
     def cancel(self, *, actor: Actor) -> int:
-        """Step 5, to its end; the number.
+        """Takes step 5 to its end; gives the number of the stretch.
 
-        Raises LifecycleError: there is nothing to cancel, or an epoch uses it already.
+        Raises:
+            LifecycleError: there is nothing to cancel, or an epoch uses it already.
         """
         with self._store.act(actor) as unit:
             coming = _unfinished(unit.session)
@@ -237,10 +239,12 @@ class StretchChange(RegistryPart):
         return coming.number
 
     def tend(self, batches: int = TENDED) -> StretchState | None:
-        """Steps 3 to 5 as far as their time has come, some batches at a time; how it stands then,
-        None when nothing is under way.
+        """Takes steps 3 to 5 as far as their time has come, some batches at a time.
 
         For a server's loop. `fill` is not its business.
+
+        Returns:
+            How it stands then; None: nothing is under way.
         """
         with self._store.read() as session:
             coming = _unfinished(session)

@@ -116,10 +116,11 @@ class Remedies(RegistryPart):
     def mine(
         self, actor: Actor, *, answered: bool = False, after: bytes = b"", limit: int = 0
     ) -> list[RemedyView]:
-        """A provider's own remedies, in the order of their ids; those that are new to it count as
-        delivered from here on.
+        """Gives a provider its own remedies, by id; new ones count as delivered from here on.
 
-        Raises PermissionDeniedError: not a provider; InvalidRequestError: `after` is no id.
+        Raises:
+            PermissionDeniedError: not a provider.
+            InvalidRequestError: `after` is no id.
         """
         require(actor, _PROVIDERS, _REFUSAL)
         if after:
@@ -149,10 +150,12 @@ class Remedies(RegistryPart):
     def answer(
         self, remedy_id: bytes, outcome: RemedyOutcome, note: str, actor: Actor
     ) -> RemedyView:
-        """A provider says what it did. The same outcome again changes nothing.
+        """Keeps what a provider says it did. The same outcome again changes nothing.
 
-        Raises NotFoundError: no such remedy of this provider; LifecycleError: answered otherwise
-        already; InvalidRequestError.
+        Raises:
+            NotFoundError: no such remedy of this provider.
+            LifecycleError: it was answered otherwise already.
+            InvalidRequestError: the note is too long, or the id is none.
         """
         require(actor, _PROVIDERS, _REFUSAL)
         check_id(remedy_id)
@@ -184,8 +187,9 @@ class Remedies(RegistryPart):
     def all(
         self, actor: Actor, *, answered: bool = True, provider_id: str | None = None
     ) -> list[RemedyView]:
-        """Remedies with their notes, by deadline: an authority's own restrictions, or everybody's
-        for the operator.
+        """Gives remedies with their notes, by deadline.
+
+        An authority sees those of its own restrictions, the operator sees all.
         """
         require(
             actor,
@@ -270,8 +274,14 @@ class Remedies(RegistryPart):
 
 
 def open_remedies(unit: Unit, restriction_id: bytes | None = None) -> int:
-    """Opens, or opens again, what reports on revoked restrictions ask for (on one of them, or on
-    all); how many.
+    """Opens, or opens again, what reports on revoked restrictions ask for.
+
+    Args:
+        unit: the act that it is a part of.
+        restriction_id: the restriction; None: all of them.
+
+    Returns:
+        How many remedies.
     """
     query = _missing()
     if restriction_id is not None:

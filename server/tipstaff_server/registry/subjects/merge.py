@@ -57,11 +57,18 @@ class SubjectMerger(RegistryPart):
         actor: Actor,
         given: Precondition = ANY,
     ) -> tuple[SubjectView, int]:
-        """Makes two subjects one; the one that stays, and the relief sequence (0: no post was
-        entered twice).
+        """Makes two subjects one.
 
-        Raises NotFoundError, LifecycleError (they cannot be one), InvalidRequestError,
-        PermissionDeniedError; then nothing has changed.
+        Returns:
+            The subject that stays, and the relief sequence (0: no post was entered twice).
+
+        Raises:
+            NotFoundError: there is no such subject.
+            LifecycleError: they cannot be one.
+            InvalidRequestError: they are one already, no reason, or a used idempotency key.
+            PermissionDeniedError: not the operator.
+
+        Nothing has changed when it raises.
         """
         vault = self._store.vault
         words = ["MERGE", surviving.key(vault), absorbed.key(vault), reason]
@@ -122,9 +129,9 @@ class SubjectMerger(RegistryPart):
 
 
 def give_name(session: Session, vault: Vault, subject: bytes, shown: str) -> None:
-    """One more name, at the end; nothing when it is known.
+    """Gives a subject one more name, at the end; does nothing when the name is known.
 
-    Bound to the subject, so it is encrypted anew.
+    A name is bound to its subject, so it is encrypted anew.
     """
     blind = name_blind(vault, subject, canonical_name(shown))
     known = names_of(session, subject)
@@ -150,8 +157,9 @@ def move_restriction(unit: Unit, row: RestrictionRow, subject: bytes) -> None:
 
 
 def note_officers(unit: Unit, organisation: bytes, act: AuditAct) -> None:
-    """An entry for everybody who holds a post in an organisation: what reaches them, or how it is
-    named, changes with it.
+    """Enters the act for everybody who holds a post in an organisation.
+
+    What reaches them, or how it is named, changes with the organisation.
     """
     link = ResponsibleLinkRow
     query = select(link.person_id).where(
@@ -189,9 +197,9 @@ def _check(unit: Unit, stays: SubjectRow, goes: SubjectRow) -> None:
 
 
 def _merge_posts(unit: Unit, stays: bytes, goes: bytes) -> int:
-    """All posts of the one go over.
+    """Moves all posts of the one subject to the other.
 
-    Of a post that both were entered with one stays, with the earlier of the two ends.
+    Of a post that both were entered with, one stays, with the earlier of the two ends.
     """
     link = ResponsibleLinkRow
     query = (
@@ -243,8 +251,9 @@ def _twin(
 
 
 def _absorb(unit: Unit, twin: ResponsibleLinkRow, row: ResponsibleLinkRow) -> int:
-    """`row` goes, and `twin` ends when the first of the two does: a contradiction is read in the
-    person's favour.
+    """Lets `row` go, and ends `twin` when the first of the two ends.
+
+    A contradiction is read in the person's favour.
     """
     sequence = lift_post(unit, row, "MERGE") if row.state is PostState.HELD else 0
     ends = [end for end in (twin.valid_until, row.valid_until) if end is not None]

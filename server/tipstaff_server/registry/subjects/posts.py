@@ -102,12 +102,16 @@ class Posts(RegistryPart):
         actor: Actor,
         given: Precondition = ANY,
     ) -> Post:
-        """Somebody takes a post; restrictions reach them from the next listing on.
+        """Gives somebody a post; the organisation's restrictions reach them from the next listing on.
 
-        An authority: in organisations that it restricts.
+        An authority may do so in organisations that it restricts.
 
-        Raises NotFoundError, LifecycleError (it is held already), EntryError (as at entry),
-        InvalidRequestError, PermissionDeniedError.
+        Raises:
+            NotFoundError: no such organisation, as far as this actor may know.
+            LifecycleError: the post is held already.
+            EntryError: the person could not be entered either.
+            InvalidRequestError: dates or the organisation do not fit, or no reason.
+            PermissionDeniedError: neither an authority nor the operator.
         """
         vault = self._store.vault
         numbers = sorted([int(item.kind), item.number] for item in person.party.identifiers)
@@ -142,12 +146,18 @@ class Posts(RegistryPart):
         actor: Actor,
         given: Precondition = ANY,
     ) -> tuple[Post, int]:
-        """Somebody leaves a post, now (None) or at a moment; the post, and the relief sequence (0:
-        nothing to lift, or not yet).
+        """Lets somebody leave a post, now (None) or at a moment.
 
-        One that was left already stays as it is, unless another past moment is given: then its date
-        is corrected. Raises NotFoundError, LifecycleError, InvalidRequestError,
-        PermissionDeniedError.
+        A post that was left already stays as it is. Another past moment corrects its date.
+
+        Returns:
+            The post, and the relief sequence (0: there is nothing to lift, or not yet).
+
+        Raises:
+            NotFoundError: no such post, as far as this actor may know.
+            LifecycleError: it cannot end like this.
+            InvalidRequestError: dates do not fit, no reason, or a used idempotency key.
+            PermissionDeniedError: neither an authority nor the operator.
         """
         dates = Dates(valid_until=valid_until)
         return self._change(post_id, dates, AuditAct.POST_END, reason, actor, given)
@@ -237,8 +247,10 @@ def post_of(row: ResponsibleLinkRow) -> Post:
 
 
 def lift_post(unit: Unit, row: ResponsibleLinkRow, cause: str) -> int:
-    """Lifts what reaches the person through this post, for every audience that may have it; the
-    last sequence, or 0.
+    """Lifts what reaches the person through this post, for every audience that may have it.
+
+    Returns:
+        The last relief sequence, or 0.
     """
     query = select(RestrictionRow.measure_set_id, RestrictionRow.id).where(
         RestrictionRow.subject_id == row.organisation_id,
@@ -285,9 +297,9 @@ def _date(unit: Unit, row: ResponsibleLinkRow, dates: Dates, act: AuditAct) -> i
 
 
 def _set_state(unit: Unit, row: ResponsibleLinkRow, state: PostState) -> int:
-    """The next state.
+    """Puts the post into its next state, and lifts it when it is held no longer.
 
-    What is no longer held is lifted, and if it is to be held later, it will be under another id.
+    A post that is to be held again later gets another id, because a lift is for good.
     """
     sequence = 0
     if row.state is PostState.HELD and state is not PostState.HELD:

@@ -74,11 +74,14 @@ class Reference:
 
 
 def find_subject(session: Session, vault: Vault, reference: Reference, actor: Actor) -> SubjectRow:
-    """The subject, if this actor may know of it: an authority knows those that it restricts, the
-    operator all.
+    """Finds the subject that is meant, if this actor may know of it.
 
-    Raises NotFoundError otherwise, in the same words as when there is none; InvalidRequestError,
-    PermissionDeniedError.
+    An authority knows the subjects that it restricts, the operator knows all.
+
+    Raises:
+        NotFoundError: there is none, or none that this actor may know of; the words are the same.
+        InvalidRequestError: the reference says none of the three, or several.
+        PermissionDeniedError: neither an authority nor the operator.
     """
     require(actor, DECIDERS, "only authorities and the operator act on subjects")
     subject = session.scalar(reference.query(vault))
@@ -89,8 +92,9 @@ def find_subject(session: Session, vault: Vault, reference: Reference, actor: Ac
 
 
 def restricts(session: Session, actor: Actor, subject: bytes) -> bool:
-    """Whether an authority has ever put a restriction on this subject, a draft aside, which touches
-    nothing; true of the operator.
+    """Says whether an authority has ever put a restriction on this subject.
+
+    A draft does not count, because it touches nothing. Always true for the operator.
     """
     if actor.kind is not ActorKind.AUTHORITY:
         return True

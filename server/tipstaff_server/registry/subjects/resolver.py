@@ -62,9 +62,7 @@ class _Known:
 
 
 class Resolver:
-    """Subjects of one batch of entries: what the database knows, and what entries before have
-    added.
-    """
+    """Knows the subjects of one batch of entries: those of the database, and those added before."""
 
     def __init__(
         self,
@@ -92,9 +90,9 @@ class Resolver:
         return cls(unit.session, store.vault, unit.stretched, stretch, unit.now)
 
     def blind(self, identifier: Identifier) -> bytes:
-        """Its blind index.
+        """Gives an identifier's blind index.
 
-        Remembered: an entry asks three times, and the keys are the same until the commit.
+        It is remembered: an entry asks three times, and the keys are the same until the commit.
         """
         index = self._blinds.get(identifier)
         if index is None:
@@ -136,9 +134,7 @@ class Resolver:
         return Staged(self)
 
     def stretched(self, blind: bytes, identifier: Identifier) -> bytes:
-        """The stretched identifier; computed here only in the rare case that it was not asked for
-        in time.
-        """
+        """Gives the stretched identifier. Computes it here only if nobody asked for it in time."""
         computed = self._stretched.get(blind)
         return self._stretch(identifier) if computed is None else computed
 
@@ -163,10 +159,10 @@ class Staged:
         self._rows: dict[type, list[dict[str, Any]]] = {}
 
     def resolve(self, party: Party) -> bytes:
-        """The subject's id.
+        """Finds the party's subject, or makes it; gives the subject's id.
 
-        Raises EntryError: the numbers belong to several subjects, or the name is not known for the
-        number.
+        Raises:
+            EntryError: the numbers belong to several subjects, or the name is not known for the number.
         """
         blinds = {self._resolver.blind(identifier): identifier for identifier in party.identifiers}
         owners = {owner for blind in blinds if (owner := self._owner(blind)) is not None}
@@ -205,11 +201,13 @@ class Staged:
         return subject
 
     def link(self, organisation: bytes, person: bytes, capacity: int) -> bool:
-        """The person answers for the organisation from now on; nothing when that is known.
+        """Notes that the person answers for the organisation from now on.
 
-        False: they have left that post.
+        Does nothing when that is known.
 
-        Lists name people long after they left: only `Posts.add` puts somebody back.
+        Returns:
+            False: they have left that post. Lists name people long after they left, so only `Posts.add`
+            puts somebody back.
         """
         link = (organisation, person, capacity)
         if link in self._known.links or link in self._new.links:

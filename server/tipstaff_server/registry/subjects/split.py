@@ -116,8 +116,13 @@ class SubjectSplitter(RegistryPart):
     ) -> Split:
         """Makes one subject two. What no longer reaches a number or a name is lifted at once.
 
-        Raises NotFoundError (also: a part is not the subject's), LifecycleError (nothing would
-        stay, or go), InvalidRequestError, PermissionDeniedError; then nothing has changed.
+        Raises:
+            NotFoundError: no such subject, or a part is not the subject's.
+            LifecycleError: nothing would stay, or nothing would go.
+            InvalidRequestError: no reason, or a used idempotency key.
+            PermissionDeniedError: not the operator.
+
+        Nothing has changed when it raises.
         """
         vault = self._store.vault
         ids = [[item.hex() for item in some] for some in (parts.restriction_ids, parts.post_ids)]
@@ -156,12 +161,19 @@ class SubjectSplitter(RegistryPart):
         actor: Actor,
         given: Precondition = ANY,
     ) -> tuple[SubjectView, int]:
-        """Takes wrong numbers and names away and adds right ones; the subject, and the last relief
-        sequence (0: nothing to lift).
+        """Takes wrong numbers and names away, and adds right ones.
 
-        Raises NotFoundError (also: what is to go is not the subject's), EntryError (what is to come
-        cannot), LifecycleError (nothing would stay), InvalidRequestError, PermissionDeniedError;
-        then nothing has changed.
+        Returns:
+            The subject, and the last relief sequence (0: there was nothing to lift).
+
+        Raises:
+            NotFoundError: no such subject, or what is to go is not the subject's.
+            EntryError: what is to come cannot be entered.
+            LifecycleError: nothing would stay.
+            InvalidRequestError: nothing is to change, no reason, or a used idempotency key.
+            PermissionDeniedError: not the operator.
+
+        Nothing has changed when it raises.
         """
         vault = self._store.vault
         going = [_plain(correction.remove_identifiers), correction.remove_names]

@@ -63,11 +63,14 @@ class SubjectViewer(RegistryPart):
     """What shows subjects."""
 
     def show(self, reference: Reference, actor: Actor) -> SubjectView:
-        """A subject in figures.
+        """Shows a subject in figures.
 
         Looking up a number is an act: the audit log keeps who did it, and what was found.
 
-        Raises NotFoundError, PermissionDeniedError, InvalidRequestError.
+        Raises:
+            NotFoundError: no such subject, as far as this actor may know.
+            PermissionDeniedError: neither an authority nor the operator.
+            InvalidRequestError: the reference does not say one thing.
         """
         if reference.identifier is None:
             with self._store.read() as session:
@@ -80,10 +83,14 @@ class SubjectViewer(RegistryPart):
             return view_of(unit.session, row, actor)
 
     def reveal(self, reference: Reference, reason: str, actor: Actor) -> Revealed:
-        """A subject with its numbers and names, for the operator; the audit log keeps who was told,
-        and why.
+        """Shows the operator a subject with its numbers and names.
 
-        Raises NotFoundError, PermissionDeniedError, InvalidRequestError.
+        The audit log keeps who was told, and why.
+
+        Raises:
+            NotFoundError: there is no such subject.
+            PermissionDeniedError: not the operator.
+            InvalidRequestError: no reason, or the reference does not say one thing.
         """
         require_operator(actor)
         check_reason(reason)
@@ -121,8 +128,9 @@ def names_of(session: Session, subject: bytes) -> list[NameRow]:
 
 
 def view_of(session: Session, row: SubjectRow, actor: Actor) -> SubjectView:
-    """A subject in figures, as far as this actor may know: an authority sees its own restrictions,
-    and posts where it has any.
+    """Shows a subject in figures, as far as this actor may know.
+
+    An authority sees its own restrictions, and posts in organisations where it has any.
     """
     link = ResponsibleLinkRow
     kinds = session.scalars(select(IdentifierRow.kind).where(IdentifierRow.subject_id == row.id))
