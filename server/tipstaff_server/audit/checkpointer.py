@@ -63,13 +63,18 @@ class Checkpointer:
         return cls(store, config.path(config.repository.keys), folder)
 
     def can_sign(self) -> bool:
-        """Whether the key is within reach."""
+        """Says whether the signing key can be used from here."""
         return self._keys.is_dir() and KEY in KeyFolder(self._keys).names()
 
     def make(self) -> Checkpoint | None:
-        """Signs the log as it is; None when its last entry has a checkpoint already.
+        """Signs the log as it is.
 
-        Raises KeyFileError, StorageError.
+        Returns:
+            The checkpoint; None: the log's last entry has one already.
+
+        Raises:
+            KeyFileError: the key cannot be used from here.
+            StorageError: the folder cannot be written.
         """
         with self._store.read() as session:
             origin = origin_of(registry_id_of(session))
@@ -108,9 +113,12 @@ class Checkpointer:
         return self.make() if new >= rules.checkpoint_entries or (new > 0 and old) else None
 
     def write_out(self) -> int:
-        """Writes the checkpoints that the folder lacks; how many.
+        """Writes the checkpoints that the folder lacks, and gives how many.
 
-        What is there stays as it is. Raises StorageError.
+        What is there stays as it is.
+
+        Raises:
+            StorageError: the folder cannot be written.
         """
         with self._store.read() as session:
             rows = session.execute(

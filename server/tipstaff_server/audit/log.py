@@ -67,8 +67,16 @@ class AuditLog:
         detail: Mapping[str, object] | str | None = None,
         reason: str = "",
     ) -> None:
-        """One act on one thing. `subject`: its kind ("restriction") and id; `detail`: facts without
-        personal data, or `detail_text` of them."""
+        """Adds the entry of one act on one thing.
+
+        Args:
+            at: when.
+            actor: who.
+            act: what.
+            subject: the kind of the thing ("restriction") and its id.
+            detail: facts without personal data, or `detail_text` of them.
+            reason: why; kept encrypted beside the log.
+        """
         self._sequence += 1
         row: dict[str, Any] = {
             "sequence": self._sequence,
@@ -127,12 +135,18 @@ def _moment(at: datetime) -> str:
 
 
 def verify(store: Store, checkpoints: Iterable[Checkpoint] = ()) -> int:
-    """Recomputes the whole chain, a page at a time; the number of entries.
+    """Recomputes the whole chain, a page at a time.
 
-    Raises AuditError at the first wrong one.
+    Args:
+        store: where the log is.
+        checkpoints: with signatures that were verified (checkpoints.py). Each has to fit the log, or
+            the log was written anew, or shortened.
 
-    `checkpoints`: signatures verified already (checkpoints.py). Each has to fit the log, or the log
-    was written anew, or shortened.
+    Returns:
+        The number of entries.
+
+    Raises:
+        AuditError: at the first wrong entry.
     """
     given = sorted(checkpoints, key=lambda item: item.sequence)
     with store.read() as session:

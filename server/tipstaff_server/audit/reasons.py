@@ -53,8 +53,12 @@ def commit(plain: bytes) -> bytes:
 
 
 def read(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> dict[int, str]:
-    """The reasons of some entries by sequence; those without one, or whose reason was erased, are
-    left out. Raises VaultDataError.
+    """Gives the reasons of some entries, by sequence.
+
+    Entries without a reason, or whose reason was erased, are left out.
+
+    Raises:
+        VaultDataError: a stored reason does not decrypt.
     """
     kept = _kept(session, [row.sequence for row in rows if row.reason is not None])
     texts: dict[int, str] = {}
@@ -71,9 +75,10 @@ def read(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> dict[int, 
 
 
 def check(session: Session, vault: Vault, rows: Sequence[AuditRow]) -> list[AuditRow]:
-    """Opens the reasons of some entries; those whose reason is gone.
+    """Opens the reasons of some entries, and gives the entries whose reason is gone.
 
-    Raises AuditError: one is not what was given then.
+    Raises:
+        AuditError: a reason is not what was given then.
     """
     kept = _kept(session, [row.sequence for row in rows if row.reason is not None])
     gone: list[AuditRow] = []

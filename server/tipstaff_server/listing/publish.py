@@ -50,9 +50,12 @@ def publish(runtime: Deployment, audience: str) -> Versions:
 
 
 def refresh_catalogue(runtime: Deployment) -> bool:
-    """Signs the registry's catalogue when it is newer than the published one; whether it was.
+    """Signs the registry's catalogue when it is newer than the published one.
 
     Needs the targets keys.
+
+    Returns:
+        Whether it was newer.
     """
     catalogue = runtime.registry.catalogue().SerializeToString(deterministic=True)
     audience = runtime.repository.audiences()[0]

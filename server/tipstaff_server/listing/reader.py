@@ -183,9 +183,7 @@ class ListingReader:
     def chosen(
         self, audience: str, now: datetime, ids: Sequence[bytes], stretch: int | None = None
     ) -> Iterator[ListingSubject]:
-        """Those of some subjects (ids ascending) that have a visible restriction, as `subjects`
-        gives them.
-        """
+        """Reads some subjects, by ascending ids, as `subjects` does."""
         for start in range(0, len(ids), self._store.rules.page_size):
             some = ids[start : start + self._store.rules.page_size]
             with self._store.read() as session:

@@ -19,11 +19,14 @@ __all__ = ["sign_off"]
 
 
 def sign_off(runtime: Deployment, audience: str, *, accept_growth: bool = False) -> int:
-    """Signs the waiting proposal off and returns its version; one that has both signatures already
-    is left as it is.
+    """Signs the waiting proposal off; one that has both signatures already stays as it is.
 
-    Raises SignOffRefusedError: it was refused and moved aside, with the reasons beside it;
-    PublicationError: nothing waits, or another sign-off is running.
+    Returns:
+        Its version.
+
+    Raises:
+        SignOffRefusedError: it was refused and moved aside, with the reasons beside it.
+        PublicationError: nothing waits, or another sign-off is running.
     """
     proposal = runtime.repository.proposal(audience)
     if proposal is None:

@@ -21,11 +21,10 @@ __all__ = ["lock_head"]
 
 
 def lock_head(session: Session, vault: Vault) -> tuple[int, bytes]:
-    """Sequence and digest of the last entry, locked until the commit; from here on the vault writes
-    under the newest key.
+    """Locks the log's head until the commit; gives sequence and digest of its last entry.
 
-    Whoever encrypts anything for the database takes this lock first: a key that was replaced under
-    it is then written under no more.
+    From here on the vault writes under the newest key. Whoever encrypts anything for the database takes
+    this lock first, so nothing is written any more under a key that was replaced under it.
     """
     columns = (AuditHeadRow.sequence, AuditHeadRow.digest, AuditHeadRow.vault_generation)
     head = session.execute(select(*columns).where(AuditHeadRow.id == HEAD).with_for_update()).one()
