@@ -11,7 +11,7 @@ from tipstaff_server.commands.options import AudienceOption, ConfigOption, confi
 from tipstaff_server.config import Config
 from tipstaff_server.errors import PublicationError
 from tipstaff_server.repository.keyring import open_repository
-from tipstaff_signing.repository.pruning import prune as prune_view
+from tipstaff_signing.repository.history import prune as prune_view
 
 __all__ = ["app"]
 

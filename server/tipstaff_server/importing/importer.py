@@ -26,7 +26,7 @@ from tipstaff_server.importing.batches import ImportBatch, Order, read
 from tipstaff_server.importing.columns import Field
 from tipstaff_server.importing.formats.sheet import inspect_sheet
 from tipstaff_server.importing.rejects import Rejects
-from tipstaff_server.processes.gc_tuning import collect_rarely
+from tipstaff_server.processes.collector import collect_rarely
 from tipstaff_server.registry.restrictions.submission import SubmitStatus
 from tipstaff_server.storage.models import ImportRow
 

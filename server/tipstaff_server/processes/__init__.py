@@ -6,5 +6,5 @@
     read_ahead    an import's file, read ahead of the work on it
 
 Work is functions of modules, and their arguments and results can be pickled, so that any executor
-can do it. `gc_tuning` and `private_folder` are for processes that do one long work.
+can do it. `collector` and `private_folder` are for processes that do one long work.
 """

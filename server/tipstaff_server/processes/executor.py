@@ -25,7 +25,7 @@ from tipstaff_bloom import BloomError
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
 from tipstaff_server.errors import ProcessEndedError, ServerError
-from tipstaff_server.processes.gc_tuning import collect_rarely
+from tipstaff_server.processes.collector import collect_rarely
 from tipstaff_signing.errors import SigningError
 
 if TYPE_CHECKING:

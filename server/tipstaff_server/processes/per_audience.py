@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from tipstaff_sdk.errors import TipstaffError
 from tipstaff_server import logs
 from tipstaff_server.errors import ServerError, SignOffRefusedError
+from tipstaff_server.processes.collector import collect_rarely
 from tipstaff_server.processes.executor import map_in_order, open_executor
-from tipstaff_server.processes.gc_tuning import collect_rarely
 from tipstaff_signing.errors import SigningError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.signing import Clock, Deployment
 from tipstaff_signing import DirectoryFetcher, Reader, RepositoryError, StorageError
 from tipstaff_signing.files import Disk
-from tipstaff_signing.repository.pruning import prune
+from tipstaff_signing.repository.history import prune
 
 if TYPE_CHECKING:
     from pathlib import Path
