@@ -6,6 +6,7 @@ Every act follows one ritual; `RegistryStore.perform` does all of it but the cha
 2. Stretching what is to be entered, before the transaction, which holds locks.
 3. The transaction, with the policies in force and the moment that counts as now.
 4. `Unit.is_new`: was the same request answered before, and does the caller know the latest version?
+   `Unit.first_answer` gives the answer itself, where it is needed.
 5. The change, with `Unit.note` for the audit log.
 6. `Unit.remember`: the answer, for whoever sends the same request again.
 
@@ -111,33 +112,35 @@ class Unit(Act):
         policies: the administration in force.
         request: what the caller asked for; None: the act answers to nobody.
         stretched: stretched forms of new identifiers, by blind index.
-        first_answer: the id that the same request was answered with before.
     """
 
     store: RegistryStore
     policies: Policies
     request: Request | None = None
     stretched: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes], repr=False)
-    first_answer: bytes | None = None
 
-    def is_new(self, row: RestrictionRow | None = None) -> bool:
-        """Says whether the request is to be carried out; `first_answer` is set when it was before.
+    def first_answer(self, row: RestrictionRow | None = None) -> bytes | None:
+        """Gives the id that the same request was answered with before; None: it is new.
 
         Args:
-            row: the restriction whose version the caller may have given.
+            row: the restriction whose version the caller may have given. A new request is held
+                against it.
 
         Raises:
             InvalidRequestError: the idempotency key was used for another request.
             StaleVersionError: somebody acted on the restriction since the caller looked.
         """
         if self.request is None:
-            return True
-        self.first_answer = first_answer(
-            self.session, self.store.vault, self.actor, self.request.given, self.request.words
-        )
-        if self.first_answer is None and row is not None:
+            return None
+        given, words = self.request.given, self.request.words
+        answer = first_answer(self.session, self.store.vault, self.actor, given, words)
+        if answer is None and row is not None:
             self.check_version(row)
-        return self.first_answer is None
+        return answer
+
+    def is_new(self, row: RestrictionRow | None = None) -> bool:
+        """Says whether the request is to be carried out; raises as `first_answer` does."""
+        return self.first_answer(row) is None
 
     def check_version(self, row: RestrictionRow) -> None:
         """Raises StaleVersionError: somebody acted on the restriction since the caller looked."""

@@ -82,8 +82,8 @@ class Exemptions(RegistryPart):
         with self._store.perform(request) as unit:
             row = locked(unit, restriction_id)
             subject = None if blind is None else _reached(unit, row, blind)
-            if not unit.is_new(row) and unit.first_answer is not None:
-                return unit.first_answer
+            if (answered := unit.first_answer(row)) is not None:
+                return answered
             _check_exemptible(unit, row, measures)
             exemption = secrets.token_bytes(ID_BYTES)
             unit.session.add(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from tipstaff_server.audit.log import detail_text
-from tipstaff_server.domain.actors import ActorKind
+from tipstaff_server.domain.actors import DECIDERS, ActorKind, require
 from tipstaff_server.domain.acts import AuditAct
 from tipstaff_server.domain.lifecycle import State, effective_after
 from tipstaff_server.errors import EntryCode, EntryError, PermissionDeniedError, StretchChangedError
@@ -173,8 +173,7 @@ class Submissions(RegistryPart):
         """Step 1. Raises PermissionDeniedError: not this actor's authority."""
         if actor.kind is ActorKind.AUTHORITY and actor.id != authority:
             raise PermissionDeniedError(f"{actor} may not enter restrictions of another authority")
-        if actor.kind in {ActorKind.PROVIDER, ActorKind.SYSTEM}:
-            raise PermissionDeniedError("only authorities and the operator enter restrictions")
+        require(actor, DECIDERS, "only authorities and the operator enter restrictions")
         wanted = {
             blind_of(self._store.vault, identifier): identifier
             for entry in entries

@@ -73,8 +73,8 @@ class SubjectMerger(RegistryPart):
         vault = self._store.vault
         words = ["MERGE", surviving.key(vault), absorbed.key(vault), reason]
         with self._store.perform(operator_request(actor, reason, given, words)) as unit:
-            if not unit.is_new() and unit.first_answer is not None:
-                stays = find_subject(unit.session, vault, Reference(unit.first_answer), actor)
+            if (answered := unit.first_answer()) is not None:
+                stays = find_subject(unit.session, vault, Reference(answered), actor)
                 return view_of(unit.session, stays, actor), 0
             stays = find_subject(unit.session, vault, surviving, actor)
             goes = find_subject(unit.session, vault, absorbed, actor)

@@ -120,8 +120,8 @@ class Posts(RegistryPart):
         request.check()
         _check_person(person)
         with self._store.perform(request, person.party.identifiers) as unit:
-            if not unit.is_new() and unit.first_answer is not None:
-                return post_of(_find(unit, unit.first_answer))
+            if (answered := unit.first_answer()) is not None:
+                return post_of(_find(unit, answered))
             target = find_subject(unit.session, vault, organisation, actor)
             if target.type != ORGANISATION:
                 raise InvalidRequestError(
@@ -220,8 +220,8 @@ class Posts(RegistryPart):
         check_id(post_id)
         request = Request(actor, reason, given, words=[act.value, post_id.hex(), dates, reason])
         with self._store.perform(request) as unit:
-            if not unit.is_new() and unit.first_answer is not None:
-                row = _find(unit, unit.first_answer)
+            if (answered := unit.first_answer()) is not None:
+                row = _find(unit, answered)
                 return post_of(row), row.relief_sequence
             row = _find(unit, post_id)
             if act is AuditAct.POST_END and dates.valid_until is None:

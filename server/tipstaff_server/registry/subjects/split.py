@@ -129,10 +129,10 @@ class SubjectSplitter(RegistryPart):
         whose = [_plain(parts.identifiers), parts.names, parts.shared_names]
         words = ["SPLIT", reference.key(vault), *whose, *ids, reason]
         with self._store.perform(operator_request(actor, reason, given, words)) as unit:
-            if not unit.is_new() and unit.first_answer is not None:
+            if (answered := unit.first_answer()) is not None:
                 subject, split_off = (
                     view_of(unit.session, find_subject(unit.session, vault, half, actor), actor)
-                    for half in (reference, Reference(unit.first_answer))
+                    for half in (reference, Reference(answered))
                 )
                 return Split(subject, split_off, 0)
             row = find_subject(unit.session, vault, reference, actor)
@@ -183,8 +183,8 @@ class SubjectSplitter(RegistryPart):
         request.check()
         _check_correction(correction)
         with self._store.perform(request, correction.add_identifiers) as unit:
-            if not unit.is_new() and unit.first_answer is not None:
-                row = find_subject(unit.session, vault, Reference(unit.first_answer), actor)
+            if (answered := unit.first_answer()) is not None:
+                row = find_subject(unit.session, vault, Reference(answered), actor)
                 return view_of(unit.session, row, actor), 0
             row = find_subject(unit.session, vault, reference, actor)
             sequence = self._correct(unit, row, correction)
