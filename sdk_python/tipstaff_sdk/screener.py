@@ -85,7 +85,7 @@ class Screener:
         keys: KeyStore | None = None,
     ) -> None:
         """Opens what is on disk. Applications call `open`; this is for those who have `Settings`
-        already, or a place of their own for epoch keys (`keystore.KeyStore`).
+        already, or a place of their own for epoch keys (`keys.store.KeyStore`).
 
         Raises:
             ConfigurationError: state_dir cannot be used, or the trusted root or key file cannot be

@@ -249,7 +249,7 @@ class Session:
 
     def transport(self) -> GrpcTransport:
         """The connection, made at first use."""
-        # Grpc is imported only when it is needed
+        # gRPC is imported only when it is needed
         from tipstaff_sdk.sync.transport import (  # noqa: PLC0415
             connect,
         )
